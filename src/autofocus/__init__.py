@@ -1,0 +1,1 @@
+"""autofocus: AutoML for images that you run yourself."""

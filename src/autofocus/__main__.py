@@ -1,0 +1,5 @@
+"""`python -m autofocus`."""
+
+from autofocus.cli.__main__ import main
+
+main()

@@ -1,0 +1,32 @@
+"""The `autofocus` command. Each command is one file; heavy imports stay inside the commands."""
+
+import typer
+
+from autofocus.cli.data import app as data_app
+from autofocus.cli.demo import demo
+from autofocus.cli.evaluate import evaluate
+from autofocus.cli.score import score
+from autofocus.cli.serve import serve
+from autofocus.cli.train import train
+
+app = typer.Typer(
+    name="autofocus",
+    help="AutoML for images that you run yourself.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for function in (train, score, serve, evaluate, demo):
+    app.command()(function)
+app.add_typer(data_app, name="data", help="Check and convert data.")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What commands share: exit statuses, one JSON document, progress bars. The only user of rich."""
+
+import functools
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import orjson
+import typer
+
+from autofocus.errors import AutofocusError, InputError
+from autofocus.runtime import Track, no_progress
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+INTERRUPTED = 130
+
+
+def command(function: Callable[P, R]) -> Callable[P, R]:
+    """Turn expected errors into lines on stderr and the exit status of design §1.
+
+    With `--json` in the arguments, stdout carries `{"error": {"type", "problems"}}` instead of
+    a result, so that a machine always reads exactly one document.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        as_json = bool(kwargs.get("as_json"))
+        _configure_logging()
+        try:
+            return function(*args, **kwargs)
+        except AutofocusError as error:
+            _fail(error, as_json)
+        except BrokenPipeError:
+            # The reader went away (`| head`): nothing is wrong with us.
+            sys.stderr.close()
+            raise typer.Exit(0) from None
+        except KeyboardInterrupt:
+            note("stopped")
+            raise typer.Exit(INTERRUPTED) from None
+        except MemoryError as error:
+            _fail(AutofocusError(f"out of memory: {error}"), as_json)
+        except OSError as error:
+            _fail(AutofocusError(_os_message(error)), as_json)
+
+    return wrapped
+
+
+def emit_json(document: Any) -> None:
+    """Write one JSON document to stdout."""
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
+    sys.stdout.buffer.write(orjson.dumps(document, option=options))
+    sys.stdout.flush()
+
+
+def emit(line: str = "") -> None:
+    """Write one line of result to stdout."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def note(line: str) -> None:
+    """Write one line for a person to stderr."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def progress() -> Track:
+    """Return a progress bar with rate and ETA, or none where stderr is not a terminal."""
+    return _bar if sys.stderr.isatty() else no_progress
+
+
+def _bar(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.0f}/s" if task.speed else "–/s")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield from bar.track(items, total=total, description=description)
+
+
+def _fail(error: AutofocusError, as_json: bool) -> NoReturn:
+    problems = error.problems if isinstance(error, InputError) else (str(error),)
+    for problem in problems:
+        note(f"error: {problem}")
+    if as_json:
+        emit_json({"error": {"type": type(error).__name__, "problems": list(problems)}})
+    raise typer.Exit(error.exit_status) from error
+
+
+def _os_message(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}"
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

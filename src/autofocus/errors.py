@@ -1,0 +1,103 @@
+"""Every error autofocus raises on purpose.
+
+AutofocusError                 exit status 1: something failed
+* InputError                   exit status 2: what the user gave is wrong; may carry many problems
+  + JobError                   the job YAML or a flag
+  + DataError                  rows, files or folders of training data
+  + ImageError                 one image's bytes cannot be used; `code` says why
+  + WeightsError               a named model whose weights cannot be had, or may not be used
+  + ModelFolderError           a model folder is incomplete, damaged or hostile
+  + RequestError               a scoring request; `status` is the HTTP status
+  + RunFolderError             the run folder belongs to another job, or to a running driver
+* VerificationError            a written package does not do what the trained network does
+* BudgetError                  the time budget ended before there was any model
+* StoppedError                 Ctrl-C or SIGTERM; carries how to go on
+
+Messages say the rule, the value, the place and the next step, and name every problem at once.
+"""
+
+from collections.abc import Sequence
+
+
+class AutofocusError(Exception):
+    """Base of all errors raised on purpose."""
+
+    exit_status = 1
+
+
+class InputError(AutofocusError):
+    """What the user gave is wrong.
+
+    Args:
+        problems: One sentence a problem, each with rule, value, place and next step.
+    """
+
+    exit_status = 2
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems: tuple[str, ...] = (
+            (problems,) if isinstance(problems, str) else tuple(problems)
+        )
+        super().__init__("\n".join(self.problems))
+
+
+class JobError(InputError):
+    """The job YAML, a flag or a `--set` is wrong."""
+
+
+class DataError(InputError):
+    """Training data cannot be read or has nothing valid in it."""
+
+
+class ImageError(InputError):
+    """One image's bytes cannot be used.
+
+    Args:
+        code: Stable machine name, such as `image.truncated`.
+        message: What is wrong, for a person.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        self.message = message
+        super().__init__(message)
+
+
+class WeightsError(InputError):
+    """A named model's weights cannot be had, or their licence was not accepted."""
+
+
+class ModelFolderError(InputError):
+    """A model folder is incomplete, damaged or tries to reach outside itself."""
+
+
+class RequestError(InputError):
+    """A scoring request is wrong.
+
+    Args:
+        message: What is wrong, where, and what is allowed.
+        status: HTTP status that the server answers with.
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        self.message = message
+        self.status = status
+        super().__init__(message)
+
+
+class RunFolderError(InputError):
+    """The run folder belongs to another job or to a driver that is still running."""
+
+
+class VerificationError(AutofocusError):
+    """A written package does not reproduce the trained network; it was not published."""
+
+
+class BudgetError(AutofocusError):
+    """The time budget ended before there was any model."""
+
+
+class StoppedError(AutofocusError):
+    """The user stopped the run; the message says how to go on."""
+
+    exit_status = 130

@@ -1,0 +1,104 @@
+"""The model manifest: what a trained network is, as one JSON file.
+
+Training writes it, packaging copies it, the scorer reads it. It holds numbers and names only;
+whoever reads one trusts nothing in it (`read_manifest` checks shapes and ranges).
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from autofocus.errors import ModelFolderError
+
+MANIFEST_NAME = "manifest.json"
+SCHEMA_VERSION = 1
+
+PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=8192)]
+
+
+class ResizeCrop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="resize_crop"):
+    """Shorter side to `resize_size`, centre square of `crop_size`, then (x / 255 - mean) / std."""
+
+    resize_size: PositiveInt = 256
+    crop_size: PositiveInt = 224
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[
+        Annotated[float, msgspec.Meta(gt=0)],
+        Annotated[float, msgspec.Meta(gt=0)],
+        Annotated[float, msgspec.Meta(gt=0)],
+    ] = (0.229, 0.224, 0.225)
+
+
+class WeightsInfo(msgspec.Struct, frozen=True):
+    """Where the pretrained weights came from."""
+
+    source: str  # "embedded", "hub:timm/…@revision", "cache:…", "file:/…", "random"
+    licence: str
+    sha256: str | None = None
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """Temperature already folded into the network's head, and how it was found."""
+
+    temperature: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    source: str = "none"
+    num_images: int = 0
+
+
+class DataInfo(msgspec.Struct, frozen=True):
+    """What the model was trained on."""
+
+    fingerprint: str
+    num_training: int
+    num_validation: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """Everything needed to score with a network besides its weights.
+
+    Attributes:
+        labels: Class names in the order of the network's outputs.
+        settings: What may be edited before serving, such as score thresholds.
+        outputs: Names of the network's outputs, in order.
+    """
+
+    task: str
+    labels: Annotated[list[str], msgspec.Meta(min_length=1)]
+    model_name: str
+    preprocess: ResizeCrop
+    weights: WeightsInfo
+    data: DataInfo
+    calibration: Calibration = Calibration()
+    outputs: list[str] = msgspec.field(default_factory=lambda: ["logits"])
+    settings: dict[str, float] = {}
+    metrics: dict[str, Any] = {}
+    test_metrics: dict[str, Any] | None = None
+    versions: dict[str, str] = {}
+    schema_version: Annotated[int, msgspec.Meta(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `folder/manifest.json`.
+
+    Raises:
+        ModelFolderError: If it is missing, not JSON, or not a manifest we understand.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ModelFolderError(
+            f"{path}: {reason}. A model folder has a {MANIFEST_NAME}; "
+            "'autofocus train' prints the folder it wrote."
+        ) from error
+    try:
+        return msgspec.json.decode(text, type=Manifest)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ModelFolderError(f"{path}: not a usable manifest: {error}.") from error
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the manifest as indented UTF-8 JSON."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"

@@ -1,0 +1,76 @@
+"""The one interface through which training, sweeps, packages and servers see a task."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.data.records import ImageRecord
+
+RecordT = TypeVar("RecordT", bound=ImageRecord)
+PredictionT = TypeVar("PredictionT")
+
+
+class Task(ABC, Generic[RecordT, PredictionT]):
+    """A task owns its rows, targets, postprocessing, metrics and wire format.
+
+    Attributes:
+        name: The published task name.
+        model_kind: The kind of model it accepts, such as `classifier`.
+        record_type: Its row type.
+        primary_metrics: Names the published schema accepts, the default first.
+
+    Notation for array shapes:
+        - n: number of images
+        - k: number of classes
+    """
+
+    name: ClassVar[str]
+    model_kind: ClassVar[str]
+    record_type: ClassVar[type[ImageRecord]]
+    primary_metrics: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def record_labels(self, record: RecordT) -> Sequence[str]:
+        """Return the class names that occur in one record, for splits, counts and label maps."""
+
+    @abstractmethod
+    def encode_targets(self, records: Sequence[RecordT], labels: Sequence[str]) -> NDArray[Any]:
+        """Return the ground truth of `records` as one array, rows in order.
+
+        Args:
+            records: n records; every class name in them is in `labels`.
+            labels: k class names.
+        """
+
+    @abstractmethod
+    def postprocess(
+        self,
+        outputs: Mapping[str, NDArray[np.float32]],
+        sizes: Sequence[tuple[int, int]],
+        settings: Mapping[str, float],
+    ) -> list[PredictionT]:
+        """Turn a network's outputs into predictions.
+
+        Torch evaluation, the ONNX check, MLflow and the server all call this one.
+
+        Args:
+            outputs: Output name to float32 array whose first axis is n.
+            sizes: n pairs (height, width) of the decoded images, in pixels.
+            settings: What the manifest lets a user edit, such as thresholds.
+        """
+
+    @abstractmethod
+    def evaluate(
+        self, predictions: Sequence[PredictionT], targets: NDArray[Any], labels: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return every published metric by name; values that are undefined are None."""
+
+    @abstractmethod
+    def encode(self, prediction: PredictionT, labels: Sequence[str]) -> dict[str, Any]:
+        """Return one image's response object in the published wire format.
+
+        Arrays may stay numpy: `runtime.plain` or orjson turns them into JSON.
+        """

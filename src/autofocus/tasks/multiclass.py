@@ -1,0 +1,63 @@
+"""Multi-class classification: an image carries exactly one class.
+
+The network emits one logit a class; their softmax is the probability.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.data.records import MulticlassRecord
+from autofocus.metrics.classification import multiclass_metrics
+from autofocus.structures.predictions import ClassScores
+from autofocus.tasks.base import Task
+
+
+class MulticlassClassification(Task[MulticlassRecord, ClassScores]):
+    """Everything that distinguishes this task from the other three."""
+
+    name = "image_classification"
+    model_kind = "classifier"
+    record_type = MulticlassRecord
+    primary_metrics = (
+        "accuracy",
+        "AUC_weighted",
+        "norm_macro_recall",
+        "average_precision_score_weighted",
+        "precision_score_weighted",
+    )
+
+    def record_labels(self, record: MulticlassRecord) -> Sequence[str]:
+        """Return the record's one class."""
+        return (record.label,)
+
+    def encode_targets(
+        self, records: Sequence[MulticlassRecord], labels: Sequence[str]
+    ) -> NDArray[np.int64]:
+        """Return class indices, int64 [n]."""
+        index = {label: i for i, label in enumerate(labels)}
+        return np.array([index[record.label] for record in records], dtype=np.int64)
+
+    def postprocess(
+        self,
+        outputs: Mapping[str, NDArray[np.float32]],
+        sizes: Sequence[tuple[int, int]],
+        settings: Mapping[str, float],
+    ) -> list[ClassScores]:
+        """Softmax over `logits`, float32 [n, k]."""
+        logits = outputs["logits"]
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probs = shifted / shifted.sum(axis=1, keepdims=True)
+        return [ClassScores(row) for row in probs]
+
+    def evaluate(
+        self, predictions: Sequence[ClassScores], targets: NDArray[Any], labels: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return the published multi-class metrics (`reference/azure.md` §3.1) and ECE."""
+        return multiclass_metrics(targets, np.stack([p.probs for p in predictions]), labels)
+
+    def encode(self, prediction: ClassScores, labels: Sequence[str]) -> dict[str, Any]:
+        """Return `{"probs": […], "labels": […]}`."""
+        return {"probs": prediction.probs, "labels": list(labels)}

@@ -1,0 +1,67 @@
+"""Multi-label classification: an image carries any number of classes, none included.
+
+The network emits one logit a class; an independent sigmoid turns each into a probability.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.data.records import MultilabelRecord
+from autofocus.metrics.classification import multilabel_metrics
+from autofocus.structures.predictions import ClassScores
+from autofocus.tasks.base import Task
+
+
+class MultilabelClassification(Task[MultilabelRecord, ClassScores]):
+    """Everything that distinguishes this task from the other three."""
+
+    name = "image_classification_multilabel"
+    model_kind = "classifier"
+    record_type = MultilabelRecord
+    primary_metrics = (
+        "iou",
+        "accuracy",
+        "AUC_weighted",
+        "norm_macro_recall",
+        "average_precision_score_weighted",
+        "precision_score_weighted",
+    )
+
+    def record_labels(self, record: MultilabelRecord) -> Sequence[str]:
+        """Return the record's classes."""
+        return record.label
+
+    def encode_targets(
+        self, records: Sequence[MultilabelRecord], labels: Sequence[str]
+    ) -> NDArray[np.int64]:
+        """Return multi-hot rows, int64 [n, k]."""
+        index = {label: i for i, label in enumerate(labels)}
+        targets = np.zeros((len(records), len(labels)), dtype=np.int64)
+        for row, record in enumerate(records):
+            for label in record.label:
+                targets[row, index[label]] = 1
+        return targets
+
+    def postprocess(
+        self,
+        outputs: Mapping[str, NDArray[np.float32]],
+        sizes: Sequence[tuple[int, int]],
+        settings: Mapping[str, float],
+    ) -> list[ClassScores]:
+        """Sigmoid of `logits`, float32 [n, k]."""
+        # tanh form: no overflow for logits far from zero.
+        probs = 0.5 * (1 + np.tanh(0.5 * outputs["logits"]))
+        return [ClassScores(row) for row in probs.astype(np.float32, copy=False)]
+
+    def evaluate(
+        self, predictions: Sequence[ClassScores], targets: NDArray[Any], labels: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return the published multi-label metrics (`reference/azure.md` §3.1) and ECE."""
+        return multilabel_metrics(targets, np.stack([p.probs for p in predictions]), labels)
+
+    def encode(self, prediction: ClassScores, labels: Sequence[str]) -> dict[str, Any]:
+        """Return `{"probs": […], "labels": […]}`."""
+        return {"probs": prediction.probs, "labels": list(labels)}
