@@ -4,6 +4,7 @@ Training writes it, packaging copies it, the scorer reads it. It holds numbers a
 whoever reads one trusts nothing in it (`read_manifest` checks shapes and ranges).
 """
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,6 +62,7 @@ class Manifest(msgspec.Struct, frozen=True):
         labels: Class names in the order of the network's outputs.
         settings: What may be edited before serving, such as score thresholds.
         outputs: Names of the network's outputs, in order.
+        files: Name to sha256 of the files beside the manifest that belong to it.
     """
 
     task: str
@@ -75,6 +77,7 @@ class Manifest(msgspec.Struct, frozen=True):
     metrics: dict[str, Any] = {}
     test_metrics: dict[str, Any] | None = None
     versions: dict[str, str] = {}
+    files: dict[str, str] = {}
     schema_version: Annotated[int, msgspec.Meta(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION
 
 
@@ -97,6 +100,34 @@ def read_manifest(folder: Path) -> Manifest:
         return msgspec.json.decode(text, type=Manifest)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ModelFolderError(f"{path}: not a usable manifest: {error}.") from error
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Check that the files the manifest lists are there and are the ones it was written with.
+
+    Raises:
+        ModelFolderError: Names every file that is missing, changed or outside the folder.
+    """
+    problems = []
+    for name, expected in manifest.files.items():
+        # A name is a plain file name: a manifest must not make us read elsewhere.
+        if Path(name).name != name or "\\" in name:
+            problems.append(f"{folder / MANIFEST_NAME}: files: {name!r} must be a plain file name.")
+        elif not (folder / name).is_file():
+            problems.append(f"{folder / name}: missing. Copy the whole model folder.")
+        elif file_sha256(folder / name) != expected:
+            problems.append(
+                f"{folder / name}: not the file that was packaged (sha256 differs). "
+                "Copy the model folder again."
+            )
+    if problems:
+        raise ModelFolderError(problems)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hex sha256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -18,3 +18,8 @@ class ClassScores:
 
     def __post_init__(self) -> None:
         assert self.probs.ndim == 1, f"probs must have shape [k], got {self.probs.shape}"
+
+    def check_num_classes(self, num_classes: int) -> None:
+        """Raise ValueError unless there is one probability a class."""
+        if len(self.probs) != num_classes:
+            raise ValueError(f"{len(self.probs)} outputs for {num_classes} labels")

@@ -63,6 +63,14 @@ class Task(ABC, Generic[RecordT, PredictionT]):
         """
 
     @abstractmethod
+    def check_prediction(self, prediction: PredictionT, labels: Sequence[str]) -> None:
+        """Check that a prediction fits the labels.
+
+        Raises:
+            ValueError: If the network was made for another number of classes.
+        """
+
+    @abstractmethod
     def evaluate(
         self, predictions: Sequence[PredictionT], targets: NDArray[Any], labels: Sequence[str]
     ) -> dict[str, Any]:

@@ -52,6 +52,10 @@ class MulticlassClassification(Task[MulticlassRecord, ClassScores]):
         probs = shifted / shifted.sum(axis=1, keepdims=True)
         return [ClassScores(row) for row in probs]
 
+    def check_prediction(self, prediction: ClassScores, labels: Sequence[str]) -> None:
+        """Check that there is one probability a label."""
+        prediction.check_num_classes(len(labels))
+
     def evaluate(
         self, predictions: Sequence[ClassScores], targets: NDArray[Any], labels: Sequence[str]
     ) -> dict[str, Any]:

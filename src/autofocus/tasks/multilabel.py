@@ -56,6 +56,10 @@ class MultilabelClassification(Task[MultilabelRecord, ClassScores]):
         probs = 0.5 * (1 + np.tanh(0.5 * outputs["logits"]))
         return [ClassScores(row) for row in probs.astype(np.float32, copy=False)]
 
+    def check_prediction(self, prediction: ClassScores, labels: Sequence[str]) -> None:
+        """Check that there is one probability a label."""
+        prediction.check_num_classes(len(labels))
+
     def evaluate(
         self, predictions: Sequence[ClassScores], targets: NDArray[Any], labels: Sequence[str]
     ) -> dict[str, Any]:

@@ -1,0 +1,43 @@
+"""The network as an ONNX Runtime session on the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from autofocus.errors import ModelFolderError
+
+
+class OnnxBackend:
+    """Runs `model.onnx`; safe to call from several threads.
+
+    Args:
+        path: The ONNX file.
+        num_threads: Threads inside one call. Servers use 1 and run calls side by side.
+    """
+
+    def __init__(self, path: Path, num_threads: int = 1) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        options.inter_op_num_threads = 1
+        # Spinning threads starve the other workers of a server on the same cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        # ONNX Runtime's errors share no public base class.
+        except Exception as error:
+            raise ModelFolderError(
+                f"{path}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}"
+            ) from error
+        self._input = self._session.get_inputs()[0].name
+        self.output_names = [output.name for output in self._session.get_outputs()]
+        self.output_shapes = [output.shape for output in self._session.get_outputs()]
+
+    def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return the outputs by name for normalised images [n, 3, h, w]."""
+        outputs = self._session.run(self.output_names, {self._input: images})
+        return dict(zip(self.output_names, outputs, strict=True))

@@ -1,0 +1,138 @@
+"""A model folder made callable: image bytes in, published wire objects out.
+
+Torch evaluation aside, everything that scores goes through here: `autofocus score`, the server,
+the MLflow model and the check after packaging. Imports no torch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.data.images import DEFAULT_MAX_PIXELS, decode
+from autofocus.data.preprocess import preprocess
+from autofocus.errors import ImageError, ModelFolderError
+from autofocus.manifest import Manifest, check_files, read_manifest
+from autofocus.tasks import TASKS
+
+ONNX_NAME = "model.onnx"
+MAX_BATCH = 16
+
+Sample = tuple[NDArray[np.float32], tuple[int, int]]
+
+
+class Backend(Protocol):
+    """Runs the network."""
+
+    def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Return outputs by name for normalised images [n, 3, h, w]."""
+
+
+class Scorer:
+    """Scores images with one model.
+
+    Args:
+        manifest: What the model is.
+        backend: What runs its network.
+        max_pixels: Larger images are refused before they are decoded.
+    """
+
+    def __init__(
+        self, manifest: Manifest, backend: Backend, max_pixels: int = DEFAULT_MAX_PIXELS
+    ) -> None:
+        if manifest.task not in TASKS:
+            raise ModelFolderError(
+                f"manifest.json: task must be one of {', '.join(TASKS)}, got {manifest.task!r}. "
+                "This model needs a newer autofocus."
+            )
+        self.manifest = manifest
+        self.task = TASKS[manifest.task]
+        self.labels = manifest.labels
+        self._backend = backend
+        self._max_pixels = max_pixels
+
+    @classmethod
+    def load(
+        cls, folder: Path, num_threads: int = 1, max_pixels: int = DEFAULT_MAX_PIXELS
+    ) -> "Scorer":
+        """Load a model folder with its ONNX network.
+
+        Raises:
+            ModelFolderError: If anything in the folder is missing, damaged or does not fit.
+        """
+        from autofocus.scoring.backends.onnx import OnnxBackend
+
+        manifest = read_manifest(folder)
+        check_files(folder, manifest)
+        backend = OnnxBackend(folder / ONNX_NAME, num_threads)
+        scorer = cls(manifest, backend, max_pixels)
+        if backend.output_names != manifest.outputs:
+            raise ModelFolderError(
+                f"{folder / ONNX_NAME}: outputs must be {manifest.outputs} as manifest.json "
+                f"says, got {backend.output_names}."
+            )
+        try:
+            scorer.warm_up()
+        except (IndexError, KeyError, ValueError, RuntimeError) as error:
+            raise ModelFolderError(
+                f"{folder}: the network and manifest.json do not fit each other: {error}"
+            ) from error
+        return scorer
+
+    def score(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+        """Return one wire object an image, in order.
+
+        An image that does not decode keeps its place as `{"error": {"code", "message"}}`.
+        Values may be numpy arrays: orjson writes them, `runtime.plain` makes them lists.
+        """
+        samples = [self._prepare(image) for image in images]
+        good = [sample for sample in samples if not isinstance(sample, ImageError)]
+        scored = iter(self._score_samples(good))
+        return [
+            {"error": {"code": sample.code, "message": sample.message}}
+            if isinstance(sample, ImageError)
+            else next(scored)
+            for sample in samples
+        ]
+
+    def predict(self, images: Sequence[bytes]) -> list[Any]:
+        """Return one task prediction an image.
+
+        Raises:
+            ImageError: If one does not decode.
+        """
+        samples = []
+        for image in images:
+            sample = self._prepare(image)
+            if isinstance(sample, ImageError):
+                raise sample
+            samples.append(sample)
+        return self._predict_samples(samples)
+
+    def warm_up(self) -> None:
+        """Run the network once on a black image, so that the first request is not the slow one."""
+        crop = self.manifest.preprocess.crop_size
+        black = np.zeros((3, crop, crop), dtype=np.float32)
+        predictions = self._predict_samples([(black, (crop, crop))])
+        self.task.check_prediction(predictions[0], self.labels)
+
+    def _prepare(self, data: bytes) -> Sample | ImageError:
+        try:
+            image = decode(data, self._max_pixels)
+        except ImageError as error:
+            return error
+        height, width = image.shape[:2]
+        return preprocess(image, self.manifest.preprocess), (height, width)
+
+    def _score_samples(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+        return [self.task.encode(p, self.labels) for p in self._predict_samples(samples)]
+
+    def _predict_samples(self, samples: Sequence[Sample]) -> list[Any]:
+        predictions: list[Any] = []
+        for start in range(0, len(samples), MAX_BATCH):
+            tensors, sizes = zip(*samples[start : start + MAX_BATCH], strict=True)
+            outputs = self._backend.run(np.stack(tensors))
+            predictions += self.task.postprocess(outputs, sizes, self.manifest.settings)
+        return predictions
