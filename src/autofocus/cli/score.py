@@ -1,0 +1,87 @@
+"""Score image files: what the endpoint would answer, on stdout."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autofocus.cli.output import command, emit, note, progress
+
+# Images held at once; also the network's batch.
+_BATCH = 16
+_INPUT_IS_WRONG = 2
+
+
+@command
+def score(
+    model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Image files, folders or patterns.", metavar="IMAGE…")
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write exactly the endpoint's JSON array.")
+    ] = False,
+) -> None:
+    """Score images with MODEL, in the order given; folders and patterns sorted by name.
+
+    A file that cannot be read keeps its place with an error. Exit status 2 when none could.
+    """
+    from autofocus.runtime import no_progress, num_cores
+    from autofocus.scoring.image_paths import expand_images
+    from autofocus.scoring.model_path import resolve_model
+    from autofocus.scoring.scorer import Scorer
+
+    folder = resolve_model(model)
+    paths = expand_images(images)
+    scorer = Scorer.load(folder, num_threads=num_cores())
+    # Lines that appear on a terminal are progress enough, and a bar would write over them.
+    track = no_progress if sys.stdout.isatty() else progress()
+    results = track(_score_files(scorer, paths), "Scoring", len(paths))
+    num_failed = _write_json(results) if as_json else _write_lines(paths, results)
+    if num_failed:
+        note(f"{num_failed} of {len(paths)} images could not be read")
+    if num_failed == len(paths):
+        raise typer.Exit(_INPUT_IS_WRONG)
+
+
+def _score_files(scorer: Any, paths: list[Path]) -> Iterator[dict[str, Any]]:
+    from autofocus.scoring.image_paths import read_image
+    from autofocus.scoring.request import Cell, score_cells
+
+    for start in range(0, len(paths), _BATCH):
+        yield from score_cells(
+            scorer, [Cell(read_image(path)) for path in paths[start : start + _BATCH]]
+        )
+
+
+def _write_json(results: Iterable[dict[str, Any]]) -> int:
+    """Write one JSON array as results come, and return how many are errors."""
+    import orjson
+
+    out = sys.stdout.buffer
+    num_failed = 0
+    separator = b"["
+    for result in results:
+        out.write(separator + orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY))
+        separator = b","
+        num_failed += "error" in result
+    out.write(b"]\n")
+    out.flush()
+    return num_failed
+
+
+def _write_lines(paths: list[Path], results: Iterable[dict[str, Any]]) -> int:
+    num_failed = 0
+    for path, result in zip(paths, results, strict=True):
+        num_failed += "error" in result
+        emit(f"{path}: {_summary(result)}")
+    return num_failed
+
+
+def _summary(result: dict[str, Any]) -> str:
+    if "error" in result:
+        return f"error: {result['error']['message']}"
+    ranked = sorted(zip(result["probs"], result["labels"], strict=True), reverse=True)
+    return "  ".join(f"{label} {prob:.3f}" for prob, label in ranked[:3])

@@ -1,0 +1,70 @@
+"""Image arguments of a command line: files, folders and patterns, and their bytes."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from autofocus.errors import ImageError, InputError
+
+# The formats that `data/images` decodes, by the endings people give them.
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".webp")
+)
+
+
+def expand_images(arguments: Sequence[str]) -> list[Path]:
+    """Return the image files that the arguments mean, in their order.
+
+    A folder means the image files in it and below, a pattern (`*`, `?`, `[…]`, `**`) the image
+    files it matches, both sorted by name. Anything else is a file, there or not:
+    scoring reports missing ones in their place.
+
+    Raises:
+        InputError: Names every folder and pattern without an image.
+    """
+    paths: list[Path] = []
+    problems = []
+    for argument in arguments:
+        path = Path(argument)
+        is_pattern = not path.exists() and glob.has_magic(argument)
+        if not is_pattern and not path.is_dir():
+            paths.append(path)
+            continue
+        found = _matches(argument) if is_pattern else _images_below(path)
+        paths += found
+        if not found:
+            what = "matches no" if is_pattern else "has no"
+            problems.append(
+                f"{argument}: {what} image files ({', '.join(sorted(IMAGE_SUFFIXES))})."
+            )
+    if problems:
+        raise InputError(problems)
+    return paths
+
+
+def read_image(path: Path) -> bytes | ImageError:
+    """Return a file's bytes, or why they cannot be had."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return ImageError("image.missing", f"{path}: no such file.")
+    except OSError as error:
+        return ImageError("image.unreadable", f"{path}: {error.strerror or error}.")
+
+
+def _matches(pattern: str) -> list[Path]:
+    found: list[Path] = []
+    for name in sorted(glob.glob(pattern, recursive=True)):
+        path = Path(name)
+        # `**` matches folders and what is in them: taking the files alone counts each once.
+        if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES:
+            found.append(path)
+    return found
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    )

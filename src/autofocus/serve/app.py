@@ -1,0 +1,254 @@
+"""The endpoint as one ASGI application: published `/score`, health and description.
+
+A request passes ids, key, route, content type, room in the lane, body, and then one job in the
+lane's thread that parses, scores and encodes. Replies other than 200 are `{"message": …}`.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from autofocus.errors import RequestError
+from autofocus.scoring.request import ImageScorer, parse_request, refuse_all_failed, score_cells
+from autofocus.serve.errors import ClientGoneError, Headers, HttpError, busy
+from autofocus.serve.keys import is_allowed
+from autofocus.serve.lanes import Lane, timed_out
+from autofocus.serve.limits import BodyBudget, check_content_type, read_body, reply_ids
+from autofocus.serve.settings import Settings
+from autofocus.serve.swagger import swagger
+
+logger = logging.getLogger(__name__)
+
+EXPLANATIONS_HEADER = (b"x-autofocus-explanations", b"unavailable")
+FAILED_HEADER = (b"x-ms-run-function-failed", b"true")
+
+_UNEXPECTED = "An unexpected error occurred in scoring script. Check the logs for more info."
+# Probes of a load balancer carry no key.
+_OPEN_PATHS = ("/", "/ready")
+_JSON = (b"content-type", b"application/json")
+_CLIENT_GONE = 499
+# Images scored between two looks at the clock.
+_BATCH = 16
+# Bodies held at once, in units of the longest one allowed.
+_BODIES_HELD = 4
+_MAX_LOGGED_PATH = 200
+
+
+class Endpoint:
+    """The ASGI application of one worker process.
+
+    Args:
+        settings: Limits.
+        keys: Digests from `read_keys`; empty serves everybody.
+        load: Loads the model; called once, in the scoring thread.
+    """
+
+    def __init__(
+        self, settings: Settings, keys: list[bytes], load: Callable[[], ImageScorer]
+    ) -> None:
+        self.settings = settings
+        self.lane = Lane("score", num_threads=1, queue_size=settings.queue_size)
+        self.num_active = 0
+        self._keys = keys
+        self._load = load
+        self._scorer: ImageScorer | None = None
+        self._draining = False
+        self._budget = BodyBudget(_BODIES_HELD * settings.max_body_bytes)
+        self._router = Router(
+            [
+                Route("/", _healthy),
+                Route("/ready", self._ready),
+                Route("/swagger.json", _swagger),
+            ],
+            redirect_slashes=False,
+            default=_not_found,
+        )
+
+    async def start(self) -> None:
+        """Load the model; until then `/ready` says 503 and requests wait in the lane.
+
+        Raises:
+            ModelFolderError: If the folder is not a usable model.
+        """
+        self._scorer = await self.lane.run(self._load)
+
+    def drain(self) -> None:
+        """Take no new scoring requests from now on."""
+        self._draining = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request and log one line about it; never its body or its key."""
+        assert scope["type"] == "http", "the server runs without lifespan and websockets"
+        started = time.monotonic()
+        scope["app"], scope["started"] = self, started
+        exchange = _Exchange(send)
+        self.num_active += 1
+        try:
+            await self._answer(scope, receive, exchange)
+        except ClientGoneError:
+            exchange.status = _CLIENT_GONE
+        finally:
+            self.num_active -= 1
+            logger.info(
+                "%s %s %d %.1f ms id=%s",
+                scope["method"],
+                _printable(scope["path"]),
+                exchange.status,
+                (time.monotonic() - started) * 1e3,
+                exchange.request_id,
+            )
+
+    async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
+        headers = scope["header_map"] = dict(scope["headers"])
+        try:
+            exchange.ids = reply_ids(headers)
+            if scope["path"] not in _OPEN_PATHS:
+                self._check_key(headers.get(b"authorization"))
+            # Scoring skips the router's machinery: it is the one path that has to be fast.
+            serve = self._score if scope["path"] == "/score" else self._router
+            await serve(scope, receive, exchange.send)
+        except RequestError as error:
+            extra = error.headers if isinstance(error, HttpError) else []
+            await exchange.refuse(error.status, error.message, extra)
+        except HTTPException as error:
+            await exchange.refuse(error.status_code, f"{error.detail}.", _sorted_allow(error))
+        except ClientGoneError:
+            raise
+        # The last resort: whatever a model or a library throws becomes a 500 with an id.
+        except Exception:
+            logger.exception("request %s failed", exchange.request_id)
+            if exchange.status:
+                raise
+            await exchange.refuse(500, _UNEXPECTED, [FAILED_HEADER])
+
+    def _check_key(self, authorization: bytes | None) -> None:
+        if is_allowed(authorization, self._keys):
+            return
+        found = "is not valid" if authorization else "is missing"
+        raise HttpError(
+            401,
+            f"The key {found}. Send the header 'Authorization: Bearer <key>'.",
+            [(b"www-authenticate", b"Bearer")],
+        )
+
+    async def _ready(self, request: Request) -> Response:
+        if self._draining:
+            return _message(503, "The server is stopping.")
+        if self._scorer is None:
+            return _message(503, "The model is loading.")
+        return PlainTextResponse("Ready")
+
+    async def _score(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            return await _score_without_body(scope, send)
+        headers = scope["header_map"]
+        check_content_type(headers)
+        if self._draining:
+            raise busy("The server is stopping. Try again.", 1, close=True)
+        self.lane.check_room()
+        deadline = scope["started"] + self.settings.timeout_s
+        body = await read_body(
+            receive,
+            headers,
+            self.settings.max_body_bytes,
+            self._budget,
+            deadline - time.monotonic(),
+        )
+        try:
+            job = functools.partial(self._score_body, body, deadline)
+            content, extra = await self.lane.run(job, deadline)
+        finally:
+            self._budget.give_back(len(body))
+        return await _send(send, 200, content, extra)
+
+    def _score_body(self, body: bytes, deadline: float) -> tuple[bytes, Headers]:
+        assert self._scorer is not None, "loading is the lane's first job"
+        started = time.perf_counter()
+        cells = parse_request(body, self.settings.max_images)
+        results = []
+        for start in range(0, len(cells), _BATCH):
+            if time.monotonic() > deadline:
+                raise timed_out()
+            results += score_cells(self._scorer, cells[start : start + _BATCH])
+        refuse_all_failed(results)
+        content = orjson.dumps(results, option=orjson.OPT_SERIALIZE_NUMPY)
+        milliseconds = (time.perf_counter() - started) * 1e3
+        headers = [(b"x-ms-run-fn-exec-ms", f"{milliseconds:.3f}".encode())]
+        if any(cell.explain for cell in cells):
+            headers.append(EXPLANATIONS_HEADER)
+        return content, headers
+
+
+class _Exchange:
+    """The reply side of one request: adds ids, remembers the status for the log."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.ids: Headers = []
+        self.status = 0
+
+    @property
+    def request_id(self) -> str:
+        return next((v.decode() for k, v in self.ids if k == b"x-request-id"), "-")
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message["headers"], *self.ids]
+        await self._send(message)
+
+    async def refuse(self, status: int, text: str, extra: Headers) -> None:
+        await _send(self.send, status, orjson.dumps({"message": text}), extra)
+
+
+async def _send(send: Send, status: int, body: bytes, extra: Headers) -> None:
+    headers = [_JSON, (b"content-length", str(len(body)).encode()), *extra]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _healthy(request: Request) -> Response:
+    return PlainTextResponse("Healthy")
+
+
+async def _score_without_body(scope: Scope, send: Send) -> None:
+    allow = (b"allow", b"OPTIONS, POST")
+    if scope["method"] == "OPTIONS":
+        return await _send(send, 200, b"", [allow])
+    raise HttpError(405, "Method Not Allowed. Send the images with POST.", [allow])
+
+
+async def _swagger(request: Request) -> Response:
+    version = request.query_params.get("version", "2")
+    document = swagger(version)
+    if document is None:
+        raise HttpError(400, "version must be 2 or 3.")
+    return Response(orjson.dumps(document), media_type="application/json")
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    raise HttpError(404, "Not found. Scoring is POST /score, its description /swagger.json.")
+
+
+def _sorted_allow(error: HTTPException) -> Headers:
+    # Starlette joins a set; sorting makes the reply the same every time.
+    methods = (error.headers or {}).get("Allow", "").split(", ")
+    return [(b"allow", ", ".join(sorted(methods)).encode())]
+
+
+def _message(status: int, text: str) -> Response:
+    return Response(orjson.dumps({"message": text}), status, media_type="application/json")
+
+
+def _printable(path: str) -> str:
+    shown = path[:_MAX_LOGGED_PATH]
+    # A path may hold decoded line breaks; a log line is one line.
+    return shown if shown.isprintable() else ascii(shown)

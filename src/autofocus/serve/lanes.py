@@ -1,0 +1,101 @@
+"""A lane: a few threads that score, and a bounded queue before them.
+
+Each kind of work gets a lane of its own, so that slow work never blocks fast work. An event
+loop owns a lane; only jobs run in its threads.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from autofocus.serve.errors import HttpError, busy
+
+T = TypeVar("T")
+
+_MAX_RETRY_AFTER_S = 60
+# Weight of the newest job in the running mean of durations.
+_NEWEST = 0.1
+
+
+class Lane:
+    """Runs jobs on `num_threads` threads, first come first served.
+
+    Args:
+        name: For thread names.
+        num_threads: Jobs that run at once.
+        queue_size: Jobs that may wait; more are refused with 429.
+    """
+
+    def __init__(self, name: str, num_threads: int, queue_size: int) -> None:
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix=name)
+        self._num_threads = num_threads
+        self._queue_size = queue_size
+        self._mean_s = 0.0
+        self.num_pending = 0
+
+    def check_room(self) -> None:
+        """Do nothing when another job may come.
+
+        Raises:
+            HttpError: 429 with Retry-After, when the queue is full.
+        """
+        if self.num_pending < self._num_threads + self._queue_size:
+            return
+        wait_s = math.ceil(self.num_pending * self._mean_s / self._num_threads)
+        raise busy(
+            f"The server is busy: {self._queue_size} requests are waiting already. Try again.",
+            min(max(wait_s, 1), _MAX_RETRY_AFTER_S),
+        )
+
+    async def run(self, job: Callable[[], T], deadline: float | None = None) -> T:
+        """Return what `job` returns, once a thread has run it.
+
+        Args:
+            job: Called in a thread of the lane.
+            deadline: On the `time.monotonic` clock. A job that has not started by then is
+                dropped; one that has is let finish, a thread cannot be stopped.
+
+        Raises:
+            HttpError: 429 when the queue is full, 408 when the deadline came first.
+        """
+        self.check_room()
+        self.num_pending += 1
+        future = self._threads.submit(self._timed, job)
+        timer = None
+        if deadline is not None:
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(max(0.0, deadline - time.monotonic()), future.cancel)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if future.cancelled() and task is not None and not task.cancelling():
+                raise timed_out() from None
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self.num_pending -= 1
+
+    def close(self) -> bool:
+        """Drop what waits and return whether nothing runs any more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        return self.num_pending == 0
+
+    def _timed(self, job: Callable[[], T]) -> T:
+        started = time.monotonic()
+        try:
+            return job()
+        finally:
+            seconds = time.monotonic() - started
+            self._mean_s += _NEWEST * (seconds - self._mean_s) if self._mean_s else seconds
+
+
+def timed_out() -> HttpError:
+    """Return the 408 of a request whose scoring could not start in time."""
+    return HttpError(
+        408, "The request waited too long for its turn. Try again, or raise --timeout-s."
+    )

@@ -1,0 +1,126 @@
+"""What a request may bring: its ids, its content type, and a body of bounded size and duration."""
+
+import asyncio
+import uuid
+from collections.abc import Mapping
+
+from starlette.types import Receive
+
+from autofocus.serve.errors import ClientGoneError, Headers, HttpError, busy
+
+_MAX_ID_CHARS = 100
+_ID_HEADERS = (b"x-request-id", b"x-ms-request-id", b"x-ms-client-request-id")
+_CLOSE = (b"connection", b"close")
+
+
+class BodyBudget:
+    """Bytes of all bodies that one process holds at once, so that many big ones cannot fill memory.
+
+    Args:
+        max_bytes: All bodies together.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self.held_bytes = 0
+
+    def take(self, num_bytes: int) -> None:
+        """Count bytes in.
+
+        Raises:
+            HttpError: 429 when there is no room; nothing is counted then.
+        """
+        if self.held_bytes + num_bytes > self._max_bytes:
+            raise busy("The server holds too many big requests at once. Try again.", 1, close=True)
+        self.held_bytes += num_bytes
+
+    def give_back(self, num_bytes: int) -> None:
+        """Count bytes out."""
+        self.held_bytes -= num_bytes
+
+
+def reply_ids(headers: Mapping[bytes, bytes]) -> Headers:
+    """Return the id headers of the reply: the request's own, `x-request-id` made when missing.
+
+    Raises:
+        HttpError: 431 when one is too long, 400 when it is not printable ASCII.
+    """
+    ids: Headers = []
+    for name in _ID_HEADERS:
+        value = headers.get(name)
+        if value is None:
+            continue
+        if len(value) > _MAX_ID_CHARS:
+            raise HttpError(
+                431,
+                f"{name.decode()} must have at most {_MAX_ID_CHARS} characters, got {len(value)}.",
+            )
+        if not value.isascii() or not value.decode("ascii").isprintable():
+            raise HttpError(400, f"{name.decode()} must be printable ASCII.")
+        ids.append((name, value))
+    given = dict(ids)
+    if b"x-request-id" not in given:
+        ids.insert(0, (b"x-request-id", str(uuid.uuid4()).encode()))
+    if b"x-ms-request-id" not in given:
+        ids.append((b"x-ms-request-id", dict(ids)[b"x-request-id"]))
+    return ids
+
+
+def check_content_type(headers: Mapping[bytes, bytes]) -> None:
+    """Do nothing for `application/json`, with or without parameters.
+
+    Raises:
+        HttpError: 415.
+    """
+    media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media_type != b"application/json":
+        raise HttpError(415, "Expects Content-Type to be application/json")
+
+
+async def read_body(
+    receive: Receive,
+    headers: Mapping[bytes, bytes],
+    max_bytes: int,
+    budget: BodyBudget,
+    timeout_s: float,
+) -> bytes:
+    """Return the request's body; the caller gives its length back to `budget`.
+
+    Raises:
+        HttpError: 413 when it is too long, by its Content-Length before anything is read; 408
+            when it does not arrive in time; 429 when the process holds too many bodies.
+        ClientGoneError: When the client closes the connection first.
+    """
+    length = headers.get(b"content-length", b"0")
+    if not length.isdigit():
+        raise HttpError(400, "Content-Length must be a number.", [_CLOSE])
+    if int(length) > max_bytes:
+        raise _too_long(max_bytes)
+    chunks: list[bytes] = []
+    num_bytes = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise ClientGoneError
+                chunk = message.get("body", b"")
+                more = message.get("more_body", False)
+                if num_bytes + len(chunk) > max_bytes:
+                    raise _too_long(max_bytes)
+                budget.take(len(chunk))
+                num_bytes += len(chunk)
+                chunks.append(chunk)
+    except BaseException as error:
+        budget.give_back(num_bytes)
+        if isinstance(error, TimeoutError):
+            raise HttpError(
+                408, f"The body did not arrive within {timeout_s:g} s.", [_CLOSE]
+            ) from None
+        raise
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _too_long(max_bytes: int) -> HttpError:
+    return HttpError(413, f"The body is too long, at most {max_bytes:,} bytes are allowed.")

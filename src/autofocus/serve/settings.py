@@ -1,0 +1,101 @@
+"""What a server can be told: flags win over AUTOFOCUS_… variables, those over the defaults.
+
+The only module of the server that reads the environment.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from autofocus.errors import InputError
+from autofocus.runtime import num_cores
+
+ENV_PREFIX = "AUTOFOCUS_"
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits and address of one server.
+
+    Attributes:
+        workers: Processes; each scores one request at a time.
+        api_key_file: One key a line; None serves everybody.
+        max_body_bytes: Longest request body.
+        max_pixels: Largest image, before decoding; None takes the image reader's own limit.
+        max_images: Most images in one request.
+        queue_size: Requests that may wait in each worker; more are answered 429.
+        timeout_s: From the first byte of a request to the start of its inference.
+        grace_s: How long running requests may take after a stop signal.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 5001
+    workers: int = field(default_factory=num_cores)
+    api_key_file: Path | None = None
+    max_body_bytes: int = 64 * MIB
+    max_pixels: int | None = None
+    max_images: int = 256
+    queue_size: int = 64
+    timeout_s: float = 30.0
+    grace_s: float = 30.0
+
+
+# Lowest and highest value.
+_RANGES: dict[str, tuple[float, float]] = {
+    "port": (0, 65_535),
+    "workers": (1, 1_024),
+    "max_body_bytes": (1_024, 1 << 31),
+    "max_pixels": (1, 1 << 31),
+    "max_images": (1, 100_000),
+    "queue_size": (0, 100_000),
+    "timeout_s": (0.001, 86_400),
+    "grace_s": (0, 86_400),
+}
+_TEXTS = {"host": str, "api_key_file": Path}
+
+
+def read_settings(
+    flags: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Return the settings that flags and environment add up to.
+
+    Args:
+        flags: Field name to value; None means that the flag was not given.
+        environment: For tests; the process's own when None.
+
+    Raises:
+        InputError: Names every flag and variable whose value is not allowed.
+    """
+    variables = os.environ if environment is None else environment
+    values: dict[str, Any] = {}
+    problems = []
+    for name in (*_RANGES, *_TEXTS):
+        variable = ENV_PREFIX + name.upper()
+        place, value = f"--{name.replace('_', '-')}", flags.get(name)
+        if value is None and variable in variables:
+            place, value = variable, variables[variable]
+        if value is None:
+            continue
+        try:
+            values[name] = _TEXTS[name](value) if name in _TEXTS else _number(name, value)
+        except ValueError as error:
+            problems.append(f"{place} {error}, got {value!r}.")
+    if problems:
+        raise InputError(problems)
+    return Settings(**values)
+
+
+def _number(name: str, value: Any) -> float:
+    low, high = _RANGES[name]
+    is_float = name.endswith("_s")
+    try:
+        number = float(value) if is_float else int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"must be {'a' if is_float else 'a whole'} number") from None
+    # Written so that NaN fails.
+    if not low <= number <= high:
+        raise ValueError(f"must be between {low:g} and {high:g}")
+    return number

@@ -1,0 +1,110 @@
+"""The endpoint's description, as Swagger 2 and OpenAPI 3 documents."""
+
+from collections.abc import Callable
+from typing import Any
+
+_IMAGE = {
+    "type": "string",
+    "description": "A base64 image file, or JSON text of "
+    '{"image_base64", "model_explainability", "xai_parameters"}.',
+}
+_REQUEST: dict[str, Any] = {
+    "type": "object",
+    "required": ["input_data"],
+    "properties": {
+        "input_data": {
+            "type": "object",
+            "required": ["columns", "data"],
+            "properties": {
+                "columns": {"type": "array", "items": {"type": "string", "enum": ["image"]}},
+                "data": {"type": "array", "minItems": 1, "items": _IMAGE},
+                "index": {"type": "array", "items": {}},
+            },
+        },
+        "params": {"type": "object"},
+    },
+    "example": {"input_data": {"columns": ["image"], "data": ["<base64>"]}},
+}
+_REPLY = {
+    "type": "array",
+    "description": "One object an image, in the order of the request; an image that cannot be "
+    'read has {"error": {"code", "message"}} in its place.',
+    "items": {"type": "object"},
+}
+_MESSAGE = {"type": "object", "properties": {"message": {"type": "string"}}}
+_INFO = {"title": "autofocus scoring endpoint", "version": "1"}
+_ERRORS = {
+    "400": "The request, or every image in it, is wrong",
+    "401": "The key is missing or wrong",
+    "408": "The request waited too long",
+    "413": "The body or the number of images is too large",
+    "415": "The content type is not application/json",
+    "429": "The server is busy; see Retry-After",
+    "500": "Scoring failed",
+}
+
+
+def swagger(version: str) -> dict[str, Any] | None:
+    """Return the document of `version` "2" or "3", None for any other."""
+    return {"2": _version_2, "3": _version_3}.get(version, lambda: None)()
+
+
+def _version_2() -> dict[str, Any]:
+    return {
+        "swagger": "2.0",
+        "info": _INFO,
+        "consumes": ["application/json"],
+        "produces": ["application/json"],
+        "securityDefinitions": {
+            "Bearer": {"type": "apiKey", "name": "Authorization", "in": "header"}
+        },
+        "paths": {
+            "/": {"get": _health("schema", {"type": "string"})},
+            "/score": {
+                "post": {
+                    "operationId": "RunMLService",
+                    "security": [{"Bearer": []}],
+                    "parameters": [
+                        {"in": "body", "name": "body", "required": True, "schema": _REQUEST}
+                    ],
+                    "responses": _responses(lambda schema: {"schema": schema}),
+                }
+            },
+        },
+    }
+
+
+def _version_3() -> dict[str, Any]:
+    def content(schema: dict[str, Any]) -> dict[str, Any]:
+        return {"content": {"application/json": {"schema": schema}}}
+
+    return {
+        "openapi": "3.0.3",
+        "info": _INFO,
+        "components": {"securitySchemes": {"Bearer": {"type": "http", "scheme": "bearer"}}},
+        "paths": {
+            "/": {"get": _health("content", {"text/plain": {"schema": {"type": "string"}}})},
+            "/score": {
+                "post": {
+                    "operationId": "RunMLService",
+                    "security": [{"Bearer": []}],
+                    "requestBody": {"required": True, **content(_REQUEST)},
+                    "responses": _responses(content),
+                }
+            },
+        },
+    }
+
+
+def _health(key: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "operationId": "ServiceHealthCheck",
+        "responses": {"200": {"description": "The server is up", key: value}},
+    }
+
+
+def _responses(wrap: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    replies = {"200": {"description": "Scores", **wrap(_REPLY)}}
+    for status, description in _ERRORS.items():
+        replies[status] = {"description": description, **wrap(_MESSAGE)}
+    return replies
