@@ -15,7 +15,9 @@ from autofocus.data.images import DEFAULT_MAX_PIXELS, decode
 from autofocus.data.preprocess import preprocess
 from autofocus.errors import ImageError, ModelFolderError
 from autofocus.manifest import Manifest, check_files, read_manifest
+from autofocus.scoring.backends.onnx import OnnxBackend
 from autofocus.tasks import TASKS
+from autofocus.tasks.base import Task
 
 ONNX_NAME = "model.onnx"
 MAX_BATCH = 16
@@ -42,13 +44,8 @@ class Scorer:
     def __init__(
         self, manifest: Manifest, backend: Backend, max_pixels: int = DEFAULT_MAX_PIXELS
     ) -> None:
-        if manifest.task not in TASKS:
-            raise ModelFolderError(
-                f"manifest.json: task must be one of {', '.join(TASKS)}, got {manifest.task!r}. "
-                "This model needs a newer autofocus."
-            )
         self.manifest = manifest
-        self.task = TASKS[manifest.task]
+        self.task = task_of(manifest)
         self.labels = manifest.labels
         self._backend = backend
         self._max_pixels = max_pixels
@@ -62,8 +59,6 @@ class Scorer:
         Raises:
             ModelFolderError: If anything in the folder is missing, damaged or does not fit.
         """
-        from autofocus.scoring.backends.onnx import OnnxBackend
-
         manifest = read_manifest(folder)
         check_files(folder, manifest)
         backend = OnnxBackend(folder / ONNX_NAME, num_threads)
@@ -87,29 +82,21 @@ class Scorer:
         An image that does not decode keeps its place as `{"error": {"code", "message"}}`.
         Values may be numpy arrays: orjson writes them, `runtime.plain` makes them lists.
         """
-        samples = [self._prepare(image) for image in images]
-        good = [sample for sample in samples if not isinstance(sample, ImageError)]
-        scored = iter(self._score_samples(good))
         return [
-            {"error": {"code": sample.code, "message": sample.message}}
-            if isinstance(sample, ImageError)
-            else next(scored)
-            for sample in samples
+            {"error": {"code": prediction.code, "message": prediction.message}}
+            if isinstance(prediction, ImageError)
+            else self.task.encode(prediction, self.labels)
+            for prediction in self.try_predict(images)
         ]
 
-    def predict(self, images: Sequence[bytes]) -> list[Any]:
-        """Return one task prediction an image.
-
-        Raises:
-            ImageError: If one does not decode.
-        """
-        samples = []
-        for image in images:
-            sample = self._prepare(image)
-            if isinstance(sample, ImageError):
-                raise sample
-            samples.append(sample)
-        return self._predict_samples(samples)
+    def try_predict(self, images: Sequence[bytes]) -> list[Any]:
+        """Return one task prediction an image, or the `ImageError` in its place."""
+        samples = [self._prepare(image) for image in images]
+        good = [sample for sample in samples if not isinstance(sample, ImageError)]
+        predictions = iter(self._predict_samples(good))
+        return [
+            sample if isinstance(sample, ImageError) else next(predictions) for sample in samples
+        ]
 
     def warm_up(self) -> None:
         """Run the network once on a black image, so that the first request is not the slow one."""
@@ -126,9 +113,6 @@ class Scorer:
         height, width = image.shape[:2]
         return preprocess(image, self.manifest.preprocess), (height, width)
 
-    def _score_samples(self, samples: Sequence[Sample]) -> list[dict[str, Any]]:
-        return [self.task.encode(p, self.labels) for p in self._predict_samples(samples)]
-
     def _predict_samples(self, samples: Sequence[Sample]) -> list[Any]:
         predictions: list[Any] = []
         for start in range(0, len(samples), MAX_BATCH):
@@ -136,3 +120,17 @@ class Scorer:
             outputs = self._backend.run(np.stack(tensors))
             predictions += self.task.postprocess(outputs, sizes, self.manifest.settings)
         return predictions
+
+
+def task_of(manifest: Manifest) -> Task[Any, Any]:
+    """Return the manifest's task.
+
+    Raises:
+        ModelFolderError: If this version does not know it.
+    """
+    if manifest.task not in TASKS:
+        raise ModelFolderError(
+            f"manifest.json: task must be one of {', '.join(TASKS)}, got {manifest.task!r}. "
+            "This model needs a newer autofocus."
+        )
+    return TASKS[manifest.task]

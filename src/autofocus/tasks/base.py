@@ -21,6 +21,7 @@ class Task(ABC, Generic[RecordT, PredictionT]):
         model_kind: The kind of model it accepts, such as `classifier`.
         record_type: Its row type.
         primary_metrics: Names the published schema accepts, the default first.
+        response_columns: Keys of the wire object; whether every reply has them.
 
     Notation for array shapes:
         - n: number of images
@@ -31,6 +32,7 @@ class Task(ABC, Generic[RecordT, PredictionT]):
     model_kind: ClassVar[str]
     record_type: ClassVar[type[ImageRecord]]
     primary_metrics: ClassVar[tuple[str, ...]]
+    response_columns: ClassVar[dict[str, bool]]
 
     @abstractmethod
     def record_labels(self, record: RecordT) -> Sequence[str]:
@@ -81,4 +83,11 @@ class Task(ABC, Generic[RecordT, PredictionT]):
         """Return one image's response object in the published wire format.
 
         Arrays may stay numpy: `runtime.plain` or orjson turns them into JSON.
+        """
+
+    @abstractmethod
+    def wire_difference(self, left: dict[str, Any], right: dict[str, Any]) -> float:
+        """Return how far two response objects for one image are apart, in score units.
+
+        The check after packaging and the parity tests compare networks with it.
         """

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from autofocus.data.records import MulticlassRecord
 from autofocus.metrics.classification import multiclass_metrics
 from autofocus.structures.predictions import ClassScores
-from autofocus.tasks.base import Task
+from autofocus.tasks.classification import ClassificationTask
 
 
-class MulticlassClassification(Task[MulticlassRecord, ClassScores]):
+class MulticlassClassification(ClassificationTask[MulticlassRecord]):
     """Everything that distinguishes this task from the other three."""
 
     name = "image_classification"
-    model_kind = "classifier"
     record_type = MulticlassRecord
+    activation = "softmax"
     primary_metrics = (
         "accuracy",
         "AUC_weighted",
@@ -52,16 +52,8 @@ class MulticlassClassification(Task[MulticlassRecord, ClassScores]):
         probs = shifted / shifted.sum(axis=1, keepdims=True)
         return [ClassScores(row) for row in probs]
 
-    def check_prediction(self, prediction: ClassScores, labels: Sequence[str]) -> None:
-        """Check that there is one probability a label."""
-        prediction.check_num_classes(len(labels))
-
     def evaluate(
         self, predictions: Sequence[ClassScores], targets: NDArray[Any], labels: Sequence[str]
     ) -> dict[str, Any]:
         """Return the published multi-class metrics (`reference/azure.md` §3.1) and ECE."""
         return multiclass_metrics(targets, np.stack([p.probs for p in predictions]), labels)
-
-    def encode(self, prediction: ClassScores, labels: Sequence[str]) -> dict[str, Any]:
-        """Return `{"probs": […], "labels": […]}`."""
-        return {"probs": prediction.probs, "labels": list(labels)}

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from autofocus.data.records import MultilabelRecord
 from autofocus.metrics.classification import multilabel_metrics
 from autofocus.structures.predictions import ClassScores
-from autofocus.tasks.base import Task
+from autofocus.tasks.classification import ClassificationTask
 
 
-class MultilabelClassification(Task[MultilabelRecord, ClassScores]):
+class MultilabelClassification(ClassificationTask[MultilabelRecord]):
     """Everything that distinguishes this task from the other three."""
 
     name = "image_classification_multilabel"
-    model_kind = "classifier"
     record_type = MultilabelRecord
+    activation = "sigmoid"
     primary_metrics = (
         "iou",
         "accuracy",
@@ -56,16 +56,8 @@ class MultilabelClassification(Task[MultilabelRecord, ClassScores]):
         probs = 0.5 * (1 + np.tanh(0.5 * outputs["logits"]))
         return [ClassScores(row) for row in probs.astype(np.float32, copy=False)]
 
-    def check_prediction(self, prediction: ClassScores, labels: Sequence[str]) -> None:
-        """Check that there is one probability a label."""
-        prediction.check_num_classes(len(labels))
-
     def evaluate(
         self, predictions: Sequence[ClassScores], targets: NDArray[Any], labels: Sequence[str]
     ) -> dict[str, Any]:
         """Return the published multi-label metrics (`reference/azure.md` §3.1) and ECE."""
         return multilabel_metrics(targets, np.stack([p.probs for p in predictions]), labels)
-
-    def encode(self, prediction: ClassScores, labels: Sequence[str]) -> dict[str, Any]:
-        """Return `{"probs": […], "labels": […]}`."""
-        return {"probs": prediction.probs, "labels": list(labels)}

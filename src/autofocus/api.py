@@ -1,0 +1,94 @@
+"""autofocus from Python: `train` and `load`. The commands of `cli/` are thin layers over these."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from autofocus.errors import JobError
+from autofocus.job import override, read_document
+from autofocus.runtime import Track, no_progress, plain
+from autofocus.scoring.model_path import resolve_model
+from autofocus.scoring.scorer import Scorer
+
+# Short names for what most jobs set -> the job's keys.
+SHORT_KEYS = {
+    "data": "training_data",
+    "target_column": "target_column_name",
+    "image_column": "image_column_name",
+}
+
+
+def train(
+    job: str | Path | Mapping[str, Any] | None = None,
+    *,
+    overwrite: bool = False,
+    set_: Iterable[str] = (),
+    started_s: float | None = None,
+    track: Track = no_progress,
+    **keys: Any,
+) -> dict[str, Any]:
+    """Train and return the result document of `train --json`.
+
+        autofocus.train(task="image_classification", data="annotations.jsonl", budget="5m")
+
+    Args:
+        job: A job YAML, or its content.
+        overwrite: Start anew in a folder that holds another job's run.
+        set_: Assignments such as `limits.max_trials=3`, as `--set`.
+        started_s: `time.monotonic()` at which a budget began to run; None is now.
+        track: Shows progress.
+        **keys: Keys of the job; `data`, `model`, `target_column` and `image_column` are short for
+            `training_data`, `training_parameters.model_name`, `target_column_name` and
+            `image_column_name`. They win over `job`.
+
+    Raises:
+        InputError: If the job, the data or the run folder is wrong; names every problem.
+    """
+    from autofocus.sweep.run import run
+
+    document = read_document(Path(job)) if isinstance(job, str | Path) else dict(job or {})
+    document = override(_with_keys(document, keys), list(set_))
+    return run(document, overwrite=overwrite, started_s=started_s, track=track)
+
+
+def load(model: str | Path) -> "Model":
+    """Return the model in a model folder or a run folder.
+
+    Raises:
+        ModelFolderError: If there is none, or it is damaged.
+    """
+    return Model(Scorer.load(resolve_model(model)))
+
+
+class Model:
+    """A loaded model.
+
+    Attributes:
+        labels: Class names in the order of `probs`.
+        manifest: What the model is.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.labels = scorer.labels
+        self.manifest = scorer.manifest
+
+    def score(self, images: Iterable[bytes | str | Path]) -> list[dict[str, Any]]:
+        """Return one published wire object an image, in order.
+
+        Args:
+            images: Encoded image files: their bytes, or where they are.
+        """
+        data = [image if isinstance(image, bytes) else Path(image).read_bytes() for image in images]
+        objects: list[dict[str, Any]] = plain(self._scorer.score(data))
+        return objects
+
+
+def _with_keys(document: dict[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    given = {key: value for key, value in keys.items() if value is not None}
+    if (model := given.pop("model", None)) is not None:
+        parameters = document.get("training_parameters") or {}
+        if not isinstance(parameters, Mapping):
+            raise JobError("training_parameters: must be a mapping of names to values.")
+        document = {**document, "training_parameters": {**parameters, "model_name": model}}
+    return document | {SHORT_KEYS.get(key, key): value for key, value in given.items()}

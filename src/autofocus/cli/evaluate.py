@@ -1,0 +1,49 @@
+"""`autofocus evaluate`: every metric of a model on labelled data."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autofocus.cli.output import command, emit, emit_json, progress
+
+
+@command
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Model folder or run folder.")],
+    data: Annotated[str, typer.Option(help="JSONL, MLTable folder or image folder.")],
+    target_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
+    image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image_url",
+    image_root: Annotated[Path | None, typer.Option(help="Where relative image_url start.")] = None,
+    map_: Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Score labelled data and print the published metrics."""
+    from autofocus.data.locate import parse_map
+    from autofocus.data.source import ReadOptions, read_data
+    from autofocus.manifest import read_manifest
+    from autofocus.scoring.evaluate import evaluate_model
+    from autofocus.scoring.model_path import resolve_model
+    from autofocus.scoring.scorer import task_of
+
+    folder = resolve_model(model)
+    options = ReadOptions(
+        image_column=image_column,
+        label_column=target_column,
+        image_root=image_root,
+        maps=dict(parse_map(entry) for entry in map_ or ()),
+    )
+    track = progress()
+    rows = read_data(data, task_of(read_manifest(folder)).record_type, options, track)
+    result = evaluate_model(folder, rows, track)
+    if as_json:
+        emit_json(result)
+    else:
+        _show(result)
+
+
+def _show(result: dict[str, Any]) -> None:
+    emit(f"{result['num_images']} images")
+    for name, value in result["metrics"].items():
+        if value is None or isinstance(value, int | float):
+            emit(f"{name:40} {'undefined' if value is None else f'{value:.4f}'}")

@@ -1,0 +1,33 @@
+"""The model as MLflow loads it ("models from code"): copied into each package as `model.py`.
+
+Runs with nothing but the package's own `code/` and requirements; autofocus need not be installed.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+
+from autofocus.runtime import plain
+from autofocus.scoring.request import parse_cell, score_cells
+from autofocus.scoring.scorer import Scorer
+
+
+class AutofocusModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """Scores a column `image` of base64 text, image bytes, or explain-form JSON."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the network that lies beside the manifest."""
+        self._scorer = Scorer.load(Path(context.artifacts["manifest"]).parent)
+
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return one published wire object a row, in order."""
+        cells = [parse_cell(value) for value in model_input["image"]]
+        results: list[dict[str, Any]] = plain(score_cells(self._scorer, cells))
+        return results
+
+
+mlflow.models.set_model(AutofocusModel())

@@ -1,0 +1,148 @@
+"""Write a trained network as an MLflow model folder without pickle.
+
+    models/<n>/
+      MLmodel  conda.yaml  python_env.yaml  requirements.txt   what MLflow reads
+      model.py                                                 the entry point (models from code)
+      code/autofocus/…                                         the torch-free layers it needs
+      manifest.json  model.onnx  model.safetensors             the network
+
+The folder has no absolute path in it and does not need autofocus where it is loaded. It is
+written from here rather than through mlflow, so that training needs no 600 MB of server;
+`tests/e2e` loads it with the real one.
+"""
+
+import json
+import platform
+import shutil
+import uuid
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from safetensors.torch import save_file
+from torch import nn
+
+import autofocus
+from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest, file_sha256
+from autofocus.package.code import ENTRY, copy_scoring_code
+from autofocus.package.onnx import export_onnx
+from autofocus.scoring.scorer import ONNX_NAME
+from autofocus.tasks import TASKS
+
+WEIGHTS_NAME = "model.safetensors"
+ENTRY_NAME = "model.py"
+MLFLOW_REQUIREMENT = "mlflow>=3.10,<4"
+MLFLOW_VERSION = "3.10.0"  # the format written here, not what is installed
+
+# What that code imports.
+REQUIREMENTS = (
+    "msgspec",
+    "numpy",
+    "onnxruntime",
+    "opencv-python-headless",
+    "orjson",
+    "pillow",
+    "pybase64",
+    "simplejpeg",
+)
+
+
+def write_package(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest:
+    """Write the model folder; returns the manifest with file hashes and versions filled in.
+
+    Args:
+        folder: Made by this call; must not exist.
+        network: In eval mode, on the CPU.
+        manifest: What the network is.
+
+    Raises:
+        OSError: If the disk is full or not writable; the folder is removed.
+    """
+    folder.mkdir(parents=True)
+    try:
+        return _write(folder, network, manifest)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _write(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest:
+    crop = manifest.preprocess.crop_size
+    export_onnx(network, folder / ONNX_NAME, size=(crop, crop), output_names=manifest.outputs)
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / WEIGHTS_NAME)
+    complete = msgspec.structs.replace(
+        manifest,
+        files={name: file_sha256(folder / name) for name in (ONNX_NAME, WEIGHTS_NAME)},
+        versions=_versions(),
+    )
+    (folder / MANIFEST_NAME).write_bytes(encode_manifest(complete))
+    shutil.copyfile(ENTRY, folder / ENTRY_NAME)
+    copy_scoring_code(folder / "code")
+    _write_mlflow_files(folder, complete)
+    return complete
+
+
+def _write_mlflow_files(folder: Path, manifest: Manifest) -> None:
+    requirements = [MLFLOW_REQUIREMENT, *(f"{n}=={metadata.version(n)}" for n in REQUIREMENTS)]
+    (folder / "requirements.txt").write_text("\n".join(requirements) + "\n")
+    python = platform.python_version()
+    _write_yaml(
+        folder / "python_env.yaml",
+        {
+            "python": python,
+            "build_dependencies": ["pip", "setuptools", "wheel"],
+            "dependencies": ["-r requirements.txt"],
+        },
+    )
+    _write_yaml(
+        folder / "conda.yaml",
+        {
+            "name": "mlflow-env",
+            "channels": ["conda-forge"],
+            "dependencies": [f"python={python}", "pip", {"pip": requirements}],
+        },
+    )
+    _write_yaml(folder / "MLmodel", _mlmodel(manifest, python))
+
+
+def _mlmodel(manifest: Manifest, python: str) -> dict[str, Any]:
+    outputs = [
+        {"type": "string", "name": name, "required": required}
+        for name, required in TASKS[manifest.task].response_columns.items()
+    ]
+    return {
+        "flavors": {
+            "python_function": {
+                "artifacts": {"manifest": {"path": MANIFEST_NAME, "uri": MANIFEST_NAME}},
+                "code": "code",
+                "env": {"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+                "loader_module": "mlflow.pyfunc.loaders.code_model",
+                "model_code_path": ENTRY_NAME,
+                "python_version": python,
+                "streamable": False,
+            }
+        },
+        "metadata": {"autofocus_version": autofocus.__version__, "task": manifest.task},
+        "mlflow_version": MLFLOW_VERSION,
+        "model_uuid": uuid.uuid4().hex,
+        "signature": {
+            "inputs": json.dumps([{"type": "binary", "name": "image", "required": True}]),
+            "outputs": json.dumps(outputs),
+            "params": None,
+        },
+        "utc_time_created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
+    }
+
+
+def _write_yaml(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(document, sort_keys=True), encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    names = ("torch", "timm", "onnx", *REQUIREMENTS)
+    return {"autofocus": autofocus.__version__, "python": platform.python_version()} | {
+        name: metadata.version(name) for name in names
+    }

@@ -1,0 +1,86 @@
+"""Check a written package before it is published: another process scores real images with it.
+
+The child runs with the package's own `code/` first on its path, so that a package that lacks a
+module fails here and not at its first request.
+"""
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from autofocus.errors import VerificationError
+from autofocus.manifest import Manifest
+from autofocus.scoring.backends.torch import TorchBackend
+from autofocus.scoring.scorer import Scorer
+from autofocus.tasks import TASKS
+
+MAX_DIFFERENCE = 1e-4
+TIMEOUT_S = 120
+
+_CHILD = """
+import base64, json, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+import autofocus
+from autofocus.runtime import plain
+from autofocus.scoring.scorer import Scorer
+assert Path(autofocus.__file__).is_relative_to(Path(sys.argv[1])), autofocus.__file__
+scorer = Scorer.load(Path(sys.argv[2]))
+images = [base64.b64decode(text) for text in json.load(sys.stdin)]
+print(json.dumps(plain(scorer.score(images))))
+assert "torch" not in sys.modules
+"""
+
+
+def verify_package(
+    folder: Path, network: nn.Module, manifest: Manifest, images: Sequence[bytes]
+) -> float:
+    """Score `images` with the package in a clean process and with the network in this one.
+
+    Args:
+        folder: The written package.
+        network: What was packaged, in eval mode, on the CPU.
+        manifest: What it is.
+        images: Real images that decode.
+
+    Returns:
+        The largest difference of a score.
+
+    Raises:
+        VerificationError: If the package does not load or differs by 1e-4 or more.
+    """
+    expected = Scorer(manifest, TorchBackend(network, manifest.outputs)).score(images)
+    scored = _score_in_child(folder, images)
+    difference = max(map(TASKS[manifest.task].wire_difference, expected, scored), default=0.0)
+    if not difference < MAX_DIFFERENCE:
+        raise VerificationError(
+            f"{folder}: the ONNX network differs from torch by {difference:.2g} in score, "
+            f"at most {MAX_DIFFERENCE} is allowed. The package was not published."
+        )
+    return difference
+
+
+def _score_in_child(folder: Path, images: Sequence[bytes]) -> list[dict[str, Any]]:
+    # -I: neither the user's environment variables nor the current folder reach the child.
+    code, root = (folder / "code").resolve(), folder.resolve()
+    child = subprocess.run(
+        [sys.executable, "-I", "-c", _CHILD, str(code), str(root)],
+        input=json.dumps([base64.b64encode(image).decode() for image in images]),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    if child.returncode != 0:
+        reason = child.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise VerificationError(
+            f"{folder}: the package does not load in a clean process: {reason[0]}"
+        )
+    scored: list[dict[str, Any]] = json.loads(child.stdout)
+    return scored

@@ -1,0 +1,66 @@
+"""Score labelled data with a model folder and compute every metric of its task."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from autofocus.data.locate import open_bytes
+from autofocus.data.source import Data
+from autofocus.errors import DataError, ImageError, InputError
+from autofocus.runtime import Track, no_progress, num_cores
+from autofocus.scoring.scorer import MAX_BATCH, Scorer
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_model(folder: Path, data: Data[Any], track: Track = no_progress) -> dict[str, Any]:
+    """Return `{"metrics": {…}, "num_images": n}`.
+
+    Args:
+        folder: A model folder.
+        data: Rows of the model's task.
+        track: Shows progress.
+
+    Raises:
+        DataError: If a row has a class that the model does not know, or no image can be read.
+    """
+    scorer = Scorer.load(folder, num_threads=num_cores())
+    _check_labels(scorer, data)
+    predictions: list[tuple[Any, Any]] = []
+    starts = range(0, len(data.records), MAX_BATCH)
+    for start in track(starts, "evaluate", len(starts)):
+        batch = slice(start, start + MAX_BATCH)
+        pairs = _loaded(data.records[batch], data.locations[batch])
+        scored = scorer.try_predict([image for _, image in pairs])
+        for (record, _), prediction in zip(pairs, scored, strict=True):
+            if isinstance(prediction, ImageError):
+                log.warning("%s: %s; left out", record.image_url, prediction)
+            else:
+                predictions.append((record, prediction))
+    if not predictions:
+        raise DataError(f"{data.name}: no image can be read.")
+    task = scorer.task
+    targets = task.encode_targets([record for record, _ in predictions], scorer.labels)
+    metrics = task.evaluate([p for _, p in predictions], targets, scorer.labels)
+    return {"metrics": metrics, "num_images": len(predictions)}
+
+
+def _loaded(records: Sequence[Any], locations: Sequence[str]) -> list[tuple[Any, bytes]]:
+    pairs = []
+    for record, location in zip(records, locations, strict=True):
+        try:
+            pairs.append((record, open_bytes(location)))
+        except InputError as error:
+            log.warning("%s; left out", error)
+    return pairs
+
+
+def _check_labels(scorer: Scorer, data: Data[Any]) -> None:
+    known = set(scorer.labels)
+    unknown = sorted({n for r in data.records for n in scorer.task.record_labels(r)} - known)
+    if unknown:
+        raise DataError(
+            f"{data.name}: classes the model was not trained on: {', '.join(unknown[:10])}. "
+            f"It knows {', '.join(scorer.labels[:10])}{'…' if len(scorer.labels) > 10 else ''}."
+        )

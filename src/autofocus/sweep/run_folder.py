@@ -1,0 +1,172 @@
+"""A run folder: plain files that are the truth about a run, changed only atomically.
+
+job.yml  data_check.json  leaderboard.json  decisions.jsonl  result.json
+trials/<id>/  models/<n>/  best_model -> models/<n>
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import orjson
+import yaml
+
+from autofocus.errors import RunFolderError
+from autofocus.runtime import plain, write_atomically
+
+BEST_MODEL = "best_model"
+
+# What may differ between two commands that mean the same run.
+_NOT_IDENTITY = ("output_dir", "log_verbosity", "display_name", "description", "tags")
+
+
+class RunFolder:
+    """One run's folder, held by one driver.
+
+    Args:
+        path: The folder; made when missing.
+        job: The resolved job as plain data.
+        data_fingerprint: What the data is.
+        overwrite: Forget another job's run in this folder.
+
+    Raises:
+        RunFolderError: If another driver holds it or another job lives in it.
+    """
+
+    def __init__(
+        self, path: Path, job: Mapping[str, Any], data_fingerprint: str, overwrite: bool
+    ) -> None:
+        self.path = path
+        self._identity = identity(job, data_fingerprint)
+        path.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(path)
+        try:
+            self._adopt(job, overwrite)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.close()
+
+    def result(self) -> dict[str, Any] | None:
+        """Return the finished run's result, or None while there is none."""
+        path = self.path / "result.json"
+        if not path.exists():
+            return None
+        result: dict[str, Any] = json.loads(path.read_bytes())
+        return result
+
+    def write_json(self, name: str, document: Any) -> None:
+        """Replace one JSON file of the folder."""
+        text = orjson.dumps(plain(document), option=orjson.OPT_INDENT_2)
+        write_atomically(self.path / name, text + b"\n")
+
+    def decide(self, what: str, **inputs: Any) -> None:
+        """Append one choice and its inputs to `decisions.jsonl`."""
+        line = orjson.dumps(plain({"decision": what, **inputs})) + b"\n"
+        with (self.path / "decisions.jsonl").open("ab") as file:
+            file.write(line)
+
+    def next_model_dir(self) -> Path:
+        """Return the folder that the next model goes to."""
+        taken = [int(p.name) for p in (self.path / "models").glob("*") if p.name.isdigit()]
+        return self.path / "models" / str(max(taken, default=0) + 1)
+
+    def publish(self, model: Path) -> Path:
+        """Point `best_model` at a verified model folder, atomically where the system can."""
+        link = self.path / BEST_MODEL
+        temporary = self.path / f".{BEST_MODEL}"
+        try:
+            temporary.unlink(missing_ok=True)
+            temporary.symlink_to(Path("models") / model.name, target_is_directory=True)
+            os.replace(temporary, link)
+        except OSError:
+            # No symlinks here (Windows without the right, some network drives): a copy instead.
+            shutil.rmtree(link, ignore_errors=True)
+            shutil.copytree(model, link)
+            self.write_json("best_model.json", {"model": f"models/{model.name}"})
+        return link
+
+    def _adopt(self, job: Mapping[str, Any], overwrite: bool) -> None:
+        owner = self.path / "run.json"
+        if owner.exists() and json.loads(owner.read_bytes())["identity"] != self._identity:
+            if not overwrite:
+                raise RunFolderError(self._clash(job))
+            _clear(self.path)
+        elif overwrite:
+            _clear(self.path)
+        for unfinished in (self.path / "models").glob(".*"):
+            shutil.rmtree(unfinished)
+        text = yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True)
+        write_atomically(self.path / "job.yml", text.encode())
+        self.write_json("run.json", {"identity": self._identity})
+
+    def _clash(self, job: Mapping[str, Any]) -> str:
+        there = yaml.safe_load((self.path / "job.yml").read_text(encoding="utf-8"))
+        changed = [key for key in job if job[key] != there.get(key) and key not in _NOT_IDENTITY]
+        what = f"these keys differ: {', '.join(changed)}" if changed else "the data changed"
+        return (
+            f"{self.path}: holds a run of another job ({what}). "
+            "Give another --output-dir, or --overwrite to start anew."
+        )
+
+
+def identity(job: Mapping[str, Any], data_fingerprint: str) -> str:
+    """Return the hash that says whether two commands mean the same run."""
+    kept = {key: value for key, value in job.items() if key not in _NOT_IDENTITY}
+    text = orjson.dumps([kept, data_fingerprint], option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()
+
+
+def _clear(path: Path) -> None:
+    for entry in path.iterdir():
+        if entry.name == "lock":
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _lock(path: Path) -> IO[str]:
+    """Hold the folder until the process ends; the system lets go even of a killed one."""
+    file = (path / "lock").open("a+")
+    try:
+        _lock_file(file)
+    except OSError:
+        file.seek(0)
+        holder = file.read().strip()
+        file.close()
+        raise RunFolderError(
+            f"{path}: another autofocus is running in this folder (process {holder or 'unknown'}). "
+            "Wait for it, or give another --output-dir."
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def _lock_file(file: IO[str]) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

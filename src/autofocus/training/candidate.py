@@ -1,0 +1,45 @@
+"""What a trial offers: a network that could be packaged, and what it scored on validation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+
+from torch import nn
+
+from autofocus.manifest import Manifest
+from autofocus.tasks.base import RecordT
+
+
+@dataclass(frozen=True)
+class Samples(Generic[RecordT]):
+    """Rows and where their images are, aligned.
+
+    Attributes:
+        records: n canonical rows.
+        locations: n local paths or URLs that `data.locate.open_bytes` opens.
+        source: What the user called this data, for messages.
+    """
+
+    records: Sequence[RecordT]
+    locations: Sequence[str]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained network.
+
+    Attributes:
+        network: In eval mode, on the CPU.
+        manifest: What it is; files and versions are filled in by packaging.
+        metrics: Every metric on validation.
+        check_images: Locations of validation images, to verify a package with.
+    """
+
+    network: nn.Module
+    manifest: Manifest
+    metrics: dict[str, Any]
+    check_images: Sequence[str]

@@ -1,0 +1,33 @@
+"""Where training computes, and how torch is set up for it."""
+
+import torch
+
+from autofocus.errors import JobError
+from autofocus.runtime import keep_big_blocks, num_cores
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device that `device:` means; `auto` takes a GPU where there is one.
+
+    Raises:
+        JobError: If it does not exist here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise JobError(
+            f"device: {name!r} cannot be used here ({reason}). Use auto, cpu, cuda or cuda:0."
+        ) from error
+    return device
+
+
+def prepare_torch() -> None:
+    """Set allocator and threads; call once, before the first big tensor."""
+    keep_big_blocks()
+    torch.set_num_threads(num_cores())

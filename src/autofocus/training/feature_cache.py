@@ -1,0 +1,99 @@
+"""Frozen features on disk, found by what the image *is*: its bytes, the encoder and the view."""
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+_LOCK_WAIT_S = 10
+_SELECT = "SELECT row FROM features WHERE key = ?"
+_INSERT = "INSERT OR REPLACE INTO features VALUES (?, ?)"
+
+
+class FeatureCache:
+    """A table from (encoder, image hash, view) to one float32 row, shared by all runs.
+
+    A cache that cannot be opened or written costs time, never a run: it says so once and stays
+    empty.
+
+    Args:
+        path: The SQLite file; its folder is made.
+        encoder: Everything the features depend on besides the image, as one string.
+    """
+
+    def __init__(self, path: Path, encoder: str) -> None:
+        self._encoder = encoder
+        self._lock = threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Loader threads look rows up; `_lock` gives them turns.
+            self._db = sqlite3.connect(
+                path, timeout=_LOCK_WAIT_S, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            # A lost row is computed again; waiting for the disk at each commit is not worth it.
+            self._db.execute("PRAGMA synchronous=OFF")
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, row BLOB) WITHOUT ROWID"
+            )
+        except (sqlite3.Error, OSError) as error:
+            self._give_up(path, error)
+
+    def __enter__(self) -> "FeatureCache":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._db is not None:
+            self._db.close()
+
+    def get(self, image_hash: str, views: Sequence[str]) -> NDArray[np.float32] | None:
+        """Return float32 [v, d] when every view is there, else None."""
+        keys = [self._key(image_hash, view) for view in views]
+        with self._lock:
+            if self._db is None:
+                return None
+            try:
+                found = [self._db.execute(_SELECT, (key,)).fetchone() for key in keys]
+            except sqlite3.Error as error:
+                self._give_up("features", error)
+                return None
+        if any(row is None for row in found):
+            return None
+        return np.stack([np.frombuffer(row[0], dtype=np.float32) for row in found])
+
+    def put(self, rows: Iterable[tuple[str, NDArray[np.float32]]], views: Sequence[str]) -> None:
+        """Keep `(image hash, float32 [v, d])` rows."""
+        values = [
+            (self._key(image_hash, view), features[i].tobytes())
+            for image_hash, features in rows
+            for i, view in enumerate(views)
+        ]
+        with self._lock:
+            if self._db is None:
+                return
+            try:
+                self._db.execute("BEGIN")
+                self._db.executemany(_INSERT, values)
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._give_up("features", error)
+
+    def _key(self, image_hash: str, view: str) -> str:
+        return f"{self._encoder}/{image_hash}/{view}"
+
+    def _give_up(self, place: object, error: Exception) -> None:
+        log.warning("feature cache %s is not usable (%s); features are computed anew", place, error)
+        self._db = None

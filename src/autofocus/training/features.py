@@ -1,0 +1,172 @@
+"""Frozen features of many images: read, decode and preprocess in threads while torch computes."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autofocus.data.fingerprint import content_hash
+from autofocus.data.images import decode
+from autofocus.data.locate import open_bytes
+from autofocus.data.preprocess import preprocess
+from autofocus.errors import InputError
+from autofocus.manifest import ResizeCrop
+from autofocus.models.timm_classifiers import Classifier
+from autofocus.runtime import Track, no_progress, num_cores
+from autofocus.training.feature_cache import FeatureCache
+
+BATCH_SIZE = 16
+NUM_PREFETCHED = 2
+
+View = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+# How one image [3, h, w] is shown to the encoder; each view gives a row of features.
+VIEWS: dict[str, View] = {
+    "plain": lambda image: image,
+    "flip": lambda image: image[:, :, ::-1],
+}
+
+
+@dataclass
+class Features:
+    """Features of the images that could be read, in input order.
+
+    Attributes:
+        rows: float32 [n, v, d]: images, views, feature size.
+        index: n positions in the input; images that failed or were not reached are missing.
+        hashes: n content hashes.
+        failures: Position and reason of each image that could not be used.
+        num_skipped: Images not reached before the deadline.
+    """
+
+    rows: NDArray[np.float32]
+    index: NDArray[np.int64]
+    hashes: list[str]
+    failures: list[tuple[int, InputError]] = field(default_factory=list)
+    num_skipped: int = 0
+
+
+@dataclass
+class _Loaded:
+    position: int
+    image_hash: str
+    cached: NDArray[np.float32] | None
+    tensors: NDArray[np.float32] | None  # [v, 3, h, w]
+
+
+def extract_features(
+    model: Classifier,
+    spec: ResizeCrop,
+    locations: Sequence[str],
+    *,
+    views: Sequence[str] = ("plain",),
+    cache: FeatureCache,
+    device: torch.device,
+    order: Sequence[int] | None = None,
+    deadline_s: float | None = None,
+    track: Track = no_progress,
+) -> Features:
+    """Return the features of `locations`.
+
+    Args:
+        model: The frozen encoder, in eval mode, on `device`.
+        spec: How images become network input.
+        locations: Where the images are.
+        views: Names in `VIEWS`.
+        cache: Looked up before computing, filled after.
+        device: Where the encoder runs.
+        order: Order of work; matters only when a deadline ends it early.
+        deadline_s: `time.monotonic()` after which no further batch starts.
+        track: Shows progress.
+    """
+    positions = list(order if order is not None else range(len(locations)))
+    found: dict[int, tuple[str, NDArray[np.float32]]] = {}
+    failures: list[tuple[int, InputError]] = []
+    chunks = _batches(positions)
+    reached = 0
+    for chunk, loaded in zip(
+        track(chunks, "features", len(chunks)),
+        _prefetched(chunks, locations, spec, views, cache),
+        strict=True,
+    ):
+        failures += [(p, e) for p, e in loaded if isinstance(e, InputError)]
+        good = [item for _, item in loaded if isinstance(item, _Loaded)]
+        for item, features in zip(good, _compute(model, good, device), strict=True):
+            found[item.position] = (item.image_hash, features)
+        fresh = [item for item in good if item.cached is None]
+        cache.put([(item.image_hash, found[item.position][1]) for item in fresh], views)
+        reached += len(chunk)
+        if deadline_s is not None and time.monotonic() > deadline_s:
+            break
+    index = sorted(found)
+    width = model.num_features
+    rows = [found[i][1] for i in index]
+    return Features(
+        rows=np.stack(rows) if rows else np.zeros((0, len(views), width), np.float32),
+        index=np.array(index, dtype=np.int64),
+        hashes=[found[i][0] for i in index],
+        failures=sorted(failures, key=lambda failure: failure[0]),
+        num_skipped=len(positions) - reached,
+    )
+
+
+def _batches(positions: Sequence[int]) -> list[Sequence[int]]:
+    return [positions[i : i + BATCH_SIZE] for i in range(0, len(positions), BATCH_SIZE)]
+
+
+Result = tuple[int, "_Loaded | InputError"]
+
+
+def _prefetched(
+    chunks: Sequence[Sequence[int]],
+    locations: Sequence[str],
+    spec: ResizeCrop,
+    views: Sequence[str],
+    cache: FeatureCache,
+) -> Iterator[list[Result]]:
+    """Yield each chunk's images, loading the next ones meanwhile."""
+
+    def load(position: int) -> Result:
+        try:
+            data = open_bytes(locations[position])
+            image_hash = content_hash(data)
+            cached = cache.get(image_hash, views)
+            if cached is not None:
+                return position, _Loaded(position, image_hash, cached, None)
+            tensor = preprocess(decode(data), spec)
+        except InputError as error:
+            return position, error
+        tensors = np.stack([VIEWS[view](tensor) for view in views])
+        return position, _Loaded(position, image_hash, None, tensors)
+
+    with ThreadPoolExecutor(num_cores()) as pool:
+        waiting: deque[list[Future[Result]]] = deque()
+        for chunk in chunks:
+            waiting.append([pool.submit(load, position) for position in chunk])
+            if len(waiting) > NUM_PREFETCHED:
+                yield [future.result() for future in waiting.popleft()]
+        while waiting:
+            yield [future.result() for future in waiting.popleft()]
+
+
+def _compute(
+    model: Classifier, items: Sequence[_Loaded], device: torch.device
+) -> Iterator[NDArray[np.float32]]:
+    """Yield float32 [v, d] an item, in order; cached ones pass through."""
+    fresh = [item.tensors for item in items if item.tensors is not None]
+    computed: Iterator[NDArray[np.float32]] = iter(())
+    if fresh:
+        images = np.stack(fresh)  # [b, v, 3, h, w]
+        batch = torch.from_numpy(images.reshape(-1, *images.shape[2:])).to(
+            device, memory_format=torch.channels_last
+        )
+        with torch.inference_mode():
+            rows = model.features(batch).float().cpu().numpy()
+        computed = iter(rows.reshape(*images.shape[:2], -1))
+    for item in items:
+        yield item.cached if item.cached is not None else next(computed)

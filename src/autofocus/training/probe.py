@@ -1,0 +1,206 @@
+"""The frozen probe: a calibrated logistic head on frozen features, in seconds.
+
+Features are centred and divided by one number (the root mean square length), which folds exactly
+into the head, so that the result is one plain network. On 134 photos this scaling beat both
+per-feature standardisation and unit length out of fold (log-loss 0.075 against 0.140 and 0.084).
+C is chosen by out-of-fold log-loss; the same out-of-fold logits give the temperature.
+"""
+
+import logging
+import warnings
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+
+from autofocus.data.split import kfold_indices
+from autofocus.manifest import Calibration
+from autofocus.metrics.calibration import Activation, fit_temperature, negative_log_likelihood
+
+log = logging.getLogger(__name__)
+
+C_GRID = (0.1, 1.0, 10.0, 100.0, 1_000.0, 10_000.0)
+NUM_FOLDS = 5
+MAX_SEARCH_IMAGES = 4_000
+MAX_ITER = 300
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A linear layer over raw features: weight [k, d], bias [k]."""
+
+    weight: Floats
+    bias: Floats
+
+    def logits(self, features: NDArray[np.floating]) -> Floats:
+        """Return [n, k] for features [n, d]."""
+        return features.astype(np.float64) @ self.weight.T + self.bias
+
+    def divided_by(self, temperature: float) -> "Head":
+        """Return the head whose logits are divided by `temperature`."""
+        return Head(self.weight / temperature, self.bias / temperature)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted head and how it was chosen.
+
+    Attributes:
+        head: Calibrated; ready to be a network's last layer.
+        c: Inverse regularisation strength.
+        calibration: The temperature that was folded in.
+        search: Out-of-fold log-loss by C.
+    """
+
+    head: Head
+    c: float
+    calibration: Calibration
+    search: dict[float, float]
+
+
+class FitHead(Protocol):
+    """Fits one head on scaled features."""
+
+    def __call__(
+        self, features: Floats, targets: NDArray[np.int64], num_classes: int, c: float
+    ) -> Head:
+        """Return a head for features [n, d] and the task's targets."""
+
+
+def fit_probe(
+    features: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    *,
+    kind: Activation,
+    num_classes: int,
+    labels_of: Sequence[Sequence[str]],
+    groups: Sequence[Hashable],
+    seed: int,
+) -> Probe:
+    """Choose C, fit and calibrate a head.
+
+    Args:
+        features: float32 [n, v, d]: images, views, size. All views train, the first one scores.
+        targets: The task's targets, [n] or [n, k].
+        kind: How logits become probabilities: `softmax` or `sigmoid`.
+        num_classes: k.
+        labels_of: Class names of each image, for stratified folds.
+        groups: Images of one group share a fold.
+        seed: Decides the folds.
+    """
+    fit = HEADS[kind]
+    chosen = _search_subset(len(features), seed)
+    folds = kfold_indices(
+        [labels_of[i] for i in chosen], [groups[i] for i in chosen], NUM_FOLDS, seed
+    )
+    folds = [fold for fold in folds if 0 < len(fold) < len(chosen)]
+    searched: dict[float, tuple[float, Floats]] = {}
+    for c in C_GRID if len(folds) > 1 else ():
+        logits = _out_of_fold(fit, features[chosen], targets[chosen], folds, num_classes, c)
+        searched[c] = (negative_log_likelihood(logits, targets[chosen], kind), logits)
+    if not searched:
+        # Too few images for folds: no evidence for anything but a mild default.
+        return Probe(_fit_scaled(fit, features, targets, num_classes, 1.0), 1.0, Calibration(), {})
+    best = min(searched, key=lambda c: searched[c][0])
+    temperature = fit_temperature(searched[best][1], targets[chosen], kind)
+    head = _fit_scaled(fit, features, targets, num_classes, best)
+    return Probe(
+        head.divided_by(temperature),
+        best,
+        Calibration(temperature, "out-of-fold", len(chosen)),
+        {c: loss for c, (loss, _) in searched.items()},
+    )
+
+
+def _search_subset(num_images: int, seed: int) -> NDArray[np.int64]:
+    """Large sets choose C on a seeded part: the optimum is flat, and folds are not free."""
+    if num_images <= MAX_SEARCH_IMAGES:
+        return np.arange(num_images)
+    generator = np.random.default_rng(seed)
+    return np.sort(generator.choice(num_images, MAX_SEARCH_IMAGES, replace=False))
+
+
+def _out_of_fold(
+    fit: FitHead,
+    features: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    folds: Sequence[NDArray[np.int64]],
+    num_classes: int,
+    c: float,
+) -> Floats:
+    logits = np.zeros((len(features), num_classes))
+    for fold in folds:
+        rest = np.setdiff1d(np.arange(len(features)), fold)
+        head = _fit_scaled(fit, features[rest], targets[rest], num_classes, c)
+        logits[fold] = head.logits(features[fold, 0])
+    return logits
+
+
+def _fit_scaled(
+    fit: FitHead,
+    features: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    num_classes: int,
+    c: float,
+) -> Head:
+    """Fit on centred, scaled features of all views; return the head over raw features."""
+    _, num_views, width = features.shape
+    flat = features.reshape(-1, width).astype(np.float64)
+    mean = flat.mean(axis=0)
+    scale = max(float(np.sqrt(((flat - mean) ** 2).sum(axis=1).mean())), 1e-12)
+    # Views are copies, not evidence: C is a weight on the sum over rows.
+    head = fit(
+        (flat - mean) / scale, np.repeat(targets, num_views, axis=0), num_classes, c / num_views
+    )
+    weight = head.weight / scale
+    return Head(weight, head.bias - weight @ mean)
+
+
+def _fit_softmax(features: Floats, targets: NDArray[np.int64], num_classes: int, c: float) -> Head:
+    """One softmax over the classes that occur; those that do not stay improbable."""
+    weight = np.zeros((num_classes, features.shape[1]))
+    bias = np.zeros(num_classes)
+    present = np.unique(targets)
+    if len(present) > 1:
+        fitted = _logistic(features, targets, c)
+        coefficients, intercepts = fitted.coef_, fitted.intercept_
+        if len(present) == 2:
+            coefficients = np.concatenate([-coefficients, coefficients]) / 2
+            intercepts = np.concatenate([-intercepts, intercepts]) / 2
+        weight[present], bias[present] = coefficients, intercepts
+    absent = np.setdiff1d(np.arange(num_classes), present)
+    level = features @ weight[present].T + bias[present]
+    # Laplace's rule: an unseen class is about as probable as half an image.
+    bias[absent] = np.logaddexp.reduce(level, axis=1).mean() + np.log(0.5 / (len(features) + 1))
+    return Head(weight, bias)
+
+
+def _fit_sigmoid(features: Floats, targets: NDArray[np.int64], num_classes: int, c: float) -> Head:
+    """One logistic regression a class; a class without both kinds of images keeps its prior."""
+    weight = np.zeros((num_classes, features.shape[1]))
+    bias = np.zeros(num_classes)
+    num_positive = targets.sum(axis=0)
+    prior = (num_positive + 0.5) / (len(targets) + 1)
+    for k in range(num_classes):
+        if 0 < num_positive[k] < len(targets):
+            fitted = _logistic(features, targets[:, k], c)
+            weight[k], bias[k] = fitted.coef_[0], fitted.intercept_[0]
+        else:
+            bias[k] = np.log(prior[k] / (1 - prior[k]))
+    return Head(weight, bias)
+
+
+def _logistic(features: Floats, targets: NDArray[np.int64], c: float) -> LogisticRegression:
+    with warnings.catch_warnings():
+        # At a large C the optimum is far and flat; folds judge where we stop.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=c, max_iter=MAX_ITER).fit(features, targets)
+
+
+HEADS: dict[str, FitHead] = {"softmax": _fit_softmax, "sigmoid": _fit_sigmoid}

@@ -1,0 +1,246 @@
+"""The first trial of a classification job: frozen features, a calibrated head, metrics."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autofocus.data.issues import Issue
+from autofocus.data.split import split_indices
+from autofocus.errors import BudgetError, DataError, ImageError, InputError
+from autofocus.manifest import DataInfo, Manifest, ResizeCrop
+from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.models.weights import LoadedWeights
+from autofocus.runtime import Track, cache_dir
+from autofocus.tasks.classification import ClassificationTask
+from autofocus.training.candidate import Candidate, Samples
+from autofocus.training.feature_cache import FeatureCache
+from autofocus.training.features import VIEWS, Features, extract_features
+from autofocus.training.probe import Probe, fit_probe
+
+log = logging.getLogger(__name__)
+
+NUM_CHECK_IMAGES = 8
+# Mirrored copies help small sets and double the work.
+MAX_FLIPPED_IMAGES = 1_000
+
+
+@dataclass(frozen=True)
+class ProbeSetup:
+    """Everything a probe needs to know.
+
+    Attributes:
+        task: A classification task.
+        weights: The encoder's pretrained weights; `weights.spec` is the encoder.
+        preprocess: How images become network input.
+        labels: k class names.
+        validation_frac: Share of training images held out where no validation data is given.
+        seed: Decides splits, folds and the order of work.
+        device: Where the encoder runs.
+        data_fingerprint: For the manifest.
+        deadline_s: `time.monotonic()` after which no further images are looked at.
+    """
+
+    task: ClassificationTask[Any]
+    weights: LoadedWeights
+    preprocess: ResizeCrop
+    labels: Sequence[str]
+    validation_frac: float
+    seed: int
+    device: torch.device
+    data_fingerprint: str
+    deadline_s: float | None
+
+
+def run_probe(
+    setup: ProbeSetup,
+    training: Samples[Any],
+    validation: Samples[Any] | None,
+    *,
+    report: Callable[[Issue], None],
+    decide: Callable[..., None],
+    track: Track,
+) -> Candidate:
+    """Return a calibrated frozen-feature classifier.
+
+    Args:
+        setup: What to do.
+        training: Rows to learn from.
+        validation: Rows to judge by; None holds a share of `training` out.
+        report: Takes every image that could not be used.
+        decide: Takes every choice and its inputs.
+        track: Shows progress.
+
+    Raises:
+        DataError: If no training or no validation image can be used.
+        BudgetError: If the deadline passed before the first images were seen.
+    """
+    torch.manual_seed(setup.seed)
+    network = build(
+        setup.weights.spec, len(setup.labels), setup.weights, setup.preprocess.crop_size
+    )
+    network.to(setup.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pool = _joined(training, validation)
+    features = _pool_features(network, setup, pool, track)
+    _report_failures(features, pool, report)
+    if features.num_skipped:
+        decide("images_left_out", reason="budget", num_left_out=features.num_skipped)
+        log.warning("budget: %d of %d images were not looked at", features.num_skipped, len(pool))
+    train, held_out = _parts(setup, features, pool, len(training), validation is not None, decide)
+    probe = _fit(setup, features, pool, train)
+    decide("probe", c=probe.c, log_loss_by_c=probe.search, calibration=probe.calibration)
+    metrics = _evaluate(setup, probe, features, pool, held_out)
+    network.set_head(probe.head.weight, probe.head.bias)
+    return Candidate(
+        network=network.to("cpu").to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
+        manifest=_manifest(setup, probe, metrics, len(train), len(held_out)),
+        metrics=metrics,
+        check_images=[pool.locations[features.index[i]] for i in held_out[:NUM_CHECK_IMAGES]],
+    )
+
+
+def _joined(training: Samples[Any], validation: Samples[Any] | None) -> Samples[Any]:
+    if validation is None:
+        return training
+    return Samples(
+        [*training.records, *validation.records],
+        [*training.locations, *validation.locations],
+        training.source,
+    )
+
+
+def _pool_features(
+    network: Classifier, setup: ProbeSetup, pool: Samples[Any], track: Track
+) -> Features:
+    views = list(VIEWS) if len(pool) <= MAX_FLIPPED_IMAGES else ["plain"]
+    # Random weights have no hash: the seed makes them.
+    weights = setup.weights.info.sha256 or f"random-{setup.seed}"
+    encoder = f"{setup.weights.spec.name}/{weights}/{setup.preprocess}"
+    # A budget may end the work early: then what was seen is a random part of both sets.
+    order = np.random.default_rng(setup.seed).permutation(len(pool)).tolist()
+    with FeatureCache(cache_dir() / "features.sqlite", encoder) as cache:
+        started_s = time.monotonic()
+        features = extract_features(
+            network,
+            setup.preprocess,
+            pool.locations,
+            views=views,
+            cache=cache,
+            device=setup.device,
+            order=order,
+            deadline_s=setup.deadline_s,
+            track=track,
+        )
+    log.info("features of %d images in %.1f s", len(features.index), time.monotonic() - started_s)
+    return features
+
+
+def _report_failures(
+    features: Features, pool: Samples[Any], report: Callable[[Issue], None]
+) -> None:
+    for position, error in features.failures:
+        report(_image_issue(pool, position, error))
+
+
+def _image_issue(pool: Samples[Any], position: int, error: InputError) -> Issue:
+    return Issue(
+        file=pool.locations[position],
+        code=error.code if isinstance(error, ImageError) else "image.unreadable",
+        severity="error",
+        message=str(error).removesuffix("."),
+        hint="The image is left out.",
+    )
+
+
+def _parts(
+    setup: ProbeSetup,
+    features: Features,
+    pool: Samples[Any],
+    num_training: int,
+    has_validation: bool,
+    decide: Callable[..., None],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return positions in `features` of the images to learn from and to judge by."""
+    if not len(features.index):
+        if features.num_skipped == len(pool):
+            raise BudgetError("The budget ended before the first image was seen; give more.")
+        raise DataError(f"{pool.source}: no image can be used; see data_check.json.")
+    if has_validation:
+        train = np.flatnonzero(features.index < num_training)
+        held_out = np.flatnonzero(features.index >= num_training)
+        _note_leak(features, train, held_out, decide)
+    else:
+        labels = [setup.task.record_labels(pool.records[i]) for i in features.index]
+        train, held_out = split_indices(labels, features.hashes, setup.validation_frac, setup.seed)
+        decide("split", seed=setup.seed, num_training=len(train), num_validation=len(held_out))
+    if not len(train) or not len(held_out):
+        which = "training" if not len(train) else "validation"
+        raise DataError(f"no {which} image can be used; see data_check.json.")
+    return train, held_out
+
+
+def _note_leak(
+    features: Features,
+    train: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    decide: Callable[..., None],
+) -> None:
+    known = {features.hashes[i] for i in train}
+    num_shared = sum(features.hashes[i] in known for i in held_out)
+    if num_shared:
+        decide("leak", num_shared=num_shared, num_validation=len(held_out))
+        log.warning(
+            "%d of %d validation images are also training images: validation metrics flatter",
+            num_shared,
+            len(held_out),
+        )
+
+
+def _fit(
+    setup: ProbeSetup, features: Features, pool: Samples[Any], train: NDArray[np.int64]
+) -> Probe:
+    records = [pool.records[features.index[i]] for i in train]
+    return fit_probe(
+        features.rows[train],
+        setup.task.encode_targets(records, setup.labels),
+        kind=setup.task.activation,
+        num_classes=len(setup.labels),
+        labels_of=[setup.task.record_labels(record) for record in records],
+        groups=[features.hashes[i] for i in train],
+        seed=setup.seed,
+    )
+
+
+def _evaluate(
+    setup: ProbeSetup,
+    probe: Probe,
+    features: Features,
+    pool: Samples[Any],
+    held_out: NDArray[np.int64],
+) -> dict[str, Any]:
+    records = [pool.records[features.index[i]] for i in held_out]
+    logits = probe.head.logits(features.rows[held_out, 0]).astype(np.float32)
+    crop = setup.preprocess.crop_size
+    predictions = setup.task.postprocess({"logits": logits}, [(crop, crop)] * len(records), {})
+    targets = setup.task.encode_targets(records, setup.labels)
+    return setup.task.evaluate(predictions, targets, setup.labels)
+
+
+def _manifest(
+    setup: ProbeSetup, probe: Probe, metrics: dict[str, Any], num_train: int, num_held_out: int
+) -> Manifest:
+    return Manifest(
+        task=setup.task.name,
+        labels=list(setup.labels),
+        model_name=setup.weights.spec.name,
+        preprocess=setup.preprocess,
+        weights=setup.weights.info,
+        data=DataInfo(setup.data_fingerprint, num_train, num_held_out),
+        calibration=probe.calibration,
+        metrics=metrics,
+    )

@@ -1,0 +1,64 @@
+"""The source tree keeps its layers, and task names stay in the modules that own them."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autofocus.tasks import TASKS
+
+SRC = Path(__file__).parents[1] / "src" / "autofocus"
+OWNERS = ("tasks/", "data/records.py")
+
+
+def spelled_task_names(source: str, names: set[str]) -> list[int]:
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and node.value in names
+    ]
+
+
+def test_task_names_stay_with_their_owners() -> None:
+    from autofocus.data.records import RECORD_TYPES
+
+    names = {*TASKS, *RECORD_TYPES}
+    offenders = [
+        f"{path.relative_to(SRC)}:{line}"
+        for path in sorted(SRC.rglob("*.py"))
+        if not path.relative_to(SRC).as_posix().startswith(OWNERS)
+        for line in spelled_task_names(path.read_text(encoding="utf-8"), names)
+    ]
+    assert not offenders, "move these behind a Task method:\n" + "\n".join(offenders)
+
+
+def test_a_planted_task_name_is_found() -> None:
+    name = next(iter(TASKS))
+    assert spelled_task_names(f"x = 1\nif task == {name!r}:\n    pass\n", {name}) == [2]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "autofocus",
+        "autofocus.cli.__main__",
+        "autofocus.job",
+        "autofocus.tasks",
+        "autofocus.data.source",
+        "autofocus.scoring.scorer",
+        "autofocus.scoring.evaluate",
+        "autofocus.serve.app",
+        "autofocus.sweep.resolve",
+    ],
+)
+def test_module_imports_no_torch(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert found.strip() == "[]"
+
+
+HEAVY = ["torch", "timm", "torchvision", "mlflow", "sklearn", "scipy", "pandas"]
