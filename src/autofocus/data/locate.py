@@ -337,7 +337,7 @@ def _too_large(name: str) -> LocateError:
 
 def _url_forms(image_url: str) -> list[str]:
     """Return the spellings of one URL that a map's prefix is compared with."""
-    url = image_url.replace("\\", "/") if _DRIVE.match(image_url) else image_url
+    url = image_url if _SCHEME.match(image_url) else image_url.replace("\\", "/")
     if not (match := _datastore(url)):
         return [_fold_drive(url)]
     name, path = match
@@ -373,7 +373,7 @@ def _workspace(url: str) -> str:
 
 
 def _fold_drive(path: str) -> str:
-    # Windows' names do not tell upper from lower case, whatever machine reads them now.
+    # The same drive is written both ways, whatever machine reads the path now.
     return path[0].lower() + path[1:] if _DRIVE.match(path) else path
 
 
@@ -465,11 +465,11 @@ def _spelling(path: str, start: str) -> str:
 
 
 def _outside(image_url: str, root: str, real: str | None) -> LocateError:
-    allow = "Use a map whose folder holds the image."
+    place, allow = "", "Use a map whose folder holds the image."
     if real is not None:
-        common = _common_folder(root, real)
-        allow = f"If that is meant, allow it with --image-root {common or os.path.dirname(real)}"
-    place = f", it leads to {real}" if real else ""
+        folder = _common_folder(root, real) or os.path.dirname(real)
+        place = f", it leads to {real}"
+        allow = f'If that is meant, allow it with --image-root "{folder}".'
     return LocateError("url.outside_root", f"{image_url!r} must stay inside {root}{place}. {allow}")
 
 
