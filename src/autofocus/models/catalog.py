@@ -1,0 +1,197 @@
+"""The models by name. A new one is one line here.
+
+Any timm name works; the table holds those that were reviewed (weights, licence, size), under their
+timm names and under the names that Azure's AutoML for Images uses. Imports no torch and no timm:
+they are loaded only when a name is not in the table.
+"""
+
+import difflib
+import math
+import re
+from typing import Any, Final
+
+from autofocus.errors import JobError, WeightsError
+from autofocus.manifest import ResizeCrop
+from autofocus.models.base import CLASSIFIER, UNKNOWN_LICENCE, ModelSpec
+
+DEFAULT_MODEL: Final = "tf_efficientnet_lite0.in1k"
+
+Triple = tuple[float, float, float]
+Norm = tuple[Triple, Triple]
+
+IMAGENET: Final[Norm] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+HALF: Final[Norm] = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+CLIP: Final[Norm] = (
+    (0.48145466, 0.4578275, 0.40821073),
+    (0.26862954, 0.26130258, 0.27577711),
+)
+APACHE: Final = "apache-2.0"
+MIT: Final = "mit"
+
+
+def resolve(name: str) -> ModelSpec:
+    """Return the model that `name` means.
+
+    Args:
+        name: A name or alias of the table, any timm name with or without its weights' tag, or the
+            hub id of a timm model (`timm/resnet18.a1_in1k`).
+
+    Raises:
+        JobError: If no model has this name; proposes the nearest names.
+        WeightsError: If the name belongs to a family that is AGPL.
+    """
+    wanted = re.sub(r"^(hf[-_]hub:)?(timm/)?", "", name.strip())
+    if spec := _BY_NAME.get(wanted.lower()):
+        return spec
+    if re.match(r"(?i)(ultralytics/|fastsam|rtdetr-[lx]\b|yolo)", wanted):
+        raise WeightsError(
+            f"model '{name}': YOLO weights and code of this name are AGPL-3.0, which autofocus"
+            " never loads, whatever 'accept_license' says. For classification take"
+            f" '{DEFAULT_MODEL.partition('.')[0]}' or 'mobilenetv4_conv_small'"
+            " (docs/reference/models.md)."
+        )
+    if spec := _timm_spec(wanted):
+        return spec
+    raise JobError(_unknown_name(name, wanted))
+
+
+def resize_crop(crop_size: int, crop_frac: float, norm: Norm) -> ResizeCrop:
+    """Return the evaluation preprocessing of timm weights.
+
+    Args:
+        crop_size: Side of the network's input, in pixels.
+        crop_frac: Share of the resized image's shorter side that the crop keeps.
+        norm: Mean and standard deviation of each channel, for values in [0, 1].
+    """
+    # timm rounds down; one pixel more would not be the numbers its accuracies were measured with.
+    return ResizeCrop(math.floor(crop_size / crop_frac), crop_size, *norm)
+
+
+def _row(
+    name: str, licence: str, num_params: int, crop_size: int, crop_frac: float, norm: Norm
+) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        kind=CLASSIFIER,
+        licence=licence,
+        preprocess=resize_crop(crop_size, crop_frac, norm),
+        hub_id=f"timm/{name}",
+        num_params=num_params,
+        aliases=tuple(alias for alias, target in ALIASES.items() if target == name),
+    )
+
+
+ALIASES: Final[dict[str, str]] = {
+    # Azure's twelve names. Four of them are timm's own names already.
+    "mobilenetv2": "mobilenetv2_100.ra_in1k",
+    "resnet18": "resnet18.a1_in1k",
+    "resnet34": "resnet34.a1_in1k",
+    "resnet50": "resnet50.a1_in1k",
+    "resnet101": "resnet101.a1h_in1k",
+    "resnet152": "resnet152.a1h_in1k",
+    "resnest50": "resnest50d.in1k",
+    "resnest101": "resnest101e.in1k",
+    "seresnext": "seresnext50_32x4d.racm_in1k",
+    "vits16r224": "vit_small_patch16_224.augreg_in21k_ft_in1k",
+    "vitb16r224": "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    "vitl16r224": "vit_large_patch16_224.augreg_in21k_ft_in1k",
+    # The hub ids that Azure lists as curated, as the same weights in timm's form.
+    "google/vit-base-patch16-224": "vit_base_patch16_224.orig_in21k_ft_in1k",
+    "facebook/deit-base-patch16-224": "deit_base_patch16_224.fb_in1k",
+    "microsoft/beit-base-patch16-224-pt22k-ft22k": "beit_base_patch16_224.in22k_ft_in22k",
+    "microsoft/swinv2-base-patch4-window12-192-22k": "swinv2_base_window12_192.ms_in22k",
+}
+
+# Licence, size and parameters are timm 1.0.31's; a test holds them against the installed timm.
+# A bare architecture means its first row here; outside this table it means timm's default weights.
+RECOMMENDED: Final[tuple[ModelSpec, ...]] = (
+    _row("tf_efficientnet_lite0.in1k", APACHE, 4_652_008, 224, 0.875, HALF),
+    _row("mobilenetv4_conv_small.e2400_r224_in1k", APACHE, 3_774_024, 224, 0.875, IMAGENET),
+    _row("mobilenetv4_conv_medium.e500_r256_in1k", APACHE, 9_715_512, 256, 0.95, IMAGENET),
+    _row("mobilenetv3_large_100.ra_in1k", APACHE, 5_483_032, 224, 0.875, IMAGENET),
+    _row("tiny_vit_5m_224.dist_in22k_ft_in1k", APACHE, 5_392_764, 224, 0.95, IMAGENET),
+    _row("tiny_vit_11m_224.dist_in22k_ft_in1k", APACHE, 10_996_972, 224, 0.95, IMAGENET),
+    _row("tiny_vit_21m_224.dist_in22k_ft_in1k", APACHE, 21_198_568, 224, 0.95, IMAGENET),
+    _row("convnext_tiny.in12k_ft_in1k", APACHE, 28_589_128, 224, 0.95, IMAGENET),
+    _row("convnext_base.fb_in22k_ft_in1k", APACHE, 88_591_464, 224, 0.875, IMAGENET),
+    _row("tf_efficientnetv2_s.in21k_ft_in1k", APACHE, 21_458_488, 300, 1.0, HALF),
+    _row("caformer_s18.sail_in22k_ft_in1k", APACHE, 26_341_656, 224, 1.0, IMAGENET),
+    _row("vit_small_patch14_dinov2.lvd142m", APACHE, 22_056_192, 518, 1.0, IMAGENET),
+    _row("vit_base_patch14_dinov2.lvd142m", APACHE, 86_579_712, 518, 1.0, IMAGENET),
+    _row("eva02_small_patch14_336.mim_in22k_ft_in1k", MIT, 22_129_000, 336, 1.0, CLIP),
+    _row("eva02_base_patch14_448.mim_in22k_ft_in22k_in1k", MIT, 87_117_544, 448, 1.0, CLIP),
+    _row("beitv2_base_patch16_224.in1k_ft_in22k_in1k", APACHE, 86_530_984, 224, 0.9, IMAGENET),
+    _row("mobilenetv2_100.ra_in1k", APACHE, 3_504_872, 224, 0.875, IMAGENET),
+    _row("resnet18.a1_in1k", APACHE, 11_689_512, 224, 0.95, IMAGENET),
+    _row("resnet34.a1_in1k", APACHE, 21_797_672, 224, 0.95, IMAGENET),
+    _row("resnet50.a1_in1k", APACHE, 25_557_032, 224, 0.95, IMAGENET),
+    _row("resnet101.a1h_in1k", APACHE, 44_549_160, 224, 0.95, IMAGENET),
+    _row("resnet152.a1h_in1k", APACHE, 60_192_808, 224, 0.95, IMAGENET),
+    _row("resnest50d.in1k", APACHE, 27_483_240, 224, 0.875, IMAGENET),
+    _row("resnest101e.in1k", APACHE, 48_275_016, 256, 0.875, IMAGENET),
+    _row("seresnext50_32x4d.racm_in1k", APACHE, 27_559_896, 224, 0.875, IMAGENET),
+    _row("vit_small_patch16_224.augreg_in21k_ft_in1k", APACHE, 22_050_664, 224, 0.9, HALF),
+    _row("vit_base_patch16_224.augreg2_in21k_ft_in1k", APACHE, 86_567_656, 224, 0.9, HALF),
+    _row("vit_large_patch16_224.augreg_in21k_ft_in1k", APACHE, 304_326_632, 224, 0.9, HALF),
+    _row("vit_base_patch16_224.orig_in21k_ft_in1k", APACHE, 86_567_656, 224, 0.9, HALF),
+    _row("deit_base_patch16_224.fb_in1k", APACHE, 86_567_656, 224, 0.9, IMAGENET),
+    _row("beit_base_patch16_224.in22k_ft_in22k", APACHE, 102_557_713, 224, 0.9, HALF),
+    _row("swinv2_base_window12_192.ms_in22k", MIT, 109_280_841, 192, 0.9, IMAGENET),
+)
+
+_BY_NAME: Final[dict[str, ModelSpec]] = {
+    name.lower(): spec
+    # Reversed, so that of two rows with one architecture the first keeps the bare name.
+    for spec in reversed(RECOMMENDED)
+    for name in (spec.architecture, spec.name, *spec.aliases)
+}
+
+
+def _timm_spec(name: str) -> ModelSpec | None:
+    """Return a spec from timm's own registry, or None where timm has no such name."""
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        return None
+    try:
+        cfg = get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError:  # the architecture has no such tag
+        return None
+    if cfg is None:
+        return None
+    if not tag and cfg.tag:
+        name = f"{architecture}.{cfg.tag}"
+    return _spec_of(name, cfg)
+
+
+def _spec_of(name: str, cfg: Any) -> ModelSpec:
+    hub_id, _, revision = (cfg.hf_hub_id or "").partition("@")
+    if not cfg.has_weights:
+        hub_id = ""
+    crop_frac = cfg.crop_pct or 0.875
+    return ModelSpec(
+        name=name,
+        kind=CLASSIFIER,
+        licence=cfg.license or UNKNOWN_LICENCE,
+        preprocess=resize_crop(cfg.input_size[1], crop_frac, (cfg.mean, cfg.std)),
+        hub_id=hub_id or None,
+        revision=revision or None,
+    )
+
+
+def _unknown_name(name: str, wanted: str) -> str:
+    """Return the message for a name that nothing has."""
+    import timm
+
+    architecture, _, tag = wanted.lower().partition(".")
+    tags = list(timm.list_pretrained(f"{architecture}.*")) if tag else []
+    known_names = tags or {*_BY_NAME, *timm.list_models()}
+    near = difflib.get_close_matches(wanted.lower(), known_names, n=3, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return (
+        f"model_name must be a model that autofocus knows, got '{name}'.{hint}"
+        " Names: docs/reference/models.md, or any timm classification model, such as"
+        " 'resnet50.a1_in1k'."
+    )
