@@ -18,8 +18,8 @@ class ImageDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a row says of its image. Never trusted: the decoded image has the last word."""
 
     format: str | None = None
-    width: int | str | None = None  # 400 or "400px"
-    height: int | str | None = None
+    width: int | None = None  # pixels; rows may say 400, "400" or "400px"
+    height: int | None = None
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):

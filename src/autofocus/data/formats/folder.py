@@ -1,0 +1,94 @@
+"""Image folders: one folder a class, its images anywhere below it."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from autofocus.data.formats.base import IMAGE_SUFFIXES, RawRow
+from autofocus.data.issues import Issue
+from autofocus.data.options import ReadOptions
+from autofocus.data.records import ImageRecord, MulticlassRecord, MultilabelRecord
+from autofocus.errors import DataError
+
+# Folders that other formats put beside each other; none of them is a class.
+_NOT_CLASSES = frozenset(
+    {"images", "image", "imgs", "jpegimages", "annotations", "labels", "masks", "imagesets"}
+)
+
+
+def is_source(path: Path) -> bool:
+    """Return whether `path` is a folder of class folders."""
+    return path.is_dir() and any(True for _ in _class_folders(path))
+
+
+def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+    """Return the one thing that class folders are."""
+    return [MulticlassRecord]
+
+
+def read_rows(
+    path: Path, record_type: type[ImageRecord], options: ReadOptions
+) -> Iterator[RawRow | Issue]:
+    """Yield a row an image, classes and files in the order of their names.
+
+    Raises:
+        DataError: If the task wants more than a class an image.
+    """
+    if record_type not in (MulticlassRecord, MultilabelRecord):
+        raise DataError(
+            f"{path}: a folder a class says which class an image has, not where its objects are. "
+            "This task needs a JSONL file."
+        )
+    for stray in _files(path):
+        if _is_image(stray):
+            yield _issue(path, stray, "image.no_class", "must be in a class's folder", "Ignored.")
+    for folder in _class_folders(path):
+        for file in _files(folder, recursive=True):
+            if not _is_image(file):
+                yield _issue(
+                    path,
+                    file,
+                    "file.no_image",
+                    "should be an image",
+                    "Its name has no image's end.",
+                )
+                continue
+            name = folder.name
+            label = name if record_type is MulticlassRecord else [name]
+            values = {"image_url": file.relative_to(path).as_posix(), "label": label}
+            yield RawRow(str(path), str(path), None, values)
+
+
+def _class_folders(path: Path) -> Iterator[Path]:
+    """Yield the subfolders that have an image somewhere below them."""
+    with os.scandir(path) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    for name in names:
+        if name.startswith(".") or name.lower() in _NOT_CLASSES:
+            continue
+        if any(_is_image(file) for file in _files(path / name, recursive=True)):
+            yield path / name
+
+
+def _files(folder: Path, recursive: bool = False) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        for name in sorted(names):
+            # .DS_Store, Thumbs.db and the like are nobody's data.
+            if not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini"):
+                yield Path(parent, name)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _issue(root: Path, file: Path, code: str, message: str, hint: str) -> Issue:
+    return Issue(
+        file=str(root),
+        code=code,
+        severity="warning",
+        value=file.relative_to(root).as_posix(),
+        message=message,
+        hint=hint,
+    )

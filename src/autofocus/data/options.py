@@ -1,0 +1,26 @@
+"""How data is to be read: what a job's or a command's flags say about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the user may say about a source.
+
+    Attributes:
+        image_column: Column with the image's place.
+        label_column: Column with the label.
+        image_root: Folder that relative image URLs start from and may not leave; the folder of
+            the file they stand in when None.
+        maps: Datastore name or URL prefix -> folder or fsspec URL.
+        on_invalid: Whether rows that cannot be used are skipped and reported, or end the reading.
+    """
+
+    image_column: str = "image_url"
+    label_column: str = "label"
+    image_root: Path | None = None
+    maps: Mapping[str, str] = field(default_factory=dict)
+    on_invalid: Literal["skip", "error"] = "skip"

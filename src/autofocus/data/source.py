@@ -1,0 +1,350 @@
+"""From whatever a user calls their data to canonical records with an image file each.
+
+A source is a JSONL file, an MLTable folder (or its file), a folder with `train.jsonl`, a folder
+of class folders, or a CSV beside its images. All of them become batches of checked rows; duplicates
+and missing files are dealt with here, once, for all of them.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from autofocus.data.duplicates import repeated_issue, resolve
+from autofocus.data.formats import FORMATS, RawRow
+from autofocus.data.guess import guess_from_rows
+from autofocus.data.image_files import ImageFiles
+from autofocus.data.issues import Issue, IssueLog
+from autofocus.data.json_errors import INVALID_LINE_CODES
+from autofocus.data.jsonl import BLOCK_BYTES, Batch, JsonlFile, Schema, read_batches
+from autofocus.data.locate import Locator
+from autofocus.data.mltable import find_mltable, read_mltable
+from autofocus.data.options import ReadOptions
+from autofocus.data.records import RECORD_TYPES, ImageRecord
+from autofocus.errors import DataError
+from autofocus.runtime import Track, no_progress
+
+RecordT = TypeVar("RecordT", bound=ImageRecord)
+
+_log = logging.getLogger(__name__)
+
+_MAX_PROBLEMS = 20
+_ROWS_PER_BATCH = 100
+_JSONL_SUFFIXES = (".jsonl", ".ndjson")
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val"),
+    "test": ("test", "testing"),
+}
+_SPLIT_FORMS = (
+    "{}.jsonl",
+    "{}_annotations.jsonl",
+    "{}",
+    "{}-mltable-folder",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data that was found.
+
+    Attributes:
+        place: How messages name it.
+        path: File or folder that holds it; means nothing for a remote file.
+        name: Short name for a run folder.
+        kind: "jsonl", "mltable" or a key of `FORMATS`.
+        files: Its JSONL files; none for other formats.
+    """
+
+    place: str
+    path: Path
+    name: str
+    kind: str
+    files: tuple[JsonlFile, ...] = ()
+
+
+@dataclass
+class Data(Generic[RecordT]):
+    """What was read.
+
+    Attributes:
+        records: Canonical records, one an image, duplicates resolved.
+        locations: Where each record's image is: an absolute path or a URL that can be opened.
+        issues: What was wrong.
+        num_rows: Rows seen.
+        name: Short name for the run folder.
+        fingerprint: SHA-256, hex, of the canonical rows in the order of their image URLs.
+    """
+
+    records: list[RecordT]
+    locations: list[str]
+    issues: IssueLog
+    num_rows: int
+    name: str
+    fingerprint: str
+
+
+def find_source(source: str | Path, options: ReadOptions) -> Source:
+    """Return what kind of data `source` is.
+
+    Raises:
+        DataError: If there is nothing, or nothing that is data.
+    """
+    text = str(source)
+    if "://" in text:
+        text = Locator(Path.cwd(), None, options.maps).locate(text)
+        if "://" in text:
+            path = Path(text)
+            return Source(text, path, _short_name(path), "jsonl", (JsonlFile(text),))
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise DataError(f"{source}: no such file or folder.")
+    if path.is_dir() and (train := find_splits(path).get("train")):
+        path = train
+    if folder := find_mltable(path):
+        files = tuple(read_mltable(folder, options.maps))
+        return Source(str(folder), folder, _short_name(folder), "mltable", files)
+    kind = next((name for name, form in FORMATS.items() if form.is_source(path)), None)
+    if kind is None and path.is_dir():
+        path = _only_jsonl(path)
+    files = (JsonlFile(str(path)),) if kind is None else ()
+    return Source(str(path), path, _short_name(path), kind or "jsonl", files)
+
+
+def find_splits(folder: str | Path) -> dict[str, Path]:
+    """Return the splits that a folder holds: "train" and, where present, "validation" and "test".
+
+    A split is a file such as `train.jsonl` or `train_annotations.jsonl`, or a folder `train` that
+    is a source itself. Without a training split there are no splits.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return {}
+    found: dict[str, Path] = {}
+    for split, names in _SPLIT_NAMES.items():
+        candidates = (folder / form.format(name) for form in _SPLIT_FORMS for name in names)
+        path = next((path for path in candidates if _is_source(path)), None)
+        if path is not None:
+            found[split] = path
+    return found if "train" in found else {}
+
+
+def infer_tasks(source: Source, options: ReadOptions) -> list[str]:
+    """Return the published names of the tasks that a source's rows fit; several when unclear."""
+    if source.kind in FORMATS:
+        record_types = FORMATS[source.kind].guess(source.path, options)
+    else:
+        record_types = guess_from_rows(source.files, options.label_column)
+    return [name for name, record_type in RECORD_TYPES.items() if record_type in record_types]
+
+
+def read_rows(
+    source: Source,
+    schema: Schema,
+    options: ReadOptions,
+    log: IssueLog,
+    track: Track = no_progress,
+) -> Iterator[Batch]:
+    """Yield a source's checked rows in batches; images are not looked at."""
+    if source.kind in FORMATS:
+        rows = FORMATS[source.kind].read_rows(source.path, schema.record_type, options)
+        yield from _check_raw_rows(list(rows), Schema(schema.record_type), log, track)
+        return
+    for file in source.files:
+        description = f"reading {os.path.basename(file.path)}"
+        yield from track(read_batches(file, schema, log), description, _num_blocks(file))
+
+
+def read_data(
+    source: str | Path,
+    record_type: type[RecordT],
+    options: ReadOptions | None = None,
+    track: Track = no_progress,
+) -> Data[RecordT]:
+    """Read all records of a source.
+
+    Args:
+        source: JSONL file, MLTable folder, image folder or CSV.
+        record_type: What its rows must be.
+        options: Columns, image root, maps, and what to do with what cannot be used.
+        track: Shows progress.
+
+    Raises:
+        DataError: If there is no such data, nothing in it can be used, or something cannot be used
+            and `options.on_invalid` is "error"; names the first problems and counts all.
+    """
+    options = options or ReadOptions()
+    found = find_source(source, options)
+    schema = Schema(record_type, options.image_column, options.label_column)
+    return read_found(found, schema, options, IssueLog(), track)
+
+
+def read_found(
+    source: Source, schema: Schema, options: ReadOptions, log: IssueLog, track: Track
+) -> Data[Any]:
+    """Read all records of a source that `find_source` returned; see `read_data`."""
+    images = ImageFiles(options, log)
+    collected = _Collected()
+    num_rows = 0
+    for batch in read_rows(source, schema, options, log, track):
+        num_rows += batch.num_rows
+        for row, line in zip(batch.rows, batch.lines, strict=True):
+            location = images.find(batch.base_dir, row.image_url, batch.file, line)
+            if location is not None:
+                place = (batch.file, line)
+                collected.add(schema, schema.record(row), location, place, log)
+    images.flush()
+    _refuse_or_report(source, options, log, num_rows, collected)
+    return Data(
+        records=collected.records,
+        locations=collected.locations,
+        issues=log,
+        num_rows=num_rows,
+        name=source.name,
+        fingerprint=_fingerprint(collected.records),
+    )
+
+
+class _Collected:
+    """Records by image, in the order in which the images first came."""
+
+    def __init__(self) -> None:
+        self.records: list[Any] = []
+        self.locations: list[str] = []
+        self._places: list[tuple[str, int | None]] = []
+        self._index: dict[str, int] = {}
+
+    def add(
+        self,
+        schema: Schema,
+        record: ImageRecord,
+        location: str,
+        place: tuple[str, int | None],
+        log: IssueLog,
+    ) -> None:
+        index = self._index.setdefault(record.image_url, len(self.records))
+        if index == len(self.records):
+            self.records.append(record)
+            self.locations.append(location)
+            self._places.append(place)
+            return
+        first = self._places[index]
+        log.add(
+            repeated_issue(schema.record_type, schema.image_column, place, first, record.image_url)
+        )
+        self.records[index] = resolve(self.records[index], record)
+        self.locations[index] = location
+
+
+def _check_raw_rows(
+    rows: list[RawRow | Issue], schema: Schema, log: IssueLog, track: Track
+) -> Iterator[Batch]:
+    starts = range(0, len(rows), _ROWS_PER_BATCH)
+    for start in track(starts, "reading", len(starts)):
+        for row in islice(rows, start, start + _ROWS_PER_BATCH):
+            if isinstance(row, Issue):
+                log.add(row)
+                # An error of a format is a row that it could not make.
+                num_lost = int(row.severity == "error")
+                yield Batch(row.file, "", [], [], num_lost)
+                continue
+            record, issues = schema.check(row.values, row.file, row.line)
+            log.add_all(issues)
+            kept = [] if record is None else [record]
+            yield Batch(row.file, row.base_dir, kept, [row.line] * len(kept), 1)
+
+
+def _refuse_or_report(
+    source: Source, options: ReadOptions, log: IssueLog, num_rows: int, collected: _Collected
+) -> None:
+    num_lost_lines = sum(
+        log.counts[code] for code in INVALID_LINE_CODES if log.severities.get(code) == "error"
+    )
+    if not collected.records:
+        raise DataError(
+            [*_problems(log), f"{source.place}: none of its {num_rows} rows can be used."]
+        )
+    if log.num_errors and options.on_invalid == "error":
+        raise DataError(
+            [*_problems(log), f"{source.place}: 'on_invalid: error' allows no row that is lost."]
+        )
+    if num_lost_lines and any(file.invalid_lines == "error" for file in source.files):
+        raise DataError(
+            [
+                *_problems(log),
+                f"{source.place}: {num_lost_lines} lines hold no row, and the MLTable file says "
+                "'invalid_lines: error'; 'drop' goes on without them.",
+            ]
+        )
+    if log.num_errors or log.num_warnings:
+        _log.warning("%s: %d of %d rows are used", source.place, len(collected.records), num_rows)
+        for line in log.summary():
+            _log.warning("  %s", line)
+
+
+def _problems(log: IssueLog) -> list[str]:
+    """Return the first errors, and how many more there are of which kind."""
+    errors = [issue for issue in log.examples() if issue.severity == "error"]
+    problems = [issue.text() for issue in errors[:_MAX_PROBLEMS]]
+    num_more = log.num_errors - len(problems)
+    if num_more > 0:
+        counts = ", ".join(
+            f"{num} x {code}"
+            for code, num in log.counts.most_common()
+            if log.severities[code] == "error"
+        )
+        problems.append(f"… and {num_more} more; in all: {counts}.")
+    return problems
+
+
+def _fingerprint(records: Iterable[ImageRecord]) -> str:
+    digest = hashlib.sha256()
+    encoder = msgspec.json.Encoder()
+    for record in sorted(records, key=lambda record: record.image_url):
+        digest.update(encoder.encode(record) + b"\n")
+    return digest.hexdigest()
+
+
+def _is_source(path: Path) -> bool:
+    if path.suffix in _JSONL_SUFFIXES:
+        return path.is_file()
+    if not path.is_dir():
+        return False
+    return bool(find_mltable(path)) or any(form.is_source(path) for form in FORMATS.values())
+
+
+def _only_jsonl(folder: Path) -> Path:
+    files = sorted(path for path in folder.iterdir() if path.suffix in _JSONL_SUFFIXES)
+    if len(files) == 1:
+        return files[0]
+    if files:
+        names = ", ".join(path.name for path in files)
+        raise DataError(f"{folder}: has several JSONL files ({names}); name one of them.")
+    raise DataError(
+        f"{folder}: holds no data that is known: a JSONL file, an MLTable file, a CSV of "
+        "filename,labels, or a folder of images for each class."
+    )
+
+
+def _num_blocks(file: JsonlFile) -> int | None:
+    if "://" in file.path:
+        return None
+    try:
+        return -(-os.path.getsize(file.path) // BLOCK_BYTES)
+    except OSError:  # the reader itself says what is wrong
+        return None
+
+
+def _short_name(path: Path) -> str:
+    common = {name for names in _SPLIT_NAMES.values() for name in names}
+    stem = path.stem.removesuffix("_annotations").removesuffix("-mltable-folder")
+    if stem in (*common, "annotations", "labels", "data", "images"):
+        stem = path.absolute().parent.name or stem
+    return re.sub(r"[^\w-]+", "-", stem).strip("-")[:40] or "data"
