@@ -21,7 +21,13 @@ from autofocus.scoring.request import ImageScorer, parse_request, refuse_all_fai
 from autofocus.serve.errors import ClientGoneError, Headers, HttpError, busy
 from autofocus.serve.keys import is_allowed
 from autofocus.serve.lanes import Lane, timed_out
-from autofocus.serve.limits import BodyBudget, check_content_type, read_body, reply_ids
+from autofocus.serve.limits import (
+    BodyBudget,
+    check_content_type,
+    discard_body,
+    read_body,
+    reply_ids,
+)
 from autofocus.serve.settings import Settings
 from autofocus.serve.swagger import swagger
 
@@ -34,6 +40,7 @@ _UNEXPECTED = "An unexpected error occurred in scoring script. Check the logs fo
 # Probes of a load balancer carry no key.
 _OPEN_PATHS = ("/", "/ready")
 _JSON = (b"content-type", b"application/json")
+_TOO_SLOW = 408
 _CLIENT_GONE = 499
 # Images scored between two looks at the clock.
 _BATCH = 16
@@ -78,7 +85,7 @@ class Endpoint:
         Raises:
             ModelFolderError: If the folder is not a usable model.
         """
-        self._scorer = await self.lane.run(self._load)
+        await self.lane.run(self._load_model)
 
     def drain(self) -> None:
         """Take no new scoring requests from now on."""
@@ -89,10 +96,10 @@ class Endpoint:
         assert scope["type"] == "http", "the server runs without lifespan and websockets"
         started = time.monotonic()
         scope["app"], scope["started"] = self, started
-        exchange = _Exchange(send)
+        exchange = _Exchange(receive, send)
         self.num_active += 1
         try:
-            await self._answer(scope, receive, exchange)
+            await self._answer(scope, exchange)
         except ClientGoneError:
             exchange.status = _CLIENT_GONE
         finally:
@@ -106,7 +113,7 @@ class Endpoint:
                 exchange.request_id,
             )
 
-    async def _answer(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
+    async def _answer(self, scope: Scope, exchange: "_Exchange") -> None:
         headers = scope["header_map"] = dict(scope["headers"])
         try:
             exchange.ids = reply_ids(headers)
@@ -114,8 +121,10 @@ class Endpoint:
                 self._check_key(headers.get(b"authorization"))
             # Scoring skips the router's machinery: it is the one path that has to be fast.
             serve = self._score if scope["path"] == "/score" else self._router
-            await serve(scope, receive, exchange.send)
+            await serve(scope, exchange.receive, exchange.send)
         except RequestError as error:
+            if exchange.has_unread_body and error.status != _TOO_SLOW:
+                await discard_body(exchange.receive, headers, 2 * self.settings.max_body_bytes)
             extra = error.headers if isinstance(error, HttpError) else []
             await exchange.refuse(error.status, error.message, extra)
         except HTTPException as error:
@@ -169,6 +178,10 @@ class Endpoint:
             self._budget.give_back(len(body))
         return await _send(send, 200, content, extra)
 
+    def _load_model(self) -> None:
+        # Set here, not where `start` goes on: the lane's next job must find it.
+        self._scorer = self._load()
+
     def _score_body(self, body: bytes, deadline: float) -> tuple[bytes, Headers]:
         assert self._scorer is not None, "loading is the lane's first job"
         started = time.perf_counter()
@@ -188,16 +201,23 @@ class Endpoint:
 
 
 class _Exchange:
-    """The reply side of one request: adds ids, remembers the status for the log."""
+    """One request's two directions: adds ids, remembers the status and whether all was read."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive = receive
         self._send = send
+        self.has_unread_body = True
         self.ids: Headers = []
         self.status = 0
 
     @property
     def request_id(self) -> str:
         return next((v.decode() for k, v in self.ids if k == b"x-request-id"), "-")
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.has_unread_body = message.get("more_body", False)
+        return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

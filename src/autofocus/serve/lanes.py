@@ -8,8 +8,8 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from autofocus.serve.errors import HttpError, busy
 
@@ -34,7 +34,13 @@ class Lane:
         self._num_threads = num_threads
         self._queue_size = queue_size
         self._mean_s = 0.0
-        self.num_pending = 0
+        # Waiting or in a thread. A caller may be cancelled while its job runs on.
+        self._jobs: set[Future[Any]] = set()
+
+    @property
+    def num_pending(self) -> int:
+        """Jobs that wait or run."""
+        return len(self._jobs)
 
     def check_room(self) -> None:
         """Do nothing when another job may come.
@@ -62,8 +68,9 @@ class Lane:
             HttpError: 429 when the queue is full, 408 when the deadline came first.
         """
         self.check_room()
-        self.num_pending += 1
         future = self._threads.submit(self._timed, job)
+        self._jobs.add(future)
+        future.add_done_callback(self._jobs.discard)
         timer = None
         if deadline is not None:
             loop = asyncio.get_running_loop()
@@ -78,7 +85,6 @@ class Lane:
         finally:
             if timer is not None:
                 timer.cancel()
-            self.num_pending -= 1
 
     def close(self) -> bool:
         """Drop what waits and return whether nothing runs any more."""

@@ -1,6 +1,7 @@
 """What a request may bring: its ids, its content type, and a body of bounded size and duration."""
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Mapping
 
@@ -10,6 +11,7 @@ from autofocus.serve.errors import ClientGoneError, Headers, HttpError, busy
 
 _MAX_ID_CHARS = 100
 _ID_HEADERS = (b"x-request-id", b"x-ms-request-id", b"x-ms-client-request-id")
+_LINGER_S = 3.0
 _CLOSE = (b"connection", b"close")
 
 
@@ -120,6 +122,25 @@ async def read_body(
             ) from None
         raise
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def discard_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> None:
+    """Read on a little before a refusal, because most clients send all before they read a reply.
+
+    Closing with bytes unread would reset the connection, and they would never see why. A client
+    that asked first (`Expect: 100-continue`) is waiting for the refusal.
+    """
+    has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+    if not has_body or b"expect" in headers:
+        return
+    num_bytes = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while num_bytes <= max_bytes:
+                message = await receive()
+                num_bytes += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 def _too_long(max_bytes: int) -> HttpError:

@@ -54,6 +54,13 @@ _RANGES: dict[str, tuple[float, float]] = {
     "timeout_s": (0.001, 86_400),
     "grace_s": (0, 86_400),
 }
+# Flags whose name is not the field's; they count in bigger units.
+_FLAGS = {
+    "queue_size": "--queue",
+    "max_body_bytes": "--max-body-mb",
+    "max_pixels": "--max-megapixels",
+}
+_UNITS = {"max_body_bytes": " bytes", "max_pixels": " pixels"}
 _TEXTS = {"host": str, "api_key_file": Path}
 
 
@@ -74,7 +81,7 @@ def read_settings(
     problems = []
     for name in (*_RANGES, *_TEXTS):
         variable = ENV_PREFIX + name.upper()
-        place, value = f"--{name.replace('_', '-')}", flags.get(name)
+        place, value = _FLAGS.get(name, f"--{name.replace('_', '-')}"), flags.get(name)
         if value is None and variable in variables:
             place, value = variable, variables[variable]
         if value is None:
@@ -97,5 +104,5 @@ def _number(name: str, value: Any) -> float:
         raise ValueError(f"must be {'a' if is_float else 'a whole'} number") from None
     # Written so that NaN fails.
     if not low <= number <= high:
-        raise ValueError(f"must be between {low:g} and {high:g}")
+        raise ValueError(f"must be between {low:,} and {high:,}{_UNITS.get(name, '')}")
     return number

@@ -61,6 +61,7 @@ class _Server(uvicorn.Server):
                 ws="none",
                 interface="asgi3",
                 log_config=None,
+                log_level="warning",
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+
+from autofocus.errors import InputError
+from autofocus.runtime import num_cores
+from autofocus.serve.settings import Settings, read_settings
+
+
+def test_defaults() -> None:
+    settings = read_settings({}, {})
+    assert settings == Settings()
+    assert (settings.host, settings.port, settings.workers) == ("127.0.0.1", 5001, num_cores())
+    assert settings.max_body_bytes == 64 * 1024 * 1024
+
+
+def test_flags_win_over_environment_and_environment_over_defaults() -> None:
+    environment = {
+        "AUTOFOCUS_PORT": "6000",
+        "AUTOFOCUS_HOST": "0.0.0.0",
+        "AUTOFOCUS_TIMEOUT_S": "2.5",
+        "AUTOFOCUS_API_KEY_FILE": "keys",
+        "AUTOFOCUS_CACHE": "not ours",
+    }
+    settings = read_settings({"port": 7000, "workers": 3, "host": None}, environment)
+    assert (settings.port, settings.workers, settings.host) == (7000, 3, "0.0.0.0")
+    assert settings.timeout_s == 2.5
+    assert settings.api_key_file == Path("keys")
+
+
+def test_every_wrong_value_is_named_with_its_place() -> None:
+    environment = {"AUTOFOCUS_WORKERS": "many", "AUTOFOCUS_TIMEOUT_S": "nan"}
+    with pytest.raises(InputError) as caught:
+        read_settings({"port": 70_000, "queue_size": -1, "max_body_bytes": -5.0}, environment)
+    assert set(caught.value.problems) == {
+        "--port must be between 0 and 65,535, got 70000.",
+        "AUTOFOCUS_WORKERS must be a whole number, got 'many'.",
+        "--max-body-mb must be between 1,024 and 2,147,483,648 bytes, got -5.0.",
+        "--queue must be between 0 and 100,000, got -1.",
+        "AUTOFOCUS_TIMEOUT_S must be between 0.001 and 86,400, got 'nan'.",
+    }

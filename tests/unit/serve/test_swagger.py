@@ -1,0 +1,22 @@
+import json
+
+import pytest
+
+from autofocus.serve.swagger import swagger
+
+
+@pytest.mark.parametrize(("version", "key"), [("2", "swagger"), ("3", "openapi")])
+def test_both_versions_describe_scoring(version: str, key: str) -> None:
+    document = swagger(version)
+    assert document is not None
+    assert document[key].startswith(version)
+    post = document["paths"]["/score"]["post"]
+    assert set(post["responses"]) == {"200", "400", "401", "408", "413", "415", "429", "500"}
+    text = json.dumps(post)
+    assert '"input_data"' in text
+    assert '"columns"' in text
+
+
+def test_other_versions_do_not_exist() -> None:
+    assert swagger("4") is None
+    assert swagger("") is None
