@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import timm
@@ -129,3 +130,18 @@ def test_names_are_checked_without_torch_and_timm() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_reference_page_lists_the_table() -> None:
+    page = Path(__file__).parents[3] / "docs" / "reference" / "models.md"
+    rows = []
+    for spec in RECOMMENDED:
+        aliases = ", ".join(f"`{alias}`" for alias in spec.aliases) or "–"
+        size = f"{spec.preprocess.crop_size} px"
+        source = "installed with autofocus" if spec.name == DEFAULT_MODEL else f"`{spec.hub_id}`"
+        params = f"{(spec.num_params or 0) / 1e6:.1f} M"
+        rows.append(
+            f"| `{spec.name}` | {aliases} | {params} | {spec.licence} | {size} | {source} |"
+        )
+    text = page.read_text(encoding="utf-8")
+    assert "\n".join(rows) in text, "the table must be:\n" + "\n".join(rows)

@@ -1,6 +1,7 @@
 """The hub step against a server on this machine: it works, or fails fast with one clear line."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import socket
@@ -467,6 +468,16 @@ def test_cache_that_cannot_be_written_is_one_line(hub: HubServer, tmp_path: Path
     (tmp_path / "cache").write_text("a file where the folder should be")
     with pytest.raises(WeightsError, match="hub: cannot write to"):
         load()
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(hub: HubServer, tmp_path: Path) -> None:
+    def fill_the_disk(blocks: Iterator[bytes], description: str, total: int | None) -> Iterator:
+        yield next(iter(blocks))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(WeightsError, match=r"cannot write to .*No space left on device"):
+        load_weights(TINY, patience=PATIENCE, track=fill_the_disk)
+    assert left_behind(tmp_path) == []
 
 
 def test_failed_download_lets_the_embedded_model_stand_in_when_none_was_named(

@@ -221,3 +221,21 @@ def test_no_second_copy_of_the_tensors_is_kept() -> None:
         resolve("tf_efficientnet_lite0"), 4, load_weights(resolve("tf_efficientnet_lite0"))
     )
     assert "state_dict" not in network.encoder.pretrained_cfg
+
+
+def test_transformers_weights_fit_another_input_size(tmp_path: Path) -> None:
+    spec = resolve("test_vit")
+    pretrained = timm.create_model("test_vit")
+    path = tmp_path / "vit.safetensors"
+    safetensors.torch.save_file(pretrained.state_dict(), path)
+    network = build(spec, 4, load_weights(spec, str(path)), input_size=96)
+    reference = timm.create_model("test_vit", img_size=96, num_classes=0)
+    resampled = reference.state_dict()
+    resampled.update({k: v for k, v in pretrained.state_dict().items() if k in resampled})
+    resampled["pos_embed"] = timm.layers.resample_abs_pos_embed(
+        pretrained.pos_embed.detach(), [6, 6], num_prefix_tokens=pretrained.num_prefix_tokens
+    )
+    reference.load_state_dict(resampled)
+    images = torch.randn(2, 3, 96, 96)
+    with torch.inference_mode():
+        assert torch.allclose(network.features(images), reference.eval()(images), atol=1e-5)
