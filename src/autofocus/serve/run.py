@@ -119,12 +119,18 @@ def _work(plan: Plan, sock: socket.socket, pipe: Connection) -> None:
         threading.Thread(target=_call_at_end_of, args=(pipe, stop), daemon=True).start()
 
     try:
-        answered_all = run_worker(plan, sock, lambda: pipe.send(None), watch)
+        answered_all = run_worker(plan, sock, lambda: _tell(pipe, None), watch)
     except InputError as error:
-        pipe.send(error.problems)
+        _tell(pipe, error.problems)
         return
     if not answered_all:
         _leave_now()
+
+
+def _tell(pipe: Connection, news: tuple[str, ...] | None) -> None:
+    # A parent that is stopping has closed its end; then nobody needs the news.
+    with contextlib.suppress(OSError):
+        pipe.send(news)
 
 
 def _call_at_end_of(pipe: Connection, stop: Callable[[], None]) -> None:
