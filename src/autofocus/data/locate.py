@@ -67,6 +67,10 @@ class Locator:
             for form in prefix_forms(prefix)
         ]
         self._real_folders: dict[str, str] = {}
+        self._real_roots: dict[str, str] = {}
+        # `../images/a.jpg` beside `--image-root ..` means the folder next to the JSONL's own.
+        inner = self._base_dir != self._root and self._is_inside(self._real(self._base_dir))
+        self._starts = [self._root, self._base_dir] if inner else [self._root]
 
     def locate(self, image_url: str) -> str:
         """Return where `image_url` is: a local absolute path (existing or not) or a remote URL.
@@ -133,13 +137,11 @@ class Locator:
         return self._locate_relative(image_url)
 
     def _locate_relative(self, image_url: str) -> str:
-        starts = [self._root]
-        # `../images/a.jpg` beside `--image-root ..` means the folder next to the JSONL's own.
-        if self._is_inside(self._real(self._base_dir), self._root):
-            starts.append(self._base_dir)
+        if len(self._starts) == 1:
+            return self._place_inside(self._root, self._root, image_url, image_url)
         problem: LocateError | None = None
         place = ""
-        for start in dict.fromkeys(starts):
+        for start in self._starts:
             try:
                 inside = self._place_inside(self._root, start, image_url, image_url)
             except LocateError as error:
@@ -168,9 +170,11 @@ class Locator:
         real = os.path.join(self._real_folders[folder], name)
         return os.path.realpath(real) if os.path.islink(real) else real
 
-    def _is_inside(self, real: str, root: str) -> bool:
-        real_root = os.path.normcase(self._real(root)).rstrip(os.sep)
-        return os.path.normcase(real + os.sep).startswith(real_root + os.sep)
+    def _is_inside(self, real: str, root: str | None = None) -> bool:
+        root = root or self._root
+        if root not in self._real_roots:
+            self._real_roots[root] = os.path.normcase(self._real(root)).rstrip(os.sep) + os.sep
+        return os.path.normcase(real + os.sep).startswith(self._real_roots[root])
 
     def _tried(self, image_url: str) -> str:
         try:
