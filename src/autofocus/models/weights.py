@@ -6,11 +6,10 @@ The embedded model's own weights need none of this: they are installed. It stand
 model only when the user named none, or asked for it with `on_missing_weights: substitute`.
 """
 
-import logging
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -26,8 +25,6 @@ from autofocus.models.base import ModelSpec, is_permissive
 from autofocus.models.catalog import resolve
 from autofocus.models.hub import PATIENCE, Patience, SourceError
 from autofocus.runtime import Track, cache_dir, no_progress, write_atomically
-
-logger = logging.getLogger(__name__)
 
 RANDOM: Final = "random"
 OnMissing = Literal["error", "substitute"]
@@ -98,21 +95,29 @@ def load_weights(
     if spec.name == embedded.EMBEDDED_MODEL:
         return _from_package(spec)
     _check_licence(spec, spec.licence, accept_licences)
-    sources: tuple[Callable[[], LoadedWeights], ...] = (
+    sources = (
         lambda: _from_cache(spec, accept_licences),
         lambda: _from_hub_cache(spec, accept_licences),
         lambda: _from_hub(spec, accept_licences, patience, track),
     )
     tried: list[str] = []
+    if loaded := _first(sources, tried):
+        return loaded
+    if user_named_model and on_missing == "error":
+        raise WeightsError(_not_found(spec, tried))
+    return _substitute(spec, tried)
+
+
+def _first(
+    sources: Sequence[Callable[[], LoadedWeights]], tried: list[str]
+) -> LoadedWeights | None:
+    """Return what the first source that works has; add the others' reasons to `tried`."""
     for source in sources:
         try:
             return source()
         except SourceError as error:
-            logger.debug("%s: %s", spec.name, error)
             tried.append(str(error))
-    if user_named_model and on_missing == "error":
-        raise WeightsError(_not_found(spec, tried))
-    return _substitute(spec, tried)
+    return None
 
 
 def _from_file(spec: ModelSpec, path: Path) -> LoadedWeights:
