@@ -36,7 +36,7 @@ def serve(
 ) -> None:
     """Serve MODEL: POST /score, GET / (health), /ready, /swagger.json. Ctrl-C stops it.
 
-    Every option is also an environment variable, such as AUTOFOCUS_PORT.
+    Limits can also come from the environment, such as AUTOFOCUS_PORT: docs/reference/endpoint.md.
     """
     from autofocus.manifest import read_manifest
     from autofocus.scoring.model_path import resolve_model
