@@ -116,4 +116,6 @@ def _os_message(error: OSError) -> str:
 
 
 def _configure_logging() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    # Libraries talk at INFO too; people asked for ours.
+    logging.getLogger("autofocus").setLevel(logging.INFO)

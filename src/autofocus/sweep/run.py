@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def run(
     """
     started_s = time.monotonic() if started_s is None else started_s
     plan = resolve(document)
+    _require_torch()
     _announce(plan)
     sources = _read_sources(plan, track)
     resolved = plan.job.model_dump(mode="json", by_alias=True)
@@ -80,6 +82,15 @@ def run(
         result = _Study(plan, sources, folder, started_s, track).conduct()
         folder.write_json("result.json", result)
         return result
+
+
+def _require_torch() -> None:
+    missing = [name for name in ("torch", "timm", "sklearn") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"training needs {', '.join(missing)}, which is not installed. "
+            "Run pip install '.[train]' in the autofocus checkout, or scripts/setup."
+        )
 
 
 def _announce(plan: Plan) -> None:

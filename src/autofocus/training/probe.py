@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from autofocus.data.split import kfold_indices
 from autofocus.manifest import Calibration
@@ -23,10 +24,11 @@ from autofocus.metrics.calibration import Activation, fit_temperature, negative_
 
 log = logging.getLogger(__name__)
 
-C_GRID = (0.1, 1.0, 10.0, 100.0, 1_000.0, 10_000.0)
+C_GRID = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 NUM_FOLDS = 5
 MAX_SEARCH_IMAGES = 4_000
 MAX_ITER = 300
+SMALL_PROBLEM = 10_000_000  # numbers in the feature matrix
 
 Floats = NDArray[np.float64]
 
@@ -197,7 +199,9 @@ def _fit_sigmoid(features: Floats, targets: NDArray[np.int64], num_classes: int,
 
 
 def _logistic(features: Floats, targets: NDArray[np.int64], c: float) -> LogisticRegression:
-    with warnings.catch_warnings():
+    # Threads of BLAS wait for each other longer than products of this size take.
+    num_threads = 1 if features.size < SMALL_PROBLEM else None
+    with warnings.catch_warnings(), threadpool_limits(num_threads):
         # At a large C the optimum is far and flat; folds judge where we stop.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=c, max_iter=MAX_ITER).fit(features, targets)

@@ -93,7 +93,12 @@ def run_probe(
         log.warning("budget: %d of %d images were not looked at", features.num_skipped, len(pool))
     train, held_out = _parts(setup, features, pool, len(training), validation is not None, decide)
     probe = _fit(setup, features, pool, train)
-    decide("probe", c=probe.c, log_loss_by_c=probe.search, calibration=probe.calibration)
+    decide(
+        "probe",
+        c=probe.c,
+        out_of_fold_log_loss={f"C={c:g}": loss for c, loss in probe.search.items()},
+        temperature=probe.calibration.temperature,
+    )
     metrics = _evaluate(setup, probe, features, pool, held_out)
     network.set_head(probe.head.weight, probe.head.bias)
     return Candidate(
@@ -178,6 +183,8 @@ def _parts(
         labels = [setup.task.record_labels(pool.records[i]) for i in features.index]
         train, held_out = split_indices(labels, features.hashes, setup.validation_frac, setup.seed)
         decide("split", seed=setup.seed, num_training=len(train), num_validation=len(held_out))
+        if len(train) and np.array_equal(train, held_out):
+            log.warning("too few images to hold any out: validation metrics are on training images")
     if not len(train) or not len(held_out):
         which = "training" if not len(train) else "validation"
         raise DataError(f"no {which} image can be used; see data_check.json.")

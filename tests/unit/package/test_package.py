@@ -1,0 +1,130 @@
+"""The written package: complete, pickle-free, movable, verified in another process."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from autofocus.errors import ModelFolderError, VerificationError
+from autofocus.manifest import read_manifest
+from autofocus.models import catalog
+from autofocus.models.timm_classifiers import build
+from autofocus.package import mlflow_model
+from autofocus.package.code import ROOT, scoring_modules
+from autofocus.package.mlflow_model import write_package
+from autofocus.package.verify import verify_package
+from autofocus.scoring.scorer import Scorer
+
+
+def rebuilt(folder: Path) -> torch.nn.Module:
+    network = build(catalog.resolve("test_resnet"), 3, None, 64)
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    return network.eval()
+
+
+def photos(photo_folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(photo_folder.rglob("*.png"))[:5]]
+
+
+def test_package_has_no_pickle_and_no_absolute_path(model_folder: Path) -> None:
+    files = [p for p in model_folder.rglob("*") if p.is_file()]
+    assert not [p for p in files if p.suffix in {".pkl", ".pickle", ".pt", ".pth", ".bin"}]
+    for path in files:
+        if path.suffix in {".json", ".yaml", ".txt", ".py", ""}:
+            text = path.read_text(encoding="utf-8")
+            assert str(model_folder) not in text, path
+            assert str(ROOT.parent) not in text, path
+    mlmodel = yaml.safe_load((model_folder / "MLmodel").read_text())
+    assert json.loads(mlmodel["signature"]["inputs"])[0]["name"] == "image"
+
+
+def test_carried_code_is_torch_free_and_complete() -> None:
+    names = {path.relative_to(ROOT).as_posix() for path in scoring_modules()}
+    assert {"scoring/scorer.py", "scoring/request.py", "data/images.py", "manifest.py"} <= names
+    assert not [n for n in names if n.startswith(("training/", "models/", "cli/", "sweep/"))]
+    assert "scoring/backends/torch.py" not in names
+
+
+def test_onnx_equals_torch_in_a_clean_process(model_folder: Path, photo_folder: Path) -> None:
+    manifest = read_manifest(model_folder)
+    difference = verify_package(model_folder, rebuilt(model_folder), manifest, photos(photo_folder))
+    assert difference < 1e-4
+
+
+def test_another_network_is_not_verified(model_folder: Path, photo_folder: Path) -> None:
+    network = rebuilt(model_folder)
+    with torch.no_grad():
+        network.head.bias += torch.tensor([1.0, 0.0, 0.0])
+    with pytest.raises(VerificationError, match="differs from torch"):
+        verify_package(model_folder, network, read_manifest(model_folder), photos(photo_folder))
+
+
+def test_package_without_a_module_is_not_verified(
+    model_folder: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(model_folder, tmp_path / "broken")
+    (broken / "code" / "autofocus" / "structures" / "predictions.py").unlink()
+    with pytest.raises(VerificationError, match="does not load in a clean process"):
+        verify_package(
+            broken, rebuilt(model_folder), read_manifest(model_folder), photos(photo_folder)
+        )
+
+
+def test_package_scores_after_being_moved_without_torch(
+    model_folder: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(model_folder, tmp_path / "elsewhere")
+    photo = next(photo_folder.rglob("*.png"))
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1] + '/code')\n"
+        "from pathlib import Path\n"
+        "from autofocus.scoring.scorer import Scorer\n"
+        "print(Scorer.load(Path(sys.argv[1])).score([Path(sys.argv[2]).read_bytes()])[0]['labels'])\n"
+        "assert 'torch' not in sys.modules"
+    )
+    output = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(moved), str(photo)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert output.strip() == "['blue', 'green', 'red']"
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.safetensors"])
+def test_damaged_files_are_noticed(model_folder: Path, tmp_path: Path, name: str) -> None:
+    damaged = shutil.copytree(model_folder, tmp_path / "damaged")
+    content = bytearray((damaged / name).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (damaged / name).write_bytes(content)
+    with pytest.raises(ModelFolderError, match=f"{name}: not the file that was packaged"):
+        Scorer.load(damaged)
+
+
+def test_network_that_does_not_fit_its_labels_is_refused(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model_folder, tmp_path / "other")
+    manifest = msgspec.structs.replace(read_manifest(folder), labels=["a", "b"])
+    (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
+    with pytest.raises(ModelFolderError, match="3 outputs for 2 labels"):
+        Scorer.load(folder)
+
+
+def test_failed_write_leaves_nothing(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mlflow_model, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_package(tmp_path / "m", rebuilt(model_folder), read_manifest(model_folder))
+    assert not (tmp_path / "m").exists()

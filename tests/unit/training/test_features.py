@@ -1,0 +1,103 @@
+"""Frozen features: order, cache, deadline and failures."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from autofocus.errors import ImageError
+from autofocus.manifest import ResizeCrop
+from autofocus.models import catalog
+from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.training import features as features_module
+from autofocus.training.feature_cache import FeatureCache
+from autofocus.training.features import Features, extract_features
+
+SPEC = ResizeCrop(72, 64)
+
+
+@pytest.fixture(scope="module")
+def network() -> Classifier:
+    torch.manual_seed(0)
+    return build(catalog.resolve("test_resnet"), 3, None, 64)
+
+
+def extract(network: Classifier, photos: list[Path], cache: FeatureCache, **options) -> Features:
+    return extract_features(
+        network, SPEC, [str(p) for p in photos], cache=cache, device=torch.device("cpu"), **options
+    )
+
+
+def test_rows_follow_the_input_whatever_the_order_of_work(
+    network: Classifier, photo_folder: Path, tmp_path: Path
+) -> None:
+    photos = sorted(photo_folder.rglob("*.png"))
+    with FeatureCache(tmp_path / "a.sqlite", "a") as cache:
+        plain = extract(network, photos, cache)
+    with FeatureCache(tmp_path / "b.sqlite", "b") as cache:
+        shuffled = extract(network, photos, cache, order=list(range(len(photos)))[::-1])
+    assert plain.index.tolist() == list(range(24))
+    # Batches are composed differently, hence equal but for rounding.
+    np.testing.assert_allclose(plain.rows, shuffled.rows, atol=1e-5)
+    assert plain.hashes == shuffled.hashes
+
+
+def test_cached_features_are_the_same_bits_without_the_network(
+    network: Classifier, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = sorted(photo_folder.rglob("*.png"))[:5]
+    views = ("plain", "flip")
+    with FeatureCache(tmp_path / "c.sqlite", "net") as cache:
+        first = extract(network, photos, cache, views=views)
+
+    def forbidden(self: Classifier, images: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("computed although cached")
+
+    monkeypatch.setattr(Classifier, "features", forbidden)
+    with FeatureCache(tmp_path / "c.sqlite", "net") as cache:
+        again = extract(network, photos, cache, views=views)
+    assert (first.rows == again.rows).all()
+    assert not np.allclose(first.rows[:, 0], first.rows[:, 1])
+    with (
+        FeatureCache(tmp_path / "c.sqlite", "another net") as cache,
+        pytest.raises(AssertionError, match="computed although cached"),
+    ):
+        extract(network, photos, cache, views=views)
+
+
+def test_broken_images_are_named_and_the_others_kept(
+    network: Classifier, photo_folder: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"not a picture")
+    photos = [*sorted(photo_folder.rglob("*.png"))[:2], broken, tmp_path / "missing.png"]
+    with FeatureCache(tmp_path / "d.sqlite", "net") as cache:
+        found = extract(network, photos, cache)
+    assert found.index.tolist() == [0, 1]
+    assert [position for position, _ in found.failures] == [2, 3]
+    assert isinstance(found.failures[0][1], ImageError)
+
+
+def test_deadline_leaves_the_rest_out(
+    network: Classifier, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features_module, "BATCH_SIZE", 4)
+    photos = sorted(photo_folder.rglob("*.png"))
+    with FeatureCache(tmp_path / "e.sqlite", "net") as cache:
+        found = extract(network, photos, cache, deadline_s=time.monotonic() - 1)
+    assert len(found.index) == 4
+    assert found.num_skipped == 20
+
+
+def test_unusable_cache_costs_time_not_the_run(
+    network: Classifier, photo_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "f.sqlite"
+    path.write_bytes(b"this is not a database, and long enough to be looked at as one" * 50)
+    photos = sorted(photo_folder.rglob("*.png"))[:2]
+    with FeatureCache(path, "net") as cache:
+        found = extract(network, photos, cache)
+    assert found.rows.shape == (2, 1, network.num_features)
+    assert "not usable" in caplog.text
