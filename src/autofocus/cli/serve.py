@@ -11,27 +11,27 @@ from autofocus.cli.output import command, note
 @command
 def serve(
     model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
-    host: Annotated[str | None, typer.Option(help="Address. [default: 127.0.0.1]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address (default: 127.0.0.1).")] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port; 0 takes a free one. [default: 5001]")
+        int | None, typer.Option(help="Port; 0 takes a free one (default: 5001).")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes. [default: number of cores]")
+        int | None, typer.Option(help="Processes (default: number of cores).")
     ] = None,
     api_key_file: Annotated[
-        Path | None, typer.Option(help="Bearer keys, one a line. [default: none needed]")
+        Path | None, typer.Option(help="Bearer keys, one a line (default: none needed).")
     ] = None,
     max_body_mb: Annotated[
-        float | None, typer.Option(help="Longest request, MiB. [default: 64]")
+        float | None, typer.Option(help="Longest request, MiB (default: 64).")
     ] = None,
     max_megapixels: Annotated[
         float | None, typer.Option(help="Largest image, in millions of pixels.")
     ] = None,
     queue: Annotated[
-        int | None, typer.Option(help="Requests that may wait in each worker. [default: 64]")
+        int | None, typer.Option(help="Requests that may wait in each worker (default: 64).")
     ] = None,
     timeout_s: Annotated[
-        float | None, typer.Option(help="Seconds until a request must start. [default: 30]")
+        float | None, typer.Option(help="Seconds until a request must start (default: 30).")
     ] = None,
 ) -> None:
     """Serve MODEL: POST /score, GET / (health), /ready, /swagger.json. Ctrl-C stops it.

@@ -47,9 +47,9 @@ def read_image(path: Path) -> bytes | ImageError:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        return ImageError("image.missing", f"{path}: no such file.")
+        return ImageError("image.missing", "No such file.")
     except OSError as error:
-        return ImageError("image.unreadable", f"{path}: {error.strerror or error}.")
+        return ImageError("image.unreadable", f"Cannot be read: {error.strerror or error}.")
 
 
 def _matches(pattern: str) -> list[Path]:

@@ -67,7 +67,7 @@ def test_lines_show_the_likeliest_labels_first(
     row = json.loads(capsysbinary.readouterr().out)[0]
     prob, label = max(zip(row["probs"], row["labels"], strict=True))
     assert first.startswith(f"{photos / '0.jpg'}: {label} {prob:.3f}  ")
-    assert second == f"{photos / 'missing.jpg'}: error: {photos / 'missing.jpg'}: no such file."
+    assert second == f"{photos / 'missing.jpg'}: error: No such file."
 
 
 def test_run_folder_is_a_model_and_a_missing_one_is_status_2(
