@@ -42,7 +42,8 @@ def small_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_small_install_has_no_torch(small_python: Path, tmp_path: Path) -> None:
-    code = "import importlib.util as u; print([n for n in ('torch','timm','mlflow') if u.find_spec(n)])"
+    names = ("torch", "timm", "mlflow")
+    code = f"import importlib.util as u; print([n for n in {names} if u.find_spec(n)])"
     assert run_isolated(small_python, code, cwd=tmp_path).strip() == "[]"
 
 
@@ -76,8 +77,17 @@ def test_training_without_torch_says_what_to_install(
     small_python: Path, photo_folder: Path, tmp_path: Path
 ) -> None:
     done = subprocess.run(
-        [str(small_python), "-I", "-m", "autofocus", "train"]
-        + ["--task", "image_classification", "--data", str(photo_folder)],
+        [
+            str(small_python),
+            "-I",
+            "-m",
+            "autofocus",
+            "train",
+            "--task",
+            "image_classification",
+            "--data",
+            str(photo_folder),
+        ],
         capture_output=True,
         text=True,
         cwd=tmp_path,

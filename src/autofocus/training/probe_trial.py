@@ -68,6 +68,9 @@ def run_probe(
 ) -> Candidate:
     """Return a calibrated frozen-feature classifier.
 
+    Without validation data a share of `training` is held out to measure; afterwards the head is
+    fitted once more on all images, so the metrics are those of the same recipe on fewer images.
+
     Args:
         setup: What to do.
         training: Rows to learn from.
@@ -100,6 +103,10 @@ def run_probe(
         temperature=probe.calibration.temperature,
     )
     metrics = _evaluate(setup, probe, features, pool, held_out)
+    if validation is None:
+        # Judged by images it had not seen; served with what all of them teach.
+        probe = _fit(setup, features, pool, np.union1d(train, held_out))
+        decide("refit", num_images=len(features.index), c=probe.c)
     network.set_head(probe.head.weight, probe.head.bias)
     return Candidate(
         network=network.to("cpu").to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
