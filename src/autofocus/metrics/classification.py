@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 THRESHOLD = 0.5
 # Above this a matrix of JSON numbers is tens of megabytes that nobody can look at.
 MAX_CONFUSION_CLASSES = 1000
+_BINARY = ("precision_score", "recall_score", "f1_score", "AUC", "average_precision_score")
 
 
 def multiclass_metrics(
@@ -57,17 +58,9 @@ def multiclass_metrics(
 
     metrics: dict[str, Any] = {"accuracy": float(hits.mean())}
     metrics |= _ranking(is_positive, probs, labels)
-    # As scikit-learn: a class neither present nor predicted does not count at all.
-    occurs = counts.actual + counts.predicted > 0
-    for name, per_class, micro in counts.scores():
-        metrics |= _averages(name, per_class[occurs], counts.actual[occurs], micro)
-        values = [float(v) if o else None for v, o in zip(per_class, occurs, strict=True)]
-        metrics[f"{name}_classwise"] = dict(zip(labels, values, strict=True))
-        if k == 2:
-            metrics[f"{name}_binary"] = float(per_class[1])
+    metrics |= _decision(counts, labels)
     if k == 2:
-        for name in ("AUC", "average_precision_score"):
-            metrics[f"{name}_binary"] = metrics[f"{name}_classwise"][labels[1]]
+        metrics |= {f"{name}_binary": metrics[f"{name}_classwise"][labels[1]] for name in _BINARY}
     metrics["norm_macro_recall"] = _norm_macro_recall(metrics["recall_score_macro"], 1 / k)
     metrics["log_loss"] = _mean_log_loss(probs[np.arange(len(targets)), targets])
     metrics["expected_calibration_error"] = expected_calibration_error(probs.max(axis=1), hits)
@@ -168,6 +161,18 @@ class _Counts:
     def iou(self) -> tuple[str, Floats, float]:
         """Return the Jaccard index in the form of `scores`."""
         return _pooled("iou", self.hits, self.actual + self.predicted - self.hits)
+
+
+def _decision(counts: _Counts, labels: Sequence[str]) -> dict[str, Any]:
+    """Return what the one predicted class an image decides."""
+    # As scikit-learn: a class neither present nor predicted does not count at all.
+    occurs = counts.actual + counts.predicted > 0
+    metrics: dict[str, Any] = {}
+    for name, per_class, micro in counts.scores():
+        metrics |= _averages(name, per_class[occurs], counts.actual[occurs], micro)
+        values = [float(v) if o else None for v, o in zip(per_class, occurs, strict=True)]
+        metrics[f"{name}_classwise"] = dict(zip(labels, values, strict=True))
+    return metrics
 
 
 def _set_metrics(

@@ -1,0 +1,179 @@
+"""Where things stand: turned, scaled, and painted back to front, none hidden by more than half.
+
+Notation for array shapes:
+    - h, w: height and width of the image, in pixels
+"""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.data.scenes.drawing import Plane, Sprite, as_floats
+
+MAX_ROTATION_DEG = 30.0
+MIN_VISIBLE_FRAC = 0.5
+# A distractor may be hidden more than an object, but not wholly.
+MIN_VISIBLE_DISTRACTOR_FRAC = 0.3
+_ATTEMPTS = 16
+
+
+# Two corners (y, x) of a part of the image, as fractions of its height and width.
+Region = tuple[tuple[float, float], tuple[float, float]]
+WHOLE_IMAGE: Region = ((0.0, 0.0), (1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A sprite at its final size and angle.
+
+    Attributes:
+        rgb: float32 [height, width, 3].
+        opacity: float32 [height, width] in [0, 1].
+        mask: bool [height, width]; it reaches all four sides.
+    """
+
+    rgb: Plane
+    opacity: Plane
+    mask: NDArray[np.bool_]
+
+
+@dataclass
+class Placed:
+    """A stamp in the image.
+
+    Attributes:
+        label: None for a distractor.
+        visible: bool [h, w], what nothing hides so far.
+        area: Pixels of the whole mask.
+    """
+
+    label: str | None
+    visible: NDArray[np.bool_]
+    area: int
+
+    def survives(self, cover: NDArray[np.bool_]) -> bool:
+        """Return whether enough stays in sight when `cover`, bool [h, w], is put in front."""
+        least = MIN_VISIBLE_DISTRACTOR_FRAC if self.label is None else MIN_VISIBLE_FRAC
+        return int(np.count_nonzero(self.visible & ~cover)) >= least * self.area
+
+
+@dataclass
+class Composition:
+    """An image in the making.
+
+    Attributes:
+        image: float32 [h, w, 3] in [0, 255].
+        placed: What stands in it, back to front.
+    """
+
+    image: Plane
+    placed: list[Placed] = field(default_factory=list)
+
+    def place(
+        self,
+        rng: np.random.Generator,
+        stamp: Stamp,
+        label: str | None,
+        within: Region = WHOLE_IMAGE,
+        must: bool = False,
+    ) -> bool:
+        """Put a stamp in front of everything, at a place where it hides nothing too much.
+
+        Args:
+            rng: Decides the place.
+            stamp: Not larger than the image.
+            label: None for a distractor.
+            within: Where its middle may lie; what would stick out of the image is moved in.
+            must: Whether to hide too much rather than to give up.
+
+        Returns:
+            Whether there was a place.
+        """
+        frame = np.array(self.image.shape[:2])
+        size = np.array(stamp.mask.shape)
+        for attempt in range(_ATTEMPTS):
+            middle = rng.uniform(*within) * frame
+            top, left = np.clip(np.round(middle - size / 2), 0, frame - size).astype(np.intp)
+            cover = np.zeros(self.image.shape[:2], dtype=np.bool_)
+            cover[top : top + size[0], left : left + size[1]] = stamp.mask
+            last = must and attempt == _ATTEMPTS - 1
+            if last or all(placed.survives(cover) for placed in self.placed):
+                self._paint(rng, stamp, int(top), int(left))
+                for placed in self.placed:
+                    placed.visible &= ~cover
+                self.placed.append(Placed(label, cover, int(np.count_nonzero(cover))))
+                return True
+        return False
+
+    def around(self, placed: Placed, size: tuple[int, int]) -> Region:
+        """Return where a thing of that size, in pixels, most likely overlaps another."""
+        height, width = placed.visible.shape
+        rows = np.nonzero(placed.visible.any(axis=1))[0]
+        columns = np.nonzero(placed.visible.any(axis=0))[0]
+        middle_y, middle_x = rows.mean() / height, columns.mean() / width
+        reach_y = 0.5 * (rows.size + size[0]) / height
+        reach_x = 0.5 * (columns.size + size[1]) / width
+        low = (middle_y - reach_y, middle_x - reach_x)
+        return low, (middle_y + reach_y, middle_x + reach_x)
+
+    def _paint(self, rng: np.random.Generator, stamp: Stamp, top: int, left: int) -> None:
+        height, width = stamp.mask.shape
+        self._cast_shadow(rng, stamp, top, left)
+        region = self.image[top : top + height, left : left + width]
+        region += stamp.opacity[..., None] * (stamp.rgb - region)
+
+    def _cast_shadow(self, rng: np.random.Generator, stamp: Stamp, top: int, left: int) -> None:
+        """Darken what lies around the thing, more to one side."""
+        height, width = stamp.mask.shape
+        spread = max(2, round(0.06 * max(height, width)))
+        shade = np.pad(stamp.mask.astype(np.float32), 3 * spread)
+        shade = cv2.GaussianBlur(shade, (0, 0), spread) * np.float32(rng.uniform(0.2, 0.6))
+        top += int(rng.integers(0, spread + 1)) - 3 * spread
+        left += int(rng.integers(-spread, spread + 1)) - 3 * spread
+        frame_height, frame_width = self.image.shape[:2]
+        rows = slice(max(top, 0), min(top + shade.shape[0], frame_height))
+        columns = slice(max(left, 0), min(left + shade.shape[1], frame_width))
+        seen = shade[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        self.image[rows, columns] *= (1 - seen)[..., None]
+
+
+def stamp_sprite(
+    sprite: Sprite, size_frac: float, angle_deg: float, frame: tuple[int, int]
+) -> Stamp:
+    """Turn a sprite, and scale it so that its box just fits in a part of the frame.
+
+    Args:
+        sprite: What to turn.
+        size_frac: The box's height over the frame's, or width over width: the larger one.
+        angle_deg: Clockwise.
+        frame: Height and width of the image, in pixels.
+    """
+    solid = (sprite.coverage > 127).astype(np.uint8)
+    outlines, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    angle = np.deg2rad(angle_deg)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turned = (np.concatenate(outlines)[:, 0] + 0.5) @ turn.T
+    low, high = turned.min(axis=0) - 0.5, turned.max(axis=0) + 0.5
+    scale = size_frac * float(np.min(np.array(frame[::-1]) / (high - low)))
+    size = np.ceil((high - low) * scale).astype(np.intp) + 2
+
+    # cv2 counts from the middle of pixels: half a pixel is added before and taken off after.
+    offset = 0.5 - low * scale + scale * (turn @ np.array([0.5, 0.5]))
+    matrix = np.hstack([turn * scale, offset[:, None]])
+    # Linear sampling reads 2 x 2 pixels: shrinking by more than that would skip some.
+    softness = 0.4 / scale if scale < 0.7 else 0.0
+
+    def warp(plane: NDArray[np.uint8], border: int) -> Plane:
+        soft = cv2.GaussianBlur(plane, (0, 0), softness) if softness else plane
+        warped = cv2.warpAffine(
+            soft, matrix, size.tolist(), flags=cv2.INTER_LINEAR, borderMode=border
+        )
+        return as_floats(warped)
+
+    mask = warp(sprite.coverage, cv2.BORDER_CONSTANT) > 127
+    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
+    tight = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    opacity = warp(sprite.opacity, cv2.BORDER_CONSTANT)[tight] / np.float32(255)
+    return Stamp(warp(sprite.rgb, cv2.BORDER_REPLICATE)[tight], opacity, mask[tight])

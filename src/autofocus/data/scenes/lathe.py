@@ -1,0 +1,140 @@
+"""Round things: a profile turned about an upright axis, a skin wrapped on it, light from a side.
+
+Lengths are fractions of the thing's height; the axis runs from 0 (top) to 1 (bottom).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.data.scenes.drawing import Plane, Rgb, Sprite, as_bytes, ellipse_points, fill
+
+SKIN_ROWS = 160
+_MARGIN = 3  # pixels around the outline, so that a warp finds an edge to blend
+
+
+@dataclass
+class Skin:
+    """What is wrapped on the visible half.
+
+    Attributes:
+        rgb: uint8 [SKIN_ROWS, any, 3]; rows from top to bottom, columns from left to right.
+        opacity: float32 [SKIN_ROWS] in [0, 1].
+    """
+
+    rgb: Rgb
+    opacity: Plane
+
+    @staticmethod
+    def plain(colour: Plane, opacity: float = 1.0) -> "Skin":
+        """Return a skin of one colour."""
+        rgb = np.empty((SKIN_ROWS, 128, 3), dtype=np.uint8)
+        rgb[:] = as_bytes(colour)
+        return Skin(rgb, np.full(SKIN_ROWS, opacity, dtype=np.float32))
+
+    def cover(self, top: float, bottom: float, print_: Rgb, opacity: float = 1.0) -> None:
+        """Lay a print, or one colour of shape [1, 1, 3], around the rows from top to bottom."""
+        first, last = round(top * SKIN_ROWS), max(round(bottom * SKIN_ROWS), 1)
+        size = (self.rgb.shape[1], last - first)
+        self.rgb[first:last] = cv2.resize(print_, size, interpolation=cv2.INTER_AREA)
+        self.opacity[first:last] = opacity
+
+
+@dataclass(frozen=True)
+class View:
+    """From where a thing is seen and lit.
+
+    Attributes:
+        height: Of the sprite's axis, in pixels.
+        tilt: Height of a horizontal circle over its width: 0 is eye level.
+        light: Sine of the light's angle, -1 (left) to 1 (right).
+        gloss: 0 (paper) to 1 (metal).
+    """
+
+    height: int
+    tilt: float
+    light: float
+    gloss: float
+
+
+def random_view(rng: np.random.Generator, height: int, gloss: tuple[float, float]) -> View:
+    """Return a view from eye level or somewhat above."""
+    return View(height, rng.uniform(0.03, 0.3), rng.uniform(-0.8, 0.8), rng.uniform(*gloss))
+
+
+def turn(profile: Sequence[tuple[float, float]], skin: Skin, view: View, lid: Plane) -> Sprite:
+    """Draw the thing.
+
+    Args:
+        profile: Pairs (distance from the top, radius), from top 0 to bottom 1.
+        skin: What is wrapped around.
+        view: Size, tilt, light and gloss.
+        lid: Colour of the flat top, float32 [3].
+    """
+    at, radii = np.array(profile, dtype=np.float32).T
+    top, bottom = (int(np.ceil(view.tilt * radii[i] * view.height)) + _MARGIN for i in (0, -1))
+    half = int(np.ceil(radii.max() * view.height)) + _MARGIN
+    x = ((np.arange(2 * half) + 0.5 - half) / view.height).astype(np.float32)[None, :]
+    y = ((np.arange(top + view.height + bottom) + 0.5 - top) / view.height).astype(np.float32)
+
+    # The front of a horizontal circle hangs below its middle, by how much depends on the radius
+    # there: one step of fixed-point iteration is enough to look right.
+    across = np.clip(x / np.interp(y, at, radii).astype(np.float32)[:, None], -1, 1)
+    facing = np.sqrt(1 - across**2)
+    radius = np.interp(y, at, radii).astype(np.float32)[:, None]
+    on_axis = y[:, None] - view.tilt * radius * facing
+    radius = np.interp(on_axis, at, radii).astype(np.float32)
+    across = x / radius
+    facing = np.sqrt(np.clip(1 - across**2, 0, 1))
+    inside = (np.abs(across) <= 1) & (on_axis >= 0) & (on_axis <= 1)
+
+    colours, opacity = _wrap(skin, across, on_axis)
+    rgb = as_bytes(_light(colours, across, facing, view))
+    # Clear walls are thicker towards the rim.
+    opacity = opacity + (1 - opacity) * np.clip(np.abs(across), 0, 1) ** 6
+    coverage = np.where(inside, 255, 0).astype(np.uint8)
+    alpha = np.where(inside, opacity * 255, 0).astype(np.uint8)
+
+    centre, size = (float(half), float(top)), float(radii[0] * view.height)
+    _close(rgb, coverage, alpha, lid, centre, (size, size * view.tilt))
+    return Sprite(rgb, coverage, alpha)
+
+
+def _wrap(skin: Skin, across: Plane, on_axis: Plane) -> tuple[Plane, Plane]:
+    """Return the skin's colours, float32 [h, w, 3], and opacity, [h, w], where it is seen."""
+    angle = np.arcsin(np.clip(across, -1, 1)) / np.pi + 0.5
+    columns = (angle * (skin.rgb.shape[1] - 1)).astype(np.float32)
+    rows = (np.clip(on_axis, 0, 1) * (SKIN_ROWS - 1)).astype(np.float32)
+    rgb = cv2.remap(skin.rgb, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return rgb.astype(np.float32), skin.opacity[np.round(rows).astype(np.intp)]
+
+
+def _light(rgb: Plane, across: Plane, facing: Plane, view: View) -> Plane:
+    forward = np.sqrt(1 - view.light**2)
+    diffuse = 0.4 + 0.65 * np.clip(across * view.light + facing * forward, 0, 1)
+    glints = np.exp(-(((across - 0.6 * view.light) / 0.14) ** 2))
+    # Metal mirrors the dark room at its sides and a second window opposite the first.
+    glints += 0.5 * np.exp(-(((across + 0.75 * view.light) / 0.08) ** 2))
+    shade = diffuse * (1 - 0.35 * view.gloss * across**2)
+    lit: Plane = rgb * shade[..., None] + (110 * view.gloss * glints)[..., None]
+    return lit
+
+
+def _close(
+    rgb: Rgb,
+    coverage: NDArray[np.uint8],
+    opacity: NDArray[np.uint8],
+    lid: Plane,
+    centre: tuple[float, float],
+    radii: tuple[float, float],
+) -> None:
+    """Draw the flat top in place, a rim and a sunken middle."""
+    outer = ellipse_points(centre, radii)
+    fill(rgb, outer, np.minimum(lid * 1.1, 255).tolist())
+    inner = ellipse_points(centre, (radii[0] * 0.85, radii[1] * 0.8))
+    fill(rgb, inner, (lid * 0.75).tolist())
+    for plane in (coverage, opacity):
+        fill(plane, outer, (255,))
