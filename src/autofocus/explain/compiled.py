@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
+import numba.core.config
 
 from autofocus.runtime import cache_dir
 
@@ -24,17 +25,18 @@ def compiled(function: FunctionT) -> FunctionT:
         return _jit(function, cache=True)
     except RuntimeError:  # numba found no folder it may write to
         pass
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_dir() / "numba")
+    settings: Any = numba.core.config
+    before = settings.CACHE_DIR
+    settings.CACHE_DIR = str(cache_dir() / "numba")
     try:
         return _jit(function, cache=True)
     except (RuntimeError, OSError):
         log.info("%s is compiled in every process: no cache folder is writable", function.__name__)
         return _jit(function, cache=False)
     finally:
-        numba.config.CACHE_DIR = before
+        settings.CACHE_DIR = before
 
 
 def _jit(function: FunctionT, *, cache: bool) -> FunctionT:
-    jitted: FunctionT = numba.njit(nogil=True, cache=cache)(function)
-    return jitted
+    jitted: Any = numba.njit(nogil=True, cache=cache)(function)
+    return cast(FunctionT, jitted)

@@ -54,9 +54,7 @@ def _edges(
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Return costs [e] and the two pixels of each edge [e, 2]: right, down, and both diagonals."""
     height, width, num_channels = image.shape
-    num_edges = (
-        height * (width - 1) + (height - 1) * width + 2 * max(0, (height - 1) * (width - 1))
-    )
+    num_edges = height * (width - 1) + (height - 1) * width + 2 * max(0, (height - 1) * (width - 1))
     costs = np.empty(num_edges, np.float64)
     ends = np.empty((num_edges, 2), np.int32)
     e = 0

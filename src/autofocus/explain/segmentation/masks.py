@@ -74,7 +74,7 @@ def _to_frame(image: NDArray[np.floating]) -> NDArray[np.floating]:
         smooth, [1 / f for f in factors], order=3, mode="grid-constant", cval=0, grid_mode=True
     )
     # Values here span [-1, 1], so that the constant outside, 0, never widens the range.
-    return np.clip(zoomed, image.min(), image.max())
+    return np.asarray(np.clip(zoomed, image.min(), image.max()))
 
 
 def _from_frame(labels: NDArray[np.int32], height: int, width: int) -> NDArray[np.int32]:

@@ -1,0 +1,78 @@
+"""What an explainer is: a network, images and one class each in; one attribution an image out.
+
+Notation for tensor shapes:
+    - n: images in a batch
+    - h, w: height and width of the network's input, in pixels
+    - k: classes
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from autofocus.explain.frozen import FrozenClassifier
+from autofocus.explain.gradients import Output
+from autofocus.explain.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """How much each value of one input image speaks for one class.
+
+    Attributes:
+        map: Signed, float32 [3, h, w].
+        algorithm: Published name of the algorithm.
+        target: Index of the explained class.
+        output: The number whose change is attributed: the class's logit, or its share of the
+            softmax over all logits.
+        metadata: What the algorithm says about this map; see docs/reference/explanations.md.
+    """
+
+    map: NDArray[np.float32]
+    algorithm: str
+    target: int
+    output: Output
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def saliency(self) -> NDArray[np.float32]:
+        """Return one value a pixel by which pixels are ranked and drawn, float32 [h, w].
+
+        Where channels differ, the sum of their sizes: the sign of a single channel says which way
+        a colour would have to change, not whether the pixel matters.
+        """
+        if (self.map == self.map[:1]).all():
+            return np.asarray(self.map[0])
+        sizes: NDArray[np.float32] = np.abs(self.map).sum(axis=0)
+        return sizes
+
+
+class Explainer(Protocol):
+    """An algorithm with its fixed choices; holds no state between calls."""
+
+    name: str
+
+    def attribute(
+        self,
+        network: FrozenClassifier,
+        images: Tensor,
+        targets: Sequence[int],
+        parameters: Parameters,
+    ) -> list[Attribution]:
+        """Explain one class of each image.
+
+        Args:
+            network: What `frozen.freeze` returned.
+            images: Normalised as the network expects, float32 [n, 3, h, w].
+            targets: Class index of each image.
+            parameters: Those that the algorithm knows are used, the others have no effect.
+
+        Returns:
+            One attribution an image, in order.
+
+        Raises:
+            InputError: If the images do not fit the network, or the algorithm cannot explain it.
+        """

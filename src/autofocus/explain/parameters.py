@@ -1,0 +1,137 @@
+"""The published `xai_parameters` of a request, checked. Imports no torch.
+
+Unknown keys and bad values are refused, all at once, each with what is allowed and what was given.
+Values keep the published JSON types; nothing is converted in silence.
+"""
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from autofocus.errors import RequestError
+
+Activation = Literal["softmax", "sigmoid"]
+
+ALGORITHMS: Final = ("xrai", "integrated_gradients", "guided_gradcam", "guided_backprop")
+APPROXIMATION_METHODS: Final = (
+    "riemann_middle",
+    "riemann_left",
+    "riemann_right",
+    "riemann_trapezoid",
+    "gausslegendre",
+)
+VISUALIZATION_STYLES: Final = ("panel", "overlay", "heatmap")
+
+# More steps than this change no digit that the network's own single precision leaves meaningful.
+MAX_STEPS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What to explain, how, and what to return. Defaults are the published ones.
+
+    Attributes:
+        xai_algorithm: One of `ALGORITHMS`.
+        n_steps: Points on the path from a baseline to the image (xrai, integrated_gradients).
+        approximation_method: Where on the path they lie and what they weigh.
+        xrai_fast: Rank regions once by their whole mean, instead of after each one taken.
+        visualizations: Return PNGs.
+        attributions: Return the numbers, [3, h, w].
+        confidence_score_threshold_multilabel: Classes of at least this probability are explained.
+        target: Explain this class instead of the predicted ones. Ours, not published.
+        visualization_style: One of `VISUALIZATION_STYLES`. Ours, not published.
+    """
+
+    xai_algorithm: str = "xrai"
+    n_steps: int = 50
+    approximation_method: str = "riemann_middle"
+    xrai_fast: bool = True
+    visualizations: bool = True
+    attributions: bool = False
+    confidence_score_threshold_multilabel: float = 0.5
+    target: str | None = None
+    visualization_style: str = "panel"
+
+
+def parse_parameters(raw: Mapping[str, Any] | None, kind: Activation) -> Parameters:
+    """Return the parameters of one row of a request.
+
+    Args:
+        raw: The row's `xai_parameters`; None or empty for all defaults.
+        kind: How the network's logits become probabilities. `softmax` explains one class an image,
+            so that the threshold is accepted there and has no effect.
+
+    Raises:
+        RequestError: If a key is unknown or a value not allowed; names every one of them.
+    """
+    assert kind in ("softmax", "sigmoid")
+    if raw is None:
+        return Parameters()
+    problems = []
+    for key, value in raw.items():
+        check = _CHECKS.get(key)
+        if check is None:
+            problems.append(_unknown_key(key))
+        elif (rule := check(value)) is not None:
+            problems.append(f"xai_parameters.{key} must be {rule}, got {_shown(value)}.")
+    if problems:
+        raise RequestError(" ".join(problems))
+    return Parameters(**raw)
+
+
+# A check returns what is allowed where the value is not, else None.
+Check = Callable[[Any], str | None]
+
+
+def _one_of(*names: str) -> Check:
+    rule = f"one of {', '.join(names)}"
+    return lambda value: None if value in names else rule
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "true or false"
+
+
+def _steps(value: Any) -> str | None:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return None if whole and 2 <= value <= MAX_STEPS else f"a whole number from 2 to {MAX_STEPS}"
+
+
+def _probability(value: Any) -> str | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    allowed = number and math.isfinite(value) and 0 <= value <= 1
+    return None if allowed else "a number from 0 to 1"
+
+
+def _class_name(value: Any) -> str | None:
+    allowed = value is None or (isinstance(value, str) and value != "")
+    return None if allowed else "one of the model's class names"
+
+
+_CHECKS: Final[dict[str, Check]] = {
+    "xai_algorithm": _one_of(*ALGORITHMS),
+    "n_steps": _steps,
+    "approximation_method": _one_of(*APPROXIMATION_METHODS),
+    "xrai_fast": _flag,
+    "visualizations": _flag,
+    "attributions": _flag,
+    "confidence_score_threshold_multilabel": _probability,
+    "target": _class_name,
+    "visualization_style": _one_of(*VISUALIZATION_STYLES),
+}
+
+
+def _unknown_key(key: str) -> str:
+    near = difflib.get_close_matches(key, _CHECKS, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    return f"xai_parameters has no key {_shown(key)}.{hint} Allowed: {', '.join(_CHECKS)}."
+
+
+def _shown(value: Any) -> str:
+    """Return a value short enough for one line; containers by their kind only."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
