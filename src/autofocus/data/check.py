@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from autofocus.data.duplicates import RepeatedUrls
-from autofocus.data.image_check import ImageCheck
 from autofocus.data.issues import Issue, IssueLog
 from autofocus.data.jsonl import Batch, Schema
 from autofocus.data.labels import similar_labels
@@ -21,6 +20,9 @@ from autofocus.data.records import ImageRecord, MulticlassRecord
 from autofocus.data.source import Source, read_rows
 from autofocus.data.wire import WIRES
 from autofocus.runtime import Track, no_progress
+
+if TYPE_CHECKING:
+    from autofocus.data.image_check import ImageCheck
 
 Depth = Literal["rows", "headers", "pixels"]
 
@@ -71,7 +73,7 @@ def check_source(
     """
     log = log or IssueLog()
     schema = Schema(record_type, options.image_column, options.label_column)
-    images = None if depth == "rows" else ImageCheck(schema, options, depth == "pixels", log)
+    images = None if depth == "rows" else _image_check(schema, options, depth, log)
     names = WIRES[record_type].names
     counts: Counter[str | int] = Counter()
     urls = RepeatedUrls()
@@ -92,6 +94,13 @@ def check_source(
     classes = _by_name(counts)
     log.add_all(_check_whole(source, record_type, num_rows, num_valid, classes))
     return Report(num_rows, num_valid, classes, log)
+
+
+def _image_check(schema: Schema, options: ReadOptions, depth: Depth, log: IssueLog) -> "ImageCheck":
+    # What fetches and reads images is half of the start-up of a check of rows alone.
+    from autofocus.data.image_check import ImageCheck
+
+    return ImageCheck(schema, options, depth == "pixels", log)
 
 
 def _by_name(counts: Counter[str | int]) -> dict[str, int]:

@@ -13,6 +13,8 @@ from autofocus.data.records import DetectionRecord, ImageRecord, InstanceSegment
 
 CODE = "image_url.repeated"
 
+# So many hashes fit into a set for less than numpy costs.
+_FEW = 100_000
 _WITH_OBJECTS = (DetectionRecord, InstanceSegmentationRecord)
 
 
@@ -91,18 +93,22 @@ class RepeatedUrls:
             read_again: Reads the same rows once more.
             log: Takes the issues.
         """
-        if len(self._hashes) < 2:
+        if len(self._hashes) <= _FEW and len(set(self._hashes)) == len(self._hashes):
             return
         # numpy takes 15 MB and 0.1 s to import; nothing else needs it to check rows.
         import numpy as np
 
         hashes = np.frombuffer(self._hashes, dtype=np.int64)
         hashes.sort()  # in place: no second 8 bytes a row
-        repeated = hashes[1:][hashes[1:] == hashes[:-1]]
-        if not len(repeated):
+        is_repeat = hashes[1:] == hashes[:-1]
+        num_repeats = int(np.count_nonzero(is_repeat))
+        if not num_repeats:
             return
-        log.add_count(CODE, "warning", len(repeated))
-        num_left = len(repeated) if log.has_sink else min(len(repeated), KEPT_PER_CODE)
+        log.add_count(CODE, "warning", num_repeats)
+        num_left = num_repeats if log.has_sink else min(num_repeats, KEPT_PER_CODE)
+        # Each repeated hash once: where a run of equal ones begins.
+        is_repeat[1:] &= ~is_repeat[:-1]
+        repeated = hashes[1:][is_repeat]
         firsts: dict[int, tuple[str, int | None]] = {}
         for batch in read_again():
             urls = [row.image_url for row in batch.rows]

@@ -53,7 +53,7 @@ def _fitting(label: Any) -> tuple[type[ImageRecord], ...]:
 def _labels(files: Sequence[JsonlFile], label_column: str) -> Iterator[Any]:
     silent = IssueLog()
     for file in files:
-        for _, block in read_blocks(file, silent):
+        for _, _, block in read_blocks(file, silent):
             for line in block.split(b"\n"):
                 try:
                     row = parse_line(line)

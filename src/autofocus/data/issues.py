@@ -160,13 +160,19 @@ class IssueLog:
         """Return the kept issues in the order in which they were found."""
         return list(self._examples)
 
+    def codes(self) -> list[str]:
+        """Return all codes, the gravest and most frequent first."""
+        return sorted(
+            self.counts, key=lambda code: (_RANK[self.severities[code]], -self.counts[code], code)
+        )
+
     def summary(self) -> list[str]:
-        """Return one line a code, the gravest and most frequent first, with its first example."""
+        """Return one line a code that is more than information, with its first example."""
         first = {issue.code: issue for issue in reversed(self._examples)}
-        codes = sorted(first, key=lambda code: (_RANK[self.severities[code]], -self.counts[code]))
         return [
             f"{self.severities[code]}: {self.counts[code]} x {code}, first: {first[code].text()}"
-            for code in codes
+            for code in self.codes()
+            if self.severities[code] != "info"
         ]
 
 

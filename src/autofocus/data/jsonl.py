@@ -106,13 +106,12 @@ class Schema:
             build_row_type(record_type, image_column, label_column)
         )
 
-    def decode_block(self, block: bytes) -> list[Any] | None:
-        """Return the rows of whole lines, or None when there is an exception among them."""
+    def decode_block(self, block: bytes, num_lines: int) -> list[Any] | None:
+        """Return the rows of `num_lines` whole lines, or None when one of them is an exception."""
         try:
             rows = self._decoder.decode_lines(block)
         except _DECODE_ERRORS:
             return None
-        num_lines = block.count(b"\n") + (not block.endswith(b"\n"))
         # Blank lines, and rows on one line, would shift the line numbers.
         if len(rows) != num_lines or not are_sound(self.record_type, rows):
             return None
@@ -151,8 +150,8 @@ def read_batches(file: JsonlFile, schema: Schema, log: IssueLog) -> Iterator[Bat
     Raises:
         DataError: If the file is not there or is no text.
     """
-    for first_line, block in read_blocks(file, log):
-        rows = schema.decode_block(block)
+    for first_line, num_lines, block in read_blocks(file, log):
+        rows = schema.decode_block(block, num_lines)
         if rows is None:
             yield _read_singly(file, schema, first_line, block, log)
         else:
@@ -160,8 +159,8 @@ def read_batches(file: JsonlFile, schema: Schema, log: IssueLog) -> Iterator[Bat
             yield Batch(file.path, file.base_dir, rows, lines, len(rows))
 
 
-def read_blocks(file: JsonlFile, log: IssueLog) -> Iterator[tuple[int, bytes]]:
-    """Yield (line number of the first line, whole lines as UTF-8 without a byte order mark).
+def read_blocks(file: JsonlFile, log: IssueLog) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (number of the first line, how many, whole lines as UTF-8 without byte order mark).
 
     A line longer than 64 MiB is reported and left out.
     """
@@ -175,20 +174,21 @@ def read_blocks(file: JsonlFile, log: IssueLog) -> Iterator[tuple[int, bytes]]:
             # Of a line that is too long, only its length is kept.
             parts = [*parts, chunk] if num_bytes <= MAX_LINE_BYTES else []
             continue
-        head = chunk[:end]
+        head = memoryview(chunk)[:end]
         if num_bytes > MAX_LINE_BYTES:
             log.add(too_long_line(file.path, line, num_bytes, file.severity))
             line += 1
-            head = head[head.index(b"\n") + 1 :]
+            head = head[chunk.index(b"\n") + 1 :]
         block = b"".join([*parts, head])
         parts, num_bytes = [chunk[end:]], len(chunk) - end
         if block:
-            yield line, block
-            line += block.count(b"\n")
+            num_lines = block.count(b"\n")
+            yield line, num_lines, block
+            line += num_lines
     if num_bytes > MAX_LINE_BYTES:
         log.add(too_long_line(file.path, line, num_bytes, file.severity))
     elif block := b"".join(parts):
-        yield line, block
+        yield line, 1, block
 
 
 def parse_line(line: bytes) -> Any:

@@ -36,13 +36,6 @@ _TOP_KEYS = ("$schema", "type", "name", "version", "description", "tags", "metad
 _COLUMN_TYPES = ("stream_info", "string", "int", "float", "boolean")
 
 
-def find_mltable(path: Path) -> Path | None:
-    """Return the folder when `path` is an MLTable file or a folder with one, else None."""
-    if path.name == FILE_NAME and path.is_file():
-        return path.parent
-    return path if (path / FILE_NAME).is_file() else None
-
-
 def read_mltable(folder: Path, maps: Mapping[str, str]) -> list[JsonlFile]:
     """Return the JSONL files of an MLTable folder, in the order it names them.
 

@@ -22,7 +22,7 @@ class ImageDetails(msgspec.Struct, frozen=True, omit_defaults=True):
     height: int | None = None
 
 
-class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
+class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What rows of all tasks share. Unknown keys are ignored: labelling tools add columns."""
 
     image_url: Name

@@ -18,11 +18,12 @@ from autofocus.data.records import (
     MultilabelRecord,
 )
 from autofocus.data.values import read_name, read_text
-from autofocus.data.wire import IMAGE_FORMATS, pixels
+from autofocus.data.wire import IMAGE_FORMATS, MAX_PIXELS, pixels
 
 LabelT = TypeVar("LabelT")
 
 _MAX_KEYS_SHOWN = 8
+_COCO_KEYS = {"images", "annotations", "categories"}
 
 
 def check_row(
@@ -47,8 +48,9 @@ def check_row(
         The canonical record, or None when nothing of the row can be used, and all its issues.
     """
     issues = RowIssues(file, line)
-    if not isinstance(row, dict):
-        issues.error("row.type", "", "must be one JSON object {…} a line", shown(row))
+    if not isinstance(row, dict) or row.keys() >= _COCO_KEYS:
+        found = "a whole COCO file" if isinstance(row, dict) else shown(row)
+        issues.error("row.type", "", "must be one JSON object {…} a line", found)
         return None, issues.issues
     image_url = _read_url(row, image_column, issues)
     details = None
@@ -129,7 +131,7 @@ def _read_pixels(value: Any, path: str, issues: RowIssues) -> int | None:
         return None
     if isinstance(value, str) and (size := pixels(value)):
         return size
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 999_999:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_PIXELS:
         return value
     issues.warning(
         "details.size",

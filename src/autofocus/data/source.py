@@ -20,21 +20,34 @@ import msgspec
 from autofocus.data.duplicates import repeated_issue, resolve
 from autofocus.data.formats import FORMATS, RawRow
 from autofocus.data.guess import guess_from_rows
-from autofocus.data.image_files import ImageFiles
 from autofocus.data.issues import Issue, IssueLog
 from autofocus.data.json_errors import INVALID_LINE_CODES
 from autofocus.data.jsonl import BLOCK_BYTES, Batch, JsonlFile, Schema, read_batches
-from autofocus.data.locate import Locator
-from autofocus.data.mltable import find_mltable, read_mltable
 from autofocus.data.options import ReadOptions
 from autofocus.data.records import RECORD_TYPES, ImageRecord
 from autofocus.errors import DataError
 from autofocus.runtime import Track, no_progress
 
+__all__ = [
+    "Data",
+    "ReadOptions",
+    "Source",
+    "find_source",
+    "find_splits",
+    "infer_tasks",
+    "read_data",
+    "read_found",
+    "read_rows",
+]
+
 RecordT = TypeVar("RecordT", bound=ImageRecord)
 
 _log = logging.getLogger(__name__)
 
+MLTABLE_NAME = "MLTable"
+
+# Rows alone are checked without what YAML and the network need: the imports below are late so
+# that `data check --no-images` starts at once.
 _MAX_PROBLEMS = 20
 _ROWS_PER_BATCH = 100
 _JSONL_SUFFIXES = (".jsonl", ".ndjson")
@@ -99,6 +112,8 @@ def find_source(source: str | Path, options: ReadOptions) -> Source:
     """
     text = str(source)
     if "://" in text:
+        from autofocus.data.locate import Locator
+
         text = Locator(Path.cwd(), None, options.maps).locate(text)
         if "://" in text:
             path = Path(text)
@@ -108,7 +123,9 @@ def find_source(source: str | Path, options: ReadOptions) -> Source:
         raise DataError(f"{source}: no such file or folder.")
     if path.is_dir() and (train := find_splits(path).get("train")):
         path = train
-    if folder := find_mltable(path):
+    if folder := _mltable_folder(path):
+        from autofocus.data.mltable import read_mltable
+
         files = tuple(read_mltable(folder, options.maps))
         return Source(str(folder), folder, _short_name(folder), "mltable", files)
     kind = next((name for name, form in FORMATS.items() if form.is_source(path)), None)
@@ -190,6 +207,8 @@ def read_found(
     source: Source, schema: Schema, options: ReadOptions, log: IssueLog, track: Track
 ) -> Data[Any]:
     """Read all records of a source that `find_source` returned; see `read_data`."""
+    from autofocus.data.image_files import ImageFiles
+
     images = ImageFiles(options, log)
     collected = _Collected()
     num_rows = 0
@@ -317,7 +336,14 @@ def _is_source(path: Path) -> bool:
         return path.is_file()
     if not path.is_dir():
         return False
-    return bool(find_mltable(path)) or any(form.is_source(path) for form in FORMATS.values())
+    return bool(_mltable_folder(path)) or any(form.is_source(path) for form in FORMATS.values())
+
+
+def _mltable_folder(path: Path) -> Path | None:
+    """Return the folder when `path` is an MLTable file or a folder with one, else None."""
+    if path.name == MLTABLE_NAME and path.is_file():
+        return path.parent
+    return path if (path / MLTABLE_NAME).is_file() else None
 
 
 def _only_jsonl(folder: Path) -> Path:

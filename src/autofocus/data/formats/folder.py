@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autofocus.data.formats.base import IMAGE_SUFFIXES, RawRow
-from autofocus.data.issues import Issue
+from autofocus.data.issues import Issue, shown
 from autofocus.data.options import ReadOptions
 from autofocus.data.records import ImageRecord, MulticlassRecord, MultilabelRecord
 from autofocus.errors import DataError
@@ -88,7 +88,7 @@ def _issue(root: Path, file: Path, code: str, message: str, hint: str) -> Issue:
         file=str(root),
         code=code,
         severity="warning",
-        value=file.relative_to(root).as_posix(),
+        value=shown(file.relative_to(root).as_posix()),
         message=message,
         hint=hint,
     )

@@ -1,0 +1,272 @@
+"""`autofocus data`: look at data before it is trained on, and bring it into the published form."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+
+import typer
+
+from autofocus.cli.output import command, emit, emit_json, note, progress
+from autofocus.errors import JobError
+
+if TYPE_CHECKING:
+    from autofocus.data.check import Report
+    from autofocus.data.convert import Written
+    from autofocus.data.options import ReadOptions
+    from autofocus.data.source import Source
+
+app = typer.Typer(no_args_is_help=True)
+
+_CLASSES_SHOWN = 20
+_ISSUES_SHOWN = 20
+_SHOWN_PER_CODE = 3
+
+SourceArgument = Annotated[str, typer.Argument(help="JSONL, MLTable or image folder, CSV.")]
+TaskOption = Annotated[str | None, typer.Option(help="Default: what the rows look like.")]
+TargetColumn = Annotated[str, typer.Option(help="Column of the labels.")]
+ImageColumn = Annotated[str, typer.Option(help="Column of the images.")]
+ImageRoot = Annotated[Path | None, typer.Option(help="Where relative image_url start.")]
+Maps = Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR; may be repeated.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+
+
+@app.command()
+@command
+def check(
+    source: SourceArgument,
+    task: TaskOption = None,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Look at rows only.")] = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Decode whole images.")] = False,
+    output_dir: Annotated[
+        Path | None, typer.Option("-o", "--output-dir", help="Write all issues to issues.jsonl.")
+    ] = None,
+    target_column: TargetColumn = "label",
+    image_column: ImageColumn = "image_url",
+    image_root: ImageRoot = None,
+    map_: Maps = None,
+    as_json: AsJson = False,
+) -> None:
+    """List everything that is wrong with data; exit status 2 when something cannot be used.
+
+    autofocus data check train.jsonl --task image_object_detection --no-images
+    """
+    from autofocus.data.check import check_source
+    from autofocus.data.issues import IssueLog
+    from autofocus.data.records import RECORD_TYPES, MulticlassRecord
+    from autofocus.data.source import find_source
+
+    if no_images and decode:
+        raise JobError("--no-images and --decode exclude each other; leave one out.")
+    options = _options(target_column, image_column, image_root, map_)
+    found = find_source(source, options)
+    # Rows that look like nothing are checked as the simplest ones, to say what is wrong.
+    name = _choose_task(task, found, options)
+    record_type = RECORD_TYPES[name] if name else MulticlassRecord
+    depth: Literal["rows", "headers", "pixels"] = (
+        "rows" if no_images else "pixels" if decode else "headers"
+    )
+    with _issues_file(output_dir) as sink:
+        report = check_source(found, record_type, options, depth, IssueLog(sink), progress())
+    if as_json:
+        emit_json(_document(name, report))
+    else:
+        _show(source, name, report, output_dir)
+    if report.issues.num_errors:
+        raise typer.Exit(2)
+
+
+@app.command()
+@command
+def convert(
+    source: SourceArgument,
+    output_dir: Annotated[Path, typer.Option("-o", "--output-dir", help="Folder to write to.")],
+    to: Annotated[str, typer.Option(help="The format to write: jsonl.")] = "jsonl",
+    task: TaskOption = None,
+    mltable: Annotated[bool, typer.Option(help="Also write MLTable folders.")] = False,
+    absolute: Annotated[
+        bool, typer.Option(help="Coordinates are pixels: write fractions.")
+    ] = False,
+    target_column: TargetColumn = "label",
+    image_column: ImageColumn = "image_url",
+    image_root: ImageRoot = None,
+    map_: Maps = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write data as clean JSON Lines; what cannot be used is listed in dropped.jsonl.
+
+    autofocus data convert photos/ --to jsonl --task image_classification -o photos/
+    """
+    from autofocus.data.convert import convert_to_jsonl
+    from autofocus.data.records import RECORD_TYPES
+    from autofocus.data.source import find_source
+
+    if to != "jsonl":
+        raise JobError(f"--to must be jsonl, got {to!r}.")
+    options = _options(target_column, image_column, image_root, map_)
+    name = _choose_task(task, find_source(source, options), options)
+    if name is None:
+        raise JobError(
+            f"{source}: no row says what the task is; 'autofocus data check' says why. "
+            f"Name it with --task: {_task_names()}."
+        )
+    written = convert_to_jsonl(
+        source, RECORD_TYPES[name], options, output_dir, mltable, absolute, progress()
+    )
+    if as_json:
+        emit_json(_written_document(name, written))
+    else:
+        _show_written(name, written)
+
+
+def _options(
+    target_column: str, image_column: str, image_root: Path | None, maps: list[str] | None
+) -> "ReadOptions":
+    from autofocus.data.options import ReadOptions
+
+    parsed = {}
+    if maps:
+        # What fetches images takes a sixth of this command's start-up; rows alone do without.
+        from autofocus.data.locate import parse_map
+
+        parsed = dict(map(parse_map, maps))
+    return ReadOptions(image_column, target_column, image_root, parsed)
+
+
+def _choose_task(task: str | None, source: "Source", options: "ReadOptions") -> str | None:
+    """Return the task that was named or that the rows show, or None when they show nothing.
+
+    Raises:
+        JobError: If there is no such task, or the rows fit several.
+    """
+    from autofocus.data.records import RECORD_TYPES
+    from autofocus.data.source import infer_tasks
+
+    if task is not None:
+        if task not in RECORD_TYPES:
+            raise JobError(f"--task must be one of {_task_names()}, got {task!r}.")
+        return task
+    fitting = infer_tasks(source, options)
+    if len(fitting) > 1:
+        raise JobError(
+            f"{source.place}: the rows fit {', '.join(fitting)}. Say which is meant with --task."
+        )
+    return fitting[0] if fitting else None
+
+
+def _task_names() -> str:
+    from autofocus.data.records import RECORD_TYPES
+
+    return ", ".join(RECORD_TYPES)
+
+
+@contextmanager
+def _issues_file(folder: Path | None) -> Iterator[BinaryIO | None]:
+    """Open `folder/issues.jsonl`, which appears only when it is complete."""
+    if folder is None:
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / ".issues.jsonl.part"
+    try:
+        with open(part, "wb") as file:
+            yield file
+        os.replace(part, folder / "issues.jsonl")
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _document(task: str | None, report: "Report") -> dict[str, Any]:
+    import msgspec
+
+    return {
+        "task": task,
+        "num_rows": report.num_rows,
+        "num_valid": report.num_valid,
+        "classes": report.classes,
+        "counts": dict(report.issues.counts),
+        "issues": msgspec.to_builtins(report.issues.examples()),
+    }
+
+
+def _written_document(task: str, written: "list[Written]") -> dict[str, Any]:
+    return {
+        "task": task,
+        "files": {
+            part.split: {
+                "path": str(part.path),
+                "num_rows": part.num_rows,
+                "num_records": part.num_records,
+                "counts": dict(part.issues.counts),
+            }
+            for part in written
+        },
+        "dropped": _dropped(written),
+    }
+
+
+def _dropped(written: "list[Written]") -> str | None:
+    from autofocus.data.convert import DROPPED_NAME
+
+    path = written[0].path.parent / DROPPED_NAME
+    return str(path) if path.exists() else None
+
+
+def _show(source: str, task: str | None, report: "Report", output_dir: Path | None) -> None:
+    emit(f"{source}: {task or 'no task can be told from the rows; name one with --task'}")
+    emit(f"{report.num_rows} rows, {report.num_valid} usable, {len(report.classes)} classes")
+    _show_classes(report.classes)
+    log = report.issues
+    if log.counts:
+        emit()
+        emit(f"{'severity':10}{'code':28}{'count':>9}")
+        for code in log.codes():
+            emit(f"{log.severities[code]:10}{code:28}{log.counts[code]:>9}")
+        emit()
+        _show_examples(report)
+    emit()
+    if output_dir is not None:
+        emit(f"all issues: {output_dir / 'issues.jsonl'}")
+    emit(_next_step(source, task, report))
+
+
+def _show_classes(classes: dict[str, int]) -> None:
+    frequent = sorted(classes.items(), key=lambda item: (-item[1], item[0]))
+    for name, num in frequent[:_CLASSES_SHOWN]:
+        emit(f"{num:>9}  {name}")
+    if len(frequent) > _CLASSES_SHOWN:
+        emit(f"{'…':>9}  and {len(frequent) - _CLASSES_SHOWN} more; all of them with --json")
+
+
+def _show_examples(report: "Report") -> None:
+    """Print the first few issues of each code, the gravest codes first."""
+    log = report.issues
+    examples = log.examples()
+    few = [
+        issue
+        for code in log.codes()
+        for issue in [example for example in examples if example.code == code][:_SHOWN_PER_CODE]
+    ][:_ISSUES_SHOWN]
+    for issue in few:
+        emit(f"{issue.severity}: {issue.text()}")
+    num_more = sum(log.counts.values()) - len(few)
+    if num_more > 0:
+        emit(f"… and {num_more} more; all of them with -o DIR")
+
+
+def _next_step(source: str, task: str | None, report: "Report") -> str:
+    train = f"autofocus train --task {task or 'TASK'} --data {source}"
+    if not report.num_valid:
+        return "nothing can be trained on yet: mend the errors above and check again"
+    if report.issues.num_errors:
+        return f"mend the errors, or go on without what cannot be used: {train}"
+    return f"next: {train}"
+
+
+def _show_written(task: str, written: "list[Written]") -> None:
+    for part in written:
+        emit(f"{part.path}: {part.num_records} images from {part.num_rows} rows")
+    if dropped := _dropped(written):
+        note(f"what was left out, and why: {dropped}")
+    emit(f"next: autofocus train --task {task} --data {written[0].path}")
