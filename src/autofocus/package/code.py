@@ -3,11 +3,10 @@
 import ast
 import shutil
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
-import autofocus
-
-ROOT = Path(autofocus.__file__).parent
+ROOT = Path(__file__).parents[1]
 ENTRY = ROOT / "package" / "mlflow_entry.py"
 
 
@@ -63,4 +62,4 @@ def _files(name: str) -> Iterator[Path]:
 
 
 def _version_line() -> str:
-    return f'__version__ = "{autofocus.__version__}"\n'
+    return f'__version__ = "{version("autofocus")}"\n'

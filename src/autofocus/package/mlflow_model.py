@@ -25,7 +25,6 @@ import yaml
 from safetensors.torch import save_file
 from torch import nn
 
-import autofocus
 from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest, file_sha256
 from autofocus.package.code import ENTRY, copy_scoring_code
 from autofocus.package.onnx import export_onnx
@@ -125,7 +124,7 @@ def _mlmodel(manifest: Manifest, python: str) -> dict[str, Any]:
                 "streamable": False,
             }
         },
-        "metadata": {"autofocus_version": autofocus.__version__, "task": manifest.task},
+        "metadata": {"autofocus_version": metadata.version("autofocus"), "task": manifest.task},
         "mlflow_version": MLFLOW_VERSION,
         "model_uuid": uuid.uuid4().hex,
         "signature": {
@@ -142,7 +141,5 @@ def _write_yaml(path: Path, document: dict[str, Any]) -> None:
 
 
 def _versions() -> dict[str, str]:
-    names = ("torch", "timm", "onnx", *REQUIREMENTS)
-    return {"autofocus": autofocus.__version__, "python": platform.python_version()} | {
-        name: metadata.version(name) for name in names
-    }
+    names = ("autofocus", "torch", "timm", "onnx", *REQUIREMENTS)
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
