@@ -9,8 +9,9 @@ from autofocus.data.issues import Issue, IssueLog
 from autofocus.data.locate import LocateError, Locator
 from autofocus.data.options import ReadOptions
 
-# So many missing files are looked at together before one `--map` is proposed for them.
+# So many files that are not found are looked at together before one `--map` is proposed for them.
 _NUM_PENDING = 100
+_MAY_BE_MAPPED = ("file.missing", "url.unmapped_datastore", "url.windows_path")
 
 
 class ImageFiles:
@@ -72,7 +73,7 @@ class ImageFiles:
             value=None if image_url in error.message else image_url,
             message=f"must lead to an image file: {error.message.rstrip('.')}",
         )
-        if error.code == "file.missing" and not self._has_advised:
+        if error.code in _MAY_BE_MAPPED and not self._has_advised:
             self._pending.append((issue, image_url))
             if len(self._pending) == _NUM_PENDING:
                 self._advise(base_dir)
@@ -87,8 +88,12 @@ class ImageFiles:
     def _advise(self, base_dir: str) -> None:
         """Log the pending issues, the first of them with the `--map` that would help."""
         advice = self._locators[base_dir].suggest([url for _, url in self._pending]) or ""
-        for i, (issue, _) in enumerate(self._pending):
-            self._log.add(msgspec.structs.replace(issue, hint=advice if i == 0 else ""))
+        for issue, _ in self._pending:
+            # The advice begins with the place tried, which the message may have said already.
+            said = issue.message.partition(": ")[2]
+            hint = advice.removeprefix(f"{said}.").strip()
+            self._log.add(msgspec.structs.replace(issue, hint=hint))
+            advice = ""
         self._pending.clear()
         self._has_advised = True
 
