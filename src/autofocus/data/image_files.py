@@ -20,11 +20,16 @@ class ImageFiles:
     Args:
         options: Image root, maps and the name of the image column.
         log: Takes the issues; those of missing files with a delay, see `flush`.
+
+    Raises:
+        LocateError: If a map leads to a folder that is not there.
     """
 
     def __init__(self, options: ReadOptions, log: IssueLog) -> None:
         self._options = options
         self._log = log
+        # A map that leads nowhere is one error, not one a row.
+        Locator(os.getcwd(), options.image_root, options.maps)
         self._locators: dict[str, Locator] = {}
         self._pending: list[tuple[Issue, str]] = []
         self._has_advised = False

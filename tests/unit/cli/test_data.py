@@ -1,0 +1,293 @@
+"""`autofocus data check` and `convert`: documents, exit statuses and messages."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from autofocus.cli.data import app
+from autofocus.data.records import RECORD_TYPES
+from autofocus.data.source import find_splits, read_data
+
+TASKS = list(RECORD_TYPES)
+BOX = {"label": "can", "topX": 0.1, "topY": 0.2, "bottomX": 0.5, "bottomY": 0.6, "isCrowd": 1}
+
+
+def run(*arguments: Any) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def document(result: Result) -> Any:
+    return json.loads(result.stdout)
+
+
+def write_photo(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (20, 40, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    path.write_bytes(file.getvalue())
+
+
+def write(folder: Path, *rows: Any, name: str = "train.jsonl") -> Path:
+    for i, row in enumerate(rows):
+        if isinstance(row, dict):
+            write_photo(folder / row["image_url"], i)
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def row(url: str, label: Any) -> dict[str, Any]:
+    return {"image_url": url, "label": label}
+
+
+def test_check_prints_the_documented_object(tmp_path: Path) -> None:
+    path = write(tmp_path, row("a.png", "x"), row("b.png", "y"), row("b.png", 1.5))
+    result = run("check", path, "--json")
+    assert result.exit_code == 2
+    found = document(result)
+    assert list(found) == ["task", "num_rows", "num_valid", "classes", "counts", "issues"]
+    assert (found["task"], found["num_rows"], found["num_valid"]) == (TASKS[0], 3, 2)
+    assert found["classes"] == {"x": 1, "y": 1}
+    assert found["counts"] == {"label.type": 1, "class.few_samples": 2}
+    assert found["issues"][0] == {
+        "file": str(path),
+        "line": 3,
+        "path": "label",
+        "code": "label.type",
+        "severity": "error",
+        "value": 1.5,
+        "message": "must be a class name (text)",
+        "hint": "",
+    }
+
+
+def test_check_exits_0_without_errors(tmp_path: Path) -> None:
+    path = write(tmp_path, row("a.png", "x"), row("b.png", "y"))
+    for flags in ((), ("--no-images",), ("--decode",), ("--json",)):
+        result = run("check", path, *flags)
+        assert result.exit_code == 0, result.output
+    assert f"autofocus train --task {TASKS[0]} --data {path}" in run("check", path).stdout
+
+
+def test_no_images_looks_at_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row("gone.png", "x")))
+    assert run("check", path, "--no-images").exit_code == 0
+    result = run("check", path)
+    assert result.exit_code == 2
+    assert "gone.png" in result.stdout
+
+
+def test_all_issues_are_written_when_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, row("a.png", "x"), *(row("a.png", 1.5) for _ in range(150)))
+    out = tmp_path / "out"
+    result = run("check", path, "-o", out, "--json")
+    issues = [json.loads(line) for line in (out / "issues.jsonl").read_text().splitlines()]
+    found = document(result)
+    assert len(issues) == sum(found["counts"].values())
+    assert len([issue for issue in found["issues"] if issue["code"] == "label.type"]) == 100
+    assert [file.name for file in out.iterdir()] == ["issues.jsonl"]
+
+
+def test_the_table_names_codes_first_issues_and_what_to_do(tmp_path: Path) -> None:
+    path = write(tmp_path, row("a.png", "x"), row("b.png", "y"), row("c.png", None))
+    text = run("check", path).stdout
+    assert "3 rows, 2 usable, 2 classes" in text
+    assert f"error: {path}:3: label is missing." in text
+    assert "go on without what cannot be used: autofocus train" in text
+
+
+def test_the_task_is_asked_for_when_it_cannot_be_told(tmp_path: Path) -> None:
+    path = write(tmp_path, row("a.png", []), row("b.png", []))
+    result = run("check", path)
+    assert result.exit_code == 2
+    assert "--task" in result.stderr
+    assert all(name in result.stderr for name in TASKS[1:])
+    assert run("check", path, "--task", TASKS[2]).exit_code == 2  # class.none
+    result = run("check", path, "--task", "detection", "--json")
+    assert result.exit_code == 2
+    assert "must be one of" in document(result)["error"]["problems"][0]
+
+
+HOSTILE: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "source.empty"),
+    "truncated": (b'{"image_url": "a.png", "la', "json.truncated"),
+    "trailing comma": (b'{"image_url": "a.png", "label": "x",}', "json.invalid"),
+    "no label": (b'{"image_url": "a.png", "kind": "x"}', "label.missing"),
+    "wrong type": (b'{"image_url": 3, "label": "x"}', "image_url.type"),
+    "binary text": (b"\x00\x01\x02\x03", "json.truncated"),
+    "a list": (b'[{"image_url": "a.png", "label": "x"}]', "row.type"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_without_a_usable_row_is_reported_and_exits_2(tmp_path: Path, name: str) -> None:
+    content, code = HOSTILE[name]
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(content)
+    result = run("check", path, "--json", "--no-images")
+    assert result.exit_code == 2
+    found = document(result)
+    assert found["num_valid"] == 0
+    assert code in found["counts"]
+
+
+def test_columns_by_other_names_are_asked_for_and_taken(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"photo": "a.png", "kind": "x"}\n{"photo": "b.png", "kind": "y"}\n')
+    result = run("check", path, "--no-images")
+    assert result.exit_code == 2
+    assert "photo, kind; name the column with --target-column" in result.stdout
+    flags = ("--image-column", "photo", "--target-column", "kind")
+    assert run("check", path, "--no-images", *flags).exit_code == 0
+
+
+def test_windows_paths_are_mapped(tmp_path: Path) -> None:
+    write_photo(tmp_path / "photos" / "a.png")
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row("C:\\data\\photos\\a.png", "x")))
+    result = run("check", path)
+    assert result.exit_code == 2
+    assert "--map" in result.stdout
+    assert run("check", path, "--map", f"C:\\data={tmp_path}").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "flags", [("--no-images", "--decode"), ("--map", "x"), ("--map", "x=/nothing/there")]
+)
+def test_wrong_flags_exit_2_with_one_line(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    path = write(tmp_path, row("a.png", "x"))
+    result = run("check", path, *flags)
+    assert result.exit_code == 2
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_source_that_is_not_there_is_one_error(tmp_path: Path) -> None:
+    for command in (("check",), ("convert", "-o", tmp_path / "out")):
+        result = run(*command, tmp_path / "nothing", "--json")
+        assert result.exit_code == 2
+        assert document(result)["error"]["type"] == "DataError"
+
+
+def test_class_folders_convert_to_rows_beside_the_images(tmp_path: Path) -> None:
+    write_photo(tmp_path / "can" / "a.png")
+    write_photo(tmp_path / "box" / "b.png")
+    before = read_data(tmp_path, RECORD_TYPES[TASKS[0]])
+    result = run("convert", tmp_path, "--to", "jsonl", "-o", tmp_path, "--json")
+    assert result.exit_code == 0, result.output
+    assert document(result) == {
+        "task": TASKS[0],
+        "files": {
+            "train": {
+                "path": str(tmp_path / "train.jsonl"),
+                "num_rows": 2,
+                "num_records": 2,
+                "counts": {},
+            }
+        },
+        "dropped": None,
+    }
+    rows = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text().splitlines()]
+    assert rows == [row("box/b.png", "box"), row("can/a.png", "can")]
+    assert read_data(tmp_path / "train.jsonl", RECORD_TYPES[TASKS[0]]).records == before.records
+
+
+def test_images_elsewhere_become_absolute_and_splits_are_kept(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        write_photo(tmp_path / "photos" / split / "can" / "a.png")
+    out = tmp_path / "out"
+    result = run("convert", tmp_path / "photos", "-o", out, "--mltable")
+    assert result.exit_code == 0, result.output
+    assert list(find_splits(out)) == ["train", "validation", "test"]
+    for split, folder in (("train", "training"), ("validation", "validation"), ("test", "test")):
+        data = read_data(out / f"{split}.jsonl", RECORD_TYPES[TASKS[0]])
+        assert Path(data.records[0].image_url).is_absolute()
+        table = read_data(out / f"{folder}-mltable-folder", RECORD_TYPES[TASKS[0]])
+        assert table.fingerprint == data.fingerprint
+
+
+def test_remote_and_mapped_urls_stay_as_they_are(tmp_path: Path) -> None:
+    write_photo(tmp_path / "store" / "a.png")
+    url = "azureml://datastores/blob/paths/a.png"
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row(url, "x")))
+    result = run("convert", path, "-o", tmp_path / "out", "--map", f"blob={tmp_path / 'store'}")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out" / "train.jsonl").read_text()) == row(url, "x")
+
+
+def test_what_is_dropped_is_listed_with_its_reason(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        row("a.png", [BOX, {**BOX, "topX": 7}]),
+        row("b.png", [{**BOX, "topX": "0.2"}]),
+        [1],
+        name="rows.jsonl",
+    )
+    with open(path, "a") as file:
+        file.write(json.dumps(row("gone.png", [BOX])) + "\n{\n")
+    out = tmp_path / "out"
+    result = run("convert", path, "-o", out)
+    assert result.exit_code == 0, result.output
+    dropped = [json.loads(line) for line in (out / "dropped.jsonl").read_text().splitlines()]
+    # A missing file waits for the others, so that one map can be proposed for all of them.
+    assert sorted((issue["line"], issue["code"]) for issue in dropped) == [
+        (1, "coordinate.out_of_range"),
+        (3, "row.type"),
+        (4, "file.missing"),
+        (5, "json.invalid"),
+    ]
+    rows = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+    assert [len(item["label"]) for item in rows] == [1, 1]
+    # What was written is clean.
+    assert run("check", out / "train.jsonl", "--json").exit_code == 0
+
+
+def test_absolute_coordinates_become_fractions(tmp_path: Path) -> None:
+    # The images have 40 x 20 pixels.
+    pixels = {"label": "can", "topX": 4, "topY": "2", "bottomX": 40.1, "bottomY": 10}
+    ring = {"label": "can", "polygon": [[4, 2, 20, 2, 20, 10]]}
+    boxes = write(tmp_path, row("a.png", [pixels]), row("b.png", [BOX]), row("c.png", []))
+    assert run("check", boxes, "--json").exit_code == 2
+    result = run("convert", boxes, "-o", tmp_path / "boxes", "--absolute")
+    assert result.exit_code == 0, result.output
+    data = read_data(tmp_path / "boxes" / "train.jsonl", RECORD_TYPES[TASKS[2]])
+    scaled = data.records[0].label[0]  # type: ignore[attr-defined]
+    assert (scaled.top_x, scaled.top_y, scaled.bottom_x, scaled.bottom_y) == (0.1, 0.1, 1.0, 0.5)
+    # A row of fractions stays as it is.
+    kept = data.records[1].label[0]  # type: ignore[attr-defined]
+    assert (kept.top_x, kept.bottom_y, kept.is_crowd) == (0.1, 0.6, True)
+    rings = write(tmp_path, row("a.png", [ring]), name="rings.jsonl")
+    assert run("convert", rings, "-o", tmp_path / "rings", "--absolute").exit_code == 0
+    data = read_data(tmp_path / "rings" / "train.jsonl", RECORD_TYPES[TASKS[3]])
+    assert data.records[0].label[0].polygon == [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]  # type: ignore[attr-defined]
+
+
+def test_absolute_is_refused_for_rows_without_coordinates(tmp_path: Path) -> None:
+    path = write(tmp_path, row("a.png", "x"))
+    result = run("convert", path, "-o", tmp_path / "out", "--absolute")
+    assert result.exit_code == 2
+    assert "--absolute" in result.stderr
+
+
+def test_convert_overwrites_nothing_it_reads(tmp_path: Path) -> None:
+    path = write(tmp_path, row("a.png", "x"))
+    before = path.read_bytes()
+    result = run("convert", path, "-o", tmp_path)
+    assert result.exit_code == 2
+    assert "name another folder with -o" in result.stderr
+    assert path.read_bytes() == before
+
+
+def test_convert_to_another_format_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, row("a.png", "x"))
+    result = run("convert", path, "--to", "coco", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "got 'coco'" in result.stderr
