@@ -1,0 +1,103 @@
+"""Checkpoints that a kill at any moment cannot spoil: safetensors and JSON, swapped as a folder."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+_TENSORS = "tensors.safetensors"
+_STATE = "state.json"
+
+
+def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Replace the checkpoint in `folder`.
+
+    The new one is complete on disk before the old one goes; a kill in between leaves one of them
+    under a name that `load_checkpoint` finds.
+
+    Raises:
+        OSError: If the disk is full; the old checkpoint stays.
+    """
+    new, old = _beside(folder, "new"), _beside(folder, "old")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, new / _TENSORS)
+        (new / _STATE).write_text(json.dumps(state), encoding="utf-8")
+        for path in (new / _TENSORS, new / _STATE, new):
+            _sync(path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    new.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return the newest complete checkpoint's tensors and state, or None when there is none."""
+    for place in (folder, _beside(folder, "new"), _beside(folder, "old")):
+        # The folder is renamed into place whole, and `new` holds its state only when synced.
+        if (place / _STATE).is_file() and (place / _TENSORS).is_file():
+            try:
+                state: dict[str, Any] = json.loads((place / _STATE).read_text(encoding="utf-8"))
+            except ValueError:
+                continue
+            return load_file(place / _TENSORS), state
+    return None
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under `prefix/name`."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that `prefixed` put under `prefix`."""
+    start = f"{prefix}/"
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's state as tensors under `<parameter>/<name>`."""
+    return dict(_flat(optimizer.state_dict()["state"]))
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `optimizer_tensors` returned; the groups come from the recipe."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, _, name = key.partition("/")
+        state.setdefault(int(index), {})[name] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _flat(state: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+    for index, values in state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                yield f"{index}/{name}", value
+
+
+def _beside(folder: Path, role: str) -> Path:
+    return folder.with_name(f".{folder.name}-{role}")
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows has no handles on folders
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

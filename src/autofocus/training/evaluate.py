@@ -1,0 +1,57 @@
+"""Run a network over images and hand its outputs to the task."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autofocus.data.loader import Loader
+from autofocus.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """What to evaluate on.
+
+    Attributes:
+        loader: Unaugmented and unshuffled.
+        targets: The task's targets, rows as in the loader.
+        labels: k class names.
+    """
+
+    loader: Loader
+    targets: NDArray[Any]
+    labels: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network did on an evaluation set.
+
+    Attributes:
+        outputs: By name, rows as in the set.
+        metrics: Every metric of the task.
+    """
+
+    outputs: dict[str, NDArray[np.float32]]
+    metrics: dict[str, Any]
+
+
+def evaluate(
+    network: nn.Module, task: Task[Any, Any], data: EvaluationSet, device: torch.device
+) -> Evaluation:
+    """Return outputs and metrics of `network`, which is left in eval mode."""
+    network.eval()
+    parts: list[Tensor] = []
+    with torch.inference_mode():
+        for batch in data.loader.epoch(0):
+            images = torch.from_numpy(batch.images).to(device)
+            parts.append(network(images).float().cpu())
+    outputs = {"logits": torch.cat(parts).numpy()}
+    side = data.loader.size
+    predictions = task.postprocess(outputs, [(side, side)] * len(data.targets), {})
+    return Evaluation(outputs, task.evaluate(predictions, data.targets, data.labels))

@@ -1,0 +1,31 @@
+"""Cross-entropy for one class an image."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def loss(
+    logits: Tensor, targets: Tensor, *, label_smoothing: float, class_weights: Tensor | None
+) -> Tensor:
+    """Return the mean loss.
+
+    Args:
+        logits: float [n, k].
+        targets: Class indices, int64 [n], or mixed class shares, float [n, k].
+        label_smoothing: In [0, 1).
+        class_weights: float [k], or None.
+    """
+    return F.cross_entropy(
+        logits.float(), targets, weight=class_weights, label_smoothing=label_smoothing
+    )
+
+
+def as_shares(targets: Tensor, num_classes: int) -> Tensor:
+    """Return targets as class shares, float [n, k], which mixup can mix."""
+    return F.one_hot(targets, num_classes).float()
+
+
+def num_images_of_class(targets: Tensor, num_classes: int) -> Tensor:
+    """Return how many images each class has, int64 [k]."""
+    return torch.bincount(targets, minlength=num_classes)

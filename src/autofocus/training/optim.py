@@ -1,0 +1,103 @@
+"""Parameter groups, optimisers, learning-rate schedules and frozen layers."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from timm.models import group_parameters
+from torch import nn
+
+from autofocus.models.timm_classifiers import Classifier
+from autofocus.training.recipe import Recipe
+
+# Families whose published freezing groups are whole stages; the others count single blocks.
+_STAGE_GROUPS = ("ResNet", "ResNeSt")
+_MAX_WARMUP_FRAC = 0.2
+
+
+def freeze_layers(network: Classifier, num_groups: int) -> int:
+    """Freeze the first groups of the encoder and let all others learn.
+
+    Groups as published (`reference/azure.md` §1.6): ResNets have a stem and four stages,
+    MobileNetV2 its 19 feature blocks, vision transformers an embedding and their blocks.
+
+    Returns:
+        How many groups there are.
+    """
+    encoder = network.encoder
+    coarse = type(encoder).__name__ in _STAGE_GROUPS
+    groups = group_parameters(encoder, encoder.group_matcher(coarse=coarse))  # type: ignore[operator]
+    frozen = {name for group in sorted(groups)[:num_groups] for name in groups[group]}
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad = name not in frozen
+    return len(groups)
+
+
+def norms_to_freeze(network: Classifier, recipe: Recipe) -> list[nn.Module]:
+    """Return the batch norms that must stay in eval mode: all, or those of frozen layers."""
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if recipe.freeze_norm_stats:
+        return list(norms)
+    return [m for m in norms if not any(p.requires_grad for p in m.parameters(recurse=False))]
+
+
+def build_optimizer(network: Classifier, recipe: Recipe) -> torch.optim.Optimizer:
+    """Return the optimiser over parameters that learn.
+
+    Norms and biases do not decay; earlier blocks learn slower by `layer_decay` a block.
+    """
+    groups = list(_groups(network, recipe))
+    if recipe.optimizer == "sgd":
+        nesterov = recipe.nesterov and recipe.momentum > 0
+        return torch.optim.SGD(groups, momentum=recipe.momentum, nesterov=nesterov)
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    betas = (recipe.beta1, recipe.beta2)
+    return kind(groups, betas=betas, amsgrad=recipe.ams_gradient)
+
+
+def _groups(network: Classifier, recipe: Recipe) -> Iterator[dict[str, object]]:
+    scales = _rate_scales(network, recipe)
+    collected: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            decay = 0.0 if parameter.ndim <= 1 else recipe.weight_decay
+            collected.setdefault((scales.get(name, 1.0), decay), []).append(parameter)
+    for (scale, decay), parameters in collected.items():
+        yield {"params": parameters, "lr": recipe.learning_rate * scale, "weight_decay": decay}
+
+
+def _rate_scales(network: Classifier, recipe: Recipe) -> dict[str, float]:
+    encoder = network.encoder
+    matcher = encoder.group_matcher(coarse=False)  # type: ignore[operator]
+    depth = group_parameters(encoder, matcher, reverse=True)
+    last = max(depth.values(), default=0)
+    return {
+        f"encoder.{name}": recipe.backbone_scale * recipe.layer_decay ** (last - layer)
+        for name, layer in depth.items()
+    }
+
+
+def rate_factor(recipe: Recipe, step: int, num_steps: int, steps_an_epoch: int) -> float:
+    """Return what the learning rates are multiplied by at optimiser step `step`.
+
+    Args:
+        recipe: Names the schedule.
+        step: From 0.
+        num_steps: Of the whole run.
+        steps_an_epoch: Turns the recipe's epochs into steps.
+    """
+    if recipe.schedule == "flat":
+        return 1.0
+    if recipe.schedule == "step":
+        return float(recipe.step_gamma ** (step // max(1, recipe.step_size * steps_an_epoch)))
+    warmup = min(recipe.warmup_epochs * steps_an_epoch, _MAX_WARMUP_FRAC * num_steps)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1.0, num_steps - warmup)
+    return max(0.0, 0.5 * (1 + math.cos(2 * math.pi * recipe.cosine_cycles * progress)))
+
+
+def set_rates(optimizer: torch.optim.Optimizer, base_rates: list[float], factor: float) -> None:
+    """Set each group's learning rate to its base times `factor`."""
+    for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
+        group["lr"] = rate * factor

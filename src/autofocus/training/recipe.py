@@ -1,0 +1,160 @@
+"""Recipes: every number of a training run, with its default and where that comes from.
+
+Azure's model names train with Azure's published defaults (`reference/azure.md` §1.6); every other
+name with ours (`reference/competitors.md` §5.2). What the job sets wins over both.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+OptimizerName = Literal["sgd", "adam", "adamw"]
+Schedule = Literal["warmup_cosine", "step", "flat"]
+
+# Sets larger than this gain from regularisation that small ones only lose time to.
+LARGE_SET = 1_000
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train one network.
+
+    Attributes:
+        num_epochs: At most; a budget may plan for fewer.
+        batch_size: Images an optimiser step, over all processes, times `accumulation`.
+        learning_rate: Of the head and the last block.
+        layer_decay: Each earlier block learns this much slower; 1 is the same rate for all.
+        backbone_scale: Rate of the encoder's last block relative to the head.
+        warmup_epochs: Epochs of linear warm-up; at most a fifth of all steps.
+        cosine_cycles: Of the cosine after warm-up: 0.5 ends at zero, 0.45 a little above.
+        clip_value: Gradients are clipped to ± this; None does not.
+        clip_norm: Gradients are scaled down to this norm; None does not.
+        ema_decay: Of the averaged weights that are evaluated and kept; None averages nothing.
+        weighted_loss: 0 no class weights, 1 their square roots, 2 full; for imbalance above 2.
+        layers_to_freeze: Leading groups of layers that do not learn (published groups).
+        freeze_norm_stats: Batch norms keep their pretrained statistics.
+        mixup_alpha: 0 does not mix.
+        evaluation_frequency: Epochs between evaluations.
+        early_stopping_patience: Evaluations without a better one before stopping.
+        early_stopping_delay: Epochs before patience begins.
+    """
+
+    num_epochs: int = 30
+    batch_size: int = 16
+    accumulation: int = 1
+    optimizer: OptimizerName = "adamw"
+    learning_rate: float = 1e-3
+    backbone_scale: float = 0.3
+    layer_decay: float = 0.85
+    weight_decay: float = 0.02
+    beta1: float = 0.9
+    beta2: float = 0.999
+    ams_gradient: bool = False
+    momentum: float = 0.9
+    nesterov: bool = True
+    schedule: Schedule = "warmup_cosine"
+    warmup_epochs: float = 2.0
+    cosine_cycles: float = 0.5
+    step_gamma: float = 0.5
+    step_size: int = 5
+    clip_value: float | None = None
+    clip_norm: float | None = 1.0
+    ema_decay: float | None = 0.999
+    label_smoothing: float = 0.0
+    weighted_loss: int = 0
+    layers_to_freeze: int = 0
+    freeze_norm_stats: bool = True
+    augmentation: str = "light"
+    mixup_alpha: float = 0.0
+    early_stopping: bool = True
+    early_stopping_patience: int = 5
+    early_stopping_delay: int = 5
+    evaluation_frequency: int = 1
+
+    @property
+    def step_images(self) -> int:
+        """Images that one optimiser step sees."""
+        return self.batch_size * self.accumulation
+
+
+# azure.md §1.6: what Azure's names train with when the job says nothing.
+AZURE_DEFAULTS: dict[str, Any] = {
+    "num_epochs": 15,
+    "batch_size": 78,
+    "optimizer": "sgd",
+    "learning_rate": 0.01,
+    "backbone_scale": 1.0,
+    "layer_decay": 1.0,
+    "weight_decay": 1e-4,
+    "cosine_cycles": 0.45,
+    "clip_value": 5.0,
+    "clip_norm": None,
+    "ema_decay": None,
+    "freeze_norm_stats": False,
+    "augmentation": "strong",
+}
+# Its vision transformers have rates and batches of their own, and clip by norm.
+AZURE_BY_NAME: dict[str, dict[str, Any]] = {
+    "vits16r224": {"batch_size": 128, "learning_rate": 0.0125},
+    "vitb16r224": {"batch_size": 48, "learning_rate": 0.0125},
+    "vitl16r224": {"batch_size": 10, "learning_rate": 0.001},
+}
+_VIT_CLIP: dict[str, Any] = {"clip_value": None, "clip_norm": 1.0}
+
+
+def default_recipe(
+    user_name: str | None, num_images: int, task_rates: Mapping[str, float], is_azure: bool
+) -> Recipe:
+    """Return the recipe before the job's own parameters.
+
+    Args:
+        user_name: The model as the user named it, or None.
+        num_images: Training images.
+        task_rates: The task's published learning rates by Azure's name; `*` for the others.
+        is_azure: Whether `user_name` is one of Azure's.
+    """
+    if is_azure and user_name is not None:
+        own = AZURE_BY_NAME.get(user_name, {})
+        clip = _VIT_CLIP if own else {}
+        rate = task_rates.get(user_name, task_rates["*"])
+        return Recipe(**(AZURE_DEFAULTS | own | clip | {"learning_rate": rate}))
+    if num_images > LARGE_SET:
+        return Recipe(batch_size=32, label_smoothing=0.1, augmentation="medium")
+    return Recipe()
+
+
+# The job's parameter -> the recipe's field.
+FIELDS = {
+    "number_of_epochs": "num_epochs",
+    "training_batch_size": "batch_size",
+    "gradient_accumulation_step": "accumulation",
+    "optimizer": "optimizer",
+    "learning_rate": "learning_rate",
+    "weight_decay": "weight_decay",
+    "beta1": "beta1",
+    "beta2": "beta2",
+    "ams_gradient": "ams_gradient",
+    "momentum": "momentum",
+    "nesterov": "nesterov",
+    "learning_rate_scheduler": "schedule",
+    "warmup_cosine_lr_warmup_epochs": "warmup_epochs",
+    "warmup_cosine_lr_cycles": "cosine_cycles",
+    "step_lr_gamma": "step_gamma",
+    "step_lr_step_size": "step_size",
+    "weighted_loss": "weighted_loss",
+    "layers_to_freeze": "layers_to_freeze",
+    "augmentations": "augmentation",
+    "early_stopping": "early_stopping",
+    "early_stopping_patience": "early_stopping_patience",
+    "early_stopping_delay": "early_stopping_delay",
+    "evaluation_frequency": "evaluation_frequency",
+}
+
+
+def with_parameters(recipe: Recipe, parameters: Mapping[str, Any]) -> Recipe:
+    """Return `recipe` with checked job parameters in place (see `parameters.py`)."""
+    changes = {FIELDS[name]: value for name, value in parameters.items() if name in FIELDS}
+    if "learning_rate" in parameters and recipe.optimizer != parameters.get("optimizer", "adamw"):
+        # A rate that was given for another optimiser than the recipe's is meant for all layers.
+        changes |= {"backbone_scale": 1.0, "layer_decay": 1.0}
+    return replace(recipe, **changes)

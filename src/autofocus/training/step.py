@@ -1,0 +1,114 @@
+"""One optimiser step, in as many pieces as memory asks for."""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from autofocus.errors import AutofocusError
+from autofocus.training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+# As published: a loss above this is not coming back.
+MAX_LOSS = 100.0
+
+
+class DivergedError(AutofocusError):
+    """The loss is not a number, or exploded; the last good weights stay."""
+
+
+class Stepper:
+    """Runs optimiser steps; halves what it computes at once when memory runs out.
+
+    Attributes:
+        micro_batch: Images computed at once; 0 is all of a step's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        accelerator: Accelerator,
+        recipe: Recipe,
+    ) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._accelerator = accelerator
+        self._recipe = recipe
+        self.micro_batch = 0
+
+    def step(
+        self, images: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> float:
+        """Take one step and return its mean loss.
+
+        Args:
+            images: float32 [n, 3, h, w].
+            targets: n targets.
+            loss: Mean loss of logits and targets.
+
+        Raises:
+            DivergedError: If the loss is not finite or above 100.
+            torch.OutOfMemoryError: If a single image does not fit.
+        """
+        while True:
+            self._optimizer.zero_grad(set_to_none=True)
+            try:
+                value = self._gradients(images, targets, loss)
+                break
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or self._accelerator.num_processes > 1:
+                    raise
+                self._shrink(len(images), error)
+        if not value <= MAX_LOSS:
+            raise DivergedError(
+                f"the loss is {value:.3g}: it exploded. Try a smaller learning_rate."
+            )
+        self._clip()
+        self._optimizer.step()
+        return value
+
+    def _gradients(
+        self, images: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+    ) -> float:
+        num_images = len(images)
+        size = self.micro_batch or num_images
+        total = 0.0
+        for start in range(0, num_images, size):
+            part = slice(start, start + size)
+            with self._accelerator.autocast():
+                logits = self._model(images[part])
+            share = len(logits) / num_images
+            value = loss(logits, targets[part]) * share
+            total += float(value.detach())
+            if not total <= MAX_LOSS:
+                return total
+            self._accelerator.backward(value)
+        return total
+
+    def _shrink(self, num_images: int, error: Exception) -> None:
+        size = (self.micro_batch or num_images) // 2
+        if size < 1:
+            raise error
+        # What was allocated for the failed attempt hangs on the exception's frames.
+        error.__traceback__ = None
+        self._optimizer.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.micro_batch = size
+        log.warning("out of memory: computing %d images at once from now on", size)
+
+    def _clip(self) -> None:
+        parameters = [p for p in self._model.parameters() if p.grad is not None]
+        if self._recipe.clip_norm is not None:
+            self._accelerator.clip_grad_norm_(parameters, self._recipe.clip_norm)
+        if self._recipe.clip_value is not None:
+            self._accelerator.clip_grad_value_(parameters, self._recipe.clip_value)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # The CPU allocator raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
