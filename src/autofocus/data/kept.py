@@ -1,0 +1,106 @@
+"""What of an image file a loader works from, and may keep between epochs.
+
+Both forms are functions of the file alone, so that a kept image is the very image that would be
+read again: whether memory allows to keep it never changes what a network is trained on.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from autofocus.data.augment import Augmentation
+from autofocus.data.images import DEFAULT_MAX_PIXELS, ImageHeader, _upright, decode, probe
+from autofocus.data.preprocess import resize_crop
+from autofocus.manifest import ResizeCrop
+
+# libjpeg scales down to an eighth.
+_MAX_JPEG_HALVINGS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A form of an image.
+
+    Attributes:
+        pixels: From a file's bytes to RGB [h, w, 3].
+        size: From a file's header to that h and w, give or take a pixel.
+    """
+
+    pixels: Callable[[bytes], NDArray[np.uint8]]
+    size: Callable[[ImageHeader], tuple[int, int]]
+
+
+def evaluation_square(spec: ResizeCrop) -> Kept:
+    """Keep exactly the pixels that evaluation normalises."""
+    return Kept(
+        pixels=lambda data: resize_crop(decode(data), spec),
+        size=lambda header: (spec.crop_size, spec.crop_size),
+    )
+
+
+def training_image(spec: ResizeCrop, params: Augmentation) -> Kept:
+    """Keep the whole image, halved as often as every view of it would halve it.
+
+    A view takes at least the share a = `area_range[0]` of the area. So where the shorter side is
+    2 · crop_size / √a or longer, each view samples it down 2x or more, and halving it once for
+    all takes nothing away from any of them.
+    """
+    short_side = spec.crop_size / math.sqrt(params.area_range[0])
+
+    def num_halvings(header: ImageHeader) -> int:
+        return max(0, math.floor(math.log2(min(header.height, header.width) / short_side)))
+
+    def pixels(data: bytes) -> NDArray[np.uint8]:
+        header = probe(data)
+        return halved_image(data, header, num_halvings(header))
+
+    def size(header: ImageHeader) -> tuple[int, int]:
+        factor = 1 << num_halvings(header)
+        return -(-header.height // factor), -(-header.width // factor)
+
+    return Kept(pixels, size)
+
+
+def halved_image(data: bytes, header: ImageHeader, num_halvings: int) -> NDArray[np.uint8]:
+    """Decode an image at half its size, a quarter, and so on.
+
+    JPEG is halved by its decoder, which skips half the work; the pixels are within about one
+    level of averaged blocks. Other formats are averaged.
+
+    Raises:
+        ImageError: If the image cannot be decoded.
+    """
+    num_in_decoder = min(num_halvings, _MAX_JPEG_HALVINGS) if header.format == "jpeg" else 0
+    image = _scaled_jpeg(data, header, num_in_decoder) if num_in_decoder else None
+    if image is None:
+        image, num_in_decoder = decode(data), 0
+    for _ in range(num_halvings - num_in_decoder):
+        height, width = image.shape[0] // 2, image.shape[1] // 2
+        whole = image[: 2 * height, : 2 * width]
+        image = np.asarray(
+            cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), np.uint8
+        )
+    return image
+
+
+def _scaled_jpeg(data: bytes, header: ImageHeader, num_halvings: int) -> NDArray[np.uint8] | None:
+    """Return a JPEG decoded at a fraction of its size, or None where `decode` must do it."""
+    if header.height * header.width > DEFAULT_MAX_PIXELS:
+        return None
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
+        if colors not in ("YCbCr", "RGB", "Gray"):
+            return None
+        factor = 1 << num_halvings
+        scaled: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, "RGB", min_height=-(-height // factor), min_width=-(-width // factor)
+        )
+    except ValueError:
+        # Damaged, or merely odd: `decode` tells them apart, and says what is wrong.
+        return None
+    return _upright(scaled, header.orientation)
