@@ -1,0 +1,153 @@
+"""Maps of a 4 × 4 image through one convolution, computed by hand."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from autofocus.explain.explainers import EXPLAINERS
+from autofocus.explain.frozen import FrozenClassifier, freeze
+from autofocus.explain.parameters import APPROXIMATION_METHODS, Parameters
+from autofocus.models.timm_classifiers import Classifier
+
+# Filters [2, 3, 1, 1]: the first is red minus green, the second blue minus red.
+FILTERS = [[1.0, -1.0, 0.0], [-1.0, 0.0, 1.0]]
+HEAD = [[2.0, -1.0], [0.0, 0.0]]
+
+IMAGE = np.zeros((3, 4, 4), np.float32)
+IMAGE[0, 0, 0] = 3  # red: filter 1 gives 3, filter 2 gives -3
+IMAGE[1, 1, 1] = 2  # green: filter 1 gives -2, filter 2 gives 0
+IMAGE[2, 2, 2] = 4  # blue: filter 1 gives 0, filter 2 gives 4
+IMAGE[:, 3, 3] = [1, 0, 2]  # filter 1 gives 1, filter 2 gives 1
+
+
+class Encoder(nn.Module):
+    """conv 1 × 1 -> activation -> mean."""
+
+    def __init__(self, activation: Any) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 1, bias=False)
+        self.conv.weight.data = torch.tensor(FILTERS)[:, :, None, None]
+        self.activation = activation
+        self.num_features = 2
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        return self.activation(self.conv(images))
+
+    def forward_head(self, features: Tensor, pre_logits: bool) -> Tensor:
+        return features.mean(dim=(2, 3))
+
+
+def _network(activation: Any = None) -> FrozenClassifier:
+    classifier = Classifier(Encoder(activation or nn.ReLU()), nn.Linear(2, 2), input_size=4)
+    classifier.set_head(torch.tensor(HEAD), torch.zeros(2))
+    return freeze(classifier)
+
+
+def _map(name: str, network: FrozenClassifier, **options: Any) -> NDArray[np.float32]:
+    parameters = Parameters(xai_algorithm=name, **options)
+    (found,) = EXPLAINERS[name].attribute(network, torch.tensor(IMAGE)[None], [0], parameters)
+    return found.map
+
+
+@pytest.mark.parametrize("method", set(APPROXIMATION_METHODS) - {"riemann_trapezoid"})
+def test_integrated_gradients_by_hand(method: str) -> None:
+    # On the way from zero no ReLU changes: the gradient is constant but at zero itself.
+    expected = np.zeros((3, 4, 4), np.float32)
+    expected[0, 0, 0] = 3 * 2 / 16
+    expected[2, 2, 2] = 4 * -1 / 16
+    expected[:, 3, 3] = np.array([1 * (2 + 1), 0, 2 * -1]) / 16
+    n_steps = 10
+    if method == "riemann_left":  # its first point is zero, where ReLU has no slope
+        expected *= (n_steps - 1) / n_steps
+    got = _map("integrated_gradients", _network(), n_steps=n_steps, approximation_method=method)
+    np.testing.assert_allclose(got, expected, atol=1e-7)
+
+
+def test_completeness_error_by_hand() -> None:
+    (found,) = EXPLAINERS["integrated_gradients"].attribute(
+        _network(), torch.tensor(IMAGE)[None], [0], Parameters(n_steps=5)
+    )
+    # 2 · (3 + 1) / 16 - 1 · (4 + 1) / 16
+    assert found.metadata["value"] == pytest.approx(3 / 16)
+    assert found.metadata["baseline_value"] == 0
+    assert found.metadata["completeness_error"] == pytest.approx(0, abs=1e-7)
+
+
+def test_guided_backprop_by_hand() -> None:
+    # The second filter's gradient, -1 / 16, is negative and stops at the ReLU.
+    expected = np.zeros((3, 4, 4), np.float32)
+    for place in ((0, 0), (3, 3)):  # where the first filter is positive
+        expected[(slice(None), *place)] = np.array([1, -1, 0]) * 2 / 16
+    np.testing.assert_allclose(_map("guided_backprop", _network()), expected, atol=1e-7)
+
+
+def test_guided_gradcam_by_hand() -> None:
+    # Map: filter 1 weighs 2 / 16, filter 2 weighs -1 / 16; the map is as fine as the image.
+    guided = _map("guided_backprop", _network())
+    cam = np.zeros((4, 4), np.float32)
+    cam[0, 0] = 3 * 2 / 16
+    cam[2, 2] = 0  # 4 · (-1 / 16) is negative
+    cam[3, 3] = (2 * 1 - 1) / 16
+    np.testing.assert_allclose(_map("guided_gradcam", _network()), guided * cam, atol=1e-7)
+
+
+def test_xrai_on_an_image_smaller_than_any_region_is_the_mean() -> None:
+    got = _map("xrai", _network(), n_steps=4)
+    assert got.shape == (3, 4, 4)
+    assert np.ptp(got) == 0
+
+
+def _slope_and_value(activation: nn.Module, x: float) -> float:
+    point = torch.tensor(x, requires_grad=True)
+    (slope,) = torch.autograd.grad(activation(point), point)
+    return float(slope)
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [nn.ReLU6(), nn.LeakyReLU(0.1), nn.SiLU(), nn.GELU(), nn.Mish(), nn.ELU(), nn.PReLU()],
+    ids=lambda a: type(a).__name__,
+)
+def test_guided_rule_cuts_slope_and_gradient_at_zero(activation: nn.Module) -> None:
+    expected = np.zeros((3, 4, 4), np.float32)
+    values = np.einsum("fc,chw->fhw", FILTERS, IMAGE)
+    for y, x in np.ndindex(4, 4):
+        slope = _slope_and_value(activation, float(values[0, y, x]))
+        expected[:, y, x] = np.array(FILTERS[0]) * max(slope, 0) * 2 / 16
+    np.testing.assert_allclose(_map("guided_backprop", _network(activation)), expected, atol=1e-6)
+
+
+def _hardswish_of_parts(x: Tensor) -> Tensor:
+    return x * nn.functional.relu6(x + 3) / 6
+
+
+@pytest.mark.parametrize("activation", [nn.Hardswish(), nn.Hardswish(inplace=True)])
+def test_hardswish_is_guided_as_its_relu6_is(activation: nn.Module) -> None:
+    whole = _map("guided_backprop", _network(activation))
+    parts = _map("guided_backprop", _network(_Wrapped(_hardswish_of_parts)))
+    np.testing.assert_allclose(whole, parts, atol=1e-7)
+    # By hand at (0, 0): filter 1 gives 3: 2 / 16 · 6 / 6. Filter 2 gives -3, outside the ReLU6.
+    np.testing.assert_allclose(whole[:, 0, 0], np.array([1, -1, 0]) * 2 / 16, atol=1e-7)
+
+
+class _Wrapped(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [nn.functional.relu, torch.relu, lambda x: x.relu(), lambda x: x.clone().relu_()],
+    ids=["functional", "torch", "method", "in-place"],
+)
+def test_functional_rectifiers_are_guided_like_modules(function: Any) -> None:
+    got = _map("guided_backprop", _network(_Wrapped(function)))
+    np.testing.assert_array_equal(got, _map("guided_backprop", _network()))

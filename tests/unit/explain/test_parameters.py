@@ -1,0 +1,116 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autofocus.errors import RequestError
+from autofocus.explain.parameters import ALGORITHMS, MAX_STEPS, Parameters, parse_parameters
+from autofocus.explain.targets import explained_classes
+
+LABELS = ["can", "carton", "milk_bottle"]
+
+
+def test_defaults_are_the_published_ones() -> None:
+    assert parse_parameters({}, "softmax") == parse_parameters(None, "sigmoid") == Parameters()
+    assert dataclasses.asdict(Parameters()) == {
+        "xai_algorithm": "xrai",
+        "n_steps": 50,
+        "approximation_method": "riemann_middle",
+        "xrai_fast": True,
+        "visualizations": True,
+        "attributions": False,
+        "confidence_score_threshold_multilabel": 0.5,
+        "target": None,
+        "visualization_style": "panel",
+    }
+
+
+def test_every_algorithm_has_an_explainer_of_its_name() -> None:
+    from autofocus.explain.explainers import EXPLAINERS
+
+    assert tuple(EXPLAINERS) == ALGORITHMS
+    assert [explainer.name for explainer in EXPLAINERS.values()] == list(EXPLAINERS)
+
+
+def test_every_value_is_taken_over() -> None:
+    raw: dict[str, Any] = {
+        "xai_algorithm": "guided_gradcam",
+        "n_steps": 2,
+        "approximation_method": "gausslegendre",
+        "xrai_fast": False,
+        "visualizations": False,
+        "attributions": True,
+        "confidence_score_threshold_multilabel": 0,
+        "target": "can",
+        "visualization_style": "heatmap",
+    }
+    assert dataclasses.asdict(parse_parameters(raw, "sigmoid")) == raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (
+            {"xai_algorithm": "lime"},
+            "xai_parameters.xai_algorithm must be one of xrai, integrated_gradients,"
+            " guided_gradcam, guided_backprop, got 'lime'.",
+        ),
+        ({"n_steps": 1}, f"xai_parameters.n_steps must be a whole number from 2 to {MAX_STEPS}"),
+        ({"n_steps": True}, "got True."),
+        ({"n_steps": 50.0}, "got 50.0."),
+        ({"n_steps": 10**9}, "got 1000000000."),
+        ({"approximation_method": "riemann"}, "must be one of riemann_middle, riemann_left"),
+        ({"xrai_fast": "true"}, "xai_parameters.xrai_fast must be true or false, got 'true'."),
+        ({"visualizations": 1}, "must be true or false, got 1."),
+        ({"attributions": None}, "must be true or false, got None."),
+        (
+            {"confidence_score_threshold_multilabel": 1.5},
+            "must be a number from 0 to 1, got 1.5.",
+        ),
+        ({"confidence_score_threshold_multilabel": float("nan")}, "got nan."),
+        ({"target": 3}, "must be one of the model's class names, got 3."),
+        ({"target": ""}, "must be one of the model's class names, got ''."),
+        ({"visualization_style": ["panel"]}, "must be one of panel, overlay, heatmap, got a list."),
+        ({"xai_algoritm": "xrai"}, "no key 'xai_algoritm'. Did you mean 'xai_algorithm'?"),
+        ({"x" * 500: 1}, "…"),
+    ],
+)
+def test_bad_parameters_are_named_with_what_is_allowed(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_parameters(raw, "softmax")
+    assert message in caught.value.message
+    assert caught.value.status == 400
+    assert len(caught.value.message) < 400
+
+
+def test_all_problems_come_at_once() -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_parameters({"n_steps": 0, "xrai_fast": 2, "colour": "red"}, "softmax")
+    assert all(key in caught.value.message for key in ("n_steps", "xrai_fast", "colour"))
+
+
+def test_softmax_explains_the_most_probable_class() -> None:
+    probs = np.array([0.2, 0.5, 0.3], np.float32)
+    assert explained_classes(probs, LABELS, "softmax", Parameters()) == [1]
+
+
+def test_sigmoid_explains_every_class_at_or_above_the_threshold() -> None:
+    probs = np.array([0.3, 0.5, 0.9], np.float32)
+    assert explained_classes(probs, LABELS, "sigmoid", Parameters()) == [1, 2]
+    # 0.3 is not a single-precision number: what is reported as 0.3 counts as 0.3.
+    low = Parameters(confidence_score_threshold_multilabel=0.3)
+    assert explained_classes(probs, LABELS, "sigmoid", low) == [0, 1, 2]
+    high = Parameters(confidence_score_threshold_multilabel=0.95)
+    assert explained_classes(probs, LABELS, "sigmoid", high) == []
+
+
+def test_a_named_target_is_explained_whatever_its_probability() -> None:
+    probs = np.array([0.9, 0.1, 0.0], np.float32)
+    for kind in ("softmax", "sigmoid"):
+        assert explained_classes(probs, LABELS, kind, Parameters(target="milk_bottle")) == [2]
+
+
+def test_an_unknown_target_is_refused_with_the_classes() -> None:
+    with pytest.raises(RequestError, match=r"\(can, carton, milk_bottle\), got 'milk'"):
+        explained_classes(np.zeros(3), LABELS, "softmax", Parameters(target="milk"))
