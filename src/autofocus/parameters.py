@@ -127,3 +127,30 @@ PARSERS: dict[str, Parse] = {
     "validation_resize_size": _integer(8, 8192),
     "augmentations": _one_of("none", "light", "medium", "strong"),
 }
+
+# The parameter -> the field of `training.recipe.Recipe` that it sets.
+RECIPE_PARAMETERS = {
+    "number_of_epochs": "num_epochs",
+    "training_batch_size": "batch_size",
+    "gradient_accumulation_step": "accumulation",
+    "optimizer": "optimizer",
+    "learning_rate": "learning_rate",
+    "weight_decay": "weight_decay",
+    "beta1": "beta1",
+    "beta2": "beta2",
+    "ams_gradient": "ams_gradient",
+    "momentum": "momentum",
+    "nesterov": "nesterov",
+    "learning_rate_scheduler": "schedule",
+    "warmup_cosine_lr_warmup_epochs": "warmup_epochs",
+    "warmup_cosine_lr_cycles": "cosine_cycles",
+    "step_lr_gamma": "step_gamma",
+    "step_lr_step_size": "step_size",
+    "weighted_loss": "weighted_loss",
+    "layers_to_freeze": "layers_to_freeze",
+    "augmentations": "augmentation",
+    "early_stopping": "early_stopping",
+    "early_stopping_patience": "early_stopping_patience",
+    "early_stopping_delay": "early_stopping_delay",
+    "evaluation_frequency": "evaluation_frequency",
+}

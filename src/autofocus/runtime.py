@@ -2,11 +2,14 @@
 
 import ctypes
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -30,6 +33,41 @@ class Track(Protocol):
 def no_progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
     """Return `items` unchanged: the `Track` of tests and of `--json`."""
     return items
+
+
+class StopRequest:
+    """Notices Ctrl-C and SIGTERM while it is entered, so that work can end cleanly.
+
+    The second signal interrupts at once. Outside the main thread it notices nothing.
+    """
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._before: dict[int, Any] = {}
+
+    def __call__(self) -> bool:
+        """Return whether the user has asked to stop."""
+        return self._requested
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._notice)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        if self._requested:
+            raise KeyboardInterrupt
+        self._requested = True
 
 
 def keep_big_blocks() -> None:

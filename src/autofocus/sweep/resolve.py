@@ -11,8 +11,18 @@ from autofocus.errors import InputError, JobError
 from autofocus.job import Job, check_job, did_you_mean
 from autofocus.models import catalog
 from autofocus.models.base import ModelSpec
+from autofocus.parameters import RECIPE_PARAMETERS, check_parameters
 from autofocus.tasks import TASKS
 from autofocus.tasks.base import Task
+
+# What training reads besides the recipe.
+USED_PARAMETERS = {
+    "model_name",
+    "random_seed",
+    "validation_crop_size",
+    "validation_resize_size",
+    *RECIPE_PARAMETERS,
+}
 
 
 @dataclass(frozen=True)
@@ -24,12 +34,19 @@ class Plan:
         task: What is to be learnt.
         model: The model to use.
         user_named_model: Whether the job names the model; only otherwise may another stand in.
+        parameters: `training_parameters` with their values parsed; what was not set is missing.
     """
 
     job: Job
     task: Task[Any, Any]
     model: ModelSpec
     user_named_model: bool
+    parameters: dict[str, Any]
+
+    @property
+    def unused_parameters(self) -> list[str]:
+        """Return the names of parameters that no part of training reads."""
+        return sorted(set(self.parameters) - USED_PARAMETERS)
 
 
 def resolve(document: Mapping[str, Any]) -> Plan:
@@ -48,6 +65,8 @@ def resolve(document: Mapping[str, Any]) -> Plan:
             f"primary_metric: must be one of {', '.join(task.primary_metrics)} for {task.name}, "
             f"got {metric!r}{did_you_mean(metric, task.primary_metrics)}"
         )
+    parameters, impossible = check_parameters(job.training_parameters if job else {})
+    problems += impossible
     model = None
     try:
         model = catalog.resolve(_model_name(document) or catalog.DEFAULT_MODEL)
@@ -58,7 +77,7 @@ def resolve(document: Mapping[str, Any]) -> Plan:
     if problems or job is None or task is None or model is None:
         raise JobError(problems)
     filled = job.model_copy(update={"primary_metric": metric or task.primary_metrics[0]})
-    return Plan(filled, task, model, job.model_name is not None)
+    return Plan(filled, task, model, job.model_name is not None, parameters)
 
 
 def _task_problem(name: object) -> str:

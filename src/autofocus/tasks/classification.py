@@ -1,12 +1,17 @@
 """What the two classification tasks share: one score a class, and its wire format."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autofocus.structures.predictions import ClassScores
 from autofocus.tasks.base import RecordT, Task
+
+# Probabilities are float32; below this a log says nothing any more.
+TINY = 1e-7
 
 
 class ClassificationTask(Task[RecordT, ClassScores]):
@@ -14,6 +19,7 @@ class ClassificationTask(Task[RecordT, ClassScores]):
 
     Attributes:
         activation: How logits become probabilities; losses and heads are chosen by it.
+        azure_learning_rates: Published defaults by Azure's model name; `*` for the others.
     """
 
     model_kind = "classifier"
@@ -24,6 +30,13 @@ class ClassificationTask(Task[RecordT, ClassScores]):
         "attributions": False,
     }
     activation: ClassVar[Literal["softmax", "sigmoid"]]
+    azure_learning_rates: ClassVar[dict[str, float]]
+
+    @abstractmethod
+    def sample_losses(
+        self, predictions: Sequence[ClassScores], targets: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Return each image's log loss, [n]: what paired comparisons of networks are made on."""
 
     def check_prediction(self, prediction: ClassScores, labels: Sequence[str]) -> None:
         """Raise ValueError unless there is one probability a label."""

@@ -4,7 +4,7 @@ The network emits one logit a class; their softmax is the probability.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from autofocus.data.records import MulticlassRecord
 from autofocus.metrics.classification import multiclass_metrics
 from autofocus.structures.predictions import ClassScores
-from autofocus.tasks.classification import ClassificationTask
+from autofocus.tasks.classification import TINY, ClassificationTask
 
 
 class MulticlassClassification(ClassificationTask[MulticlassRecord]):
@@ -21,6 +21,12 @@ class MulticlassClassification(ClassificationTask[MulticlassRecord]):
     name = "image_classification"
     record_type = MulticlassRecord
     activation = "softmax"
+    azure_learning_rates: ClassVar[dict[str, float]] = {
+        "*": 0.01,
+        "vits16r224": 0.0125,
+        "vitb16r224": 0.0125,
+        "vitl16r224": 0.001,
+    }
     primary_metrics = (
         "accuracy",
         "AUC_weighted",
@@ -57,3 +63,11 @@ class MulticlassClassification(ClassificationTask[MulticlassRecord]):
     ) -> dict[str, Any]:
         """Return the published multi-class metrics (`reference/azure.md` §3.1) and ECE."""
         return multiclass_metrics(targets, np.stack([p.probs for p in predictions]), labels)
+
+    def sample_losses(
+        self, predictions: Sequence[ClassScores], targets: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Return the negative log probability of each image's class, [n]."""
+        probs = np.stack([p.probs for p in predictions]).astype(np.float64)
+        losses: NDArray[np.float64] = -np.log(probs[np.arange(len(targets)), targets] + TINY)
+        return losses

@@ -4,7 +4,7 @@ The network emits one logit a class; an independent sigmoid turns each into a pr
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from autofocus.data.records import MultilabelRecord
 from autofocus.metrics.classification import multilabel_metrics
 from autofocus.structures.predictions import ClassScores
-from autofocus.tasks.classification import ClassificationTask
+from autofocus.tasks.classification import TINY, ClassificationTask
 
 
 class MultilabelClassification(ClassificationTask[MultilabelRecord]):
@@ -21,6 +21,12 @@ class MultilabelClassification(ClassificationTask[MultilabelRecord]):
     name = "image_classification_multilabel"
     record_type = MultilabelRecord
     activation = "sigmoid"
+    azure_learning_rates: ClassVar[dict[str, float]] = {
+        "*": 0.035,
+        "vits16r224": 0.025,
+        "vitb16r224": 0.025,
+        "vitl16r224": 0.002,
+    }
     primary_metrics = (
         "iou",
         "accuracy",
@@ -61,3 +67,12 @@ class MultilabelClassification(ClassificationTask[MultilabelRecord]):
     ) -> dict[str, Any]:
         """Return the published multi-label metrics (`reference/azure.md` §3.1) and ECE."""
         return multilabel_metrics(targets, np.stack([p.probs for p in predictions]), labels)
+
+    def sample_losses(
+        self, predictions: Sequence[ClassScores], targets: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Return each image's log loss, summed over classes, [n]."""
+        probs = np.stack([p.probs for p in predictions]).astype(np.float64)
+        chosen = np.where(targets > 0, probs, 1 - probs)
+        losses: NDArray[np.float64] = -np.log(chosen + TINY).sum(axis=1)
+        return losses

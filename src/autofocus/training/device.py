@@ -1,6 +1,8 @@
 """Where training computes, and how torch is set up for it."""
 
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from autofocus.errors import JobError
 from autofocus.runtime import keep_big_blocks, num_cores
@@ -25,6 +27,16 @@ def choose_device(name: str) -> torch.device:
             f"device: {name!r} cannot be used here ({reason}). Use auto, cpu, cuda or cuda:0."
         ) from error
     return device
+
+
+def make_accelerator(device: torch.device) -> Accelerator:
+    """Return accelerate's door to the device: bf16 where a GPU has it, else fp16; fp32 on CPUs."""
+    precision = "no"
+    if device.type == "cuda":
+        precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    # Its state is one a process; a second run in the same process may need another.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
 
 
 def prepare_torch() -> None:

@@ -21,11 +21,13 @@ class EvaluationSet:
         loader: Unaugmented and unshuffled.
         targets: The task's targets, rows as in the loader.
         labels: k class names.
+        size: (height, width) of the network's input, in pixels.
     """
 
     loader: Loader
     targets: NDArray[Any]
     labels: Sequence[str]
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,5 @@ def evaluate(
             images = torch.from_numpy(batch.images).to(device)
             parts.append(network(images).float().cpu())
     outputs = {"logits": torch.cat(parts).numpy()}
-    side = data.loader.size
-    predictions = task.postprocess(outputs, [(side, side)] * len(data.targets), {})
+    predictions = task.postprocess(outputs, [data.size] * len(data.targets), {})
     return Evaluation(outputs, task.evaluate(predictions, data.targets, data.labels))

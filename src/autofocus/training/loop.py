@@ -159,7 +159,8 @@ class _Loop:
                     status, reason = ended
                     break
                 if self.stopping.should_stop:
-                    reason = f"early stopping: no better for {self.recipe.early_stopping_patience} evaluations"
+                    patience = self.recipe.early_stopping_patience
+                    reason = f"early stopping: no better for {patience} evaluations"
                     break
         except DivergedError as error:
             status, reason = "failed", str(error)

@@ -1,5 +1,6 @@
 """The first trial of a classification job: frozen features, a calibrated head, metrics."""
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from autofocus.manifest import DataInfo, Manifest, ResizeCrop
 from autofocus.models.timm_classifiers import Classifier, build
 from autofocus.models.weights import LoadedWeights
 from autofocus.runtime import Track, cache_dir
+from autofocus.structures.predictions import ClassScores
 from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.feature_cache import FeatureCache
@@ -57,6 +59,25 @@ class ProbeSetup:
     deadline_s: float | None
 
 
+@dataclass(frozen=True)
+class Probed:
+    """What the probe found, and what fine-tuning starts from.
+
+    Attributes:
+        candidate: The model to publish.
+        start: The network whose head was fitted on `train` alone.
+        train: Images to learn from.
+        held_out: Images to judge by.
+        predictions: Of `start` for `held_out`, in order.
+    """
+
+    candidate: Candidate
+    start: Classifier
+    train: Samples[Any]
+    held_out: Samples[Any]
+    predictions: list[ClassScores]
+
+
 def run_probe(
     setup: ProbeSetup,
     training: Samples[Any],
@@ -65,7 +86,7 @@ def run_probe(
     report: Callable[[Issue], None],
     decide: Callable[..., None],
     track: Track,
-) -> Candidate:
+) -> Probed:
     """Return a calibrated frozen-feature classifier.
 
     Without validation data a share of `training` is held out to measure; afterwards the head is
@@ -102,17 +123,29 @@ def run_probe(
         out_of_fold_log_loss={f"C={c:g}": loss for c, loss in probe.search.items()},
         temperature=probe.calibration.temperature,
     )
-    metrics = _evaluate(setup, probe, features, pool, held_out)
+    predictions, metrics = _evaluate(setup, probe, features, pool, held_out)
+    network = network.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    network.set_head(probe.head.weight, probe.head.bias)
+    start = copy.deepcopy(network)
     if validation is None:
         # Judged by images it had not seen; served with what all of them teach.
         probe = _fit(setup, features, pool, np.union1d(train, held_out))
+        network.set_head(probe.head.weight, probe.head.bias)
         decide("refit", num_images=len(features.index), c=probe.c)
-    network.set_head(probe.head.weight, probe.head.bias)
-    return Candidate(
-        network=network.to("cpu").to(memory_format=torch.contiguous_format),  # type: ignore[call-overload]
+    judged = _selected(pool, features.index[held_out])
+    candidate = Candidate(
+        network=network,
         manifest=_manifest(setup, probe, metrics, len(train), len(held_out)),
         metrics=metrics,
-        check_images=[pool.locations[features.index[i]] for i in held_out[:NUM_CHECK_IMAGES]],
+        check_images=judged.locations[:NUM_CHECK_IMAGES],
+    )
+    learnt = _selected(pool, features.index[train])
+    return Probed(candidate, start, learnt, judged, predictions)
+
+
+def _selected(pool: Samples[Any], positions: NDArray[np.int64]) -> Samples[Any]:
+    return Samples(
+        [pool.records[i] for i in positions], [pool.locations[i] for i in positions], pool.source
     )
 
 
@@ -218,7 +251,7 @@ def _note_leak(
 def _fit(
     setup: ProbeSetup, features: Features, pool: Samples[Any], train: NDArray[np.int64]
 ) -> Probe:
-    records = [pool.records[features.index[i]] for i in train]
+    records = _selected(pool, features.index[train]).records
     return fit_probe(
         features.rows[train],
         setup.task.encode_targets(records, setup.labels),
@@ -236,13 +269,13 @@ def _evaluate(
     features: Features,
     pool: Samples[Any],
     held_out: NDArray[np.int64],
-) -> dict[str, Any]:
-    records = [pool.records[features.index[i]] for i in held_out]
+) -> tuple[list[ClassScores], dict[str, Any]]:
+    records = _selected(pool, features.index[held_out]).records
     logits = probe.head.logits(features.rows[held_out, 0]).astype(np.float32)
     crop = setup.preprocess.crop_size
     predictions = setup.task.postprocess({"logits": logits}, [(crop, crop)] * len(records), {})
     targets = setup.task.encode_targets(records, setup.labels)
-    return setup.task.evaluate(predictions, targets, setup.labels)
+    return predictions, setup.task.evaluate(predictions, targets, setup.labels)
 
 
 def _manifest(

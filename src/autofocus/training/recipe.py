@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from autofocus.parameters import RECIPE_PARAMETERS
+
 OptimizerName = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["warmup_cosine", "step", "flat"]
 
@@ -123,37 +125,13 @@ def default_recipe(
     return Recipe()
 
 
-# The job's parameter -> the recipe's field.
-FIELDS = {
-    "number_of_epochs": "num_epochs",
-    "training_batch_size": "batch_size",
-    "gradient_accumulation_step": "accumulation",
-    "optimizer": "optimizer",
-    "learning_rate": "learning_rate",
-    "weight_decay": "weight_decay",
-    "beta1": "beta1",
-    "beta2": "beta2",
-    "ams_gradient": "ams_gradient",
-    "momentum": "momentum",
-    "nesterov": "nesterov",
-    "learning_rate_scheduler": "schedule",
-    "warmup_cosine_lr_warmup_epochs": "warmup_epochs",
-    "warmup_cosine_lr_cycles": "cosine_cycles",
-    "step_lr_gamma": "step_gamma",
-    "step_lr_step_size": "step_size",
-    "weighted_loss": "weighted_loss",
-    "layers_to_freeze": "layers_to_freeze",
-    "augmentations": "augmentation",
-    "early_stopping": "early_stopping",
-    "early_stopping_patience": "early_stopping_patience",
-    "early_stopping_delay": "early_stopping_delay",
-    "evaluation_frequency": "evaluation_frequency",
-}
-
-
 def with_parameters(recipe: Recipe, parameters: Mapping[str, Any]) -> Recipe:
     """Return `recipe` with checked job parameters in place (see `parameters.py`)."""
-    changes = {FIELDS[name]: value for name, value in parameters.items() if name in FIELDS}
+    changes = {
+        RECIPE_PARAMETERS[name]: value
+        for name, value in parameters.items()
+        if name in RECIPE_PARAMETERS
+    }
     if "learning_rate" in parameters and recipe.optimizer != parameters.get("optimizer", "adamw"):
         # A rate that was given for another optimiser than the recipe's is meant for all layers.
         changes |= {"backbone_scale": 1.0, "layer_decay": 1.0}

@@ -1,0 +1,174 @@
+"""A fine-tuning trial of a classification job: from the probe's head through the whole network."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from accelerate import Accelerator
+
+from autofocus.data.augment import PRESETS
+from autofocus.data.cache import free_budget
+from autofocus.data.loader import Loader
+from autofocus.manifest import Calibration
+from autofocus.metrics.calibration import MIN_CALIBRATION_IMAGES, fit_temperature
+from autofocus.models.timm_classifiers import Classifier
+from autofocus.runtime import Track
+from autofocus.structures.predictions import ClassScores
+from autofocus.training.candidate import Candidate, Samples
+from autofocus.training.curves import draw_curves
+from autofocus.training.evaluate import EvaluationSet
+from autofocus.training.loop import Fit, Trained, fit
+from autofocus.training.probe_trial import Probed, ProbeSetup
+from autofocus.training.recipe import Recipe
+
+# With fewer validation images one of them moves accuracy more than most epochs do.
+SMALL_VALIDATION = 200
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What fine-tuning made.
+
+    Attributes:
+        candidate: The model that could be published.
+        trained: How training went.
+        predictions: For the held-out images, in order.
+    """
+
+    candidate: Candidate
+    trained: Trained
+    predictions: list[ClassScores]
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What a fine-tuning run needs besides what the probe found.
+
+    Attributes:
+        setup: The probe's.
+        recipe: How to train.
+        accelerator: The door to the device.
+        primary_metric: What large validation sets are judged by.
+        folder: Of the trial.
+        deadline_s: `time.monotonic()` by which training ends, or None.
+        should_stop: Whether the user has asked to stop.
+        on_epoch: Told each evaluation; True ends training.
+        track: Shows progress.
+    """
+
+    setup: ProbeSetup
+    recipe: Recipe
+    accelerator: Accelerator
+    primary_metric: str
+    folder: Path
+    deadline_s: float | None
+    should_stop: Callable[[], bool]
+    on_epoch: Callable[[dict[str, Any]], bool]
+    track: Track
+
+
+def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
+    """Fine-tune the probe's network and return the best of its epochs."""
+    setup = job.setup
+    targets = setup.task.encode_targets(probed.train.records, setup.labels)
+    judged = setup.task.encode_targets(probed.held_out.records, setup.labels)
+    side = setup.preprocess.crop_size
+    with (
+        _training_loader(job, probed.train) as training,
+        _evaluation_loader(job, probed.held_out) as validation,
+    ):
+        trained = fit(
+            Fit(
+                network=_channels_last(probed.start, job.accelerator.device),
+                task=setup.task,
+                recipe=job.recipe,
+                training=training,
+                targets=torch.from_numpy(targets),
+                validation=EvaluationSet(validation, judged, setup.labels, (side, side)),
+                score=selection_score(job.primary_metric, len(judged)),
+                folder=job.folder,
+                seed=setup.seed,
+                accelerator=job.accelerator,
+                deadline_s=job.deadline_s,
+                should_stop=job.should_stop,
+                on_epoch=job.on_epoch,
+                track=job.track,
+            )
+        )
+    draw_curves(job.folder / "metrics.jsonl", job.folder / "curves.png", job.primary_metric)
+    return _finetuned(job, probed, trained)
+
+
+def selection_score(primary_metric: str, num_images: int) -> Callable[[dict[str, Any]], float]:
+    """Return how epochs are ranked: by the primary metric, on small sets by log loss.
+
+    Args:
+        primary_metric: The job's.
+        num_images: Validation images.
+    """
+
+    def score(metrics: dict[str, Any]) -> float:
+        value, loss = metrics.get(primary_metric), metrics.get("log_loss")
+        if loss is not None and (num_images < SMALL_VALIDATION or value is None):
+            return -float(loss)
+        return float("-inf") if value is None else float(value)
+
+    return score
+
+
+def _training_loader(job: Finetuning, samples: Samples[Any]) -> Loader:
+    recipe, setup = job.recipe, job.setup
+    return Loader(
+        samples.locations,
+        setup.preprocess,
+        PRESETS[recipe.augmentation],
+        batch_size=min(recipe.batch_size, len(samples)),
+        seed=setup.seed,
+        cache=free_budget(),
+        shuffle=True,
+        # A last batch of a few images would weigh as much as a full one.
+        drop_last=True,
+        rank=job.accelerator.process_index,
+        num_ranks=job.accelerator.num_processes,
+    )
+
+
+def _evaluation_loader(job: Finetuning, samples: Samples[Any]) -> Loader:
+    return Loader(
+        samples.locations,
+        job.setup.preprocess,
+        batch_size=job.recipe.batch_size,
+        cache=free_budget(),
+    )
+
+
+def _channels_last(network: Classifier, device: torch.device) -> Classifier:
+    placed: Classifier = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return placed
+
+
+def _finetuned(job: Finetuning, probed: Probed, trained: Trained) -> Finetuned:
+    task, labels = job.setup.task, job.setup.labels
+    network = trained.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    logits = trained.evaluation.outputs["logits"]
+    targets = task.encode_targets(probed.held_out.records, labels)
+    calibration = Calibration()
+    if len(targets) >= MIN_CALIBRATION_IMAGES:
+        temperature = fit_temperature(logits, targets, task.activation)
+        calibration = Calibration(temperature, "validation", len(targets))
+        network.set_head(network.head.weight / temperature, network.head.bias / temperature)
+        logits = logits / temperature
+    side = job.setup.preprocess.crop_size
+    predictions = task.postprocess({"logits": logits}, [(side, side)] * len(targets), {})
+    metrics = task.evaluate(predictions, targets, labels)
+    manifest = msgspec.structs.replace(
+        probed.candidate.manifest, calibration=calibration, metrics=metrics
+    )
+    candidate = dataclasses.replace(
+        probed.candidate, network=network, manifest=manifest, metrics=metrics
+    )
+    return Finetuned(candidate, trained, predictions)
