@@ -202,6 +202,30 @@ def test_what_the_view_does_not_reach_is_not_looked_at() -> None:
     np.testing.assert_array_equal(warp(painted, matrix, 64), warp(image, matrix, 64))
 
 
+@pytest.mark.parametrize("step", [0.4, 1.0, 1.2, 1.7])
+def test_cutting_out_what_is_needed_changes_nothing(
+    step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    cos, sin = math.cos(0.2) / step, math.sin(0.2) / step
+    matrix = np.array([[cos, -sin, 20 - 150 * cos], [sin, cos, 10 - 150 * cos]])
+    cut = warp(image, matrix, 64)
+    monkeypatch.setattr(affine, "_needed_part", lambda image, matrix, size: (image, matrix))
+    # Positions are rounded elsewhere; a level is all that may come of it.
+    assert np.abs(cut - warp(image, matrix, 64).astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("step", [1.0, 1.1, 1.4, 1.8, 2.0, 2.4, 3.0])
+def test_smoothing_has_the_spread_of_the_antialiased_filter(step: float) -> None:
+    taps = affine._taps(step).astype(float)
+    assert taps.sum() == pytest.approx(1, abs=1e-6)
+    np.testing.assert_array_equal(taps, taps[::-1])
+    spread = (taps * np.arange(-2, 3) ** 2).sum() + 1 / 6  # bilinear sampling's own: 1/6
+    assert spread == pytest.approx(step**2 / 6, abs=1e-6)
+    finest = (taps * np.array([1, -1, 1, -1, 1])).sum()
+    assert finest == pytest.approx(max(0, 2 - step) ** 3, abs=1e-6)
+
+
 @pytest.mark.parametrize("params", DRAWN)
 def test_crops_keep_their_ranges(params: Augmentation) -> None:
     areas, aspects, flips = [], [], 0
@@ -254,7 +278,7 @@ def test_tone_stays_within_its_ranges() -> None:
 
 
 def test_erasing_sets_one_rectangle_to_the_mean() -> None:
-    params = Augmentation(erase_prob=0.5, erase_area_range=(0.05, 0.2))
+    params = Augmentation(erase_prob=0.25, erase_area_range=(0.05, 0.2))
     shares = []
     for index in range(200):
         view = np.ones((100, 100, 3), np.float32)
@@ -264,7 +288,7 @@ def test_erasing_sets_one_rectangle_to_the_mean() -> None:
             height, width = gone.max(axis=0) - gone.min(axis=0) + 1
             assert len(gone) == height * width
             shares.append(len(gone) / 10_000)
-    assert 70 < len(shares) < 130
+    assert 30 < len(shares) < 70
     assert 0.04 < min(shares) < 0.07
     assert 0.17 < max(shares) < 0.21
 
