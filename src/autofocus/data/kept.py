@@ -69,7 +69,7 @@ def training_image(spec: ResizeCrop, params: Augmentation) -> Kept:
 def halved_image(data: bytes, header: ImageHeader, num_halvings: int) -> NDArray[np.uint8]:
     """Decode an image at half its size, a quarter, and so on.
 
-    JPEG is halved by its decoder, which saves up to a third of the work; pixels are within about one
+    JPEG is halved by its decoder, which saves up to a third of the work; pixels are within about a
     level of averaged blocks. Other formats are averaged.
 
     Raises:
