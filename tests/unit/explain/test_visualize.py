@@ -1,0 +1,186 @@
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from autofocus.data.preprocess import preprocess, resize_crop
+from autofocus.explain.colormap import VIRIDIS, colored
+from autofocus.explain.lettering import draw_text, shortened
+from autofocus.explain.visualize import (
+    STYLES,
+    Caption,
+    heat_map,
+    overlay,
+    relative,
+    shown_pixels,
+    top_pixels,
+    top_pixels_shown,
+    visualize,
+)
+from autofocus.manifest import ResizeCrop
+
+CAPTION = Caption("milk_bottle", 0.973, "XRAI, 50 steps")
+
+
+def _photo(height: int, width: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def _ramp(height: int, width: int) -> NDArray[np.float32]:
+    return np.linspace(-1, 1, height * width, dtype=np.float32).reshape(height, width)
+
+
+def _decoded(png: bytes) -> NDArray[np.uint8]:
+    assert png.startswith(b"\x89PNG\r\n")
+    image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert image is not None
+    return image
+
+
+def test_colours_are_viridis() -> None:
+    matplotlib = pytest.importorskip("matplotlib", reason="the reference comes with saliency")
+    expected = np.array(matplotlib.colormaps["viridis"].colors) * 255
+    assert np.abs(VIRIDIS - expected).max() <= 2
+    assert colored(np.array([-1.0, 0.0, 1.0, 2.0])).tolist() == [
+        VIRIDIS[i].tolist() for i in (0, 0, 255, 255)
+    ]
+
+
+def test_lightness_rises_with_every_step() -> None:
+    lightness = cv2.cvtColor(VIRIDIS[None].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)[0, :, 0]
+    assert (np.diff(lightness) > 0).mean() > 0.98
+    assert lightness[-1] - lightness[0] > 70
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(224, 224), (224, 112), (100, 224), (224, 1), (1, 224)]
+)
+def test_panel_holds_four_pictures_of_true_aspect(height: int, width: int) -> None:
+    black = np.zeros((height, width, 3), np.uint8)
+    panel = _decoded(visualize(black, _ramp(height, width), CAPTION))
+    assert panel.shape[0] <= 1400
+    assert panel.shape[1] <= 1200
+    # The photo is the black rectangle in the upper left picture.
+    rows, columns = np.nonzero((panel[92:, : panel.shape[1] // 2] == 0).all(axis=-1))
+    first_rows = rows[rows < (panel.shape[0] - 92) // 2]
+    shown_height = first_rows.max() - first_rows.min() + 1
+    shown_width = columns.max() - columns.min() + 1
+    assert max(shown_height, shown_width) == 560
+    expected = 560 / max(height, width) * np.array([height, width])
+    assert np.abs(np.array([shown_height, shown_width]) - expected).max() <= 1
+
+
+def test_panel_says_class_and_probability() -> None:
+    saliency = _ramp(64, 64)
+    panels = [
+        _decoded(visualize(_photo(64, 64), saliency, caption))
+        for caption in (CAPTION, Caption("can", 0.973, CAPTION.method))
+    ]
+    differs = (panels[0] != panels[1]).any(axis=-1)
+    assert differs[:56].any()
+    assert not differs[56:].any()
+
+
+@pytest.mark.parametrize("style", ["overlay", "heatmap"])
+def test_other_styles_have_one_pixel_a_network_pixel(style: str) -> None:
+    photo, saliency = _photo(50, 70), _ramp(50, 70)
+    image = _decoded(visualize(photo, saliency, CAPTION, style))
+    assert image.shape == (50, 70, 3)
+    expected = overlay(photo, saliency) if style == "overlay" else heat_map(saliency)
+    np.testing.assert_array_equal(image, expected)
+
+
+def test_styles_are_those_that_a_request_may_name() -> None:
+    from autofocus.explain.parameters import VISUALIZATION_STYLES
+
+    assert tuple(STYLES) == VISUALIZATION_STYLES
+
+
+def test_heat_map_goes_from_the_lowest_to_the_highest_value() -> None:
+    image = heat_map(_ramp(20, 20))
+    np.testing.assert_array_equal(image[0, 0], VIRIDIS[0])
+    np.testing.assert_array_equal(image[-1, -1], VIRIDIS[255])
+
+
+def test_a_single_outlier_does_not_take_all_colours() -> None:
+    saliency = _ramp(100, 100)
+    saliency[3, 3] = 1e6
+    assert relative(saliency)[50:].mean() > 0.7
+
+
+def test_a_map_with_few_values_keeps_them() -> None:
+    saliency = np.zeros((100, 100), np.float32)
+    saliency[3, 3] = 5
+    scaled = relative(saliency)
+    assert scaled[3, 3] == 1
+    assert scaled.sum() == 1
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, 7.0])
+def test_a_constant_map_is_drawn_without_highs(value: float) -> None:
+    saliency = np.full((32, 32), value, np.float32)
+    assert not relative(saliency).any()
+    assert not top_pixels(saliency).any()
+    assert _decoded(visualize(_photo(32, 32), saliency, CAPTION)).size
+
+
+def test_top_pixels_are_three_tenths() -> None:
+    saliency = np.random.default_rng(1).permutation(10_000).reshape(100, 100).astype(np.float32)
+    chosen = top_pixels(saliency)
+    assert chosen.sum() == pytest.approx(3000, abs=1)
+    assert saliency[chosen].min() > saliency[~chosen].max()
+
+
+def test_top_pixels_keep_a_region_together_and_leave_the_lowest_out() -> None:
+    saliency = np.zeros((10, 10), np.float32)
+    saliency[:5] = 1
+    assert top_pixels(saliency).sum() == 50
+    saliency[:] = 0
+    saliency[0, :4] = 1
+    assert top_pixels(saliency).sum() == 4
+
+
+def test_top_pixels_are_shown_as_they_are_and_others_faded() -> None:
+    photo, saliency = _photo(30, 30), _ramp(30, 30)
+    shown, chosen = top_pixels_shown(photo, saliency), top_pixels(saliency)
+    np.testing.assert_array_equal(shown[chosen], photo[chosen])
+    faded = shown[~chosen].astype(int)
+    assert (faded[:, 2] - faded[:, 0] > 30).all()
+    assert faded.min() > 60
+    assert faded.max() < 170
+
+
+def test_shown_pixels_undo_the_normalisation() -> None:
+    spec = ResizeCrop(72, 64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    photo = _photo(90, 120)
+    np.testing.assert_array_equal(
+        shown_pixels(preprocess(photo, spec), spec), resize_crop(photo, spec)
+    )
+
+
+def test_a_long_label_is_cut_so_that_the_probability_stays() -> None:
+    cut = shortened("water_bottle_" * 20, ", 97.3 %", 32, 600)
+    assert cut.endswith("…")
+    assert 20 < len(cut) < 60
+    assert shortened("can", ", 97.3 %", 32, 600) == "can"
+
+
+@pytest.mark.parametrize(
+    "text", ["can", "우유병", "牛乳", "Flasche ß", "זכוכית", "\U0001f95b", "a\nb\0"]
+)
+def test_every_script_leaves_ink_within_the_canvas(text: str) -> None:
+    blank = np.full((60, 400, 3), 255, np.uint8)
+    written = draw_text(blank, text, (10, 10), 24, (0, 0, 0))
+    assert written.shape == blank.shape
+    assert (written != blank).any()
+    assert (blank == 255).all()
+
+
+def test_what_no_font_can_draw_is_escaped_and_not_boxes() -> None:
+    blank = np.full((60, 600, 3), 255, np.uint8)
+    undrawable = "\U0001f95b\U00012000"
+    escaped = undrawable.encode("ascii", "backslashreplace").decode()
+    np.testing.assert_array_equal(
+        draw_text(blank, undrawable, (10, 10), 24, (0, 0, 0)),
+        draw_text(blank, escaped, (10, 10), 24, (0, 0, 0)),
+    )
