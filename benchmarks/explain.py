@@ -11,6 +11,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import captum.attr
@@ -73,25 +74,26 @@ def without_gradients(repetitions: int) -> None:
     for kind, attribution in {"dense": dense, "smooth": smooth}.items():
         results: dict[str, np.ndarray] = {}
 
-        def theirs(algorithm: str, attribution: np.ndarray, results: dict[str, Any]) -> None:
-            results[algorithm] = reference.XRAI().GetMask(
+        def theirs(
+            algorithm: str, attribution: np.ndarray = attribution, found: dict[str, Any] = results
+        ) -> None:
+            found[algorithm] = reference.XRAI().GetMask(
                 image,
                 None,
                 base_attribution=np.repeat(attribution[:, :, None], 3, axis=2),
                 extra_parameters=reference.XRAIParameters(algorithm=algorithm),
             )
 
-        def ours(algorithm: str, attribution: np.ndarray, results: dict[str, Any]) -> None:
-            results[f"our {algorithm}"] = rank_regions(
-                attribution, xrai_masks(image), fast=algorithm == "fast"
-            )
+        def ours(
+            algorithm: str, attribution: np.ndarray = attribution, found: dict[str, Any] = results
+        ) -> None:
+            masks = xrai_masks(image)
+            found[f"our {algorithm}"] = rank_regions(attribution, masks, fast=algorithm == "fast")
 
         contenders: Contenders = {}
         for name in ("fast", "full"):
-            contenders[f"our {name}"] = lambda n=name, a=attribution, r=results: ours(n, a, r)
-            contenders[f"saliency {name}"] = lambda n=name, a=attribution, r=results: theirs(
-                n, a, r
-            )
+            contenders[f"our {name}"] = partial(ours, name)
+            contenders[f"saliency {name}"] = partial(theirs, name)
         times = cpu_ms(contenders, repetitions)
         for name in ("fast", "full"):
             equal = np.array_equal(results[name], results[f"our {name}"])

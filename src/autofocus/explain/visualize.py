@@ -16,8 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.explain.base import Attribution
 from autofocus.explain.colormap import VIRIDIS, colored
 from autofocus.explain.lettering import draw_text, shortened
+from autofocus.explain.parameters import Parameters
 from autofocus.manifest import ResizeCrop
 
 Image = NDArray[np.uint8]  # RGB [h, w, 3]
@@ -33,6 +35,13 @@ _MIN_WIDTH: Final = 720
 _INK: Final = (24, 24, 27)
 _SOFT_INK: Final = (82, 82, 91)
 _SLATE: Final = (74, 85, 110)
+
+_METHODS: Final = {
+    "xrai": "XRAI",
+    "integrated_gradients": "Integrated gradients",
+    "guided_gradcam": "Guided Grad-CAM",
+    "guided_backprop": "Guided backprop",
+}
 
 # Single pixels far above all others would leave the rest one colour.
 _CLIP_PERCENTILES: Final = (0.5, 99.5)
@@ -69,6 +78,25 @@ def visualize(
     done, png = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     assert done, "OpenCV writes PNG"
     return png.tobytes()
+
+
+def method_text(attribution: Attribution, parameters: Parameters) -> str:
+    """Return the algorithm, its main choices and what a reader must know, for a caption."""
+    metadata = attribution.metadata
+    parts = [_METHODS[attribution.algorithm]]
+    if "fast" in metadata:
+        parts.append("fast" if metadata["fast"] else "full")
+    if "fast" in metadata or "completeness_error" in metadata:
+        parts.append(f"{parameters.n_steps} steps")
+    if "completeness_error" in metadata:
+        explained = metadata["value"] - metadata["baseline_value"]
+        error = metadata["completeness_error"]
+        parts.append(f"explains {explained + error:.2f} of {explained:.2f}")
+    if metadata.get("guided_extension"):
+        parts.append("rule extended to " + " and ".join(metadata["guided_extension"]))
+    if metadata.get("constant_image") or not metadata.get("positive_evidence", True):
+        parts.append("nothing in this image speaks for the class")
+    return ", ".join(parts)
 
 
 def shown_pixels(network_input: NDArray[np.float32], spec: ResizeCrop) -> Image:

@@ -4,12 +4,15 @@ import pytest
 from numpy.typing import NDArray
 
 from autofocus.data.preprocess import preprocess, resize_crop
+from autofocus.explain.base import Attribution
 from autofocus.explain.colormap import VIRIDIS, colored
 from autofocus.explain.lettering import draw_text, shortened
+from autofocus.explain.parameters import ALGORITHMS, Parameters
 from autofocus.explain.visualize import (
     STYLES,
     Caption,
     heat_map,
+    method_text,
     overlay,
     relative,
     shown_pixels,
@@ -184,3 +187,43 @@ def test_what_no_font_can_draw_is_escaped_and_not_boxes() -> None:
         draw_text(blank, undrawable, (10, 10), 24, (0, 0, 0)),
         draw_text(blank, escaped, (10, 10), 24, (0, 0, 0)),
     )
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "metadata", "text"),
+    [
+        ("xrai", {"fast": True}, "XRAI, fast, 50 steps"),
+        (
+            "xrai",
+            {"fast": False, "constant_image": True},
+            "XRAI, full, 50 steps, nothing in this image speaks for the class",
+        ),
+        (
+            "integrated_gradients",
+            {"value": 4.0, "baseline_value": 1.0, "completeness_error": -0.5},
+            "Integrated gradients, 50 steps, explains 2.50 of 3.00",
+        ),
+        (
+            "guided_backprop",
+            {"guided": {}, "guided_extension": {"GELU": 2}},
+            "Guided backprop, rule extended to GELU",
+        ),
+        (
+            "guided_gradcam",
+            {"guided": {"ReLU": 2}, "guided_extension": {}, "positive_evidence": False},
+            "Guided Grad-CAM, nothing in this image speaks for the class",
+        ),
+    ],
+)
+def test_method_text_says_what_a_reader_must_know(
+    algorithm: str, metadata: dict[str, object], text: str
+) -> None:
+    empty = np.zeros((3, 4, 4), np.float32)
+    attribution = Attribution(empty, algorithm, 0, "logit", metadata)
+    assert method_text(attribution, Parameters()) == text
+
+
+def test_every_algorithm_has_a_text() -> None:
+    empty = np.zeros((3, 4, 4), np.float32)
+    texts = {method_text(Attribution(empty, a, 0, "logit"), Parameters()) for a in ALGORITHMS}
+    assert len(texts) == len(ALGORITHMS)
