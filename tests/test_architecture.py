@@ -46,6 +46,7 @@ def test_a_planted_task_name_is_found() -> None:
         "autofocus.cli.__main__",
         "autofocus.job",
         "autofocus.tasks",
+        "autofocus.data.loader",
         "autofocus.data.source",
         "autofocus.scoring.scorer",
         "autofocus.scoring.evaluate",

@@ -16,6 +16,9 @@ T = TypeVar("T")
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
+# With more threads than this, taking turns in one arena costs more than it saves.
+FEW_CORES = 4
 
 # The wall clock when this process started, as near as an import can tell.
 PROCESS_STARTED_S = time.monotonic()
@@ -82,6 +85,9 @@ def keep_big_blocks() -> None:
     mallopt: Callable[[int, int], int] | None = getattr(libc, "mallopt", None)
     if mallopt is None:
         return
+    if num_cores() <= FEW_CORES:
+        # A thread's own arena gives its pages back and faults them in again, image after image.
+        mallopt(_M_ARENA_MAX, 1)
     mallopt(_M_MMAP_THRESHOLD, 1 << 30)
     mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 

@@ -1,5 +1,6 @@
 """Where training computes, and how torch is set up for it."""
 
+import cv2
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -42,4 +43,6 @@ def make_accelerator(device: torch.device) -> Accelerator:
 def prepare_torch() -> None:
     """Set allocator and threads; call once, before the first big tensor."""
     keep_big_blocks()
+    # Loader threads work on images side by side; OpenCV's own would only get in their way.
+    cv2.setNumThreads(1)
     torch.set_num_threads(num_cores())
