@@ -13,6 +13,8 @@ import pytest
 import autofocus
 
 COMMAND = [sys.executable, "-m", "autofocus"]
+# The frozen probe alone: what is tested here does not depend on how long training goes on.
+PROBE_ONLY = ("--set", "training_parameters.number_of_epochs=0")
 
 
 def run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
@@ -27,7 +29,7 @@ def trained(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     done = run(
         "train",
         *("--task", "image_classification", "--data", photo_folder),
-        *("--test-data", photo_folder, "--output-dir", output, "--json"),
+        *("--test-data", photo_folder, "--output-dir", output, "--json", *PROBE_ONLY),
     )
     assert done.returncode == 0, done.stderr
     assert "tf_efficientnet_lite0" in done.stderr
@@ -69,7 +71,7 @@ def test_finished_run_is_printed_not_repeated(trained: dict, photo_folder: Path)
     again = run(
         "train",
         *("--task", "image_classification", "--data", photo_folder),
-        *("--test-data", photo_folder, "--output-dir", trained["run"], "--json"),
+        *("--test-data", photo_folder, "--output-dir", trained["run"], "--json", *PROBE_ONLY),
     )
     assert again.returncode == 0
     assert json.loads(again.stdout) == trained
@@ -81,7 +83,7 @@ def test_other_job_in_the_folder_is_refused(trained: dict, photo_folder: Path) -
     other = run(
         "train",
         *("--task", "image_classification", "--data", photo_folder),
-        *("--seed", 7, "--output-dir", trained["run"], "--json"),
+        *("--seed", 7, "--output-dir", trained["run"], "--json", *PROBE_ONLY),
     )
     assert other.returncode == 2
     assert "seed" in other.stderr
@@ -110,6 +112,7 @@ def test_same_seed_gives_the_same_leaderboard(photo_folder: Path, tmp_path: Path
             data=str(photo_folder),
             output_dir=str(tmp_path / name),
             seed=3,
+            training_parameters={"number_of_epochs": 1},
         )
         boards.append((tmp_path / name / "leaderboard.json").read_bytes())
     assert boards[0] == boards[1]
@@ -127,7 +130,7 @@ def test_killed_run_starts_again_where_its_features_are(photo_folder: Path, tmp_
         *COMMAND,
         "train",
         *("--task", "image_classification", "--data", str(photo_folder), "--seed", "5"),
-        *("--output-dir", str(tmp_path / "run"), "--json"),
+        *("--output-dir", str(tmp_path / "run"), "--json", *PROBE_ONLY),
     ]
     first = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     assert first.stderr is not None

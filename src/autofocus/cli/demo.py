@@ -19,6 +19,8 @@ from autofocus.errors import AutofocusError, InputError
 
 NUM_TRAINING = 240
 NUM_TEST = 80
+# The whole demo stays under two minutes on two cores.
+BUDGET_S = 60.0
 START_TIMEOUT_S = 30.0
 
 
@@ -68,6 +70,7 @@ def _road(task: str, num_images: int, seed: int, output_dir: Path) -> dict[str, 
         data=str(training),
         test_data=str(test),
         seed=seed,
+        budget=BUDGET_S,
         output_dir=str(output_dir / "run"),
         overwrite=True,
         track=progress(),
