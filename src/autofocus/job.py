@@ -112,6 +112,10 @@ def _parse_input(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
+def _parse_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 def _canonical_parameters(value: object) -> object:
     if not isinstance(value, Mapping):
         return value
@@ -202,7 +206,7 @@ class Job(Closed):
     output_dir: str | None = None
     weights: str | None = None
     on_missing_weights: Literal["error", "substitute"] = "error"
-    accept_license: list[str] = []
+    accept_license: Annotated[list[str], BeforeValidator(_parse_list)] = []
 
     @property
     def model_name(self) -> str | None:

@@ -74,6 +74,13 @@ def test_budget_is_the_smaller_of_ours_and_azures() -> None:
     assert job.budget_s == 300
 
 
+def test_one_licence_needs_no_list() -> None:
+    job, problems = check_job({"training_data": "x", "accept_license": "gemma"})
+    assert not problems
+    assert job is not None
+    assert job.accept_license == ["gemma"]
+
+
 def test_yaml_paths_are_relative_to_the_yaml(tmp_path: Path) -> None:
     path = tmp_path / "job.yml"
     path.write_text("training_data: {path: data/train, type: mltable}\ntest_data: t.jsonl\n")

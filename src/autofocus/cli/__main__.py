@@ -1,10 +1,13 @@
 """The `autofocus` command. Each command is one file; heavy imports stay inside the commands."""
 
+import sys
+
 import typer
 
 from autofocus.cli.data import app as data_app
 from autofocus.cli.demo import demo
 from autofocus.cli.evaluate import evaluate
+from autofocus.cli.output import refuse_usage
 from autofocus.cli.score import score
 from autofocus.cli.serve import serve
 from autofocus.cli.train import train
@@ -25,7 +28,12 @@ app.add_typer(data_app, name="data", help="Check and convert data.")
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        status = app(standalone_mode=False)
+    except typer.TyperException as error:
+        # A flag that does not parse is an input like any other: one line, one document.
+        status = refuse_usage(error, as_json="--json" in sys.argv)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

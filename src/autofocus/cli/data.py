@@ -1,6 +1,7 @@
 """`autofocus data`: look at data before it is trained on, and bring it into the published form."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,7 +73,8 @@ def check(
     if as_json:
         emit_json(_document(name, report))
     else:
-        _show(source, name, report, output_dir)
+        train = _train_command(name, source, options)
+        _show(source, name, report, output_dir, train)
     if report.issues.num_errors:
         raise typer.Exit(2)
 
@@ -84,9 +86,9 @@ def convert(
     output_dir: Annotated[Path, typer.Option("-o", "--output-dir", help="Folder to write to.")],
     to: Annotated[str, typer.Option(help="The format to write: jsonl.")] = "jsonl",
     task: TaskOption = None,
-    mltable: Annotated[bool, typer.Option(help="Also write MLTable folders.")] = False,
+    mltable: Annotated[bool, typer.Option("--mltable", help="Also write MLTable folders.")] = False,
     absolute: Annotated[
-        bool, typer.Option(help="Coordinates are pixels: write fractions.")
+        bool, typer.Option("--absolute", help="Coordinates are pixels: write fractions.")
     ] = False,
     target_column: TargetColumn = "label",
     image_column: ImageColumn = "image_url",
@@ -99,6 +101,7 @@ def convert(
     autofocus data convert photos/ --to jsonl --task image_classification -o photos/
     """
     from autofocus.data.convert import convert_to_jsonl
+    from autofocus.data.options import ReadOptions
     from autofocus.data.records import RECORD_TYPES
     from autofocus.data.source import find_source
 
@@ -117,7 +120,8 @@ def convert(
     if as_json:
         emit_json(_written_document(name, written))
     else:
-        _show_written(name, written)
+        # What was written has its own columns and places: no flag is needed any more.
+        _show_written(written, _train_command(name, str(written[0].path), ReadOptions()))
 
 
 def _options(
@@ -128,9 +132,9 @@ def _options(
     parsed = {}
     if maps:
         # What fetches images takes a sixth of this command's start-up; rows alone do without.
-        from autofocus.data.locate import parse_map
+        from autofocus.data.locate import parse_maps
 
-        parsed = dict(map(parse_map, maps))
+        parsed = parse_maps(maps)
     return ReadOptions(image_column, target_column, image_root, parsed)
 
 
@@ -213,8 +217,10 @@ def _dropped(written: "list[Written]") -> str | None:
     return str(path) if path.exists() else None
 
 
-def _show(source: str, task: str | None, report: "Report", output_dir: Path | None) -> None:
-    emit(f"{source}: {task or 'no task can be told from the rows; name one with --task'}")
+def _show(
+    source: str, task: str | None, report: "Report", output_dir: Path | None, train: str
+) -> None:
+    emit(f"{source}: {task or 'no task can be told from the rows'}")
     emit(f"{report.num_rows} rows, {report.num_valid} usable, {len(report.classes)} classes")
     _show_classes(report.classes)
     log = report.issues
@@ -228,7 +234,7 @@ def _show(source: str, task: str | None, report: "Report", output_dir: Path | No
     emit()
     if output_dir is not None:
         emit(f"all issues: {output_dir / 'issues.jsonl'}")
-    emit(_next_step(source, task, report))
+    emit(_next_step(report, train))
 
 
 def _show_classes(classes: dict[str, int]) -> None:
@@ -255,8 +261,21 @@ def _show_examples(report: "Report") -> None:
         emit(f"… and {num_more} more; all of them with -o DIR")
 
 
-def _next_step(source: str, task: str | None, report: "Report") -> str:
-    train = f"autofocus train --task {task or 'TASK'} --data {source}"
+def _train_command(task: str | None, source: str, options: "ReadOptions") -> str:
+    """Return the command that trains on what was checked, as a shell takes it."""
+    words = ["autofocus", "train", "--task", task or "TASK", "--data", source]
+    if options.label_column != "label":
+        words += ["--target-column", options.label_column]
+    if options.image_column != "image_url":
+        words += ["--image-column", options.image_column]
+    if options.image_root is not None:
+        words += ["--image-root", str(options.image_root)]
+    for prefix, directory in options.maps.items():
+        words += ["--map", f"{prefix}={directory}"]
+    return shlex.join(words)
+
+
+def _next_step(report: "Report", train: str) -> str:
     if not report.num_valid:
         return "nothing can be trained on yet: mend the errors above and check again"
     if report.issues.num_errors:
@@ -264,9 +283,9 @@ def _next_step(source: str, task: str | None, report: "Report") -> str:
     return f"next: {train}"
 
 
-def _show_written(task: str, written: "list[Written]") -> None:
+def _show_written(written: "list[Written]", train: str) -> None:
     for part in written:
         emit(f"{part.path}: {part.num_records} images from {part.num_rows} rows")
     if dropped := _dropped(written):
         note(f"what was left out, and why: {dropped}")
-    emit(f"next: autofocus train --task {task} --data {written[0].path}")
+    emit(f"next: {train}")

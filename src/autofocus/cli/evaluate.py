@@ -19,7 +19,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Score labelled data and print the published metrics."""
-    from autofocus.data.locate import parse_map
+    from autofocus.data.locate import parse_maps
     from autofocus.data.source import ReadOptions, read_data
     from autofocus.manifest import read_manifest
     from autofocus.scoring.evaluate import evaluate_model
@@ -31,7 +31,7 @@ def evaluate(
         image_column=image_column,
         label_column=target_column,
         image_root=image_root,
-        maps=dict(parse_map(entry) for entry in map_ or ()),
+        maps=parse_maps(map_ or ()),
     )
     track = progress()
     rows = read_data(data, task_of(read_manifest(folder)).record_type, options, track)

@@ -3,7 +3,7 @@
 import functools
 import logging
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import orjson
@@ -47,6 +47,18 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             _fail(AutofocusError(_os_message(error)), as_json)
 
     return wrapped
+
+
+def refuse_usage(error: typer.TyperException, *, as_json: bool) -> int:
+    """Say in one line which argument is wrong; return the exit status."""
+    problem = error.format_message().strip()
+    context = getattr(error, "ctx", None)
+    if context is not None and problem:
+        problem = f"{problem.rstrip('.')}. '{context.command_path} --help' says what it takes."
+    # Without any argument the help was shown instead, and there is no message.
+    if problem:
+        _report("UsageError", (problem,), as_json)
+    return error.exit_code
 
 
 def emit_json(document: Any) -> None:
@@ -103,11 +115,15 @@ def _bar(items: Iterable[T], description: str, total: int | None = None) -> Iter
 
 def _fail(error: AutofocusError, as_json: bool) -> NoReturn:
     problems = error.problems if isinstance(error, InputError) else (str(error),)
+    _report(type(error).__name__, problems, as_json)
+    raise typer.Exit(error.exit_status) from error
+
+
+def _report(kind: str, problems: Sequence[str], as_json: bool) -> None:
     for problem in problems:
         note(f"error: {problem}")
     if as_json:
-        emit_json({"error": {"type": type(error).__name__, "problems": list(problems)}})
-    raise typer.Exit(error.exit_status) from error
+        emit_json({"error": {"type": kind, "problems": list(problems)}})
 
 
 def _os_message(error: OSError) -> str:

@@ -39,9 +39,12 @@ def train(
         typer.Option("--map", help="PREFIX=DIR: a datastore or URL prefix to a folder or URL."),
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE: any key of the job.")
+        list[str] | None,
+        typer.Option("--set", help="KEY=VALUE: any key of the job, such as data.on_invalid=error."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Forget another run in the folder.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Forget another run in the folder.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Train, package and verify a model.
@@ -49,7 +52,7 @@ def train(
     autofocus train --task image_classification --data photos/ --budget 5m
     """
     from autofocus import api
-    from autofocus.data.locate import parse_map
+    from autofocus.data.locate import parse_maps
 
     result = api.train(
         job,
@@ -71,7 +74,7 @@ def train(
         target_column=target_column,
         image_column=image_column,
         image_root=image_root,
-        map=dict(parse_map(entry) for entry in map_) if map_ else None,
+        map=parse_maps(map_) if map_ else None,
     )
     if as_json:
         emit_json(result)

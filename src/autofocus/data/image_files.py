@@ -94,10 +94,7 @@ class ImageFiles:
         """Log the pending issues, the first of them with the `--map` that would help."""
         advice = self._locators[base_dir].suggest([url for _, url in self._pending]) or ""
         for issue, _ in self._pending:
-            # The advice begins with the place tried, which the message may have said already.
-            said = issue.message.partition(": ")[2]
-            hint = advice.removeprefix(f"{said}.").strip()
-            self._log.add(msgspec.structs.replace(issue, hint=hint))
+            self._log.add(msgspec.structs.replace(issue, hint=advice))
             advice = ""
         self._pending.clear()
         self._has_advised = True

@@ -18,7 +18,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
@@ -34,7 +34,7 @@ from autofocus.data.image_urls import (
 )
 from autofocus.errors import JobError
 
-__all__ = ["LocateError", "Locator", "open_bytes", "parse_map"]
+__all__ = ["LocateError", "Locator", "open_bytes", "parse_map", "parse_maps"]
 
 _NUM_SEARCHED_URLS = 200
 _NUM_SEARCHED_FILES = 200_000
@@ -87,7 +87,7 @@ class Locator:
             raise LocateError("url.invalid", f"image_url {image_url!r}: {error}.") from error
 
     def suggest(self, missing: Sequence[str]) -> str | None:
-        """Say where the first missing image was looked for and which `--map` would find it.
+        """Say which `--map` would find missing images, as far as files here can tell.
 
         Args:
             missing: The `image_url`s whose files are not there.
@@ -95,17 +95,16 @@ class Locator:
         if not missing:
             return None
         sample = list(dict.fromkeys(missing))[:_NUM_SEARCHED_URLS]
-        tried = self._tried(sample[0])
         found = self._find_by_name({components(url)[-1] for url in sample})
         votes = Counter(_map_between(url, path) for url in sample for path in _best(url, found))
         if not votes:
-            return (
-                f"{tried} No file of that name lies under {self._root}. "
-                "Say where the images are with --image-root DIR or --map PREFIX=DIR."
-            )
+            nothing = f"No file of that name lies under {self._root}."
+            if not self._is_locatable(sample[0]):  # the error itself says what to do
+                return nothing
+            return f"{nothing} Say where the images are with --image-root DIR or --map PREFIX=DIR."
         (prefix, folder), num_found = max(votes.items(), key=lambda vote: (vote[1], vote[0]))
         option = f'--map "{prefix}={folder}"' if prefix else f'--image-root "{folder}"'
-        return f"{tried} Try {option}: it finds {num_found} of {len(sample)} missing files."
+        return f"Try {option}: it finds {num_found} of {len(sample)} missing files."
 
     def _locate_mapped(self, image_url: str) -> str | None:
         matches = [
@@ -176,11 +175,12 @@ class Locator:
             self._real_roots[root] = os.path.normcase(self._real(root)).rstrip(os.sep) + os.sep
         return os.path.normcase(real + os.sep).startswith(self._real_roots[root])
 
-    def _tried(self, image_url: str) -> str:
+    def _is_locatable(self, image_url: str) -> bool:
         try:
-            return f"{shown(image_url)!r} was looked for at {shown(self.locate(image_url))}."
-        except LocateError as error:
-            return error.message
+            self.locate(image_url)
+        except LocateError:
+            return False
+        return True
 
     def _find_by_name(self, names: set[str]) -> dict[str, list[str]]:
         """Return the files under the roots that have one of `names`, bounded in count and time."""
@@ -212,6 +212,26 @@ def parse_map(text: str) -> tuple[str, str]:
             f"got {text!r}. Example: --map workspaceblobstore=/data/images"
         )
     return next((pair for pair in whole if _is_destination(pair[1])), whole[0])
+
+
+def parse_maps(entries: Iterable[str]) -> dict[str, str]:
+    """Return `--map` flags as one mapping of prefixes to destinations.
+
+    Raises:
+        JobError: Names every flag that is not PREFIX=DIR.
+    """
+    maps: dict[str, str] = {}
+    problems: list[str] = []
+    for entry in entries:
+        try:
+            prefix, directory = parse_map(entry)
+        except JobError as error:
+            problems += error.problems
+        else:
+            maps[prefix] = directory
+    if problems:
+        raise JobError(problems)
+    return maps
 
 
 def _destination(prefix: str, directory: str) -> str:

@@ -49,6 +49,11 @@ MLTABLE_NAME = "MLTable"
 # Rows alone are checked without what YAML and the network need: the imports below are late so
 # that `data check --no-images` starts at once.
 _MAX_PROBLEMS = 20
+_MAX_PROBLEMS_PER_CODE = 3
+_WHAT_IS_DATA = (
+    "a JSONL file, a folder with an MLTable file, a CSV of filename,labels, "
+    "or a folder with a folder of images for each class"
+)
 _ROWS_PER_BATCH = 100
 _JSONL_SUFFIXES = (".jsonl", ".ndjson")
 _SPLIT_NAMES = {
@@ -120,7 +125,7 @@ def find_source(source: str | Path, options: ReadOptions) -> Source:
             return Source(text, path, _short_name(path), "jsonl", (JsonlFile(text),))
     path = Path(text).expanduser()
     if not path.exists():
-        raise DataError(f"{source}: no such file or folder.")
+        raise DataError(f"{source}: no such file or folder. Give {_WHAT_IS_DATA}.")
     if path.is_dir() and (train := find_splits(path).get("train")):
         path = train
     if folder := _mltable_folder(path):
@@ -287,9 +292,8 @@ def _refuse_or_report(
         log.counts[code] for code in INVALID_LINE_CODES if log.severities.get(code) == "error"
     )
     if not collected.records:
-        raise DataError(
-            [*_problems(log), f"{source.place}: none of its {num_rows} rows can be used."]
-        )
+        why = f"none of its {num_rows} rows can be used" if num_rows else "has no rows"
+        raise DataError([*_problems(log), f"{source.place}: {why}."])
     if log.num_errors and options.on_invalid == "error":
         raise DataError(
             [*_problems(log), f"{source.place}: 'on_invalid: error' allows no row that is lost."]
@@ -309,8 +313,14 @@ def _refuse_or_report(
 
 
 def _problems(log: IssueLog) -> list[str]:
-    """Return the first errors, and how many more there are of which kind."""
-    errors = [issue for issue in log.examples() if issue.severity == "error"]
+    """Return the first errors of each kind, and how many more there are."""
+    examples = log.examples()
+    errors = [
+        issue
+        for code in log.codes()
+        if log.severities[code] == "error"
+        for issue in [e for e in examples if e.code == code][:_MAX_PROBLEMS_PER_CODE]
+    ]
     problems = [issue.text() for issue in errors[:_MAX_PROBLEMS]]
     num_more = log.num_errors - len(problems)
     if num_more > 0:
@@ -319,7 +329,9 @@ def _problems(log: IssueLog) -> list[str]:
             for code, num in log.counts.most_common()
             if log.severities[code] == "error"
         )
-        problems.append(f"… and {num_more} more; in all: {counts}.")
+        problems.append(
+            f"… and {num_more} more; in all: {counts}. 'autofocus data check -o DIR' writes all."
+        )
     return problems
 
 
@@ -353,10 +365,7 @@ def _only_jsonl(folder: Path) -> Path:
     if files:
         names = ", ".join(path.name for path in files)
         raise DataError(f"{folder}: has several JSONL files ({names}); name one of them.")
-    raise DataError(
-        f"{folder}: holds no data that is known: a JSONL file, an MLTable file, a CSV of "
-        "filename,labels, or a folder of images for each class."
-    )
+    raise DataError(f"{folder}: holds no data that is known. Give {_WHAT_IS_DATA}.")
 
 
 def _num_blocks(file: JsonlFile) -> int | None:

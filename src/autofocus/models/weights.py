@@ -241,9 +241,9 @@ def _substitute(spec: ModelSpec, tried: list[str]) -> LoadedWeights:
 def _not_found(spec: ModelSpec, tried: list[str]) -> str:
     return (
         f"model '{spec.name}': its pretrained weights cannot be had. Tried: {'; '.join(tried)}."
-        " Ways on: 'weights: <file>' reads a .safetensors or .pth file, 'weights: random' starts"
-        " without pretraining, 'on_missing_weights: substitute' takes the embedded"
-        f" {embedded.EMBEDDED_MODEL.partition('.')[0]} instead."
+        " Ways on (keys of the job, or --set KEY=VALUE): 'weights: <file>' reads a .safetensors or"
+        " .pth file, 'weights: random' starts without pretraining, 'on_missing_weights: substitute'"
+        f" takes the embedded {embedded.EMBEDDED_MODEL.partition('.')[0]} instead."
     )
 
 
@@ -258,7 +258,8 @@ def _check_licence(spec: ModelSpec, licence: str, accept_licences: Collection[st
         return
     raise WeightsError(
         f"model '{spec.name}': its weights must be Apache, MIT or BSD licensed, or accepted by you;"
-        f" their licence is '{licence}'. If you may use them, set 'accept_license: {licence}'."
+        f" their licence is '{licence}'. If you may use them, set 'accept_license: {licence}'"
+        f" in the job, or --accept-license {licence}."
         " Models that need none of this: docs/reference/models.md."
     )
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -291,3 +292,21 @@ def test_convert_to_another_format_is_refused(tmp_path: Path) -> None:
     result = run("convert", path, "--to", "coco", "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert "got 'coco'" in result.stderr
+
+
+def test_the_command_to_go_on_with_carries_the_flags(tmp_path: Path) -> None:
+    folder = tmp_path / "my photos"
+    write_photo(folder / "a.png")
+    write_photo(folder / "b.png", 1)
+    path = folder / "rows.jsonl"
+    rows = [{"file": f"h://host/{name}.png", "kind": name} for name in "ab"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ("--target-column", "kind", "--image-column", "file", "--map", f"h://host={folder}")
+    result = run("check", path, *flags)
+    assert result.exit_code == 0, result.output
+    command = shlex.split(result.stdout.splitlines()[-1].removeprefix("next: "))
+    task = ["--task", TASKS[0]]
+    assert command == ["autofocus", "train", *task, "--data", str(path), *flags]
+    result = run("convert", path, *flags, "-o", tmp_path / "out")
+    command = shlex.split(result.stdout.splitlines()[-1].removeprefix("next: "))
+    assert command == ["autofocus", "train", *task, "--data", str(tmp_path / "out/train.jsonl")]

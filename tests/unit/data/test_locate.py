@@ -10,7 +10,7 @@ import fsspec
 import pytest
 
 from autofocus.data import fetch
-from autofocus.data.locate import LocateError, Locator, open_bytes, parse_map
+from autofocus.data.locate import LocateError, Locator, open_bytes, parse_map, parse_maps
 from autofocus.errors import JobError
 
 LONG = "azureml://subscriptions/S1/resourceGroups/rg/workspaces/ws/datastores/ds/paths"
@@ -240,15 +240,13 @@ def test_suggest_proposes_the_map_that_finds_most(root: Path) -> None:
     ]
     text = Locator(root).suggest(missing)
     assert text is not None
-    assert missing[0] in text
     assert f'--map "azureml://datastores/ds/paths/fridge={root}"' in text
     assert "3 of 4" in text
 
 
-def test_suggest_shows_the_first_place_tried_and_a_map_that_works(root: Path) -> None:
+def test_suggest_shows_a_map_that_works(root: Path) -> None:
     text = Locator(root).suggest(["img/a.jpg"])
     assert text is not None
-    assert str(root / "img" / "a.jpg") in text
     option = text.split('--map "')[1].split('"')[0]
     located = Locator(root, maps=dict([parse_map(option)])).locate("img/a.jpg")
     assert open_bytes(located) == b"images/a.jpg"
@@ -270,6 +268,20 @@ def test_suggest_for_each_kind_of_url(root: Path, image_url: str, expected: str)
     assert text is not None
     assert expected.format(root=root) in text
     assert "SECRET" not in text
+
+
+def test_suggest_does_not_repeat_what_the_error_says(root: Path) -> None:
+    url = "azureml://datastores/ds/paths/images/gone.jpg"
+    with pytest.raises(LocateError, match=r"Say it with --map ds=DIR"):
+        Locator(root).locate(url)
+    assert Locator(root).suggest([url]) == f"No file of that name lies under {root}."
+
+
+def test_all_maps_that_are_none_are_named() -> None:
+    assert parse_maps(["ds=/a", "https://h/c=/b"]) == {"ds": "/a", "https://h/c": "/b"}
+    with pytest.raises(JobError) as caught:
+        parse_maps(["ds=/a", "x", "=y"])
+    assert len(caught.value.problems) == 2
 
 
 def test_suggest_has_nothing_to_say_when_nothing_is_missing(root: Path) -> None:
