@@ -86,8 +86,16 @@ class RunFolder:
         taken = [int(p.name) for p in (self.path / "models").glob("*") if p.name.isdigit()]
         return self.path / "models" / str(max(taken, default=0) + 1)
 
-    def publish(self, model: Path) -> Path:
-        """Point `best_model` at a verified model folder, atomically where the system can."""
+    def published(self, trial: str) -> Path | None:
+        """Return the model folder that a trial was published as, or None."""
+        path = self.path / "trials" / trial / "published.json"
+        if not path.exists():
+            return None
+        model = self.path / str(json.loads(path.read_bytes())["model"])
+        return model if model.is_dir() and (self.path / BEST_MODEL).exists() else None
+
+    def publish(self, model: Path, trial: str) -> Path:
+        """Point `best_model` at a trial's verified model folder, atomically where possible."""
         link = self.path / BEST_MODEL
         temporary = self.path / f".{BEST_MODEL}"
         try:
@@ -99,6 +107,7 @@ class RunFolder:
             shutil.rmtree(link, ignore_errors=True)
             shutil.copytree(model, link)
             self.write_json("best_model.json", {"model": f"models/{model.name}"})
+        self.write_json(f"trials/{trial}/published.json", {"model": f"models/{model.name}"})
         return link
 
     def _adopt(self, job: Mapping[str, Any], overwrite: bool) -> None:

@@ -65,7 +65,8 @@ class Study:
         setup = self._setup()
         probed = self._probe(setup)
         self._write_data_check()
-        model = self._publish(PROBE_ID, probed.candidate)
+        # A run that was stopped or killed has it already, and perhaps a better one.
+        model = self.folder.published(PROBE_ID) or self._publish(PROBE_ID, probed.candidate)
         seconds_to_first_model = self._seconds()
         best = probed.candidate
         finetuned = self._finetune(setup, probed)
@@ -235,7 +236,7 @@ class Study:
             shutil.rmtree(unfinished)
             raise
         unfinished.rename(target)
-        self.folder.publish(target)
+        self.folder.publish(target, trial)
         self.packaging_s = time.monotonic() - started_s
         self.folder.decide(
             "best_model",

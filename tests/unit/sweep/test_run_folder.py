@@ -73,8 +73,10 @@ def test_best_model_is_swapped_as_a_relative_link(tmp_path: Path) -> None:
     with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
         for name in ("1", "2"):
             (tmp_path / "models" / name).mkdir(parents=True)
-            link = folder.publish(tmp_path / "models" / name)
+            link = folder.publish(tmp_path / "models" / name, trial=name)
             assert os.readlink(link) == f"models/{name}"
+        assert folder.published("1") == tmp_path / "models" / "1"
+        assert folder.published("3") is None
 
 
 def test_without_symlinks_best_model_is_a_copy(
@@ -89,7 +91,7 @@ def test_without_symlinks_best_model_is_a_copy(
             model = tmp_path / "models" / name
             model.mkdir(parents=True)
             (model / "who").write_text(name)
-            link = folder.publish(model)
+            link = folder.publish(model, trial=name)
         assert not link.is_symlink()
         assert (link / "who").read_text() == "2"
         assert json.loads((tmp_path / "best_model.json").read_bytes()) == {"model": "models/2"}
