@@ -1,5 +1,6 @@
 """Checkpoints that a kill at any moment cannot spoil: safetensors and JSON, swapped as a folder."""
 
+import errno
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -24,6 +26,13 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[
     Raises:
         OSError: If the disk is full; the old checkpoint stays.
     """
+    try:
+        _save(folder, tensors, state)
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error), str(folder)) from error
+
+
+def _save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     new, old = _beside(folder, "new"), _beside(folder, "old")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -45,14 +54,13 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Return the newest complete checkpoint's tensors and state, or None when there is none."""
+    # `folder` first: when it is there, `new` may be half written.
     for place in (folder, _beside(folder, "new"), _beside(folder, "old")):
-        # The folder is renamed into place whole, and `new` holds its state only when synced.
-        if (place / _STATE).is_file() and (place / _TENSORS).is_file():
-            try:
-                state: dict[str, Any] = json.loads((place / _STATE).read_text(encoding="utf-8"))
-            except ValueError:
-                continue
+        try:
+            state: dict[str, Any] = json.loads((place / _STATE).read_text(encoding="utf-8"))
             return load_file(place / _TENSORS), state
+        except (OSError, ValueError, SafetensorError):
+            continue
     return None
 
 
@@ -74,12 +82,33 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` returned; the groups come from the recipe."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition("/")
+        parameter = parameters[int(index)]
+        if tensor.shape == parameter.shape:
+            # In the parameter's memory order, as the optimiser made it: other kernels round
+            # differently.
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
         state.setdefault(int(index), {})[name] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def random_tensors() -> dict[str, Tensor]:
+    """Return torch's random state: of the CPU and, where there is one, of the current GPU."""
+    tensors = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors["cuda"] = torch.cuda.get_rng_state()
+    return tensors
+
+
+def restore_random(tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `random_tensors` returned."""
+    torch.set_rng_state(tensors["cpu"])
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"])
 
 
 def _flat(state: Mapping[int, Mapping[str, Any]]) -> Iterator[tuple[str, Tensor]]:

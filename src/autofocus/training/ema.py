@@ -25,8 +25,9 @@ class WeightAverage:
     def update(self, network: nn.Module, step: int) -> None:
         """Move the average towards `network` after optimiser step `step`."""
         weight = 1 - min(self._decay, (1 + step) / (10 + step))
+        averages = self.network.state_dict()
         for name, value in network.state_dict().items():
-            average = self.network.state_dict()[name]
+            average = averages[name]
             if average.is_floating_point():
                 average.lerp_(value.to(average.dtype), weight)
             else:

@@ -10,8 +10,9 @@ Notation for tensor shapes:
 import json
 import logging
 import math
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,16 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from autofocus.data.loader import Loader
+from autofocus.data.loader import Batch, Loader
 from autofocus.models.timm_classifiers import Classifier
 from autofocus.runtime import Track, no_progress, write_atomically
 from autofocus.tasks.base import Task
 from autofocus.training import checkpoint
 from autofocus.training.early_stopping import EarlyStopping
 from autofocus.training.ema import WeightAverage
-from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate
+from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, judged
 from autofocus.training.losses import LOSSES
+from autofocus.training.mixup import mix
 from autofocus.training.optim import (
     build_optimizer,
     freeze_layers,
@@ -44,7 +46,8 @@ log = logging.getLogger(__name__)
 
 # Steps whose time is taken before the schedule is fitted to a budget; the first one is warm-up.
 NUM_TIMED_STEPS = 4
-MIN_STEPS = 4
+# A plan that moves by less is not worth a line.
+_NOTED_CHANGE = 0.05
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ class Fit:
         folder: Of the trial: `last/`, `best/`, `metrics.jsonl`.
         seed: Decides everything random.
         deadline_s: `time.monotonic()` by which training must have ended, or None.
-        should_stop: Asked each batch: has the user had enough?
+        should_stop: Asked each step: has the user had enough?
+        on_epoch: Told each evaluation; True ends training.
+        track: Shows progress.
     """
 
     network: Classifier
@@ -104,17 +109,36 @@ class Trained:
 
 @dataclass
 class Progress:
-    """Where a run is: what a checkpoint's JSON holds."""
+    """Where a run is: what a checkpoint's JSON holds.
+
+    Attributes:
+        epoch: Epochs that are over.
+        batch: Batches of the epoch that is under way.
+        step: Optimiser steps so far.
+        num_steps: Optimiser steps at which training ends, as far as is known.
+        epoch_steps: Optimiser steps of the epoch that is under way.
+        loss_sum: Their losses, summed.
+        best: Best score so far.
+        best_epoch: After which epoch.
+        num_worse: Evaluations since then that count for early stopping.
+        micro_batch: Images computed at once; 0 is all of a step's.
+        closing_s: Seconds that the last evaluation took, with saving.
+        ended: Why training is over, or None while it is not.
+        history: One report an evaluation.
+    """
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     num_steps: int = 0
+    epoch_steps: int = 0
     loss_sum: float = 0.0
     best: float = float("-inf")
     best_epoch: int = 0
     num_worse: int = 0
     micro_batch: int = 0
+    closing_s: float = 0.0
+    ended: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -146,74 +170,104 @@ class _Loop:
         self.at = Progress(num_steps=self.steps_an_epoch * run.recipe.num_epochs)
         self.class_weights = self._class_weights()
         self.step_times: list[float] = []
-        self.evaluation_s = 0.0
 
     def run(self) -> Trained:
         """Train until done, stopped, out of time or out of patience."""
         if not self._resume():
             self._start()
-        status, reason = "completed", "all epochs done"
         try:
-            while self.at.step < self.at.num_steps:
-                if ended := self._epoch():
-                    status, reason = ended
-                    break
-                if self.stopping.should_stop:
-                    patience = self.recipe.early_stopping_patience
-                    reason = f"early stopping: no better for {patience} evaluations"
-                    break
+            ended = self._ended()
+            while ended is None:
+                ended = self._epoch() or self._ended()
         except DivergedError as error:
-            status, reason = "failed", str(error)
-        return self._result(status, reason)
+            ended = ("failed", str(error))
+        return self._result(*ended)
 
     def _start(self) -> None:
         """Judge the network that training starts from: nothing worse than it is ever kept."""
-        evaluation = self._evaluate()
-        self._judge(evaluation, loss=None, seconds=0.0)
+        started_s = time.monotonic()
+        self._judge(self._evaluate(), loss=None, seconds=0.0)
+        self.at.closing_s = time.monotonic() - started_s
+
+    def _ended(self) -> tuple[str, str] | None:
+        """Return status and reason when there is nothing left to do."""
+        if self.at.ended is not None:
+            return "completed", self.at.ended
+        if self.at.batch:
+            # Interrupted in the middle of an epoch, which still has to be evaluated.
+            return None
+        if self.stopping.should_stop:
+            patience = self.recipe.early_stopping_patience
+            return "completed", f"early stopping: no better for {patience} evaluations"
+        if self.at.step < self.at.num_steps:
+            return None
+        is_whole = self.at.num_steps == self.steps_an_epoch * self.recipe.num_epochs
+        return "completed", "all epochs done" if is_whole else "budget"
 
     def _epoch(self) -> tuple[str, str] | None:
-        """Run (the rest of) an epoch and evaluate; return status and reason when it must end."""
+        """Run (the rest of) an epoch and evaluate; return status and reason when interrupted."""
         at, started_s = self.at, time.monotonic()
         if at.batch == 0:
-            at.loss_sum = 0.0
+            at.loss_sum, at.epoch_steps = 0.0, 0
             torch.manual_seed(_mixed(self.fit.seed, at.epoch))
         self._to_train_mode()
-        batches = self.fit.training.epoch(at.epoch, at.batch)
-        num_left = self.fit.training.num_batches - at.batch
-        group: list[Any] = []
+        first, waiting_since_s = at.batch, started_s
+        for batches in self._steps():
+            self._step(batches)
+            now_s = time.monotonic()
+            self.step_times.append(now_s - waiting_since_s)
+            waiting_since_s = now_s
+            if len(self.step_times) == NUM_TIMED_STEPS:
+                self._plan()
+            stop, late = self._agreed([self.fit.should_stop(), self._is_late()])
+            if stop:
+                self._save_last()
+                return "stopped", "stopped by the user"
+            if late:
+                at.ended = "budget"
+                break
+        num_images = (at.batch - first) * self.recipe.batch_size
+        if at.ended is None:
+            at.epoch, at.batch = at.epoch + 1, 0
+        self._finish_epoch(time.monotonic() - started_s, num_images)
+        return None
+
+    def _steps(self) -> Iterator[list[Batch]]:
+        """Yield the batches of each step that is left of this epoch."""
+        at, training = self.at, self.fit.training
+        if at.step >= at.num_steps:
+            return
+        num_left = training.num_batches - at.batch
+        batches = training.epoch(at.epoch, at.batch)
+        group: list[Batch] = []
         for batch in self.fit.track(batches, f"epoch {at.epoch + 1}", num_left):
             group.append(batch)
-            if len(group) < self.recipe.accumulation and at.batch + len(group) < (
-                self.fit.training.num_batches
-            ):
-                continue
-            self._step(group)
-            group = []
-            if ended := self._interrupted():
-                return ended
-            if at.step >= at.num_steps:
-                break
-        at.epoch, at.batch = at.epoch + 1, 0
-        self._finish_epoch(time.monotonic() - started_s)
-        return ("completed", "budget") if self._out_of_time(self.evaluation_s) else None
+            is_last = at.batch + len(group) == training.num_batches
+            if len(group) == self.recipe.accumulation or is_last:
+                yield group
+                group = []
+                if at.step >= at.num_steps:
+                    return
 
-    def _step(self, batches: list[Any]) -> None:
-        started_s = time.monotonic()
-        factor = rate_factor(self.recipe, self.at.step, self.at.num_steps, self.steps_an_epoch)
-        set_rates(self.optimizer, self.base_rates, factor)
+    def _step(self, batches: list[Batch]) -> None:
+        self._set_rates(self.at.step)
         images = torch.cat([torch.from_numpy(batch.images) for batch in batches])
         index = torch.cat([torch.from_numpy(batch.index) for batch in batches])
         device = self.accelerator.device
-        self.at.loss_sum += self.stepper.step(
-            images.to(device, non_blocking=True), self.fit.targets[index].to(device), self._loss
-        )
+        images, targets = images.to(device, non_blocking=True), self.fit.targets[index].to(device)
+        if self.recipe.mixup_alpha > 0:
+            shares = self.loss.as_shares(targets, self.fit.network.head.out_features)
+            images, targets = mix(images, shares, self.recipe.mixup_alpha)
+        self.at.loss_sum += self.stepper.step(images, targets, self._loss)
         self.at.step += 1
+        self.at.epoch_steps += 1
         self.at.batch += len(batches)
         if self.average is not None:
             self.average.update(self.accelerator.unwrap_model(self.model), self.at.step)
-        self.step_times.append(time.monotonic() - started_s)
-        if len(self.step_times) == NUM_TIMED_STEPS and self.fit.deadline_s is not None:
-            self._plan()
+
+    def _set_rates(self, step: int) -> None:
+        factor = rate_factor(self.recipe, step, self.at.num_steps, self.steps_an_epoch)
+        set_rates(self.optimizer, self.base_rates, factor)
 
     def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         return self.loss.loss(
@@ -225,95 +279,96 @@ class _Loop:
 
     def _plan(self) -> None:
         """Fit the schedule to the time that is left, so that the rate has come down by then."""
-        assert self.fit.deadline_s is not None
-        step_s = sorted(self.step_times[1:])[len(self.step_times[1:]) // 2]
-        left_s = self.fit.deadline_s - time.monotonic()
-        epoch_s = (
-            step_s * self.steps_an_epoch + self.evaluation_s / self.recipe.evaluation_frequency
-        )
-        num_steps = int(left_s / max(epoch_s, 1e-9) * self.steps_an_epoch)
-        planned = self.at.step + max(0, num_steps)
-        if planned < self.at.num_steps:
-            self.at.num_steps = max(planned, self.at.step)
-            epochs = self.at.num_steps / self.steps_an_epoch
-            log.info("budget: %.1f of %d epochs planned", epochs, self.recipe.num_epochs)
-
-    def _interrupted(self) -> tuple[str, str] | None:
-        stop = self.fit.should_stop()
-        late = self._out_of_time(self.evaluation_s)
-        if self.accelerator.num_processes > 1:
-            stop, late = broadcast_object_list([stop, late])
-        if stop:
-            self._save_last()
-            return "stopped", "stopped by the user"
-        if late:
-            self._finish_epoch(sum(self.step_times[-self.at.batch :]), partial=True)
-            return "completed", "budget"
-        return None
-
-    def _out_of_time(self, reserve_s: float) -> bool:
-        deadline_s = self.fit.deadline_s
-        return deadline_s is not None and time.monotonic() + reserve_s >= deadline_s
-
-    def _finish_epoch(self, seconds: float, partial: bool = False) -> None:
-        """Evaluate where it is due, keep the best, save."""
-        due = self.at.epoch % self.recipe.evaluation_frequency == 0
-        if not (due or partial or self.at.step >= self.at.num_steps):
-            self._save_last()
+        if self.fit.deadline_s is None or not self.step_times:
             return
-        steps = self.at.batch if partial else self.fit.training.num_batches
-        evaluation = self._evaluate()
-        self._judge(evaluation, loss=self.at.loss_sum / max(1, steps), seconds=seconds)
+        at = self.at
+        epoch_s = self._step_s() * self.steps_an_epoch
+        epoch_s += at.closing_s / self.recipe.evaluation_frequency
+        left_s = self.fit.deadline_s - time.monotonic() - at.closing_s
+        num_steps = int(max(0.0, left_s) / max(epoch_s, 1e-9) * self.steps_an_epoch)
+        planned = min(at.step + num_steps, self.steps_an_epoch * self.recipe.num_epochs)
+        planned = self._agreed([planned])[0]
+        if abs(planned - at.num_steps) > _NOTED_CHANGE * at.num_steps:
+            epochs = planned / self.steps_an_epoch
+            log.info("budget: %.1f of %d epochs planned", epochs, self.recipe.num_epochs)
+        at.num_steps = planned
+
+    def _step_s(self) -> float:
+        """Return what a step takes lately, with the wait for its batches."""
+        times = self.step_times[1:] or self.step_times
+        return statistics.median(times[-self.steps_an_epoch :])
+
+    def _is_late(self) -> bool:
+        """Return whether another step would leave no time to evaluate and save."""
+        if self.fit.deadline_s is None:
+            return False
+        return time.monotonic() + self._step_s() + self.at.closing_s >= self.fit.deadline_s
+
+    def _agreed(self, values: list[Any]) -> list[Any]:
+        """Return the main process's values: clocks and signals differ between processes."""
+        if self.accelerator.num_processes == 1:
+            return values
+        agreed: list[Any] = broadcast_object_list(values)
+        return agreed
+
+    def _finish_epoch(self, seconds: float, num_images: int) -> None:
+        """Evaluate where it is due, keep the best, save."""
+        at, started_s = self.at, time.monotonic()
+        is_over = at.ended is not None or at.step >= at.num_steps
+        is_due = is_over or at.epoch % self.recipe.evaluation_frequency == 0
+        if is_due:
+            loss = at.loss_sum / max(1, at.epoch_steps)
+            self._judge(self._evaluate(), loss, seconds)
+            self._tell(loss, num_images / max(seconds, 1e-9))
+            if not is_over:
+                self._plan()
         self._save_last()
+        if is_due:
+            at.closing_s = time.monotonic() - started_s
 
     def _evaluate(self) -> Evaluation:
-        started_s = time.monotonic()
-        evaluation = evaluate(
-            self._judged_network(), self.fit.task, self.fit.validation, self.accelerator.device
-        )
-        self.evaluation_s = time.monotonic() - started_s
-        return evaluation
+        network = self._judged_network()
+        return evaluate(network, self.fit.task, self.fit.validation, self.accelerator.device)
 
     def _judge(self, evaluation: Evaluation, loss: float | None, seconds: float) -> None:
-        score = self.fit.score(evaluation.metrics)
-        is_best = self.stopping.update(score, self.at.epoch)
+        at = self.at
+        (score,) = self._agreed([self.fit.score(evaluation.metrics)])
+        is_best = self.stopping.update(score, at.epoch)
+        at.num_worse = self.stopping.num_worse
         if is_best:
-            self.at.best, self.at.best_epoch = score, self.at.epoch
-            self._save_best()
-        self.at.num_worse = self.stopping.num_worse
+            at.best, at.best_epoch = score, at.epoch
+        if is_best or loss is None:
+            self._save_best(evaluation)
         report = {
-            "epoch": self.at.epoch,
-            "step": self.at.step,
+            "epoch": at.epoch,
+            "step": at.step,
             "loss": loss,
-            "score": score,
+            "score": score if math.isfinite(score) else None,
             "is_best": is_best,
             "seconds": round(seconds, 3),
             "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
-            **{k: v for k, v in evaluation.metrics.items() if v is None or isinstance(v, float)},
+            **{name: value for name, value in evaluation.metrics.items() if _is_number(value)},
         }
-        self.at.history.append(report)
+        at.history.append(report)
         if self.accelerator.is_main_process:
-            lines = "".join(json.dumps(row) + "\n" for row in self.at.history)
+            lines = "".join(json.dumps(row) + "\n" for row in at.history)
             write_atomically(self.fit.folder / "metrics.jsonl", lines.encode())
-        self._tell(report, seconds)
-        if self.fit.on_epoch(report):
-            self.at.num_steps = self.at.step
+        if self._agreed([self.fit.on_epoch(report)])[0]:
+            at.ended = "ended early: other trials are better"
 
-    def _tell(self, report: dict[str, Any], seconds: float) -> None:
-        if report["loss"] is None:
-            return
-        num_images = self.fit.training.num_batches * self.recipe.batch_size
-        left_steps = max(0, self.at.num_steps - self.at.step)
-        step_s = sum(self.step_times) / max(1, len(self.step_times))
+    def _tell(self, loss: float, images_a_second: float) -> None:
+        at, score = self.at, self.at.history[-1]["score"]
+        left_steps = 0 if at.ended else max(0, at.num_steps - at.step)
+        left_s = left_steps * (self._step_s() if self.step_times else 0.0)
         log.info(
-            "epoch %d/%.0f · loss %.4f · score %.4f (best %.4f) · %.0f images/s · %.0f s to go",
-            report["epoch"],
-            math.ceil(self.at.num_steps / self.steps_an_epoch),
-            report["loss"],
-            report["score"],
-            self.at.best,
-            num_images / max(seconds, 1e-9),
-            left_steps * step_s + left_steps / self.steps_an_epoch * self.evaluation_s,
+            "epoch %d/%d · loss %.4f · score %s (best %.4f) · %.0f images/s · %.0f s to go",
+            at.epoch,
+            math.ceil(at.num_steps / self.steps_an_epoch),
+            loss,
+            "undefined" if score is None else f"{score:.4f}",
+            at.best,
+            images_a_second,
+            left_s + left_steps / self.steps_an_epoch * at.closing_s,
         )
 
     def _to_train_mode(self) -> None:
@@ -329,24 +384,29 @@ class _Loop:
         return unwrapped
 
     def _class_weights(self) -> Tensor | None:
-        """Return weights of mean 1 by class, as published: only where imbalance exceeds 2."""
+        """Return weights by class, as published: only where imbalance exceeds 2.
+
+        Over the training images their mean is 1, so that they do not change the learning rate.
+        """
         if self.recipe.weighted_loss == 0:
             return None
         num_classes = self.fit.network.head.out_features
         counts = self.loss.num_images_of_class(self.fit.targets, num_classes).float().clamp(min=1)
         if counts.max() / counts.min() <= 2:
             return None
-        weights = counts.sum() / (num_classes * counts)
+        weights = 1 / counts
         if self.recipe.weighted_loss == 1:
             weights = weights.sqrt()
+        weights *= counts.sum() / (counts * weights).sum()
         return weights.to(self.accelerator.device)
 
-    def _save_best(self) -> None:
+    def _save_best(self, evaluation: Evaluation) -> None:
+        """Keep the judged weights, and what they said, so that nobody has to ask again."""
         if not self.accelerator.is_main_process:
             return
-        state = {"epoch": self.at.epoch, "score": self.at.best}
-        tensors = self._judged_network().state_dict()
-        checkpoint.save_checkpoint(self.fit.folder / "best", tensors, state)
+        outputs = {name: torch.from_numpy(rows) for name, rows in evaluation.outputs.items()}
+        tensors = self._judged_network().state_dict() | checkpoint.prefixed("outputs", outputs)
+        checkpoint.save_checkpoint(self.fit.folder / "best", tensors, {"epoch": self.at.epoch})
 
     def _save_last(self) -> None:
         if not self.accelerator.is_main_process:
@@ -357,7 +417,7 @@ class _Loop:
         if self.average is not None:
             tensors |= checkpoint.prefixed("average", self.average.network.state_dict())
         tensors |= checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(self.optimizer))
-        tensors["random"] = torch.get_rng_state()
+        tensors |= checkpoint.prefixed("random", checkpoint.random_tensors())
         checkpoint.save_checkpoint(self.fit.folder / "last", tensors, vars(self.at))
 
     def _resume(self) -> bool:
@@ -374,9 +434,11 @@ class _Loop:
         checkpoint.restore_optimizer(
             self.optimizer, checkpoint.without_prefix("optimizer", tensors)
         )
-        torch.set_rng_state(tensors["random"].cpu())
+        checkpoint.restore_random(checkpoint.without_prefix("random", tensors))
         self.stepper.micro_batch = self.at.micro_batch
         self.stopping.best, self.stopping.num_worse = self.at.best, self.at.num_worse
+        # The rate that the last step had is reported once its epoch is over.
+        self._set_rates(max(0, self.at.step - 1))
         log.info("resumed after epoch %d, step %d", self.at.epoch, self.at.step)
         return True
 
@@ -384,18 +446,26 @@ class _Loop:
         self.accelerator.wait_for_everyone()
         best = checkpoint.load_checkpoint(self.fit.folder / "best")
         assert best is not None, "the starting network is always saved"
-        network = self.accelerator.unwrap_model(self.model)
-        network.load_state_dict(best[0])
+        network: Classifier = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        # What accelerate leaves behind of mixed precision would follow the network into a package.
+        for leftover in ("forward", "_original_forward"):
+            vars(network).pop(leftover, None)
+        outputs = checkpoint.without_prefix("outputs", best[0])
+        network.load_state_dict({k: v for k, v in best[0].items() if not k.startswith("outputs/")})
         network.requires_grad_(True)
-        evaluation = evaluate(network, self.fit.task, self.fit.validation, self.accelerator.device)
+        named = {name: rows.numpy() for name, rows in outputs.items()}
         return Trained(
             network.to("cpu").eval(),
-            evaluation,
+            judged(named, self.fit.task, self.fit.validation),
             self.at.epoch,
             status,
             reason,
-            improved=self.at.best_epoch > 0 or bool(best[1]["epoch"]),
+            improved=self.at.best_epoch > 0,
         )
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isfinite(value))
 
 
 def _mixed(seed: int, epoch: int) -> int:

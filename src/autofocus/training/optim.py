@@ -1,17 +1,24 @@
 """Parameter groups, optimisers, learning-rate schedules and frozen layers."""
 
 import math
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from timm.models import group_parameters
 from torch import nn
 
+from autofocus.errors import JobError
 from autofocus.models.timm_classifiers import Classifier
 from autofocus.training.recipe import Recipe
 
 # Families whose published freezing groups are whole stages; the others count single blocks.
 _STAGE_GROUPS = ("ResNet", "ResNeSt")
+# What timm calls the layers between the last block and the pooling.
+_TRAILING = ("conv_head", "bn2", "norm.", "fc_norm.", "head.norm", "norm_head")
+# A block in a parameter's name: `stages.2.blocks.1`, `stages.2` (its downsampling), `stem`.
+_BLOCK = re.compile(r"\w+(?:\.\d+(?:\.[a-z_]+\.\d+)?)?")
 _MAX_WARMUP_FRAC = 0.2
 
 
@@ -23,14 +30,44 @@ def freeze_layers(network: Classifier, num_groups: int) -> int:
 
     Returns:
         How many groups there are.
+
+    Raises:
+        JobError: If there are fewer groups than that.
     """
-    encoder = network.encoder
-    coarse = type(encoder).__name__ in _STAGE_GROUPS
-    groups = group_parameters(encoder, encoder.group_matcher(coarse=coarse))  # type: ignore[operator]
-    frozen = {name for group in sorted(groups)[:num_groups] for name in groups[group]}
-    for name, parameter in encoder.named_parameters():
+    groups = _freezing_groups(network.encoder)
+    if num_groups > len(groups):
+        raise JobError(
+            f"training_parameters.layers_to_freeze: must be at most {len(groups)} for "
+            f"{type(network.encoder).__name__}, got {num_groups}."
+        )
+    frozen = {name for group in groups[:num_groups] for name in group}
+    for name, parameter in network.encoder.named_parameters():
         parameter.requires_grad = name not in frozen
     return len(groups)
+
+
+def _freezing_groups(encoder: nn.Module) -> list[list[str]]:
+    """Return the names of the parameters of each group, from the input on."""
+    by_depth = group_parameters(encoder, _matcher(encoder, type(encoder).__name__ in _STAGE_GROUPS))
+    groups = [by_depth[depth] for depth in sorted(by_depth)]
+    # timm counts what follows the last block to that block; as published a convolution there
+    # (MobileNet's) is a group of its own, and a norm (a transformer's) always learns.
+    trailing = [name for name in groups[-1] if name.startswith(_TRAILING)]
+    groups[-1] = [name for name in groups[-1] if name not in trailing]
+    if any(name.startswith("conv_head") for name in trailing):
+        groups.append(trailing)
+    return [group for group in groups if group]
+
+
+def _matcher(encoder: nn.Module, coarse: bool) -> Any:
+    """Return timm's description of the encoder's depth; by its names where timm has none."""
+    own: Any = getattr(encoder, "group_matcher", None)
+    if own is not None:
+        return own(coarse=coarse)
+    blocks: dict[str, int] = {}
+    for name, _ in encoder.named_parameters():
+        blocks.setdefault(_BLOCK.match(name)[0], len(blocks))  # type: ignore[index]
+    return lambda name: blocks[_BLOCK.match(name)[0]]  # type: ignore[index]
 
 
 def norms_to_freeze(network: Classifier, recipe: Recipe) -> list[nn.Module]:
@@ -68,8 +105,7 @@ def _groups(network: Classifier, recipe: Recipe) -> Iterator[dict[str, object]]:
 
 def _rate_scales(network: Classifier, recipe: Recipe) -> dict[str, float]:
     encoder = network.encoder
-    matcher = encoder.group_matcher(coarse=False)  # type: ignore[operator]
-    depth = group_parameters(encoder, matcher, reverse=True)
+    depth = group_parameters(encoder, _matcher(encoder, coarse=False), reverse=True)
     last = max(depth.values(), default=0)
     return {
         f"encoder.{name}": recipe.backbone_scale * recipe.layer_decay ** (last - layer)
@@ -79,6 +115,9 @@ def _rate_scales(network: Classifier, recipe: Recipe) -> dict[str, float]:
 
 def rate_factor(recipe: Recipe, step: int, num_steps: int, steps_an_epoch: int) -> float:
     """Return what the learning rates are multiplied by at optimiser step `step`.
+
+    The warm-up's first step is not zero: it is transformers' `get_cosine_schedule_with_warmup`
+    without its first step, which would teach nothing.
 
     Args:
         recipe: Names the schedule.

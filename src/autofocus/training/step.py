@@ -1,6 +1,7 @@
 """One optimiser step, in as many pieces as memory asks for."""
 
 import logging
+import math
 from collections.abc import Callable
 
 import torch
@@ -25,6 +26,12 @@ class Stepper:
 
     Attributes:
         micro_batch: Images computed at once; 0 is all of a step's.
+
+    Args:
+        model: As accelerate prepared it.
+        optimizer: As accelerate prepared it.
+        accelerator: The door to the device.
+        recipe: Says how gradients are clipped, and over how many batches they add up.
     """
 
     def __init__(
@@ -38,15 +45,17 @@ class Stepper:
         self._optimizer = optimizer
         self._accelerator = accelerator
         self._recipe = recipe
-        self.micro_batch = 0
+        own_batch = math.ceil(recipe.batch_size / accelerator.num_processes)
+        # Who accumulates has no memory for more than a batch.
+        self.micro_batch = own_batch if recipe.accumulation > 1 else 0
 
     def step(
         self, images: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> float:
-        """Take one step and return its mean loss.
+        """Take one step and return its mean loss, over the images of all processes.
 
         Args:
-            images: float32 [n, 3, h, w].
+            images: float32 [n, 3, h, w], this process's share of the step.
             targets: n targets.
             loss: Mean loss of logits and targets.
 
@@ -54,10 +63,11 @@ class Stepper:
             DivergedError: If the loss is not finite or above 100.
             torch.OutOfMemoryError: If a single image does not fit.
         """
+        num_all = self._sum(float(len(images)))
         while True:
             self._optimizer.zero_grad(set_to_none=True)
             try:
-                value = self._gradients(images, targets, loss)
+                value = self._sum(self._gradients(images, targets, loss, num_all))
                 break
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error) or self._accelerator.num_processes > 1:
@@ -72,22 +82,32 @@ class Stepper:
         return value
 
     def _gradients(
-        self, images: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+        self,
+        images: Tensor,
+        targets: Tensor,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        num_all: float,
     ) -> float:
-        num_images = len(images)
-        size = self.micro_batch or num_images
+        """Return what these images add to the mean loss over `num_all`; gradients add up."""
+        size = self.micro_batch or len(images)
         total = 0.0
-        for start in range(0, num_images, size):
+        for start in range(0, len(images), size):
             part = slice(start, start + size)
             with self._accelerator.autocast():
                 logits = self._model(images[part])
-            share = len(logits) / num_images
-            value = loss(logits, targets[part]) * share
+            value = loss(logits, targets[part]) * (len(logits) / num_all)
             total += float(value.detach())
-            if not total <= MAX_LOSS:
-                return total
-            self._accelerator.backward(value)
+            # Gradients of several processes are averaged; these shares have to be added.
+            self._accelerator.backward(value * self._accelerator.num_processes)
         return total
+
+    def _sum(self, value: float) -> float:
+        """Return the sum over all processes."""
+        if self._accelerator.num_processes == 1:
+            return value
+        # float32: not every device has float64.
+        own = torch.tensor(value, device=self._accelerator.device)
+        return float(self._accelerator.reduce(own, "sum"))
 
     def _shrink(self, num_images: int, error: Exception) -> None:
         size = (self.micro_batch or num_images) // 2

@@ -8,7 +8,10 @@ from torch.nn import functional as F
 def loss(
     logits: Tensor, targets: Tensor, *, label_smoothing: float, class_weights: Tensor | None
 ) -> Tensor:
-    """Return the mean loss.
+    """Return the mean loss over images.
+
+    With class weights too it is divided by the number of images, not by their weights: only so
+    do the parts of a batch add up to the whole, in pieces and on several machines.
 
     Args:
         logits: float [n, k].
@@ -16,9 +19,14 @@ def loss(
         label_smoothing: In [0, 1).
         class_weights: float [k], or None.
     """
-    return F.cross_entropy(
-        logits.float(), targets, weight=class_weights, label_smoothing=label_smoothing
+    total = F.cross_entropy(
+        logits.float(),
+        targets,
+        weight=class_weights,
+        label_smoothing=label_smoothing,
+        reduction="sum",
     )
+    return total / len(logits)
 
 
 def as_shares(targets: Tensor, num_classes: int) -> Tensor:

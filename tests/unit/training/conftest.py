@@ -1,0 +1,86 @@
+"""A tiny network, 24 photos of three colours, and a run that takes a second."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from autofocus.data.augment import PRESETS
+from autofocus.data.loader import Loader
+from autofocus.manifest import ResizeCrop
+from autofocus.models import catalog
+from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.tasks.multiclass import MulticlassClassification
+from autofocus.training.device import make_accelerator
+from autofocus.training.evaluate import EvaluationSet
+from autofocus.training.loop import Fit
+from autofocus.training.recipe import Recipe
+
+SIDE = 32
+SPEC = ResizeCrop(36, SIDE)
+RECIPE = Recipe(num_epochs=3, batch_size=4, early_stopping=False, ema_decay=0.9)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny tensors gain nothing from threads that wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny_network(seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    return build(catalog.resolve("test_resnet"), 3, None, SIDE)
+
+
+@pytest.fixture
+def network() -> Classifier:
+    return tiny_network()
+
+
+@pytest.fixture(scope="session")
+def photos(photo_folder: Path) -> list[Path]:
+    return sorted(photo_folder.rglob("*.png"))
+
+
+@pytest.fixture
+def make_fit(photos: list[Path], tmp_path: Path) -> Iterator[Callable[..., Fit]]:
+    """Return a function that makes a run of 18 photos to learn from and 6 to judge by."""
+    loaders: list[Loader] = []
+    names = sorted({photo.parent.name for photo in photos})
+    classes = np.array([names.index(photo.parent.name) for photo in photos])
+    held_out = np.arange(len(photos)) % 4 == 0
+
+    def loader(chosen: np.ndarray, recipe: Recipe, **options: Any) -> Loader:
+        locations = [str(photos[i]) for i in np.flatnonzero(chosen)]
+        loaders.append(Loader(locations, SPEC, batch_size=recipe.batch_size, **options))
+        return loaders[-1]
+
+    def make(folder: str = "trial", recipe: Recipe = RECIPE, **changes: Any) -> Fit:
+        training = loader(
+            ~held_out, recipe, augmentation=PRESETS["light"], seed=7, shuffle=True, drop_last=True
+        )
+        judged = EvaluationSet(loader(held_out, recipe), classes[held_out], names, (SIDE, SIDE))
+        run = Fit(
+            network=tiny_network().to(memory_format=torch.channels_last),
+            task=MulticlassClassification(),
+            recipe=recipe,
+            training=training,
+            targets=torch.from_numpy(classes[~held_out]),
+            validation=judged,
+            score=lambda metrics: -float(metrics["log_loss"]),
+            folder=tmp_path / folder,
+            seed=7,
+            accelerator=make_accelerator(torch.device("cpu")),
+        )
+        return dataclasses.replace(run, **changes)
+
+    yield make
+    for each in loaders:
+        each.close()

@@ -1,0 +1,450 @@
+"""The loop learns, and whatever interrupts it, goes on as if nothing had been."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from autofocus.tasks.multilabel import MultilabelClassification
+from autofocus.training import loop
+from autofocus.training.checkpoint import load_checkpoint
+from autofocus.training.loop import Fit, Trained, fit
+from autofocus.training.recipe import Recipe
+
+RECIPE = Recipe(num_epochs=3, batch_size=4, early_stopping=False, ema_decay=0.9)
+NUM_BATCHES = 4  # 18 photos in batches of 4; the last 2 are left out
+MakeFit = Callable[..., Fit]
+
+
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl without wall time, which no two runs share."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def tensors_of(folder: Path, which: str) -> dict[str, Tensor]:
+    loaded = load_checkpoint(folder / which)
+    assert loaded is not None
+    return loaded[0]
+
+
+def assert_same_run(folder: Path, other: Path, trained: Trained, other_trained: Trained) -> None:
+    assert metrics_of(folder) == metrics_of(other)
+    for which in ("last", "best"):
+        mine, theirs = tensors_of(folder, which), tensors_of(other, which)
+        assert mine.keys() == theirs.keys()
+        different = [name for name in mine if not torch.equal(mine[name], theirs[name])]
+        assert different == []
+    weights, other_weights = trained.network.state_dict(), other_trained.network.state_dict()
+    assert all(torch.equal(weights[name], other_weights[name]) for name in other_weights)
+    assert (trained.status, trained.reason, trained.num_epochs, trained.improved) == (
+        other_trained.status,
+        other_trained.reason,
+        other_trained.num_epochs,
+        other_trained.improved,
+    )
+    assert np.array_equal(
+        trained.evaluation.outputs["logits"], other_trained.evaluation.outputs["logits"]
+    )
+
+
+class StopAt:
+    """Asks to stop when it is asked for the n-th time, counted from 1."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left == 0
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing may catch it."""
+
+
+def test_learns_and_returns_the_best_epoch(make_fit: MakeFit) -> None:
+    recipe = Recipe(num_epochs=12, batch_size=6, learning_rate=0.003, ema_decay=None)
+    recipe = replace(recipe, freeze_norm_stats=False, early_stopping=False, backbone_scale=1.0)
+    run = make_fit(recipe=recipe)
+    trained = fit(run)
+    rows = metrics_of(run.folder)
+    assert [row["epoch"] for row in rows] == list(range(13))
+    assert rows[-1]["loss"] < 0.6 * rows[1]["loss"]
+    assert trained.evaluation.metrics["accuracy"] == 1.0
+    assert trained.improved
+    assert trained.status == "completed"
+    assert trained.reason == "all epochs done"
+    best = max(rows, key=lambda row: row["score"])
+    assert trained.evaluation.metrics["log_loss"] == best["log_loss"]
+    assert [row for row in rows if row["is_best"]][-1] == best
+
+
+def test_returned_network_makes_the_returned_outputs(make_fit: MakeFit) -> None:
+    run = make_fit()
+    trained = fit(run)
+    (images,) = [torch.cat([torch.from_numpy(b.images) for b in run.validation.loader.epoch(0)])]
+    with torch.no_grad():
+        logits = trained.network(images).numpy()
+    assert np.allclose(logits, trained.evaluation.outputs["logits"], atol=1e-5)
+    assert not trained.network.training
+    assert all(parameter.requires_grad for parameter in trained.network.parameters())
+
+
+def test_nothing_worse_than_the_start_is_kept(make_fit: MakeFit) -> None:
+    recipe = replace(RECIPE, learning_rate=1e-9, optimizer="sgd", ema_decay=None, num_epochs=1)
+    run = make_fit(recipe=recipe, score=lambda metrics: -metrics["log_loss"] * 0)
+    start = {name: value.clone() for name, value in run.network.state_dict().items()}
+    trained = fit(run)
+    assert not trained.improved
+    assert all(torch.equal(v, start[k]) for k, v in trained.network.state_dict().items())
+
+
+def test_start_is_kept_where_the_score_is_undefined(make_fit: MakeFit) -> None:
+    trained = fit(make_fit(score=lambda metrics: float("-inf")))
+    assert trained.status == "completed"
+    assert not trained.improved
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer": "sgd", "ema_decay": None, "freeze_norm_stats": False},
+        {"accumulation": 3, "evaluation_frequency": 2, "mixup_alpha": 0.4},
+    ],
+    ids=["adamw-ema", "sgd-norms", "accumulation-mixup"],
+)
+def test_stopped_at_any_step_it_goes_on_bit_same(
+    make_fit: MakeFit, changes: dict[str, Any]
+) -> None:
+    recipe = replace(RECIPE, num_epochs=2, **changes)
+    whole = make_fit("whole", recipe)
+    expected = fit(whole)
+    num_steps = metrics_of(whole.folder)[-1]["step"]
+    for n in range(1, num_steps + 1):
+        stopped = fit(make_fit(f"stopped-{n}", recipe, should_stop=StopAt(n)))
+        assert (stopped.status, stopped.reason) == ("stopped", "stopped by the user")
+        resumed = make_fit(f"stopped-{n}", recipe)
+        assert_same_run(resumed.folder, whole.folder, fit(resumed), expected)
+
+
+def test_stopped_at_every_step_in_turn_it_still_ends_bit_same(make_fit: MakeFit) -> None:
+    whole = make_fit("whole")
+    expected = fit(whole)
+    for _ in range(3 * NUM_BATCHES):
+        assert fit(make_fit("patchwork", should_stop=lambda: True)).status == "stopped"
+    resumed = make_fit("patchwork")
+    assert_same_run(resumed.folder, whole.folder, fit(resumed), expected)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_killed_at_any_batch_it_goes_on_bit_same(
+    make_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, early_stopping: bool
+) -> None:
+    recipe = replace(RECIPE, num_epochs=2)
+    if early_stopping:
+        # The rate is so small that no epoch is better: it stops after two.
+        recipe = replace(recipe, num_epochs=9, learning_rate=1e-12, early_stopping=True)
+        recipe = replace(recipe, early_stopping_patience=2, early_stopping_delay=0)
+    whole = make_fit("whole", recipe, score=lambda metrics: round(-metrics["log_loss"], 3))
+    expected = fit(whole)
+    assert metrics_of(whole.folder)[-1]["epoch"] == 2
+
+    for n in range(2 * NUM_BATCHES):
+        run = make_fit(f"killed-{n}", recipe, score=whole.score)
+        original, calls = run.training.epoch, iter(range(1000))
+
+        def dying(epoch: int, start: int = 0, n: int = n, original=original, calls=calls):
+            for batch in original(epoch, start):
+                if next(calls) == n:
+                    raise Killed
+                yield batch
+
+        monkeypatch.setattr(run.training, "epoch", dying)
+        with pytest.raises(Killed):
+            fit(run)
+        resumed = make_fit(f"killed-{n}", recipe, score=whole.score)
+        assert_same_run(resumed.folder, whole.folder, fit(resumed), expected)
+
+
+@pytest.mark.parametrize("where", ["save_checkpoint", "write_atomically"])
+def test_killed_around_any_write_it_goes_on_bit_same(
+    make_fit: MakeFit, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    recipe = replace(RECIPE, num_epochs=2)
+    whole = make_fit("whole", recipe)
+    expected = fit(whole)
+    owner = loop.checkpoint if where == "save_checkpoint" else loop
+    original = getattr(owner, where)
+    for n in range(100):
+        for moment in ("before", "after"):
+            calls = iter(range(1000))
+
+            def dying(*args: Any, n: int = n, moment: str = moment, calls=calls) -> None:
+                is_it = next(calls) == n
+                if is_it and moment == "before":
+                    raise Killed
+                original(*args)
+                if is_it:
+                    raise Killed
+
+            monkeypatch.setattr(owner, where, dying)
+            folder = f"{moment}-{n}"
+            try:
+                fit(make_fit(folder, recipe))
+                was_killed = False
+            except Killed:
+                was_killed = True
+            monkeypatch.setattr(owner, where, original)
+            resumed = make_fit(folder, recipe)
+            assert_same_run(resumed.folder, whole.folder, fit(resumed), expected)
+        if not was_killed:
+            assert n >= 3, "there are at least three writes to be killed at"
+            return
+    pytest.fail("never ran to the end")
+
+
+def test_finished_run_is_not_trained_again(make_fit: MakeFit) -> None:
+    recipe = replace(RECIPE, num_epochs=1)
+    first = fit(make_fit(recipe=recipe))
+    again = make_fit(recipe=recipe)
+    again = replace(again, on_epoch=lambda report: pytest.fail("nothing is left to do"))
+    second = fit(again)
+    assert second.reason == first.reason
+    assert second.evaluation.metrics == first.evaluation.metrics
+
+
+def test_early_stopping_ends_the_run(make_fit: MakeFit) -> None:
+    recipe = replace(RECIPE, num_epochs=30, early_stopping=True, early_stopping_patience=2)
+    recipe = replace(recipe, early_stopping_delay=3)
+    run = make_fit(recipe=recipe, score=lambda metrics: 0.0)
+    trained = fit(run)
+    # Nothing beats the start: two evaluations after the delay of three epochs.
+    assert trained.num_epochs == 5
+    assert trained.reason == "early stopping: no better for 2 evaluations"
+    assert trained.status == "completed"
+    assert [row["is_best"] for row in metrics_of(run.folder)] == [True] + 5 * [False]
+
+
+def test_evaluation_frequency(make_fit: MakeFit) -> None:
+    run = make_fit(recipe=replace(RECIPE, num_epochs=5, evaluation_frequency=2))
+    fit(run)
+    assert [row["epoch"] for row in metrics_of(run.folder)] == [0, 2, 4, 5]
+
+
+def test_exploding_loss_fails_the_trial_and_keeps_the_best(
+    make_fit: MakeFit, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = replace(RECIPE, learning_rate=1e5, optimizer="sgd", clip_norm=None, ema_decay=None)
+    run = make_fit(recipe=replace(recipe, backbone_scale=1.0, layer_decay=1.0))
+    start = {name: value.clone() for name, value in run.network.state_dict().items()}
+    trained = fit(run)
+    assert trained.status == "failed"
+    assert "Try a smaller learning_rate" in trained.reason
+    assert all(torch.equal(v, start[k]) for k, v in trained.network.state_dict().items())
+    assert np.isfinite(trained.evaluation.outputs["logits"]).all()
+
+
+def test_nan_fails_the_trial_and_keeps_the_last_good_epoch(
+    make_fit: MakeFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_fit(recipe=replace(RECIPE, ema_decay=None))
+    original, calls = run.training.epoch, iter(range(1000))
+
+    def poisoned(epoch: int, start: int = 0):
+        for batch in original(epoch, start):
+            if next(calls) == NUM_BATCHES + 1:
+                batch.images[0] = np.nan
+            yield batch
+
+    monkeypatch.setattr(run.training, "epoch", poisoned)
+    score = iter([0.0, 1.0, 2.0])
+    trained = fit(replace(run, score=lambda metrics: next(score)))
+    assert trained.status == "failed"
+    assert "nan" in trained.reason
+    assert trained.improved
+    assert trained.num_epochs == 1
+    assert np.isfinite(trained.evaluation.outputs["logits"]).all()
+    assert all(torch.isfinite(v).all() for v in trained.network.state_dict().values())
+
+
+def test_weights_that_became_nan_fail_the_trial_at_the_evaluation(
+    make_fit: MakeFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_fit(recipe=replace(RECIPE, ema_decay=None, num_epochs=1))
+    original = loop.evaluate
+    calls = iter(range(10))
+
+    def after_a_bad_step(network: Any, *args: Any) -> Any:
+        if next(calls) == 1:
+            network.head.weight.data.fill_(float("nan"))
+        return original(network, *args)
+
+    monkeypatch.setattr(loop, "evaluate", after_a_bad_step)
+    trained = fit(run)
+    assert trained.status == "failed"
+    assert "not numbers" in trained.reason
+    assert np.isfinite(trained.evaluation.outputs["logits"]).all()
+
+
+def test_on_epoch_ends_training_for_good(make_fit: MakeFit) -> None:
+    seen: list[int] = []
+
+    def on_epoch(report: dict[str, Any]) -> bool:
+        seen.append(report["epoch"])
+        return report["epoch"] == 2
+
+    trained = fit(make_fit(on_epoch=on_epoch))
+    assert seen == [0, 1, 2]
+    assert trained.num_epochs == 2
+    assert "ended early" in trained.reason
+    assert fit(make_fit()).num_epochs == 2
+
+
+@pytest.mark.parametrize("budget_s", [0.0, 0.7, 2.0])
+def test_deadline_is_planned_for_and_kept(
+    make_fit: MakeFit, budget_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, num_epochs=10_000)
+    run = make_fit(recipe=recipe)
+    original = run.training.epoch
+
+    def slow(epoch: int, start: int = 0):
+        for batch in original(epoch, start):
+            # So that a step takes the same whatever else the machine does.
+            time.sleep(0.03)
+            yield batch
+
+    monkeypatch.setattr(run.training, "epoch", slow)
+    started_s = time.monotonic()
+    trained = fit(replace(run, deadline_s=started_s + budget_s))
+    seconds = time.monotonic() - started_s
+    assert trained.status == "completed"
+    assert trained.reason == "budget"
+    assert seconds < budget_s + 1.0
+    if budget_s == 2.0:
+        rows = metrics_of(run.folder)
+        # The rate has come down by then, and the time was used.
+        assert rows[-1]["learning_rate"] < 0.2 * max(row["learning_rate"] for row in rows)
+        assert seconds > 0.6 * budget_s
+
+
+def test_budget_that_ended_stays_ended(make_fit: MakeFit) -> None:
+    """Killed while the model is packaged, the same command must not train on."""
+    recipe = replace(RECIPE, num_epochs=1000)
+    first = fit(make_fit(recipe=recipe, deadline_s=time.monotonic() + 0.5))
+    again = fit(make_fit(recipe=recipe, deadline_s=time.monotonic() + 60))
+    assert again.reason == first.reason == "budget"
+    assert again.evaluation.metrics == first.evaluation.metrics
+
+
+def test_mean_loss_counts_steps(make_fit: MakeFit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With accumulation an epoch has fewer losses than batches."""
+    monkeypatch.setattr(loop.Stepper, "step", lambda self, images, targets, loss: 2.5)
+    run = make_fit(recipe=replace(RECIPE, accumulation=3, ema_decay=None))
+    fit(run)
+    assert [row["loss"] for row in metrics_of(run.folder)] == [None, 2.5, 2.5, 2.5]
+
+
+def test_accumulation_computes_no_more_than_a_batch_at_once(
+    make_fit: MakeFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_fit(recipe=replace(RECIPE, accumulation=4, num_epochs=1, ema_decay=None))
+    sizes: list[int] = []
+    run.network.register_forward_pre_hook(
+        lambda module, images: sizes.append(len(images[0])) if module.training else None
+    )
+    fit(run)
+    assert sizes == [4, 4, 4, 4]
+    assert metrics_of(run.folder)[-1]["step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("weighted_loss", "ratio"), [(0, None), (1, 8.0**0.5), (2, 8.0)], ids=["none", "sqrt", "full"]
+)
+def test_class_weights(make_fit: MakeFit, weighted_loss: int, ratio: float | None) -> None:
+    targets = torch.tensor([0] * 8 + [1] * 1 + [2] * 8 + [0])
+    run = make_fit(recipe=replace(RECIPE, weighted_loss=weighted_loss), targets=targets)
+    weights = loop._Loop(run).class_weights
+    if ratio is None:
+        assert weights is None
+        return
+    assert weights is not None
+    assert float(weights[1] / weights[2]) == pytest.approx(ratio)
+    assert float(weights[targets].mean()) == pytest.approx(1.0)
+
+
+def test_balanced_classes_are_not_weighted(make_fit: MakeFit) -> None:
+    targets = torch.tensor([0] * 8 + [1] * 4 + [2] * 6)
+    run = make_fit(recipe=replace(RECIPE, weighted_loss=2), targets=targets)
+    assert loop._Loop(run).class_weights is None
+
+
+def test_multi_label_learns(make_fit: MakeFit) -> None:
+    run = make_fit(recipe=replace(RECIPE, num_epochs=2))
+    as_rows = np.eye(3, dtype=np.int64)
+    run = replace(
+        run,
+        task=MultilabelClassification(),
+        targets=torch.from_numpy(as_rows)[run.targets],
+        validation=replace(run.validation, targets=as_rows[run.validation.targets]),
+    )
+    trained = fit(run)
+    losses = [row["loss"] for row in metrics_of(run.folder)][1:]
+    assert losses[1] < losses[0]
+    assert trained.status == "completed"
+
+
+def test_frozen_parts_do_not_move(make_fit: MakeFit) -> None:
+    run = make_fit(recipe=replace(RECIPE, layers_to_freeze=2, freeze_norm_stats=False))
+    start = {name: value.clone() for name, value in run.network.state_dict().items()}
+    fit(run)
+    after = {
+        name.removeprefix("network/"): value
+        for name, value in tensors_of(run.folder, "last").items()
+        if name.startswith("network/")
+    }
+    moved = {name for name, value in after.items() if not torch.equal(value, start[name])}
+    assert not [name for name in moved if name.startswith(("encoder.conv1", "encoder.bn1"))]
+    assert not [name for name in moved if name.startswith("encoder.layer1")]
+    assert "encoder.layer2.0.conv1.weight" in moved
+    assert "encoder.layer2.0.bn1.running_mean" in moved
+
+
+def test_progress_says_speed_and_time_left(
+    make_fit: MakeFit, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "autofocus")
+    fit(make_fit(recipe=replace(RECIPE, num_epochs=1)))
+    messages = [record.getMessage() for record in caplog.records]
+    (line,) = [message for message in messages if message.startswith("epoch 1/1 ")]
+    assert "images/s" in line
+    assert line.endswith("· 0 s to go")
+
+
+def test_metrics_are_strict_json(make_fit: MakeFit) -> None:
+    run = make_fit(recipe=replace(RECIPE, num_epochs=1), score=lambda metrics: float("nan"))
+    fit(run)
+    text = (run.folder / "metrics.jsonl").read_text()
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
+    assert [row["score"] for row in rows] == [None, None]
+
+
+def test_mixed_precision_leaves_the_network_as_it_was(make_fit: MakeFit) -> None:
+    """Accelerate wraps `forward`; a package must be made of the network alone."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    accelerator = Accelerator(mixed_precision="bf16", cpu=True)
+    trained = fit(make_fit(recipe=replace(RECIPE, num_epochs=1), accelerator=accelerator))
+    assert "forward" not in vars(trained.network)
