@@ -22,7 +22,6 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
-from torch.nn import functional
 
 from autofocus.errors import InputError
 
@@ -144,13 +143,18 @@ def _keep_positive_inputs(inputs: Gradients, outputs: Gradients) -> Gradients:
 
 
 def _guide_hardswish(node: Node) -> Callable[[Gradients, Gradients], Gradients]:
-    """Guide r = relu6(x + 3) within x · r / 6; the other factor keeps its exact gradient."""
+    """Guide r = relu6(x + 3) within x · r / 6; the other factor keeps its exact gradient.
+
+    The exact gradient contains g · x / 6 from r where -3 < x < 3; its negative part is taken out.
+    """
 
     def hook(inputs: Gradients, outputs: Gradients) -> Gradients:
-        (gradient,), x = outputs, node._saved_self
+        (exact,), (gradient,), x = inputs, outputs, node._saved_self
+        assert exact is not None
         assert gradient is not None
-        inside = (x > -3) & (x < 3)
-        rectified = torch.where(inside, (gradient * x / 6).clamp(min=0), 0)
-        return (gradient * functional.hardsigmoid(x) + rectified,)
+        negative = (gradient * x).clamp_(max=0)
+        # One pass for what would be two comparisons and a product: zero outside of (-3, 3).
+        within = torch.ops.aten.hardtanh_backward(negative, x, -3, 3)
+        return (torch.sub(exact, within, alpha=1 / 6),)
 
     return hook
