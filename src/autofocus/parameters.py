@@ -74,11 +74,14 @@ def _boolean(value: object) -> bool:
 
 
 def _one_of(*names: str) -> Parse:
+    # The REST interface writes WarmupCosine.
+    spellings = {name.replace("_", ""): name for name in names}
+
     def parse(value: object) -> str:
-        text = str(value).strip().lower()
-        if text not in names:
+        name = spellings.get(str(value).strip().lower().replace("_", ""))
+        if name is None:
             raise ValueError(f"one of {', '.join(names)}")
-        return text
+        return name
 
     return parse
 

@@ -12,8 +12,6 @@ from autofocus.data.labels import label_map
 from autofocus.data.locate import open_bytes
 from autofocus.data.source import Data
 from autofocus.errors import DataError, InputError, StoppedError
-from autofocus.job import Job
-from autofocus.manifest import ResizeCrop
 from autofocus.runtime import StopRequest, Track
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.run_folder import RunFolder
@@ -102,6 +100,7 @@ class Study:
 
     def _setup(self) -> "ProbeSetup":
         from autofocus.models.weights import load_weights
+        from autofocus.sweep.recipes import preprocess_for
         from autofocus.training.device import choose_device, prepare_torch
         from autofocus.training.probe_trial import ProbeSetup
 
@@ -121,7 +120,7 @@ class Study:
         return ProbeSetup(
             task=task,
             weights=weights,
-            preprocess=_preprocess(job, weights.spec.preprocess),
+            preprocess=preprocess_for(self.plan, weights.spec.preprocess),
             labels=self.labels,
             validation_frac=job.validation_data_size,
             seed=int(self.plan.parameters.get("random_seed", job.seed)),
@@ -326,14 +325,6 @@ def _check_document(data: Data[Any], issues: IssueLog) -> dict[str, Any]:
         "counts": dict(issues.counts),
         "issues": [issue.text() for issue in issues.examples()],
     }
-
-
-def _preprocess(job: Job, default: ResizeCrop) -> ResizeCrop:
-    parameters = job.training_parameters
-    crop = int(parameters.get("validation_crop_size", default.crop_size))
-    scaled = round(default.resize_size * crop / default.crop_size)
-    resize = int(parameters.get("validation_resize_size", scaled))
-    return ResizeCrop(resize, crop, default.mean, default.std)
 
 
 def _readable(locations: Sequence[str]) -> list[bytes]:

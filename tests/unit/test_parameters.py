@@ -1,0 +1,175 @@
+"""Published parsing (azure.md §1.5): what is taken, what is refused, and what the refusal says."""
+
+from typing import Any
+
+import pytest
+
+from autofocus.job import PARAMETERS
+from autofocus.parameters import PARSERS, RECIPE_PARAMETERS, check_parameters
+
+BOOLEANS = {
+    "nesterov",
+    "ams_gradient",
+    "early_stopping",
+    "distributed",
+    "enable_onnx_normalization",
+}
+# name: (least, greatest or None, just too small, just too large or None)
+WHOLE: dict[str, tuple[int, int | None]] = {
+    "number_of_epochs": (0, None),
+    "training_batch_size": (1, None),
+    "validation_batch_size": (1, None),
+    "gradient_accumulation_step": (1, None),
+    "step_lr_step_size": (1, None),
+    "early_stopping_patience": (1, None),
+    "early_stopping_delay": (0, None),
+    "evaluation_frequency": (1, None),
+    "checkpoint_frequency": (1, None),
+    "number_of_workers": (0, None),
+    "random_seed": (0, 2**32 - 1),
+    "layers_to_freeze": (0, None),
+    "weighted_loss": (0, 2),
+    "training_crop_size": (8, 4096),
+    "validation_crop_size": (8, 4096),
+    "validation_resize_size": (8, 8192),
+}
+NUMBERS: dict[str, tuple[float, float | None]] = {
+    "momentum": (0, 1),
+    "weight_decay": (0, None),
+    "beta1": (0, 1),
+    "beta2": (0, 1),
+    "warmup_cosine_lr_cycles": (0, None),
+    "warmup_cosine_lr_warmup_epochs": (0, None),
+    "step_lr_gamma": (0, 1),
+}
+CHOICES = {
+    "optimizer": ("sgd", "adam", "adamw"),
+    "learning_rate_scheduler": ("warmup_cosine", "step", "flat"),
+    "augmentations": ("none", "light", "medium", "strong"),
+}
+
+
+def parsed(name: str, value: object) -> Any:
+    parameters, problems = check_parameters({name: value})
+    assert problems == []
+    return parameters.get(name)
+
+
+def problem(name: str, value: object) -> str:
+    parameters, problems = check_parameters({name: value})
+    assert name not in parameters
+    (text,) = problems
+    assert text.startswith(f"training_parameters.{name}: must be ")
+    assert text.endswith(f", got {value!r}.")
+    return text
+
+
+def test_every_parameter_is_covered_here() -> None:
+    covered = BOOLEANS | WHOLE.keys() | NUMBERS.keys() | CHOICES.keys() | {"learning_rate"}
+    assert covered == PARSERS.keys()
+
+
+def test_only_parameters_of_the_job_are_parsed() -> None:
+    assert PARSERS.keys() <= set(PARAMETERS)
+    assert RECIPE_PARAMETERS.keys() <= PARSERS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(WHOLE))
+def test_whole_numbers(name: str) -> None:
+    low, high = WHOLE[name]
+    for value in (low, low + 1, high if high is not None else 100_000):
+        for spelling in (value, str(value), float(value), f"{value}.0", f" {value} "):
+            got = parsed(name, spelling)
+            assert got == value
+            assert type(got) is int
+    wrong = [low - 1, low + 0.2, f"{low}.2", "many", "", True, "nan", "inf", float("inf"), [low]]
+    for value in [*wrong, *([] if high is None else [high + 1])]:
+        text = problem(name, value)
+        assert "a whole number" in text
+        assert str(low) in text
+        assert high is None or str(high) in text
+
+
+def test_published_examples() -> None:
+    assert parsed("number_of_epochs", "4.0") == 4
+    assert "a whole number ≥ 0, got 4.2" in problem("number_of_epochs", 4.2)
+    assert "a whole number ≥ 0, got '4.2'" in problem("number_of_epochs", "4.2")
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS))
+def test_numbers(name: str) -> None:
+    low, high = NUMBERS[name]
+    for value in (low, low + 0.25, high if high is not None else 40.0):
+        for spelling in (value, str(value), f"{value:.3e}"):
+            got = parsed(name, spelling)
+            assert got == pytest.approx(value)
+            assert type(got) is float
+    for value in [low - 0.1, "x", "", False, "nan", float("nan"), "-inf", {}]:
+        text = problem(name, value)
+        assert f"a number ≥ {low:g}" in text
+    if high is not None:
+        assert f"≤ {high:g}" in problem(name, high + 0.01)
+
+
+def test_learning_rate_is_above_zero() -> None:
+    assert parsed("learning_rate", "1e-5") == 1e-5
+    for value in (0, -0.1, "0.0"):
+        assert "a number > 0" in problem("learning_rate", value)
+
+
+@pytest.mark.parametrize("name", sorted(BOOLEANS))
+def test_booleans(name: str) -> None:
+    for value in (True, 1, 1.0, "1", "true", "True", "TRUE", "t", "y", "yes", "on", "Enable"):
+        assert parsed(name, value) is True
+    for value in (False, 0, 0.0, "0", "false", "False", "f", "n", "no", "off", "Disable"):
+        assert parsed(name, value) is False
+    for value in (2, "maybe", "", "10", -1, []):
+        assert "true or false" in problem(name, value)
+
+
+@pytest.mark.parametrize("name", sorted(CHOICES))
+def test_choices(name: str) -> None:
+    for choice in CHOICES[name]:
+        for spelling in (choice, choice.upper(), f" {choice} "):
+            assert parsed(name, spelling) == choice
+    for value in ("sdg", "", 3, True):
+        text = problem(name, value)
+        assert all(choice in text for choice in CHOICES[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "rest_spelling", "meaning"),
+    [
+        ("optimizer", "Sgd", "sgd"),
+        ("optimizer", "Adam", "adam"),
+        ("optimizer", "Adamw", "adamw"),
+        ("learning_rate_scheduler", "WarmupCosine", "warmup_cosine"),
+        ("learning_rate_scheduler", "Step", "step"),
+    ],
+)
+def test_spellings_of_the_rest_interface(name: str, rest_spelling: str, meaning: str) -> None:
+    assert parsed(name, rest_spelling) == meaning
+
+
+@pytest.mark.parametrize("name", ["optimizer", "learning_rate_scheduler"])
+@pytest.mark.parametrize("unset", ["none", "None", "NONE", "not_set", None])
+def test_what_a_job_read_back_shows_as_unset_is_unset(name: str, unset: str | None) -> None:
+    assert check_parameters({name: unset}) == ({}, [])
+
+
+@pytest.mark.parametrize("name", sorted(PARSERS))
+def test_null_is_unset(name: str) -> None:
+    assert check_parameters({name: None}) == ({}, [])
+
+
+def test_names_without_a_parser_pass() -> None:
+    assert check_parameters({"model_name": "resnet50"}) == ({"model_name": "resnet50"}, [])
+
+
+def test_all_problems_come_at_once() -> None:
+    raw = {"number_of_epochs": -1, "optimizer": "lamb", "beta1": 2, "learning_rate": 0.1}
+    parameters, problems = check_parameters(raw)
+    assert parameters == {"learning_rate": 0.1}
+    assert [text.split(":")[0] for text in problems] == [
+        f"training_parameters.{name}" for name in ("number_of_epochs", "optimizer", "beta1")
+    ]
