@@ -8,7 +8,7 @@ Notation for tensor shapes:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,12 @@ from torch import Tensor
 from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.gradients import Output
 from autofocus.explain.parameters import Parameters
+
+# positive: the sum of what speaks for the class; what speaks against it counts as nothing.
+# size: the sum of the sizes. A gradient's sign says which way a colour would have to change, not
+#     whether the pixel matters.
+# value: the map has one value a pixel already.
+Ranking = Literal["positive", "size", "value"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,7 @@ class Attribution:
         target: Index of the explained class.
         output: The number whose change is attributed: the class's logit, or its share of the
             softmax over all logits.
+        ranking: How the channels become one value a pixel.
         metadata: What the algorithm says about this map; see docs/reference/explanations.md.
     """
 
@@ -36,18 +43,18 @@ class Attribution:
     algorithm: str
     target: int
     output: Output
+    ranking: Ranking
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def saliency(self) -> NDArray[np.float32]:
-        """Return one value a pixel by which pixels are ranked and drawn, float32 [h, w].
-
-        Where channels differ, the sum of their sizes: the sign of a single channel says which way
-        a colour would have to change, not whether the pixel matters.
-        """
-        if (self.map == self.map[:1]).all():
-            return np.asarray(self.map[0])
-        sizes: NDArray[np.float32] = np.abs(self.map).sum(axis=0)
-        return sizes
+        """Return one value a pixel by which pixels are ranked and drawn, float32 [h, w]."""
+        if self.ranking == "positive":
+            merged: NDArray[np.float32] = self.map.clip(min=0).sum(axis=0)
+        elif self.ranking == "size":
+            merged = np.abs(self.map).sum(axis=0)
+        else:
+            merged = self.map.max(axis=0)
+        return merged
 
 
 class Explainer(Protocol):

@@ -50,6 +50,6 @@ class GuidedBackprop:
             (maps,) = torch.autograd.grad(scores.sum(), points)
         arrays = maps.float().cpu().contiguous().numpy()
         return [
-            Attribution(array, self.name, target, self.output, units.metadata())
+            Attribution(array, self.name, target, self.output, "size", units.metadata())
             for array, target in zip(arrays, targets.tolist(), strict=True)
         ]

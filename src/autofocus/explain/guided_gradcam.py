@@ -71,7 +71,7 @@ class GuidedGradcam:
                 "grid": tuple(coarse.shape[2:]),
                 "positive_evidence": bool(coarse[k].any()),
             }
-            found.append(Attribution(array, self.name, target, self.output, metadata))
+            found.append(Attribution(array, self.name, target, self.output, "size", metadata))
         return found
 
 

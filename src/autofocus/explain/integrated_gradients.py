@@ -53,6 +53,7 @@ class IntegratedGradients:
                 algorithm=self.name,
                 target=target,
                 output=self.output,
+                ranking="positive",
                 metadata={
                     "value": value,
                     "baseline_value": ground,

@@ -66,7 +66,9 @@ class Xrai:
                 "constant_image": bool(pixels[i].min() == pixels[i].max()),
             }
             found.append(
-                Attribution(_three_channels(heat), self.name, target, self.output, metadata)
+                Attribution(
+                    _three_channels(heat), self.name, target, self.output, "value", metadata
+                )
             )
         return found
 

@@ -219,11 +219,13 @@ def test_method_text_says_what_a_reader_must_know(
     algorithm: str, metadata: dict[str, object], text: str
 ) -> None:
     empty = np.zeros((3, 4, 4), np.float32)
-    attribution = Attribution(empty, algorithm, 0, "logit", metadata)
+    attribution = Attribution(empty, algorithm, 0, "logit", "size", metadata)
     assert method_text(attribution, Parameters()) == text
 
 
 def test_every_algorithm_has_a_text() -> None:
     empty = np.zeros((3, 4, 4), np.float32)
-    texts = {method_text(Attribution(empty, a, 0, "logit"), Parameters()) for a in ALGORITHMS}
+    texts = {
+        method_text(Attribution(empty, a, 0, "logit", "size"), Parameters()) for a in ALGORITHMS
+    }
     assert len(texts) == len(ALGORITHMS)
