@@ -16,7 +16,11 @@ def recipe_for(plan: Plan, num_images: int) -> Recipe:
     assert isinstance(plan.task, ClassificationTask)
     name = _azure_name(plan)
     recipe = default_recipe(
-        name or plan.job.model_name, num_images, plan.task.azure_learning_rates, name is not None
+        name or plan.job.model_name,
+        num_images,
+        plan.task.azure_learning_rates,
+        is_azure=name is not None,
+        architecture=plan.model.architecture,
     )
     return with_parameters(recipe, plan.parameters)
 
