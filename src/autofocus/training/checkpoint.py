@@ -34,6 +34,9 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[
 
 def _save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     new, old = _beside(folder, "new"), _beside(folder, "old")
+    if old.exists() and new.exists() and not folder.exists():
+        # A kill between the two renames below: `new` is the checkpoint.
+        new.rename(folder)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:

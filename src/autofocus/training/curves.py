@@ -33,5 +33,6 @@ def draw_curves(metrics: Path, picture: Path, primary_metric: str) -> None:
     for panel in (left, right):
         panel.set_xlabel("epoch")
         panel.grid(alpha=0.3)
-        panel.legend()
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend()
     figure.savefig(picture, dpi=100)

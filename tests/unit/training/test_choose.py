@@ -1,0 +1,59 @@
+"""A challenger wins by more than its own noise, image by image."""
+
+import math
+
+import numpy as np
+import pytest
+
+from autofocus.training.choose import MARGIN, compare
+from autofocus.training.finetune_trial import SMALL_VALIDATION, selection_score
+
+
+def test_comparison_by_hand() -> None:
+    comparison = compare(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 2.0, 1.0, 3.0]))
+    assert comparison.mean_gain == 1.0
+    # Gains 1, 0, 2, 1: variance 2/3, over four images.
+    assert comparison.standard_error == pytest.approx(math.sqrt(2 / 3 / 4))
+    assert comparison.num_images == 4
+    assert comparison.challenger_wins
+
+
+def test_a_gain_within_its_noise_is_no_reason() -> None:
+    champion = np.zeros(100)
+    noise = np.resize([1.0, -1.0], 100)
+    error = noise.std(ddof=1) / 10
+    assert not compare(champion, -(noise + 0.9 * MARGIN * error)).challenger_wins
+    assert compare(champion, -(noise + 1.1 * MARGIN * error)).challenger_wins
+
+
+def test_equal_networks_change_nothing() -> None:
+    losses = np.array([0.3, 0.1, 0.7])
+    assert not compare(losses, losses).challenger_wins
+
+
+def test_a_loss_never_wins() -> None:
+    assert not compare(np.zeros(9), np.ones(9)).challenger_wins
+
+
+def test_one_image_proves_nothing() -> None:
+    comparison = compare(np.array([5.0]), np.array([0.0]))
+    assert comparison.standard_error == math.inf
+    assert not comparison.challenger_wins
+
+
+def test_different_images_cannot_be_compared() -> None:
+    with pytest.raises(AssertionError):
+        compare(np.zeros(3), np.zeros(4))
+
+
+def test_small_sets_choose_epochs_by_log_loss() -> None:
+    metrics = {"accuracy": 0.9, "log_loss": 0.4}
+    assert selection_score("accuracy", SMALL_VALIDATION - 1)(metrics) == -0.4
+    assert selection_score("accuracy", SMALL_VALIDATION)(metrics) == 0.9
+
+
+def test_undefined_metrics_never_beat_defined_ones() -> None:
+    score = selection_score("AUC_weighted", SMALL_VALIDATION)
+    assert score({"AUC_weighted": None, "log_loss": 0.4}) == -0.4
+    assert score({"AUC_weighted": None, "log_loss": None}) == float("-inf")
+    assert score({"AUC_weighted": None}) == float("-inf")
