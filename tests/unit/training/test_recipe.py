@@ -87,9 +87,13 @@ def test_published_defaults_do_not_depend_on_the_number_of_images(name: str) -> 
     assert small.optimizer == "sgd"
 
 
-@pytest.mark.parametrize(
-    "name", [None, "tf_efficientnet_lite0", "convnext_tiny", "google/vit-base-patch16-224"]
-)
+def test_transformers_learn_slower_below_the_head() -> None:
+    recipe = recipe_of("image_classification", "google/vit-base-patch16-224")
+    assert recipe.learning_rate * recipe.backbone_scale == pytest.approx(5e-5)
+    assert recipe.layer_decay == 0.8
+
+
+@pytest.mark.parametrize("name", [None, "tf_efficientnet_lite0", "convnext_tiny"])
 def test_other_names_train_with_ours(name: str | None) -> None:
     recipe = recipe_of("image_classification", name)
     assert recipe == Recipe()
