@@ -99,7 +99,8 @@ def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
                 track=job.track,
             )
         )
-    draw_curves(job.folder / "metrics.jsonl", job.folder / "curves.png", job.primary_metric)
+    if job.accelerator.is_main_process:
+        draw_curves(job.folder / "metrics.jsonl", job.folder / "curves.png", job.primary_metric)
     return _finetuned(job, probed, trained)
 
 
