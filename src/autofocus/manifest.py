@@ -5,6 +5,7 @@ whoever reads one trusts nothing in it (`read_manifest` checks shapes and ranges
 """
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,9 +98,15 @@ def read_manifest(folder: Path) -> Manifest:
             "'autofocus train' prints the folder it wrote."
         ) from error
     try:
-        return msgspec.json.decode(text, type=Manifest)
+        manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise ModelFolderError(f"{path}: not a usable manifest: {error}.") from error
+        raise ModelFolderError(
+            f"{path}: not a usable manifest: {error}. Copy the model folder again."
+        ) from error
+    repeated = [label for label, num in Counter(manifest.labels).items() if num > 1]
+    if repeated:
+        raise ModelFolderError(f"{path}: labels must differ, {repeated[0]!r} is there twice.")
+    return manifest
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:

@@ -1,16 +1,18 @@
 """The machine: allocator, threads, device names, atomic files, progress. Imports no torch."""
 
 import ctypes
+import errno
 import os
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -19,6 +21,9 @@ _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 # With more threads than this, taking turns in one arena costs more than it saves.
 FEW_CORES = 4
+
+# No space, too large for the file system or the user's limit, over quota.
+DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 # The wall clock when this process started, as near as an import can tell.
 PROCESS_STARTED_S = time.monotonic()
@@ -113,11 +118,22 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: If the disk is full or the folder cannot be written; `path` is untouched.
     """
+    with whole_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that appears at `path` only once it is complete.
+
+    Raises:
+        OSError: If the disk is full or the folder cannot be written; `path` is untouched.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+        with naming_full_disk(path), os.fdopen(handle, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files private; a model folder is read by other users.
@@ -125,6 +141,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def naming_full_disk(path: Path) -> Iterator[None]:
+    """Let the errors of a full disk say what was written; the system names no file then."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL and error.filename is None:
+            error.filename = str(path)
         raise
 
 

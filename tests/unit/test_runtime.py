@@ -32,6 +32,27 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+def write_half(path: Path, error: OSError) -> None:
+    with runtime.whole_file(path) as file:
+        file.write(b"half")
+        raise error
+
+
+def test_a_full_disk_names_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_half(path, OSError(errno.ENOSPC, "No space left on device"))
+    assert caught.value.filename == str(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_errors_are_not_blamed_on_the_file_that_is_written(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="reset") as caught:
+        write_half(tmp_path / "a.json", OSError(errno.ECONNRESET, "connection reset"))
+    assert caught.value.filename is None
+    assert not list(tmp_path.iterdir())
+
+
 def test_plain_turns_arrays_into_lists() -> None:
     value = {"probs": np.array([0.5, 0.25], np.float32), "n": np.int64(3), "x": (1, [np.True_])}
     assert runtime.plain(value) == {"probs": [0.5, 0.25], "n": 3, "x": [1, [True]]}

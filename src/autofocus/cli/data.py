@@ -1,6 +1,5 @@
 """`autofocus data`: look at data before it is trained on, and bring it into the published form."""
 
-import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,14 +170,10 @@ def _issues_file(folder: Path | None) -> Iterator[BinaryIO | None]:
     if folder is None:
         yield None
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / ".issues.jsonl.part"
-    try:
-        with open(part, "wb") as file:
-            yield file
-        os.replace(part, folder / "issues.jsonl")
-    finally:
-        part.unlink(missing_ok=True)
+    from autofocus.runtime import whole_file
+
+    with whole_file(folder / "issues.jsonl") as file:
+        yield file
 
 
 def _document(task: str | None, report: "Report") -> dict[str, Any]:

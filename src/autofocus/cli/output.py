@@ -10,7 +10,7 @@ import orjson
 import typer
 
 from autofocus.errors import AutofocusError, InputError
-from autofocus.runtime import Track, no_progress
+from autofocus.runtime import DISK_FULL, Track, no_progress
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -128,7 +128,8 @@ def _report(kind: str, problems: Sequence[str], as_json: bool) -> None:
 
 def _os_message(error: OSError) -> str:
     place = f"{error.filename}: " if error.filename else ""
-    return f"{place}{error.strerror or error}"
+    way_on = " Make room, or write elsewhere." if error.errno in DISK_FULL else ""
+    return f"{place}{error.strerror or error}.{way_on}"
 
 
 def _configure_logging() -> None:

@@ -24,7 +24,7 @@ from autofocus.data.source import Data, find_source, find_splits, read_found
 from autofocus.data.values import to_number
 from autofocus.data.wire import pixels
 from autofocus.errors import DataError, ImageError
-from autofocus.runtime import Track, no_progress
+from autofocus.runtime import Track, no_progress, whole_file
 
 DROPPED_NAME = "dropped.jsonl"
 
@@ -85,10 +85,9 @@ def convert_to_jsonl(
     found = {split: find_source(path, options) for split, path in splits.items()}
     for split, part in found.items():
         _refuse_overwriting(folder / f"{split}.jsonl", [file.path for file in part.files])
-    folder.mkdir(parents=True, exist_ok=True)
     dropped = folder / DROPPED_NAME
     written = []
-    with open(dropped, "wb") as sink:
+    with whole_file(dropped) as sink:
         for split, part in found.items():
             log = IssueLog(sink, only_errors=True)
             schema = _schema(record_type, options, absolute)

@@ -23,6 +23,7 @@ from autofocus.data.rows import check_row
 from autofocus.data.text import name_binary, sniff_encoding
 from autofocus.data.wire import are_sound, build_row_type, to_record
 from autofocus.errors import DataError
+from autofocus.runtime import whole_file
 
 # Larger blocks are slower: what they decode into leaves the processor's cache.
 BLOCK_BYTES = 1 << 16
@@ -212,18 +213,12 @@ def parse_line(line: bytes) -> Any:
 
 def write_jsonl(path: Path, records: Iterable[ImageRecord]) -> int:
     """Write records as rows; `path` appears only when all are written. Returns their number."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
     encoder = msgspec.json.Encoder()
     num_rows = 0
-    try:
-        with open(part, "wb") as file:
-            for record in records:
-                file.write(encoder.encode(record) + b"\n")
-                num_rows += 1
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        for record in records:
+            file.write(encoder.encode(record) + b"\n")
+            num_rows += 1
     return num_rows
 
 

@@ -15,6 +15,7 @@ import yaml
 from autofocus.data.jsonl import JsonlFile
 from autofocus.data.locate import LocateError, Locator
 from autofocus.errors import DataError
+from autofocus.runtime import write_atomically
 
 FILE_NAME = "MLTable"
 SUFFIXES = (".jsonl", ".json", ".ndjson")
@@ -78,9 +79,8 @@ def write_mltable(folder: Path, jsonl: str, image_column: str = "image_url") -> 
             {"convert_column_types": [{"columns": image_column, "column_type": "stream_info"}]},
         ],
     }
-    folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(document, sort_keys=False)
-    (folder / FILE_NAME).write_text(text, encoding="utf-8")
+    write_atomically(folder / FILE_NAME, text.encode())
 
 
 def _parse(path: Path, name: str) -> dict[str, Any]:

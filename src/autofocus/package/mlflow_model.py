@@ -11,6 +11,7 @@ written from here rather than through mlflow, so that training needs no 600 MB o
 `tests/e2e` loads it with the real one.
 """
 
+import errno
 import json
 import platform
 import shutil
@@ -22,12 +23,14 @@ from typing import Any
 
 import msgspec
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
 from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest, file_sha256
 from autofocus.package.code import ENTRY, copy_scoring_code
 from autofocus.package.onnx import export_onnx
+from autofocus.runtime import naming_full_disk
 from autofocus.scoring.scorer import ONNX_NAME
 from autofocus.tasks import TASKS
 
@@ -62,7 +65,8 @@ def write_package(folder: Path, network: nn.Module, manifest: Manifest) -> Manif
     """
     folder.mkdir(parents=True)
     try:
-        return _write(folder, network, manifest)
+        with naming_full_disk(folder):
+            return _write(folder, network, manifest)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -71,7 +75,7 @@ def write_package(folder: Path, network: nn.Module, manifest: Manifest) -> Manif
 def _write(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest:
     crop = manifest.preprocess.crop_size
     export_onnx(network, folder / ONNX_NAME, size=(crop, crop), output_names=manifest.outputs)
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / WEIGHTS_NAME)
+    _save_weights(network, folder / WEIGHTS_NAME)
     complete = msgspec.structs.replace(
         manifest,
         files={name: file_sha256(folder / name) for name in (ONNX_NAME, WEIGHTS_NAME)},
@@ -82,6 +86,13 @@ def _write(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest:
     copy_scoring_code(folder / "code")
     _write_mlflow_files(folder, complete)
     return complete
+
+
+def _save_weights(network: nn.Module, path: Path) -> None:
+    try:
+        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path)
+    except SafetensorError as error:  # a full disk is one of these, not an OSError
+        raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def _write_mlflow_files(folder: Path, manifest: Manifest) -> None:

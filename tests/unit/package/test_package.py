@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from autofocus.errors import ModelFolderError, VerificationError
@@ -116,6 +117,18 @@ def test_network_that_does_not_fit_its_labels_is_refused(
     (folder / "manifest.json").write_bytes(msgspec.json.encode(manifest))
     with pytest.raises(ModelFolderError, match="3 outputs for 2 labels"):
         Scorer.load(folder)
+
+
+def test_weights_that_cannot_be_written_are_an_os_error(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+
+    monkeypatch.setattr(mlflow_model, "save_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_package(tmp_path / "m", rebuilt(model_folder), read_manifest(model_folder))
+    assert caught.value.filename == str(tmp_path / "m" / "model.safetensors")
 
 
 def test_failed_write_leaves_nothing(

@@ -17,7 +17,7 @@ from autofocus.data.records import (
     PolygonLabel,
 )
 from autofocus.data.scenes.render import MAX_OBJECTS, Scene, SceneObject, render_scene
-from autofocus.runtime import Track, no_progress
+from autofocus.runtime import Track, no_progress, whole_file
 
 ANNOTATIONS = "annotations.jsonl"
 
@@ -49,15 +49,13 @@ def write_scenes(
     images.mkdir(parents=True, exist_ok=True)
     max_objects = 1 if record_type is MulticlassRecord else MAX_OBJECTS
     encode = msgspec.json.Encoder().encode
-    unfinished = folder / f".{ANNOTATIONS}.part"
-    with unfinished.open("wb") as rows:
+    annotations = folder / ANNOTATIONS
+    with whole_file(annotations) as rows:
         for index in track(range(num_images), "drawing scenes", num_images):
             scene = render_scene(seed, index, max_objects)
             url = f"images/{index:04d}.jpg"
             (folder / url).write_bytes(encode_jpeg(scene))
             rows.write(encode(scene_to_record(scene, record_type, url)) + b"\n")
-    annotations = folder / ANNOTATIONS
-    unfinished.replace(annotations)
     return annotations
 
 

@@ -38,6 +38,14 @@ class OnnxBackend:
         self.output_shapes = [output.shape for output in self._session.get_outputs()]
 
     def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Return the outputs by name for normalised images [n, 3, h, w]."""
-        outputs = self._session.run(self.output_names, {self._input: images})
+        """Return the outputs by name for normalised images [n, 3, h, w].
+
+        Raises:
+            RuntimeError: If the network does not take them.
+        """
+        try:
+            outputs = self._session.run(self.output_names, {self._input: images})
+        # Such as an input of another size; again no public base class.
+        except Exception as error:
+            raise RuntimeError(str(error).partition("\n")[0]) from error
         return dict(zip(self.output_names, outputs, strict=True))
