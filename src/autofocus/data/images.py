@@ -87,7 +87,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageError(
             "image.too_large",
-            f"The image has {width} x {height} pixels; at most {max_pixels} are allowed.",
+            f"The image has {width:,} x {height:,} pixels; at most {max_pixels:,} are allowed.",
         )
 
 
