@@ -94,6 +94,10 @@ class RunFolder:
         model = self.path / str(json.loads(path.read_bytes())["model"])
         return model if model.is_dir() and (self.path / BEST_MODEL).exists() else None
 
+    def is_best_model(self, model: Path) -> bool:
+        """Return whether `best_model` is this model folder; a copy is not known to be."""
+        return (self.path / BEST_MODEL).resolve() == model.resolve()
+
     def publish(self, model: Path, trial: str) -> Path:
         """Point `best_model` at a trial's verified model folder, atomically where possible."""
         link = self.path / BEST_MODEL

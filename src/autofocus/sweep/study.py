@@ -71,6 +71,9 @@ class Study:
         if finetuned is not None and self._is_better(setup, probed, finetuned):
             best = finetuned.candidate
             model = self._publish(FINETUNE_ID, best)
+        elif not self.folder.is_best_model(model):
+            # What an earlier, interrupted command had put above the probe has lost to it now.
+            self.folder.publish(model, PROBE_ID)
         self._rank()
         if finetuned is not None and finetuned.trained.status == "stopped":
             raise StoppedError(self._how_to_go_on())
