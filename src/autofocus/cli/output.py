@@ -40,6 +40,8 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
             note("stopped")
+            if as_json:
+                emit_json({"error": {"type": "StoppedError", "problems": ["stopped"]}})
             raise typer.Exit(INTERRUPTED) from None
         except MemoryError as error:
             _fail(AutofocusError(f"out of memory: {error}"), as_json)

@@ -1,0 +1,63 @@
+"""How a command ends: one line for people, one document for machines, the status of design §1."""
+
+import errno
+import json
+
+import pytest
+import typer
+
+from autofocus.cli.output import command
+from autofocus.errors import DataError, StoppedError, VerificationError
+
+# error -> (status, type in the document, lines on stderr)
+ENDS = [
+    (
+        DataError(["a is wrong.", "b is too."]),
+        2,
+        "DataError",
+        ["error: a is wrong.", "error: b is too."],
+    ),
+    (VerificationError("differs"), 1, "VerificationError", ["error: differs"]),
+    (StoppedError("stopped; go on"), 130, "StoppedError", ["error: stopped; go on"]),
+    (KeyboardInterrupt(), 130, "StoppedError", ["stopped"]),
+    (MemoryError("9 GB"), 1, "AutofocusError", ["error: out of memory: 9 GB"]),
+    (
+        OSError(errno.ENOSPC, "No space left on device", "runs/a"),
+        1,
+        "AutofocusError",
+        ["error: runs/a: No space left on device. Make room, or write elsewhere."],
+    ),
+    (
+        PermissionError(errno.EACCES, "Permission denied", "runs/a"),
+        1,
+        "AutofocusError",
+        ["error: runs/a: Permission denied."],
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "kind", "lines"), ENDS, ids=[e[2] for e in ENDS])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_every_end_is_told_once(
+    error: BaseException,
+    status: int,
+    kind: str,
+    lines: list[str],
+    as_json: bool,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    @command
+    def fails(as_json: bool = False) -> None:
+        raise error
+
+    with pytest.raises(typer.Exit) as caught:
+        fails(as_json=as_json)
+    assert caught.value.exit_code == status
+    written = capfd.readouterr()
+    assert written.err.splitlines() == lines
+    if not as_json:
+        assert written.out == ""
+        return
+    document = json.loads(written.out)
+    assert document["error"]["type"] == kind
+    assert [line.removeprefix("error: ") for line in lines] == document["error"]["problems"]
