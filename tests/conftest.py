@@ -1,6 +1,7 @@
 """Tiny fixtures: photos drawn in the test, a model folder of a tiny random network."""
 
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -74,4 +75,20 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("model") / "1"
     write_package(folder, network, manifest)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def multilabel_folder(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network as a multi-label model."""
+    import msgspec
+
+    from autofocus.manifest import MANIFEST_NAME, encode_manifest, read_manifest
+    from autofocus.tasks.multilabel import MultilabelClassification
+
+    folder = tmp_path_factory.mktemp("model") / "multilabel"
+    shutil.copytree(model_folder, folder)
+    manifest = read_manifest(folder)
+    changed = msgspec.structs.replace(manifest, task=MultilabelClassification.name)
+    (folder / MANIFEST_NAME).write_bytes(encode_manifest(changed))
     return folder

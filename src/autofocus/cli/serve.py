@@ -33,6 +33,12 @@ def serve(
     timeout_s: Annotated[
         float | None, typer.Option(help="Seconds until a request must start (default: 30).")
     ] = None,
+    explain_queue: Annotated[
+        int | None, typer.Option(help="Explanations that may wait in each worker (default: 4).")
+    ] = None,
+    explain_timeout_s: Annotated[
+        float | None, typer.Option(help="Seconds until an explanation is done (default: 90).")
+    ] = None,
 ) -> None:
     """Serve MODEL: POST /score, GET / (health), /ready, /swagger.json. Ctrl-C stops it.
 
@@ -40,6 +46,7 @@ def serve(
     """
     from autofocus.manifest import read_manifest
     from autofocus.scoring.model_path import resolve_model
+    from autofocus.serve.explainer import load_explainer
     from autofocus.serve.keys import read_keys
     from autofocus.serve.plan import Plan
     from autofocus.serve.run import load_scorer
@@ -56,6 +63,8 @@ def serve(
             "max_pixels": None if max_megapixels is None else max_megapixels * 1e6,
             "queue_size": queue,
             "timeout_s": timeout_s,
+            "explain_queue_size": explain_queue,
+            "explain_timeout_s": explain_timeout_s,
         }
     )
     folder = resolve_model(model)
@@ -71,7 +80,7 @@ def serve(
             f"  {_example(url, needs_key=bool(keys))}"
         )
 
-    run_server(Plan(folder, settings, keys, load_scorer), announce)
+    run_server(Plan(folder, settings, keys, load_scorer, load_explainer), announce)
 
 
 def _example(url: str, *, needs_key: bool) -> str:

@@ -8,11 +8,10 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from autofocus.errors import RequestError
-
-Activation = Literal["softmax", "sigmoid"]
+from autofocus.tasks.explaining import Activation
 
 ALGORITHMS: Final = ("xrai", "integrated_gradients", "guided_gradcam", "guided_backprop")
 APPROXIMATION_METHODS: Final = (

@@ -26,8 +26,9 @@ from torch import Tensor, nn
 from autofocus.explain.explainers import explain
 from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.gradients import batch_size
-from autofocus.explain.parameters import Activation, Parameters
+from autofocus.explain.parameters import Parameters
 from autofocus.runtime import Track, no_progress
+from autofocus.tasks.explaining import Activation
 
 NUM_STEPS: Final = 32
 

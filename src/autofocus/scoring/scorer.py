@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from autofocus.data.images import DEFAULT_MAX_PIXELS, decode
 from autofocus.data.preprocess import preprocess
 from autofocus.errors import ImageError, ModelFolderError
-from autofocus.manifest import Manifest, check_files, read_manifest
+from autofocus.manifest import Manifest, ResizeCrop, check_files, read_manifest
 from autofocus.scoring.backends.onnx import OnnxBackend
 from autofocus.tasks import TASKS
 from autofocus.tasks.base import Task
@@ -107,11 +107,9 @@ class Scorer:
 
     def _prepare(self, data: bytes) -> Sample | ImageError:
         try:
-            image = decode(data, self._max_pixels)
+            return prepare(data, self.manifest.preprocess, self._max_pixels)
         except ImageError as error:
             return error
-        height, width = image.shape[:2]
-        return preprocess(image, self.manifest.preprocess), (height, width)
 
     def _predict_samples(self, samples: Sequence[Sample]) -> list[Any]:
         predictions: list[Any] = []
@@ -120,6 +118,17 @@ class Scorer:
             outputs = self._backend.run(np.stack(tensors))
             predictions += self.task.postprocess(outputs, sizes, self.manifest.settings)
         return predictions
+
+
+def prepare(data: bytes, spec: ResizeCrop, max_pixels: int = DEFAULT_MAX_PIXELS) -> Sample:
+    """Return the network's input, float32 [3, crop, crop], and the image's (height, width).
+
+    Raises:
+        ImageError: If the image does not decode.
+    """
+    image = decode(data, max_pixels)
+    height, width = image.shape[:2]
+    return preprocess(image, spec), (height, width)
 
 
 def task_of(manifest: Manifest) -> Task[Any, Any]:

@@ -1,13 +1,16 @@
 """The endpoint as one ASGI application: published `/score`, health and description.
 
 A request passes ids, key, route, content type, room in the lane, body, and then one job in the
-lane's thread that parses, scores and encodes. Replies other than 200 are `{"message": …}`.
+lane's thread that parses, scores and encodes. Rows that ask for explanations go on to a lane of
+their own, which waits for the explaining process. Replies other than 200 are `{"message": …}`.
 """
 
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -17,8 +20,24 @@ from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from autofocus.errors import RequestError
-from autofocus.scoring.request import ImageScorer, parse_request, refuse_all_failed, score_cells
+from autofocus.scoring.explain_request import (
+    ExplainRow,
+    check_num_explanations,
+    explaining_task,
+    join,
+    row_parameters,
+    score_and_choose,
+)
+from autofocus.scoring.request import (
+    Cell,
+    ImageScorer,
+    parse_request,
+    refuse_all_failed,
+    score_cells,
+)
+from autofocus.scoring.scorer import Scorer
 from autofocus.serve.errors import ClientGoneError, Headers, HttpError, busy
+from autofocus.serve.explainer import Answers, too_slow
 from autofocus.serve.keys import is_allowed
 from autofocus.serve.lanes import Lane, timed_out
 from autofocus.serve.limits import (
@@ -30,6 +49,7 @@ from autofocus.serve.limits import (
 )
 from autofocus.serve.settings import Settings
 from autofocus.serve.swagger import swagger
+from autofocus.tasks.explaining import ExplainsClasses
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +69,20 @@ _BODIES_HELD = 4
 _MAX_LOGGED_PATH = 200
 
 
+# Rows and a deadline in; one answer a row out. Blocks meanwhile.
+Explain = Callable[[Sequence[ExplainRow], float], Answers]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A request whose scores are there and whose explanations are not."""
+
+    results: list[dict[str, Any]]
+    rows: list[ExplainRow]
+    task: ExplainsClasses
+    milliseconds: float
+
+
 class Endpoint:
     """The ASGI application of one worker process.
 
@@ -56,14 +90,22 @@ class Endpoint:
         settings: Limits.
         keys: Digests from `read_keys`; empty serves everybody.
         load: Loads the model; called once, in the scoring thread.
+        explain: Called in the explaining lane's thread; or why there are no explanations.
     """
 
     def __init__(
-        self, settings: Settings, keys: list[bytes], load: Callable[[], ImageScorer]
+        self,
+        settings: Settings,
+        keys: list[bytes],
+        load: Callable[[], ImageScorer],
+        explain: Explain | str = "This server gives no explanations.",
     ) -> None:
         self.settings = settings
         self.lane = Lane("score", num_threads=1, queue_size=settings.queue_size)
+        self.explain_lane = Lane("explain", 1, settings.explain_queue_size, too_slow)
         self.num_active = 0
+        self._explain = explain
+        self._explain_budget = BodyBudget(_BODIES_HELD * settings.max_body_bytes)
         self._keys = keys
         self._load = load
         self._scorer: ImageScorer | None = None
@@ -90,6 +132,11 @@ class Endpoint:
     def drain(self) -> None:
         """Take no new scoring requests from now on."""
         self._draining = True
+
+    def close(self) -> bool:
+        """Drop what waits and return whether nothing runs any more."""
+        closed = [lane.close() for lane in (self.lane, self.explain_lane)]
+        return all(closed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request and log one line about it; never its body or its key."""
@@ -173,31 +220,99 @@ class Endpoint:
         )
         try:
             job = functools.partial(self._score_body, body, deadline)
-            content, extra = await self.lane.run(job, deadline)
+            done = await self.lane.run(job, deadline)
         finally:
             self._budget.give_back(len(body))
-        return await _send(send, 200, content, extra)
+        if isinstance(done, _Scored):
+            done = await self._explained(done, scope["started"] + self.settings.explain_timeout_s)
+        return await _send(send, 200, *done)
+
+    async def _explained(self, scored: _Scored, deadline: float) -> tuple[bytes, Headers]:
+        """Return the reply with its explanations, once their lane has had its turn."""
+        num_bytes = sum(len(row.image) for row in scored.rows)
+        self._explain_budget.take(num_bytes)
+        try:
+            job = functools.partial(self._explain_rows, scored, deadline)
+            return await self.explain_lane.run(job, deadline)
+        finally:
+            self._explain_budget.give_back(num_bytes)
 
     def _load_model(self) -> None:
         # Set here, not where `start` goes on: the lane's next job must find it.
         self._scorer = self._load()
 
-    def _score_body(self, body: bytes, deadline: float) -> tuple[bytes, Headers]:
+    def _score_body(self, body: bytes, deadline: float) -> tuple[bytes, Headers] | _Scored:
         assert self._scorer is not None, "loading is the lane's first job"
         started = time.perf_counter()
         cells = parse_request(body, self.settings.max_images)
-        results = []
-        for start in range(0, len(cells), _BATCH):
-            if time.monotonic() > deadline:
-                raise timed_out()
+        asked = any(cell.explain for cell in cells)
+        task = explaining_task(self._scorer) if asked else None
+        if task is not None:
+            assert isinstance(self._scorer, Scorer)
+            scored = self._score_to_explain(self._scorer, task, cells, deadline)
+            if any(row.needs_network for row in scored.rows):
+                return scored
+            return _encoded(join(scored.results, scored.rows, {}, task), started, [])
+        results: list[dict[str, Any]] = []
+        for start in _batches(cells, deadline):
             results += score_cells(self._scorer, cells[start : start + _BATCH])
         refuse_all_failed(results)
-        content = orjson.dumps(results, option=orjson.OPT_SERIALIZE_NUMPY)
-        milliseconds = (time.perf_counter() - started) * 1e3
-        headers = [(b"x-ms-run-fn-exec-ms", f"{milliseconds:.3f}".encode())]
-        if any(cell.explain for cell in cells):
-            headers.append(EXPLANATIONS_HEADER)
-        return content, headers
+        return _encoded(results, started, [EXPLANATIONS_HEADER] if asked else [])
+
+    def _score_to_explain(
+        self, scorer: Scorer, task: ExplainsClasses, cells: Sequence[Cell], deadline: float
+    ) -> _Scored:
+        """Return scores and what to explain.
+
+        Raises:
+            RequestError: 400 for parameters, or when nothing can be explained here; 413 for too
+                much; 429 when the lane is full.
+        """
+        started = time.perf_counter()
+        parameters = row_parameters(cells, task, scorer.labels)
+        if isinstance(self._explain, str):
+            raise RequestError(self._explain)
+        self.explain_lane.check_room()
+        scored = _Scored([], [], task, 0.0)
+        for start in _batches(cells, deadline):
+            batch = cells[start : start + _BATCH]
+            results, rows = score_and_choose(scorer, task, batch, parameters, start)
+            scored.results.extend(results)
+            scored.rows.extend(rows)
+        refuse_all_failed(scored.results)
+        check_num_explanations(scored.rows, self.settings.max_explanations)
+        return replace(scored, milliseconds=(time.perf_counter() - started) * 1e3)
+
+    def _explain_rows(self, scored: _Scored, deadline: float) -> tuple[bytes, Headers]:
+        assert not isinstance(self._explain, str), "refused when it was scored"
+        started = time.perf_counter() - scored.milliseconds / 1e3
+        rows = [row for row in scored.rows if row.needs_network]
+        answers = self._explain(rows, deadline)
+        places = [row.place for row in rows]
+        results = join(
+            scored.results, scored.rows, dict(zip(places, answers, strict=True)), scored.task
+        )
+        return _encoded(results, started, [])
+
+
+def _batches(cells: Sequence[Cell], deadline: float) -> Iterator[int]:
+    """Yield where each batch starts.
+
+    Raises:
+        HttpError: 408 when the deadline comes between two.
+    """
+    for start in range(0, len(cells), _BATCH):
+        if time.monotonic() > deadline:
+            raise timed_out()
+        yield start
+
+
+def _encoded(
+    results: Sequence[dict[str, Any]], started: float, extra: Headers
+) -> tuple[bytes, Headers]:
+    content = orjson.dumps(results, option=orjson.OPT_SERIALIZE_NUMPY)
+    milliseconds = (time.perf_counter() - started) * 1e3
+    return content, [(b"x-ms-run-fn-exec-ms", f"{milliseconds:.3f}".encode()), *extra]
 
 
 class _Exchange:

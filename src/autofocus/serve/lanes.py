@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from autofocus.errors import RequestError
 from autofocus.serve.errors import HttpError, busy
 
 T = TypeVar("T")
@@ -24,15 +25,24 @@ class Lane:
     """Runs jobs on `num_threads` threads, first come first served.
 
     Args:
-        name: For thread names.
+        name: What it does, for messages and thread names.
         num_threads: Jobs that run at once.
         queue_size: Jobs that may wait; more are refused with 429.
+        too_late: The refusal of a job that could not start in time.
     """
 
-    def __init__(self, name: str, num_threads: int, queue_size: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        num_threads: int,
+        queue_size: int,
+        too_late: Callable[[], RequestError] | None = None,
+    ) -> None:
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix=name)
+        self._name = name
         self._num_threads = num_threads
         self._queue_size = queue_size
+        self._too_late = too_late or timed_out
         self._mean_s = 0.0
         # Waiting or in a thread. A caller may be cancelled while its job runs on.
         self._jobs: set[Future[Any]] = set()
@@ -52,7 +62,8 @@ class Lane:
             return
         wait_s = math.ceil(self.num_pending * self._mean_s / self._num_threads)
         raise busy(
-            f"The server is busy: {self._queue_size} requests are waiting already. Try again.",
+            f"The server is busy: {self._queue_size} requests to {self._name} are waiting already."
+            " Try again.",
             min(max(wait_s, 1), _MAX_RETRY_AFTER_S),
         )
 
@@ -80,7 +91,7 @@ class Lane:
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if future.cancelled() and task is not None and not task.cancelling():
-                raise timed_out() from None
+                raise self._too_late() from None
             raise
         finally:
             if timer is not None:

@@ -15,14 +15,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
 
 from autofocus.errors import AutofocusError, InputError, ModelFolderError
+from autofocus.scoring.explain_needs import why_unavailable
 from autofocus.scoring.request import ImageScorer
+from autofocus.serve.explainer import ExplainProcess, new_address
 from autofocus.serve.plan import Plan
 from autofocus.serve.settings import Settings
 
@@ -45,12 +47,35 @@ def serve(plan: Plan, on_ready: Callable[[str], None]) -> None:
         InputError: If the address cannot be used or the model cannot be loaded.
         AutofocusError: If workers keep dying, or requests were left unanswered at the end.
     """
-    with contextlib.closing(bind(plan.settings)) as sock:
+    with contextlib.closing(bind(plan.settings)) as sock, _explaining(plan) as (plan, start):
         url = url_of(sock, plan.settings)
+
+        def announce() -> None:
+            on_ready(url)
+            # Not before: until now the cores were loading the model.
+            start()
+
         if plan.settings.workers == 1:
-            _serve_here(plan, sock, lambda: on_ready(url))
+            _serve_here(plan, sock, announce)
         else:
-            _Supervisor(plan, sock).run(lambda: on_ready(url))
+            _Supervisor(plan, sock).run(announce)
+
+
+@contextlib.contextmanager
+def _explaining(plan: Plan) -> Iterator[tuple[Plan, Callable[[], None]]]:
+    """Yield the plan with its explaining process, and what starts that; end it afterwards."""
+    reason = plan.no_explanations
+    if plan.load_explainer is not None:
+        reason = why_unavailable(plan.folder) or ""
+    if plan.load_explainer is None or reason:
+        yield replace(plan, no_explanations=reason), lambda: None
+        return
+    address = new_address()
+    process = ExplainProcess(address, plan.folder, plan.settings.max_pixels, plan.load_explainer)
+    try:
+        yield replace(plan, explainer=address), process.start
+    finally:
+        process.stop()
 
 
 def load_scorer(folder: Path, max_pixels: int | None) -> ImageScorer:

@@ -28,6 +28,9 @@ class Settings:
         max_images: Most images in one request.
         queue_size: Requests that may wait in each worker; more are answered 429.
         timeout_s: From the first byte of a request to the start of its inference.
+        explain_queue_size: Requests for explanations that may wait in each worker.
+        explain_timeout_s: From the first byte of such a request to its answer.
+        max_explanations: Most explanations in one request, one a class and image.
         grace_s: How long running requests may take after a stop signal.
     """
 
@@ -40,6 +43,9 @@ class Settings:
     max_images: int = 256
     queue_size: int = 64
     timeout_s: float = 30.0
+    explain_queue_size: int = 4
+    explain_timeout_s: float = 90.0
+    max_explanations: int = 64
     grace_s: float = 30.0
 
 
@@ -52,11 +58,15 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_images": (1, 100_000),
     "queue_size": (0, 100_000),
     "timeout_s": (0.001, 86_400),
+    "explain_queue_size": (0, 100_000),
+    "explain_timeout_s": (0.001, 86_400),
+    "max_explanations": (1, 100_000),
     "grace_s": (0, 86_400),
 }
 # Flags whose name is not the field's; they count in bigger units.
 _FLAGS = {
     "queue_size": "--queue",
+    "explain_queue_size": "--explain-queue",
     "max_body_bytes": "--max-body-mb",
     "max_pixels": "--max-megapixels",
 }

@@ -11,11 +11,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 import uvicorn
 
 from autofocus.serve.app import Endpoint
+from autofocus.serve.explainer import ask
 from autofocus.serve.plan import Plan
 
 logger = logging.getLogger(__name__)
@@ -41,13 +43,18 @@ def run_worker(
         ModelFolderError: If the model cannot be loaded.
     """
     settings = plan.settings
-    endpoint = Endpoint(settings, plan.keys, lambda: plan.load(plan.folder, settings.max_pixels))
+    endpoint = Endpoint(
+        settings,
+        plan.keys,
+        lambda: plan.load(plan.folder, settings.max_pixels),
+        plan.no_explanations if plan.explainer is None else partial(ask, plan.explainer),
+    )
     server = _Server(endpoint)
     if watch is not None:
         watch(server.stop)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
         runner.run(server.run_until_stopped(sock, on_ready))
-    return endpoint.lane.close()
+    return endpoint.close()
 
 
 class _Server(uvicorn.Server):

@@ -2,13 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.structures.predictions import ClassScores
 from autofocus.tasks.base import RecordT, Task
+from autofocus.tasks.explaining import Activation
 
 # Probabilities are float32; below this a log says nothing any more.
 TINY = 1e-7
@@ -19,6 +20,8 @@ class ClassificationTask(Task[RecordT, ClassScores]):
 
     Attributes:
         activation: How logits become probabilities; losses and heads are chosen by it.
+        label_smoothing: Of our own recipes on small sets; without it the few images are learnt
+            by heart and the probabilities of new ones suffer.
         azure_learning_rates: Published defaults by Azure's model name; `*` for the others.
     """
 
@@ -29,7 +32,8 @@ class ClassificationTask(Task[RecordT, ClassScores]):
         "visualizations": False,
         "attributions": False,
     }
-    activation: ClassVar[Literal["softmax", "sigmoid"]]
+    activation: ClassVar[Activation]
+    label_smoothing: ClassVar[float]
     azure_learning_rates: ClassVar[dict[str, float]]
 
     @abstractmethod
@@ -37,6 +41,14 @@ class ClassificationTask(Task[RecordT, ClassScores]):
         self, predictions: Sequence[ClassScores], targets: NDArray[Any]
     ) -> NDArray[np.float64]:
         """Return each image's log loss, [n]: what paired comparisons of networks are made on."""
+
+    @abstractmethod
+    def explained_classes(self, prediction: ClassScores, threshold: float) -> list[int]:
+        """See `ExplainsClasses.explained_classes`."""
+
+    @abstractmethod
+    def explanation_column(self, values: Sequence[Any]) -> Any:
+        """See `ExplainsClasses.explanation_column`."""
 
     def check_prediction(self, prediction: ClassScores, labels: Sequence[str]) -> None:
         """Raise ValueError unless there is one probability a label."""

@@ -21,6 +21,7 @@ class MulticlassClassification(ClassificationTask[MulticlassRecord]):
     name = "image_classification"
     record_type = MulticlassRecord
     activation = "softmax"
+    label_smoothing = 0.05
     azure_learning_rates: ClassVar[dict[str, float]] = {
         "*": 0.01,
         "vits16r224": 0.0125,
@@ -71,3 +72,12 @@ class MulticlassClassification(ClassificationTask[MulticlassRecord]):
         probs = np.stack([p.probs for p in predictions]).astype(np.float64)
         losses: NDArray[np.float64] = -np.log(probs[np.arange(len(targets)), targets] + TINY)
         return losses
+
+    def explained_classes(self, prediction: ClassScores, threshold: float) -> list[int]:
+        """Return the most probable class; the threshold is for images of several classes."""
+        return [int(prediction.probs.argmax())]
+
+    def explanation_column(self, values: Sequence[Any]) -> Any:
+        """Return the one class's value by itself."""
+        (value,) = values
+        return value

@@ -21,6 +21,7 @@ class MultilabelClassification(ClassificationTask[MultilabelRecord]):
     name = "image_classification_multilabel"
     record_type = MultilabelRecord
     activation = "sigmoid"
+    label_smoothing = 0.1
     azure_learning_rates: ClassVar[dict[str, float]] = {
         "*": 0.035,
         "vits16r224": 0.025,
@@ -76,3 +77,13 @@ class MultilabelClassification(ClassificationTask[MultilabelRecord]):
         chosen = np.where(targets > 0, probs, 1 - probs)
         losses: NDArray[np.float64] = -np.log(chosen + TINY).sum(axis=1)
         return losses
+
+    def explained_classes(self, prediction: ClassScores, threshold: float) -> list[int]:
+        """Return every class whose probability is at least `threshold`; there may be none."""
+        # Compared in single precision, as probabilities are reported: 0.3 counts as 0.3.
+        chosen = np.flatnonzero(prediction.probs >= np.float32(threshold))
+        return [int(index) for index in chosen]
+
+    def explanation_column(self, values: Sequence[Any]) -> Any:
+        """Return a list, empty where no class is explained."""
+        return list(values)

@@ -1,12 +1,10 @@
 import dataclasses
 from typing import Any
 
-import numpy as np
 import pytest
 
 from autofocus.errors import RequestError
 from autofocus.explain.parameters import ALGORITHMS, MAX_STEPS, Parameters, parse_parameters
-from autofocus.explain.targets import explained_classes
 
 LABELS = ["can", "carton", "milk_bottle"]
 
@@ -88,29 +86,3 @@ def test_all_problems_come_at_once() -> None:
     with pytest.raises(RequestError) as caught:
         parse_parameters({"n_steps": 0, "xrai_fast": 2, "colour": "red"}, "softmax")
     assert all(key in caught.value.message for key in ("n_steps", "xrai_fast", "colour"))
-
-
-def test_softmax_explains_the_most_probable_class() -> None:
-    probs = np.array([0.2, 0.5, 0.3], np.float32)
-    assert explained_classes(probs, LABELS, "softmax", Parameters()) == [1]
-
-
-def test_sigmoid_explains_every_class_at_or_above_the_threshold() -> None:
-    probs = np.array([0.3, 0.5, 0.9], np.float32)
-    assert explained_classes(probs, LABELS, "sigmoid", Parameters()) == [1, 2]
-    # 0.3 is not a single-precision number: what is reported as 0.3 counts as 0.3.
-    low = Parameters(confidence_score_threshold_multilabel=0.3)
-    assert explained_classes(probs, LABELS, "sigmoid", low) == [0, 1, 2]
-    high = Parameters(confidence_score_threshold_multilabel=0.95)
-    assert explained_classes(probs, LABELS, "sigmoid", high) == []
-
-
-def test_a_named_target_is_explained_whatever_its_probability() -> None:
-    probs = np.array([0.9, 0.1, 0.0], np.float32)
-    for kind in ("softmax", "sigmoid"):
-        assert explained_classes(probs, LABELS, kind, Parameters(target="milk_bottle")) == [2]
-
-
-def test_an_unknown_target_is_refused_with_the_classes() -> None:
-    with pytest.raises(RequestError, match=r"\(can, carton, milk_bottle\), got 'milk'"):
-        explained_classes(np.zeros(3), LABELS, "softmax", Parameters(target="milk"))

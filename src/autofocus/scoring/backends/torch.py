@@ -1,11 +1,20 @@
-"""The network in torch: evaluation right after training, and the reference for ONNX."""
+"""The network in torch: evaluation right after training, explanations, the reference for ONNX."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from autofocus.errors import InputError, ModelFolderError
+from autofocus.manifest import Manifest
+from autofocus.models import catalog
+from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.scoring.explain_needs import WEIGHTS_NAME
 
 
 class TorchBackend:
@@ -29,3 +38,22 @@ class TorchBackend:
             outputs = (outputs,)
         arrays = (output.float().cpu().numpy() for output in outputs)
         return dict(zip(self._output_names, arrays, strict=True))
+
+
+def load_network(folder: Path, manifest: Manifest) -> Classifier:
+    """Return the network of a model folder in evaluation mode. Downloads nothing.
+
+    Raises:
+        ModelFolderError: If its weights are missing, damaged or not those of its model.
+    """
+    path = folder / WEIGHTS_NAME
+    try:
+        spec = catalog.resolve(manifest.model_name)
+        network = build(spec, len(manifest.labels), None, manifest.preprocess.crop_size)
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError, InputError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelFolderError(
+            f"{path}: not the weights of {manifest.model_name} that manifest.json names: {reason}"
+        ) from error
+    return network.eval()

@@ -1,0 +1,37 @@
+"""What explanations need beyond scoring. Imports nothing heavy, so that a server can ask first."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+WEIGHTS_NAME: Final = "model.safetensors"
+
+# Heads of the dependency tree; the rest comes with them.
+_MODULES: Final = ("torch", "timm", "safetensors", "numba", "scipy")
+_ON_DISK: Final = Path(__file__).parents[1] / "explain" / "explainers.py"
+
+NOT_PACKAGED: Final = (
+    "Explanations are not part of a packaged model. Install autofocus with pip install '.[train]'"
+    " from its checkout and give this model's folder to 'autofocus serve' or 'autofocus explain',"
+    " or ask for scores alone with model_explainability false."
+)
+
+
+def why_unavailable(folder: Path) -> str | None:
+    """Return why a model folder cannot be explained here and what to install, or None."""
+    if not _ON_DISK.is_file():
+        return NOT_PACKAGED
+    missing = [name for name in _MODULES if find_spec(name) is None]
+    if missing:
+        return (
+            f"Explanations need {', '.join(missing)}, not installed here. Run"
+            " pip install '.[train]' in the autofocus checkout, or ask for scores alone with"
+            " model_explainability false."
+        )
+    if not (folder / WEIGHTS_NAME).is_file():
+        return (
+            f"Explanations need the network's weights, and this model folder has no {WEIGHTS_NAME}."
+            " Copy the whole folder that 'autofocus train' wrote, or ask for scores alone with"
+            " model_explainability false."
+        )
+    return None

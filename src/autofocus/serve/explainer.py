@@ -1,0 +1,269 @@
+"""Explanations on a server: one process for all workers, started beside them, replaced if it dies.
+
+It takes one request at a time, on one thread, at the lowest priority, so that scoring hardly
+notices. Torch and the network are loaded at the first request: a server that explains nothing
+keeps only a small waiting process. Workers reach it through a private local connection.
+
+Whoever starts it holds a pipe to it: when that ends, also because its holder was killed, it leaves.
+"""
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import queue
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Client, Connection, Listener, wait
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from autofocus.errors import AutofocusError, RequestError
+
+logger = logging.getLogger(__name__)
+
+_STARTED: Final = "started"
+# A successor of a process that died listens again within about a second.
+_RETRY_S: Final = 0.05
+_RESTART_PAUSE_S: Final = 0.2
+_LEAVE_S: Final = 5.0
+# One step of an explanation may outlast the deadline by this much; then the process ends itself.
+_OVERRUN_S: Final = 10.0
+_OVERRAN: Final = 75
+_LOWEST_PRIORITY: Final = 19
+
+Answers = list[dict[str, bytes]]
+
+
+class RowExplainer(Protocol):
+    """What explains; `scoring.explanations.Explainer` is one."""
+
+    def answer(self, row: Any, check: Callable[[], None]) -> dict[str, bytes]:
+        """Return JSON by key for one row; `check` is called now and then and may raise."""
+
+
+LoadExplainer = Callable[[Path, int | None], RowExplainer]
+
+
+class ExplainerDiedError(AutofocusError):
+    """The explaining process ended while it worked on a request."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server's explaining process listens. Travels to workers.
+
+    Attributes:
+        place: A socket's path, or a named pipe on Windows.
+        secret: Both sides show that they know it before anything else is read.
+    """
+
+    place: str
+    secret: bytes
+
+
+def new_address() -> Address:
+    """Return an address that nobody else uses; `forget` removes what it takes on disk."""
+    secret = secrets.token_bytes(32)
+    if sys.platform == "win32":
+        return Address(rf"\\.\pipe\autofocus-{secrets.token_hex(8)}", secret)
+    # A folder that only this user may enter.
+    return Address(str(Path(tempfile.mkdtemp(prefix="autofocus-")) / "explain"), secret)
+
+
+def forget(address: Address) -> None:
+    """Remove the folder of the address's socket."""
+    if sys.platform != "win32":
+        shutil.rmtree(Path(address.place).parent, ignore_errors=True)
+
+
+def load_explainer(folder: Path, max_pixels: int | None) -> RowExplainer:
+    """Load the torch network of a folder, for one thread."""
+    from autofocus.scoring.explanations import Explainer
+
+    limits = {} if max_pixels is None else {"max_pixels": max_pixels}
+    return Explainer.load(folder, num_threads=1, **limits)
+
+
+def ask(address: Address, rows: Sequence[Any], deadline: float) -> Answers:
+    """Return the answers of the explaining process, one a row.
+
+    Args:
+        rows: What its explainer takes.
+        deadline: On the `time.monotonic` clock, which all processes of a machine share.
+
+    Raises:
+        RequestError: 408 when the deadline came first, or what the explainer refused.
+        ExplainerDiedError: If the process ended while it worked on these rows.
+    """
+    while time.monotonic() < deadline:
+        started = False
+        try:
+            with Client(address.place, authkey=address.secret) as connection:
+                connection.send((list(rows), deadline))
+                while connection.poll(max(0.0, deadline - time.monotonic())):
+                    reply = connection.recv()
+                    if reply == _STARTED:
+                        started = True
+                    elif isinstance(reply, Exception):
+                        raise reply
+                    else:
+                        answers: Answers = reply
+                        return answers
+        except (OSError, EOFError) as error:
+            if started:
+                raise ExplainerDiedError(
+                    "the explaining process ended while it worked on this request"
+                ) from error
+            # It is not there yet, or ended over another's request: its successor will listen.
+            time.sleep(_RETRY_S)
+    raise too_slow()
+
+
+def too_slow() -> RequestError:
+    """Return the 408 of an explanation that is not done in time."""
+    return RequestError(
+        "The explanation was not done in time. Send fewer images at once, lower n_steps, choose a"
+        " faster algorithm (guided_backprop), or raise --explain-timeout-s.",
+        408,
+    )
+
+
+class ExplainProcess:
+    """Keeps one explaining process alive until `stop`.
+
+    Args:
+        address: Where it listens.
+        folder: The model folder.
+        max_pixels: Larger images are refused; None is the image reader's own limit.
+        load: Loads the explainer; a function of a module, so that it travels.
+    """
+
+    def __init__(
+        self, address: Address, folder: Path, max_pixels: int | None, load: LoadExplainer
+    ) -> None:
+        self._address = address
+        self._arguments = (address, folder, max_pixels, load)
+        self._stop_reader, self._stop_writer = multiprocessing.Pipe(duplex=False)
+        self._thread = threading.Thread(target=self._keep_alive, name="explainer", daemon=True)
+
+    def start(self) -> None:
+        """Start it, without waiting."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it, whatever it does; wait until it is gone."""
+        self._stop_writer.send_bytes(b"stop")
+        if self._thread.ident is not None:
+            self._thread.join()
+        forget(self._address)
+
+    def _keep_alive(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        while True:
+            ours, theirs = multiprocessing.Pipe()
+            process = context.Process(target=_explain_until_end_of, args=(theirs, *self._arguments))
+            process.start()
+            theirs.close()
+            wait([process.sentinel, self._stop_reader])
+            ours.close()
+            process.join(_LEAVE_S)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            if self._stop_reader.poll(_RESTART_PAUSE_S):
+                return
+            logger.warning(
+                "warning: the explaining process ended with status %s; starting another",
+                process.exitcode,
+            )
+
+
+def _explain_until_end_of(
+    pipe: Connection, address: Address, folder: Path, max_pixels: int | None, load: LoadExplainer
+) -> None:
+    """Be the explaining process."""
+    # Stop signals reach whole process groups; requests that run are answered first, and the end
+    # of the pipe says when.
+    for sig in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sig, signal.SIG_IGN)
+    if hasattr(os, "nice"):
+        os.nice(_LOWEST_PRIORITY)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    threading.Thread(target=_leave_at_end_of, args=(pipe, address), daemon=True).start()
+    if sys.platform != "win32":
+        # Left behind by a process that died.
+        Path(address.place).unlink(missing_ok=True)
+    jobs: queue.Queue[tuple[Connection, Sequence[Any], float]] = queue.Queue()
+    with Listener(address.place, authkey=address.secret) as listener:
+        threading.Thread(target=_accept, args=(listener, jobs), daemon=True).start()
+        explainer: RowExplainer | None = None
+        while True:
+            connection, rows, deadline = jobs.get()
+            # A worker that has left, or does not wait any more, needs no answer.
+            with connection, contextlib.suppress(OSError):
+                connection.send(_STARTED)
+                with _killed_after(deadline + _OVERRUN_S):
+                    try:
+                        explainer = explainer or load(folder, max_pixels)
+                        reply: Answers | Exception = _answer(explainer, rows, deadline)
+                    except RequestError as error:
+                        reply = error
+                    # Whatever a model or a library throws is the worker's 500.
+                    except Exception:
+                        logger.exception("an explanation failed")
+                        reply = AutofocusError("the explanation failed; the log has the reason")
+                connection.send(reply)
+
+
+def _accept(
+    listener: Listener, jobs: "queue.Queue[tuple[Connection, Sequence[Any], float]]"
+) -> None:
+    """Take in requests at once, so that no worker waits for the one before it to connect.
+
+    Each worker sends one at a time, which bounds the queue.
+    """
+    while True:
+        # A worker that dies halfway is nothing to us, neither is one without the secret.
+        with contextlib.suppress(OSError, EOFError, multiprocessing.AuthenticationError):
+            connection: Any = listener.accept()
+            rows, deadline = connection.recv()
+            jobs.put((connection, rows, deadline))
+
+
+def _answer(explainer: RowExplainer, rows: Sequence[Any], deadline: float) -> Answers:
+    def check() -> None:
+        if time.monotonic() > deadline:
+            raise too_slow()
+
+    answers = []
+    for row in rows:
+        check()
+        answers.append(explainer.answer(row, check))
+    return answers
+
+
+@contextlib.contextmanager
+def _killed_after(deadline: float) -> Any:
+    """End this process when the block has not ended by then: a thread cannot be stopped."""
+    timer = threading.Timer(deadline - time.monotonic(), os._exit, (_OVERRAN,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _leave_at_end_of(pipe: Connection, address: Address) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        pipe.recv()
+    forget(address)
+    os._exit(0)

@@ -1,0 +1,35 @@
+"""The capability that a task has when its predictions can be explained class by class.
+
+A task without it answers requests for explanations with scores alone, as published for boxes.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from autofocus.structures.predictions import ClassScores
+
+Activation = Literal["softmax", "sigmoid"]
+
+
+@runtime_checkable
+class ExplainsClasses(Protocol):
+    """Which classes of an image are explained, and how a reply holds them.
+
+    Attributes:
+        activation: How logits become probabilities.
+    """
+
+    activation: ClassVar[Activation]
+
+    def explained_classes(self, prediction: ClassScores, threshold: float) -> list[int]:
+        """Return the indices of the classes to explain when the request names none.
+
+        Args:
+            prediction: Of one image.
+            threshold: The request's `confidence_score_threshold_multilabel`.
+        """
+        ...
+
+    def explanation_column(self, values: Sequence[Any]) -> Any:
+        """Return what stands in the reply for one value an explained class, in their order."""
+        ...

@@ -1,0 +1,171 @@
+"""Rows that ask for explanations, without a network: parameters, choice of classes, replies."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from autofocus.errors import ImageError, RequestError
+from autofocus.explain.parameters import Parameters
+from autofocus.scoring import explain_needs
+from autofocus.scoring.explain_needs import WEIGHTS_NAME, why_unavailable
+from autofocus.scoring.explain_request import (
+    ExplainedClass,
+    ExplainRow,
+    check_num_explanations,
+    choose_classes,
+    explaining_task,
+    join,
+    reply_columns,
+    row_parameters,
+    score_and_choose,
+)
+from autofocus.scoring.request import Cell
+from autofocus.scoring.scorer import Scorer
+from autofocus.structures.predictions import ClassScores
+from autofocus.tasks.multiclass import MulticlassClassification
+from autofocus.tasks.multilabel import MultilabelClassification
+
+LABELS = ["can", "carton", "milk_bottle", "water_bottle"]
+MAP = np.arange(12, dtype=np.float32).reshape(3, 2, 2) / 7
+
+
+def asking(**parameters: Any) -> Cell:
+    return Cell(b"image", explain=True, xai_parameters=parameters)
+
+
+def row(place: int, parameters: Parameters, *indices: int) -> ExplainRow:
+    classes = tuple(ExplainedClass(i, LABELS[i], 0.5) for i in indices)
+    return ExplainRow(place, b"image", parameters, classes)
+
+
+def test_each_row_keeps_its_own_parameters_and_plain_rows_have_none() -> None:
+    cells = [
+        Cell(b"image"),
+        asking(),
+        Cell(b"image", explain=False, xai_parameters={"nonsense": 1}),
+        asking(xai_algorithm="guided_backprop", attributions=True),
+        Cell(b"image", explain=True),
+    ]
+    found = row_parameters(cells, MulticlassClassification(), LABELS)
+    guided = Parameters(xai_algorithm="guided_backprop", attributions=True)
+    assert found == {1: Parameters(), 3: guided, 4: Parameters()}
+
+
+def test_every_bad_row_is_named_with_its_keys_and_what_is_allowed() -> None:
+    cells = [asking(n_steps=1, colour="red"), asking(), asking(target="cans")]
+    with pytest.raises(RequestError) as caught:
+        row_parameters(cells, MulticlassClassification(), LABELS)
+    message = caught.value.message
+    assert caught.value.status == 400
+    assert "input_data.data[0]: xai_parameters.n_steps must be a whole number" in message
+    assert "no key 'colour'" in message
+    assert "data[1]" not in message
+    assert (
+        "input_data.data[2]: xai_parameters.target must be one of the model's classes"
+        " (can, carton, milk_bottle, water_bottle), got 'cans'." in message
+    )
+
+
+def test_many_bad_rows_are_counted() -> None:
+    with pytest.raises(RequestError, match=r"data\[4\].* And 3 more rows\.$"):
+        row_parameters([asking(n_steps=1)] * 8, MulticlassClassification(), LABELS)
+
+
+def test_named_target_is_explained_whatever_its_probability() -> None:
+    scores = ClassScores(np.array([0.9, 0.1, 0.0, 0.0], np.float32))
+    for task in (MulticlassClassification(), MultilabelClassification()):
+        (chosen,) = choose_classes(task, LABELS, scores, Parameters(target="milk_bottle"))
+        assert chosen == ExplainedClass(2, "milk_bottle", 0.0)
+
+
+def test_scores_are_the_plain_ones_and_broken_images_keep_their_place(
+    tiny_model: Path, photo: bytes
+) -> None:
+    scorer = Scorer.load(tiny_model)
+    task = explaining_task(scorer)
+    assert task is not None
+    broken = ImageError("image.base64", "no")
+    cells = [Cell(broken, explain=True), Cell(photo), Cell(photo, explain=True), Cell(b"text")]
+    results, rows = score_and_choose(scorer, task, cells, {10: Parameters(), 12: Parameters()}, 10)
+    assert results[0]["error"]["code"] == "image.base64"
+    assert results[3]["error"]["code"] == "image.unknown_format"
+    (plain,) = scorer.score([photo])
+    assert results[1]["probs"].tolist() == results[2]["probs"].tolist() == plain["probs"].tolist()
+    assert [r.place for r in rows] == [12]
+    assert rows[0].classes[0].index == int(np.argmax(plain["probs"]))
+
+
+def test_scorers_of_other_tasks_have_nothing_to_explain() -> None:
+    class Boxes:
+        def score(self, images: Any) -> list[dict[str, Any]]:
+            return [{"boxes": []} for _ in images]
+
+    assert explaining_task(Boxes()) is None
+
+
+@pytest.mark.parametrize(
+    ("parameters", "keys"),
+    [
+        (Parameters(), ["visualizations"]),
+        (Parameters(attributions=True), ["visualizations", "attributions"]),
+        (Parameters(visualizations=False, attributions=True), ["attributions"]),
+        (Parameters(visualizations=False), []),
+    ],
+)
+def test_keys_are_absent_when_not_asked_for(parameters: Parameters, keys: list[str]) -> None:
+    single = reply_columns(MulticlassClassification(), parameters, [b"png"], [MAP])
+    assert list(single) == keys
+    several = reply_columns(MultilabelClassification(), parameters, [b"png"] * 2, [MAP] * 2)
+    assert list(several) == keys
+    if "visualizations" in keys:
+        assert single["visualizations"] == "cG5n"
+        assert several["visualizations"] == ["cG5n", "cG5n"]
+    if "attributions" in keys:
+        written = orjson.loads(orjson.dumps(single, option=orjson.OPT_SERIALIZE_NUMPY))
+        assert np.array_equal(np.array(written["attributions"], np.float32), MAP)
+        assert [m.shape for m in several["attributions"]] == [MAP.shape] * 2
+
+
+def test_answers_join_their_rows_and_images_without_classes_get_empty_lists() -> None:
+    both = Parameters(attributions=True)
+    results: list[dict[str, Any]] = [{"probs": [i]} for i in range(4)]
+    rows = [row(1, both, 0, 2), row(2, both), row(3, Parameters(visualizations=False), 1)]
+    assert [r.needs_network for r in rows] == [True, False, False]
+    answers = {1: {"visualizations": b'["a","b"]', "attributions": b"[[1],[2]]"}}
+    joined = join(results, rows, answers, MultilabelClassification())
+    assert json.loads(orjson.dumps(joined)) == [
+        {"probs": [0]},
+        {"probs": [1], "visualizations": ["a", "b"], "attributions": [[1], [2]]},
+        {"probs": [2], "visualizations": [], "attributions": []},
+        {"probs": [3]},
+    ]
+
+
+def test_explanations_in_one_request_are_bounded() -> None:
+    rows = [row(0, Parameters(), 0, 1), row(1, Parameters(), 2), row(2, Parameters())]
+    check_num_explanations(rows, 3)
+    with pytest.raises(RequestError, match=r"asks for 3 explanations.*at most 2") as caught:
+        check_num_explanations(rows, 2)
+    assert caught.value.status == 413
+
+
+def test_what_is_missing_is_said_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = why_unavailable(tmp_path)
+    assert reason is not None
+    assert "no model.safetensors" in reason
+    (tmp_path / WEIGHTS_NAME).touch()
+    assert why_unavailable(tmp_path) is None
+    monkeypatch.setitem(sys.modules, "numba", None)
+    reason = why_unavailable(tmp_path)
+    assert reason is not None
+    assert "need numba, not installed here" in reason
+    assert "pip install '.[train]'" in reason
+    monkeypatch.setattr(explain_needs, "_ON_DISK", tmp_path / "explainers.py")
+    assert why_unavailable(tmp_path) == explain_needs.NOT_PACKAGED
