@@ -243,7 +243,10 @@ def read_document(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise JobError(f"{path}: {error.strerror or error}. Give a job YAML.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise JobError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise JobError(
+            f"{path}: not YAML: {reason}. This argument is the job; data is given with --data."
+        ) from error
     if not isinstance(document, dict):
         raise JobError(f"{path}: a job is a mapping of keys, got {type(document).__name__}.")
     for key in ("training_data", "validation_data", "test_data"):

@@ -117,3 +117,10 @@ def test_set_names_every_bad_assignment() -> None:
 def test_official_sample_jobs_have_only_known_keys(path: Path) -> None:
     _, problems = check_job(read_document(path))
     assert problems == []
+
+
+def test_data_in_the_place_of_the_job_is_told_where_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"image_url": "a.jpg", "label": "x"}\n' * 2)
+    with pytest.raises(JobError, match="data is given with --data"):
+        read_document(path)

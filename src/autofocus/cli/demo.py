@@ -30,7 +30,9 @@ def demo(
         str | None, typer.Option(help="Published task name. Default: multi-class.")
     ] = None,
     render: Annotated[Path | None, typer.Option(help="Only draw photos and rows, here.")] = None,
-    num_images: Annotated[int, typer.Option("-n", help="Photos to train on.")] = NUM_TRAINING,
+    num_images: Annotated[
+        int, typer.Option("-n", min=1, help="Photos to train on.")
+    ] = NUM_TRAINING,
     seed: Annotated[int, typer.Option(help="Another seed, other photos.")] = 0,
     output_dir: Annotated[Path, typer.Option(help="Where photos and run go.")] = Path("runs/demo"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,

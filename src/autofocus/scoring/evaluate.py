@@ -35,7 +35,7 @@ def evaluate_model(folder: Path, data: Data[Any], track: Track = no_progress) ->
         scored = scorer.try_predict([image for _, image in pairs])
         for (record, _), prediction in zip(pairs, scored, strict=True):
             if isinstance(prediction, ImageError):
-                log.warning("%s: %s; left out", record.image_url, prediction)
+                log.warning("%s: %s The image is left out.", record.image_url, prediction)
             else:
                 predictions.append((record, prediction))
     if not predictions:
@@ -52,7 +52,7 @@ def _loaded(records: Sequence[Any], locations: Sequence[str]) -> list[tuple[Any,
         try:
             pairs.append((record, open_bytes(location)))
         except InputError as error:
-            log.warning("%s; left out", error)
+            log.warning("%s The image is left out.", error)
     return pairs
 
 

@@ -41,5 +41,6 @@ def resolve_model(path: str | Path) -> Path:
             "has printed its first model."
         )
     raise ModelFolderError(
-        f"{path}: neither a model folder ({MANIFEST_NAME}) nor a run folder ({BEST_MODEL})."
+        f"{path}: neither a model folder ({MANIFEST_NAME}) nor a run folder ({BEST_MODEL}). "
+        "Give the run folder that 'autofocus train' printed."
     )

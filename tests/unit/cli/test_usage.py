@@ -12,6 +12,7 @@ WRONG = {
     "no such flag": (["train", "--dat", "x"], "--data"),
     "not a number": (["train", "--seed", "x"], "'--seed'"),
     "nothing to score": (["score", "model"], "Missing argument 'IMAGE…'. 'autofocus score --help'"),
+    "no photo": (["demo", "--render", "x", "-n", "0"], "'-n'"),
     "in a group": (["data", "check", "x", "--jsn"], "'autofocus data check --help' says"),
 }
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from autofocus.data.source import ReadOptions, read_data
 from autofocus.runtime import plain
@@ -40,10 +41,11 @@ def test_batches_do_not_change_scores(model_folder: Path, photo_folder: Path) ->
 
 
 def test_evaluate_counts_only_images_that_can_be_read(
-    model_folder: Path, photo_folder: Path
+    model_folder: Path, photo_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = read_data(photo_folder, MulticlassClassification.record_type, ReadOptions())
     data.locations[3] = str(photo_folder / "gone.png")
     result = evaluate_model(model_folder, data)
     assert result["num_images"] == 23
+    assert "gone.png: no such file. The image is left out." in caplog.text
     assert 0 <= result["metrics"]["accuracy"] <= 1
