@@ -21,6 +21,7 @@ def recipe_for(plan: Plan, num_images: int) -> Recipe:
         plan.task.azure_learning_rates,
         is_azure=name is not None,
         architecture=plan.model.architecture,
+        label_smoothing=plan.task.label_smoothing,
     )
     return with_parameters(recipe, plan.parameters)
 

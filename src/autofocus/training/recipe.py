@@ -115,6 +115,7 @@ def default_recipe(
     task_rates: Mapping[str, float],
     is_azure: bool,
     architecture: str = "",
+    label_smoothing: float = 0.0,
 ) -> Recipe:
     """Return the recipe before the job's own parameters.
 
@@ -128,6 +129,7 @@ def default_recipe(
         task_rates: The task's published learning rates by Azure's name; `*` for the others.
         is_azure: Whether `user_name` is one of Azure's.
         architecture: timm's name of the network.
+        label_smoothing: The task's.
     """
     if is_azure and user_name is not None:
         own = AZURE_BY_NAME.get(user_name, {})
@@ -137,7 +139,7 @@ def default_recipe(
     rates = _TRANSFORMER if architecture.startswith(TRANSFORMERS) else {}
     if num_images > LARGE_SET:
         return Recipe(batch_size=32, label_smoothing=0.1, augmentation="medium", **rates)
-    return Recipe(**rates)
+    return Recipe(label_smoothing=label_smoothing, **rates)
 
 
 def with_parameters(recipe: Recipe, parameters: Mapping[str, Any]) -> Recipe:
