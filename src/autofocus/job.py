@@ -126,7 +126,7 @@ def _canonical_parameters(value: object) -> object:
     ]
     if unknown:
         raise ValueError(" ".join(unknown))
-    return {PARAMETER_ALIASES.get(str(name), str(name)): item for name, item in value.items()}
+    return canonical_parameters({"training_parameters": value})
 
 
 class Closed(BaseModel):
@@ -230,6 +230,14 @@ class Job(Closed):
     def unused_keys(self) -> list[str]:
         """Keys that were given and mean something only in a cloud."""
         return [key for key in CLOUD_KEYS if key in self.model_fields_set]
+
+
+def canonical_parameters(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document's `training_parameters` under the YAML's spelling; {} if not a mapping."""
+    given = document.get("training_parameters")
+    if not isinstance(given, Mapping):
+        return {}
+    return {PARAMETER_ALIASES.get(str(name), str(name)): value for name, value in given.items()}
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -5,10 +5,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from autofocus.errors import InputError, JobError
-from autofocus.job import Job, check_job, did_you_mean
+from autofocus.job import Job, canonical_parameters, check_job, did_you_mean
 from autofocus.models import catalog
 from autofocus.models.base import ModelSpec
 from autofocus.parameters import RECIPE_PARAMETERS, check_parameters
@@ -58,15 +59,16 @@ def resolve(document: Mapping[str, Any]) -> Plan:
     job, problems = check_job(document)
     task_name, metric = document.get("task"), document.get("primary_metric")
     task = TASKS.get(task_name) if isinstance(task_name, str) else None
-    if task is None and (job is not None or task_name is not None):
+    if task is None:
         problems.append(_task_problem(task_name))
     if task is not None and isinstance(metric, str) and metric not in task.primary_metrics:
         problems.append(
             f"primary_metric: must be one of {', '.join(task.primary_metrics)} for {task.name}, "
             f"got {metric!r}{did_you_mean(metric, task.primary_metrics)}"
         )
-    parameters, impossible = check_parameters(job.training_parameters if job else {})
+    parameters, impossible = check_parameters(canonical_parameters(document))
     problems += impossible
+    problems += _weights_problems(document.get("weights"))
     model = None
     try:
         model = catalog.resolve(_model_name(document) or catalog.DEFAULT_MODEL)
@@ -85,6 +87,12 @@ def _task_problem(name: object) -> str:
     if name is None:
         return f"task: required, one of {allowed}. Give --task, or task in the job YAML."
     return f"task: must be one of {allowed}, got {name!r}{did_you_mean(str(name), list(TASKS))}"
+
+
+def _weights_problems(weights: object) -> list[str]:
+    if not isinstance(weights, str) or weights == "random" or Path(weights).is_file():
+        return []
+    return [f"weights: there is no file {weights!r}. Give a file of weights, or 'random'."]
 
 
 def _model_name(document: Mapping[str, Any]) -> str | None:

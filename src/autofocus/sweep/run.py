@@ -17,6 +17,14 @@ from autofocus.sweep.study import Study
 
 log = logging.getLogger(__name__)
 
+# `info` and `not_set` leave what the command line chose.
+VERBOSITY = {
+    "debug": logging.DEBUG,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+
 
 def run(
     document: Mapping[str, Any],
@@ -41,6 +49,8 @@ def run(
     """
     started_s = time.monotonic() if started_s is None else started_s
     plan = resolve(document)
+    if plan.job.log_verbosity in VERBOSITY:
+        logging.getLogger("autofocus").setLevel(VERBOSITY[plan.job.log_verbosity])
     _require_torch()
     _announce(plan)
     sources = read_sources(plan, track)

@@ -17,7 +17,7 @@ import orjson
 import yaml
 
 from autofocus.errors import RunFolderError
-from autofocus.runtime import plain, write_atomically
+from autofocus.runtime import naming_full_disk, plain, write_atomically
 
 BEST_MODEL = "best_model"
 
@@ -78,7 +78,8 @@ class RunFolder:
     def decide(self, what: str, **inputs: Any) -> None:
         """Append one choice and its inputs to `decisions.jsonl`."""
         line = orjson.dumps(plain({"decision": what, **inputs})) + b"\n"
-        with (self.path / "decisions.jsonl").open("ab") as file:
+        path = self.path / "decisions.jsonl"
+        with naming_full_disk(path), path.open("ab") as file:
             file.write(line)
 
     def next_model_dir(self) -> Path:

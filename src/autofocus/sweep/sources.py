@@ -44,17 +44,21 @@ def read_sources(plan: Plan, track: Track) -> Sources:
         maps=job.data_maps,
         on_invalid=job.data.on_invalid,
     )
-    given = (job.training_data, job.validation_data, job.test_data)
+    given = {
+        "training_data": job.training_data,
+        "validation_data": job.validation_data,
+        "test_data": job.test_data,
+    }
     read: list[Data[Any] | None] = []
     problems: list[str] = []
-    for entry in given:
+    for key, entry in given.items():
         try:
             data = None
             if entry is not None:
                 data = read_data(entry.path, plan.task.record_type, options, track)
             read.append(data)
         except DataError as error:
-            problems += error.problems
+            problems += [f"{key}: {problem}" for problem in error.problems]
     if problems:
         raise DataError(problems)
     training, validation, test = read

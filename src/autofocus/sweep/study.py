@@ -48,6 +48,7 @@ class Study:
         self.started_s = started_s
         self.track = track
         self.issues = {role: data.issues for role, data in sources.given.items()}
+        self.num_lost = dict.fromkeys(self.issues, 0)
         self.trials: list[dict[str, Any]] = []
         self.labels = self._labels()
         self.packaging_s = PACKAGING_RESERVE_S
@@ -61,8 +62,10 @@ class Study:
         """
         self._write_data_check()
         setup = self._setup()
-        probed = self._probe(setup)
-        self._write_data_check()
+        try:
+            probed = self._probe(setup)
+        finally:
+            self._write_data_check()
         # A run that was stopped or killed has it already, and perhaps a better one.
         model = self.folder.published(PROBE_ID) or self._publish(PROBE_ID, probed.candidate)
         seconds_to_first_model = self._seconds()
@@ -99,7 +102,22 @@ class Study:
         if not labels:
             source = self.plan.job.training_data.path
             raise DataError(f"{source}: no row has a label; there is nothing to learn.")
+        if len(labels) == 1:
+            log.warning("only one class, %r: there is nothing to tell apart", labels[0])
+        self._check_test_labels(labels)
         return labels
+
+    def _check_test_labels(self, labels: list[str]) -> None:
+        """Refuse before hours of training what could not be measured after them."""
+        test = self.sources.test
+        if test is None:
+            return
+        found = {name for record in test.records for name in self.plan.task.record_labels(record)}
+        if unknown := sorted(found - set(labels)):
+            raise DataError(
+                f"{test.name}: test data has classes that training data has not: "
+                f"{', '.join(unknown[:10])}. Training has {', '.join(labels[:10])}."
+            )
 
     def _setup(self) -> "ProbeSetup":
         from autofocus.models.weights import load_weights
@@ -119,7 +137,8 @@ class Study:
             self.plan.user_named_model,
             track=self.track,
         )
-        log.info("%s · device %s · %d classes", weights.line, device, len(self.labels))
+        num = len(self.labels)
+        log.info("%s · device %s · %d class%s", weights.line, device, num, "es"[: 2 * (num != 1)])
         return ProbeSetup(
             task=task,
             weights=weights,
@@ -216,8 +235,9 @@ class Study:
         )
         return wins
 
-    def _report(self, issue: Issue) -> None:
-        self.issues["training"].add(issue)
+    def _report(self, role: str, issue: Issue) -> None:
+        self.issues[role].add(issue)
+        self.num_lost[role] += 1
         if self.plan.job.data.on_invalid == "error":
             raise DataError(issue.text())
         log.warning("%s", issue.text())
@@ -302,7 +322,7 @@ class Study:
 
     def _write_data_check(self) -> None:
         document = {
-            role: _check_document(data, self.issues[role])
+            role: _check_document(data, self.issues[role], self.num_lost[role])
             for role, data in self.sources.given.items()
         }
         self.folder.write_json("data_check.json", document)
@@ -321,10 +341,10 @@ class Study:
         return round(time.monotonic() - self.started_s, 3)
 
 
-def _check_document(data: Data[Any], issues: IssueLog) -> dict[str, Any]:
+def _check_document(data: Data[Any], issues: IssueLog, num_lost: int) -> dict[str, Any]:
     return {
         "num_rows": data.num_rows,
-        "num_valid": len(data.records),
+        "num_valid": len(data.records) - num_lost,
         "counts": dict(issues.counts),
         "issues": [issue.text() for issue in issues.examples()],
     }

@@ -7,6 +7,7 @@ C is chosen by out-of-fold log-loss; the same out-of-fold logits give the temper
 """
 
 import logging
+import time
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,14 @@ C_GRID = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 NUM_FOLDS = 5
 MAX_SEARCH_IMAGES = 4_000
 MAX_ITER = 300
+# What is taken when folds cannot be afforded: the usual winner on a few hundred photos.
+DEFAULT_C = 1_000.0
+MIN_SEARCH_ITER, MIN_FINAL_ITER = 20, 5
+# Shares of the time that is left; the rest is for a second fit on all images and for packaging.
+SEARCH_SHARE, FINAL_SHARE = 0.5, 0.2
+NO_BUDGET_S = 600.0
+# Rough cost of the solver: two products an iteration, on one ordinary core, and sklearn's call.
+FLOPS_A_NUMBER, FLOPS_A_SECOND, CALL_S = 4, 1e10, 0.003
 SMALL_PROBLEM = 10_000_000  # numbers in the feature matrix
 
 Floats = NDArray[np.float64]
@@ -66,11 +75,32 @@ class Probe:
     search: dict[float, float]
 
 
+@dataclass(frozen=True)
+class Effort:
+    """What one fit may cost.
+
+    Attributes:
+        max_iter: Iterations of the solver.
+        stop_s: `time.monotonic()` after which classes that are left keep their prior.
+    """
+
+    max_iter: int = MAX_ITER
+    stop_s: float = float("inf")
+
+
+FULL_EFFORT = Effort()
+
+
 class FitHead(Protocol):
     """Fits one head on scaled features."""
 
     def __call__(
-        self, features: Floats, targets: NDArray[np.int64], num_classes: int, c: float
+        self,
+        features: Floats,
+        targets: NDArray[np.int64],
+        num_classes: int,
+        c: float,
+        effort: Effort = FULL_EFFORT,
     ) -> Head:
         """Return a head for features [n, d] and the task's targets."""
 
@@ -84,8 +114,12 @@ def fit_probe(
     labels_of: Sequence[Sequence[str]],
     groups: Sequence[Hashable],
     seed: int,
+    deadline_s: float | None = None,
 ) -> Probe:
     """Choose C, fit and calibrate a head.
+
+    Where folds cannot be afforded (thousands of classes, a short budget) C is `DEFAULT_C` and the
+    temperature 1.
 
     Args:
         features: float32 [n, v, d]: images, views, size. All views train, the first one scores.
@@ -95,29 +129,59 @@ def fit_probe(
         labels_of: Class names of each image, for stratified folds.
         groups: Images of one group share a fold.
         seed: Decides the folds.
+        deadline_s: `time.monotonic()` by which the head should be there, or None.
     """
     fit = HEADS[kind]
+    left_s = NO_BUDGET_S if deadline_s is None else max(1.0, deadline_s - time.monotonic())
+    final = _final_effort(features, num_classes, kind, left_s, deadline_s is not None)
     chosen = _search_subset(len(features), seed)
     folds = kfold_indices(
         [labels_of[i] for i in chosen], [groups[i] for i in chosen], NUM_FOLDS, seed
     )
     folds = [fold for fold in folds if 0 < len(fold) < len(chosen)]
+    fits = len(folds) * len(C_GRID)
+    effort = _effort(features[chosen], num_classes, kind, SEARCH_SHARE * left_s / max(1, fits))
     searched: dict[float, tuple[float, Floats]] = {}
-    for c in C_GRID if len(folds) > 1 else ():
-        logits = _out_of_fold(fit, features[chosen], targets[chosen], folds, num_classes, c)
+    for c in C_GRID if len(folds) > 1 and effort.max_iter >= MIN_SEARCH_ITER else ():
+        logits = _out_of_fold(fit, features[chosen], targets[chosen], folds, num_classes, c, effort)
         searched[c] = (negative_log_likelihood(logits, targets[chosen], kind), logits)
     if not searched:
-        # Too few images for folds: no evidence for anything but a mild default.
-        return Probe(_fit_scaled(fit, features, targets, num_classes, 1.0), 1.0, Calibration(), {})
+        # Too few images or too little time for folds: no evidence for anything but a default.
+        c = DEFAULT_C if len(folds) > 1 else 1.0
+        head = _fit_scaled(fit, features, targets, num_classes, c, final)
+        return Probe(head, c, Calibration(), {})
     best = min(searched, key=lambda c: searched[c][0])
     temperature = fit_temperature(searched[best][1], targets[chosen], kind)
-    head = _fit_scaled(fit, features, targets, num_classes, best)
+    head = _fit_scaled(fit, features, targets, num_classes, best, final)
     return Probe(
         head.divided_by(temperature),
         best,
         Calibration(temperature, "out-of-fold", len(chosen)),
         {c: loss for c, (loss, _) in searched.items()},
     )
+
+
+def _effort(
+    features: NDArray[np.float32], num_classes: int, kind: Activation, seconds: float
+) -> Effort:
+    """Return the solver's iterations that `seconds` pay for on one fit; 0 when none."""
+    numbers = features.size * num_classes
+    overhead_s = CALL_S * (num_classes if kind == "sigmoid" else 1)
+    affordable = (seconds - overhead_s) * FLOPS_A_SECOND / (FLOPS_A_NUMBER * numbers)
+    return Effort(max_iter=int(np.clip(affordable, 0, MAX_ITER)))
+
+
+def _final_effort(
+    features: NDArray[np.float32],
+    num_classes: int,
+    kind: Activation,
+    left_s: float,
+    has_deadline: bool,
+) -> Effort:
+    seconds = FINAL_SHARE * left_s
+    max_iter = max(MIN_FINAL_ITER, _effort(features, num_classes, kind, seconds).max_iter)
+    # Without a deadline nothing depends on the clock: the same job gives the same bits.
+    return Effort(max_iter, time.monotonic() + seconds if has_deadline else float("inf"))
 
 
 def _search_subset(num_images: int, seed: int) -> NDArray[np.int64]:
@@ -135,11 +199,12 @@ def _out_of_fold(
     folds: Sequence[NDArray[np.int64]],
     num_classes: int,
     c: float,
+    effort: Effort,
 ) -> Floats:
     logits = np.zeros((len(features), num_classes))
     for fold in folds:
         rest = np.setdiff1d(np.arange(len(features)), fold)
-        head = _fit_scaled(fit, features[rest], targets[rest], num_classes, c)
+        head = _fit_scaled(fit, features[rest], targets[rest], num_classes, c, effort)
         logits[fold] = head.logits(features[fold, 0])
     return logits
 
@@ -150,6 +215,7 @@ def _fit_scaled(
     targets: NDArray[np.int64],
     num_classes: int,
     c: float,
+    effort: Effort = FULL_EFFORT,
 ) -> Head:
     """Fit on centred, scaled features of all views; return the head over raw features."""
     _, num_views, width = features.shape
@@ -157,20 +223,25 @@ def _fit_scaled(
     mean = flat.mean(axis=0)
     scale = max(float(np.sqrt(((flat - mean) ** 2).sum(axis=1).mean())), 1e-12)
     # Views are copies, not evidence: C is a weight on the sum over rows.
-    head = fit(
-        (flat - mean) / scale, np.repeat(targets, num_views, axis=0), num_classes, c / num_views
-    )
+    repeated = np.repeat(targets, num_views, axis=0)
+    head = fit((flat - mean) / scale, repeated, num_classes, c / num_views, effort)
     weight = head.weight / scale
     return Head(weight, head.bias - weight @ mean)
 
 
-def _fit_softmax(features: Floats, targets: NDArray[np.int64], num_classes: int, c: float) -> Head:
+def _fit_softmax(
+    features: Floats,
+    targets: NDArray[np.int64],
+    num_classes: int,
+    c: float,
+    effort: Effort = FULL_EFFORT,
+) -> Head:
     """One softmax over the classes that occur; those that do not stay improbable."""
     weight = np.zeros((num_classes, features.shape[1]))
     bias = np.zeros(num_classes)
     present = np.unique(targets)
     if len(present) > 1:
-        fitted = _logistic(features, targets, c)
+        fitted = _logistic(features, targets, c, effort)
         coefficients, intercepts = fitted.coef_, fitted.intercept_
         if len(present) == 2:
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
@@ -183,28 +254,38 @@ def _fit_softmax(features: Floats, targets: NDArray[np.int64], num_classes: int,
     return Head(weight, bias)
 
 
-def _fit_sigmoid(features: Floats, targets: NDArray[np.int64], num_classes: int, c: float) -> Head:
+def _fit_sigmoid(
+    features: Floats,
+    targets: NDArray[np.int64],
+    num_classes: int,
+    c: float,
+    effort: Effort = FULL_EFFORT,
+) -> Head:
     """One logistic regression a class; a class without both kinds of images keeps its prior."""
     weight = np.zeros((num_classes, features.shape[1]))
     bias = np.zeros(num_classes)
     num_positive = targets.sum(axis=0)
     prior = (num_positive + 0.5) / (len(targets) + 1)
     for k in range(num_classes):
-        if 0 < num_positive[k] < len(targets):
-            fitted = _logistic(features, targets[:, k], c)
+        if 0 < num_positive[k] < len(targets) and time.monotonic() < effort.stop_s:
+            fitted = _logistic(features, targets[:, k], c, effort)
             weight[k], bias[k] = fitted.coef_[0], fitted.intercept_[0]
         else:
             bias[k] = np.log(prior[k] / (1 - prior[k]))
     return Head(weight, bias)
 
 
-def _logistic(features: Floats, targets: NDArray[np.int64], c: float) -> LogisticRegression:
+def _logistic(
+    features: Floats, targets: NDArray[np.int64], c: float, effort: Effort
+) -> LogisticRegression:
     # Threads of BLAS wait for each other longer than products of this size take.
     num_threads = 1 if features.size < SMALL_PROBLEM else None
     with warnings.catch_warnings(), threadpool_limits(num_threads):
         # At a large C the optimum is far and flat; folds judge where we stop.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=c, max_iter=MAX_ITER).fit(features, targets)
+        # Many classes of few images are the user's data, not a mistake in the call.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        return LogisticRegression(C=c, max_iter=effort.max_iter).fit(features, targets)
 
 
 HEADS: dict[str, FitHead] = {"softmax": _fit_softmax, "sigmoid": _fit_sigmoid}

@@ -83,7 +83,7 @@ def run_probe(
     training: Samples[Any],
     validation: Samples[Any] | None,
     *,
-    report: Callable[[Issue], None],
+    report: Callable[[str, Issue], None],
     decide: Callable[..., None],
     track: Track,
 ) -> Probed:
@@ -96,7 +96,7 @@ def run_probe(
         setup: What to do.
         training: Rows to learn from.
         validation: Rows to judge by; None holds a share of `training` out.
-        report: Takes every image that could not be used.
+        report: Takes the role and the issue of every image that could not be used.
         decide: Takes every choice and its inputs.
         track: Shows progress.
 
@@ -111,7 +111,9 @@ def run_probe(
     network.to(setup.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pool = _joined(training, validation)
     features = _pool_features(network, setup, pool, track)
-    _report_failures(features, pool, report)
+    for position, error in features.failures:
+        role = "training" if position < len(training) else "validation"
+        report(role, _image_issue(pool, position, error))
     if features.num_skipped:
         decide("images_left_out", reason="budget", num_left_out=features.num_skipped)
         log.warning("budget: %d of %d images were not looked at", features.num_skipped, len(pool))
@@ -185,19 +187,12 @@ def _pool_features(
     return features
 
 
-def _report_failures(
-    features: Features, pool: Samples[Any], report: Callable[[Issue], None]
-) -> None:
-    for position, error in features.failures:
-        report(_image_issue(pool, position, error))
-
-
 def _image_issue(pool: Samples[Any], position: int, error: InputError) -> Issue:
     return Issue(
         file=pool.locations[position],
         code=error.code if isinstance(error, ImageError) else "image.unreadable",
         severity="error",
-        message=str(error).removesuffix("."),
+        message=str(error).removeprefix(f"{pool.locations[position]}: ").removesuffix("."),
         hint="The image is left out.",
     )
 
@@ -214,7 +209,9 @@ def _parts(
     if not len(features.index):
         if features.num_skipped == len(pool):
             raise BudgetError("The budget ended before the first image was seen; give more.")
-        raise DataError(f"{pool.source}: no image can be used; see data_check.json.")
+        raise DataError(
+            f"{pool.source}: no image can be used; data_check.json in the run folder says why."
+        )
     if has_validation:
         train = np.flatnonzero(features.index < num_training)
         held_out = np.flatnonzero(features.index >= num_training)
@@ -227,7 +224,9 @@ def _parts(
             log.warning("too few images to hold any out: validation metrics are on training images")
     if not len(train) or not len(held_out):
         which = "training" if not len(train) else "validation"
-        raise DataError(f"no {which} image can be used; see data_check.json.")
+        raise DataError(
+            f"no {which} image can be used; data_check.json in the run folder says why."
+        )
     return train, held_out
 
 
@@ -260,6 +259,7 @@ def _fit(
         labels_of=[setup.task.record_labels(record) for record in records],
         groups=[features.hashes[i] for i in train],
         seed=setup.seed,
+        deadline_s=setup.deadline_s,
     )
 
 

@@ -1,5 +1,7 @@
 """The frozen probe: exact folding, calibrated, sane at the edges."""
 
+import time
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -109,3 +111,23 @@ def test_same_seed_gives_the_same_bits() -> None:
     first, second = (fit(features, targets, 3, "softmax") for _ in range(2))
     assert (first.head.weight == second.head.weight).all()
     assert first.calibration == second.calibration
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_a_deadline_bounds_the_search(kind: str) -> None:
+    features, single = blobs(400, 200, width=64)
+    targets = single if kind == "softmax" else np.eye(200, dtype=np.int64)[single]
+    started_s = time.monotonic()
+    probe = fit_probe(
+        features,
+        targets,
+        kind=kind,
+        num_classes=200,
+        labels_of=[[str(k)] for k in single],
+        groups=list(range(400)),
+        seed=0,
+        deadline_s=started_s + 1.0,
+    )
+    assert probe.search == {}
+    assert probe.calibration.temperature == 1.0
+    assert np.isfinite(probe.head.weight).all()

@@ -97,14 +97,14 @@ class ImageCache:
         size = self._data_size()
         rung = choose_rung(size, budget, only)
         if rung.name == "none":
-            log.info(
+            log.debug(
                 "image cache: none; %d images take %.1f MiB as they are and %.1f MiB decoded",
                 len(self._locations),
                 size.file_bytes / MIB,
                 size.pixel_bytes / MIB,
             )
         else:
-            log.info(
+            log.debug(
                 "image cache: %s of %d images in %s, about %.1f MiB of %.1f MiB allowed",
                 rung.name,
                 len(self._locations),
