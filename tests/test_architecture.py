@@ -50,7 +50,9 @@ def test_a_planted_task_name_is_found() -> None:
         "autofocus.data.source",
         "autofocus.scoring.scorer",
         "autofocus.scoring.evaluate",
+        "autofocus.scoring.explain_request",
         "autofocus.serve.app",
+        "autofocus.serve.worker",
         "autofocus.sweep.resolve",
     ],
 )

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autofocus.errors import JobError
+from autofocus.errors import ImageError, JobError
 from autofocus.job import override, read_document
 from autofocus.runtime import Track, no_progress, plain
 from autofocus.scoring.model_path import resolve_model
 from autofocus.scoring.scorer import Scorer
+
+if TYPE_CHECKING:
+    from autofocus.scoring.explanations import Explainer, Explanation
 
 # Short names for what most jobs set -> the job's keys.
 SHORT_KEYS = {
@@ -57,7 +60,8 @@ def load(model: str | Path) -> "Model":
     Raises:
         ModelFolderError: If there is none, or it is damaged.
     """
-    return Model(Scorer.load(resolve_model(model)))
+    folder = resolve_model(model)
+    return Model(folder, Scorer.load(folder))
 
 
 class Model:
@@ -68,8 +72,10 @@ class Model:
         manifest: What the model is.
     """
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, folder: Path, scorer: Scorer) -> None:
+        self._folder = folder
         self._scorer = scorer
+        self._explainer: Explainer | None = None
         self.labels = scorer.labels
         self.manifest = scorer.manifest
 
@@ -79,9 +85,44 @@ class Model:
         Args:
             images: Encoded image files: their bytes, or where they are.
         """
-        data = [image if isinstance(image, bytes) else Path(image).read_bytes() for image in images]
-        objects: list[dict[str, Any]] = plain(self._scorer.score(data))
+        objects: list[dict[str, Any]] = plain(self._scorer.score(_contents(images)))
         return objects
+
+    def explain(
+        self, images: Iterable[bytes | str | Path], **parameters: Any
+    ) -> list[list["Explanation"]]:
+        """Return the explanations of each image, in order; one a class. Needs torch.
+
+            for explanation in model.explain(["a.jpg"], xai_algorithm="guided_gradcam")[0]:
+                Path(f"{explanation.label}.png").write_bytes(explanation.png)
+
+        Explained is the most probable class, for multi-label models every class that is probable
+        enough, or the `target`. The network is loaded at the first call.
+
+        Args:
+            images: Encoded image files: their bytes, or where they are.
+            **parameters: The endpoint's `xai_parameters`; see docs/reference/explanations.md.
+
+        Raises:
+            InputError: If a parameter is unknown or a value not allowed, an image does not decode,
+                or the model cannot be explained.
+        """
+        from autofocus.scoring.explanations import Explainer, checked_parameters, explain_images
+
+        if self._explainer is None:
+            self._explainer = Explainer.load(self._folder)
+        checked = checked_parameters(self._explainer, parameters)
+        explained = []
+        found = explain_images(self._scorer, self._explainer, _contents(images), checked)
+        for place, item in enumerate(found):
+            if isinstance(item, ImageError):
+                raise ImageError(item.code, f"images[{place}]: {item.message}")
+            explained.append(item)
+        return explained
+
+
+def _contents(images: Iterable[bytes | str | Path]) -> list[bytes]:
+    return [image if isinstance(image, bytes) else Path(image).read_bytes() for image in images]
 
 
 def _with_keys(document: dict[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,6 +147,13 @@ replies = [
     model.predict(pd.DataFrame({"image": [value]})) for value in (photo, text, explain)
 ]
 assert replies[0] == replies[1] == replies[2], replies
+asked = explain.replace("false", "true")
+try:
+    model.predict(pd.DataFrame({"image": [text, asked]}))
+except Exception as error:
+    assert "pip install '.[train]'" in str(error), error
+else:
+    raise AssertionError("a package explains nothing")
 assert not {"torch", "cloudpickle_model"} & set(sys.modules)
 print(json.dumps(replies[0]))
 """

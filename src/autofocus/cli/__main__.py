@@ -7,6 +7,7 @@ import typer
 from autofocus.cli.data import app as data_app
 from autofocus.cli.demo import demo
 from autofocus.cli.evaluate import evaluate
+from autofocus.cli.explain import explain
 from autofocus.cli.output import refuse_usage
 from autofocus.cli.score import score
 from autofocus.cli.serve import serve
@@ -21,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for function in (train, score, serve, evaluate, demo):
+for function in (train, score, explain, serve, evaluate, demo):
     app.command()(function)
 app.add_typer(data_app, name="data", help="Check and convert data.")
 

@@ -9,7 +9,10 @@ from typing import Any
 import mlflow
 import pandas as pd
 
+from autofocus.errors import RequestError
 from autofocus.runtime import plain
+from autofocus.scoring.explain_needs import NOT_PACKAGED
+from autofocus.scoring.explain_request import explaining_task
 from autofocus.scoring.request import parse_cell, score_cells
 from autofocus.scoring.scorer import Scorer
 
@@ -24,8 +27,14 @@ class AutofocusModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
-        """Return one published wire object a row, in order."""
+        """Return one published wire object a row, in order.
+
+        Raises:
+            RequestError: If a row is no image, or asks for explanations.
+        """
         cells = [parse_cell(value) for value in model_input["image"]]
+        if any(cell.explain for cell in cells) and explaining_task(self._scorer):
+            raise RequestError(NOT_PACKAGED)
         results: list[dict[str, Any]] = plain(score_cells(self._scorer, cells))
         return results
 

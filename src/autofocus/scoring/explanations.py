@@ -4,7 +4,7 @@ The image takes the same way from bytes to network input as for scores. Imports 
 answers requests imports this module when one asks for explanations.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -178,7 +178,7 @@ class Explainer:
 def explain_images(
     scorer: Scorer,
     explainer: Explainer,
-    images: Sequence[bytes | ImageError],
+    images: Iterable[bytes | ImageError],
     parameters: Parameters,
 ) -> Iterator[list[Explanation] | ImageError]:
     """Yield the explanations of each image, or why it cannot be read, in order.

@@ -49,7 +49,8 @@ def test_package_has_no_pickle_and_no_absolute_path(model_folder: Path) -> None:
 def test_carried_code_is_torch_free_and_complete() -> None:
     names = {path.relative_to(ROOT).as_posix() for path in scoring_modules()}
     assert {"scoring/scorer.py", "scoring/request.py", "data/images.py", "manifest.py"} <= names
-    assert not [n for n in names if n.startswith(("training/", "models/", "cli/", "sweep/"))]
+    others = ("training/", "models/", "explain/", "cli/", "sweep/")
+    assert not [n for n in names if n.startswith(others)]
     assert "scoring/backends/torch.py" not in names
 
 
@@ -97,6 +98,26 @@ def test_package_scores_after_being_moved_without_torch(
         check=True,
     ).stdout
     assert output.strip() == "['blue', 'green', 'red']"
+
+
+def test_package_says_what_explanations_need(model_folder: Path) -> None:
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1] + '/code')\n"
+        "from pathlib import Path\n"
+        "from autofocus.scoring.explain_needs import why_unavailable\n"
+        "from autofocus.scoring.explain_request import explaining_task\n"
+        "from autofocus.scoring.scorer import Scorer\n"
+        "assert explaining_task(Scorer.load(Path(sys.argv[1])))\n"
+        "print(why_unavailable(Path(sys.argv[1])))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-I", "-c", code, str(model_folder)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "not part of a packaged model" in output
+    assert "pip install '.[train]'" in output
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.safetensors"])

@@ -142,7 +142,9 @@ def test_numpy_values_are_written_as_json(make_app: MakeApp) -> None:
     asyncio.run(scenario())
 
 
-def test_task_without_explanations_answers_with_scores_and_the_header_says_so(make_app: MakeApp) -> None:
+def test_task_without_explanations_answers_with_scores_and_the_header_says_so(
+    make_app: MakeApp,
+) -> None:
     async def scenario() -> None:
         app = make_app()
         await app.start()

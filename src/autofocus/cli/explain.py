@@ -1,0 +1,256 @@
+"""`autofocus explain`: pictures of what speaks for a class, and what such pictures are worth."""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from autofocus.cli.output import command, emit, emit_json, note, progress
+
+Algorithm = Literal["xrai", "integrated_gradients", "guided_gradcam", "guided_backprop"]
+Style = Literal["panel", "overlay", "heatmap"]
+
+_INPUT_IS_WRONG = 2
+
+
+@command
+def explain(
+    model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
+    images: Annotated[
+        list[str] | None, typer.Argument(help="Image files, folders or patterns.", metavar="IMAGE…")
+    ] = None,
+    algorithm: Annotated[Algorithm, typer.Option(help="How to explain.")] = "xrai",
+    target: Annotated[
+        str | None, typer.Option(help="The class to explain (default: the predicted ones).")
+    ] = None,
+    style: Annotated[Style, typer.Option(help="What a picture shows.")] = "panel",
+    n_steps: Annotated[
+        int, typer.Option(help="Steps of xrai and integrated_gradients; fewer are faster.")
+    ] = 50,
+    threshold: Annotated[
+        float, typer.Option(help="Multi-label: explain classes of this probability or more.")
+    ] = 0.5,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path(
+        "explanations"
+    ),
+    npy: Annotated[
+        bool, typer.Option("--npy", help="Write the numbers too, float32 [3, h, w].")
+    ] = False,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate", help="Measure all algorithms on --data instead.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="With --evaluate: JSONL, MLTable folder or image folder.")
+    ] = None,
+    max_images: Annotated[
+        int, typer.Option(help="With --evaluate: photos drawn from the data.", min=1)
+    ] = 20,
+    target_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
+    image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image_url",
+    image_root: Annotated[Path | None, typer.Option(help="Where relative image_url start.")] = None,
+    map_: Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Explain image files with MODEL; writes a picture a class and image into the output folder.
+
+    With --evaluate: insertion and deletion areas of every algorithm, beside a random map and a
+    centred Gaussian, and how much of a map stays when the weights are shuffled.
+    """
+    from autofocus.errors import InputError
+    from autofocus.scoring.model_path import resolve_model
+
+    folder = resolve_model(model)
+    _check_mode(evaluate, data, images)
+    _require(folder, model)
+    if evaluate:
+        assert data is not None
+        columns = {"label_column": target_column, "image_column": image_column}
+        result = _evaluate(
+            folder, data, max_images, {**columns, "image_root": image_root}, map_ or []
+        )
+        if as_json:
+            emit_json(result)
+        else:
+            _show_quality(result)
+        return
+    parameters = {
+        "xai_algorithm": algorithm,
+        "n_steps": n_steps,
+        "confidence_score_threshold_multilabel": threshold,
+        "target": target,
+        "visualization_style": style,
+    }
+    try:
+        found = _explain(folder, images or [], parameters, output, npy)
+        failed = _report(found, output, as_json)
+    except InputError as error:
+        # Parameters are checked by their names in a request; here they are flags.
+        raise InputError([_as_flags(problem) for problem in error.problems]) from error
+    if failed:
+        raise typer.Exit(_INPUT_IS_WRONG)
+
+
+def _check_mode(evaluate: bool, data: str | None, images: list[str] | None) -> None:
+    from autofocus.errors import InputError
+
+    if evaluate and (data is None or images):
+        raise InputError(
+            "--evaluate measures on data and takes no images:"
+            " autofocus explain --evaluate MODEL --data annotations.jsonl"
+        )
+    if not evaluate and data is not None:
+        raise InputError("--data belongs to --evaluate; give image files, folders or patterns.")
+    if not evaluate and not images:
+        raise InputError("no images given: autofocus explain MODEL photo.jpg")
+
+
+def _require(folder: Path, model: Path) -> None:
+    from autofocus.errors import InputError
+    from autofocus.scoring.explain_needs import why_unavailable
+
+    if reason := why_unavailable(folder):
+        raise InputError(f"{model}: {reason}")
+
+
+def _explain(
+    folder: Path, images: list[str], raw: dict[str, Any], output: Path, npy: bool
+) -> Iterator[dict[str, Any]]:
+    """Return what is written for each image, as it is written."""
+    from autofocus.runtime import no_progress, num_cores
+    from autofocus.scoring.explanations import Explainer, checked_parameters, explain_images
+    from autofocus.scoring.image_paths import expand_images, read_image
+    from autofocus.scoring.scorer import Scorer
+
+    paths = expand_images(images)
+    note(
+        f"Explaining {len(paths)} image{'s' if len(paths) != 1 else ''} by"
+        f" {raw['xai_algorithm']} into {output}/"
+    )
+    explainer = Explainer.load(folder)
+    parameters = checked_parameters(explainer, raw)
+    scorer = Scorer.load(folder, num_threads=num_cores())
+    output.mkdir(parents=True, exist_ok=True)
+    explained = explain_images(scorer, explainer, map(read_image, paths), parameters)
+    # Lines that appear on a terminal are progress enough, and a bar would write over them.
+    track = no_progress if sys.stdout.isatty() else progress()
+    stems = _unique_stems(paths)
+    pairs = zip(paths, stems, track(explained, "Explaining", len(paths)), strict=True)
+    return (_written(path, output / stem, found, npy) for path, stem, found in pairs)
+
+
+def _written(path: Path, stem: Path, found: Any, npy: bool) -> dict[str, Any]:
+    """Write one image's files; return what they are."""
+    from autofocus.errors import ImageError
+    from autofocus.scoring.request import error_object
+
+    if isinstance(found, ImageError):
+        return {"image": str(path), **error_object(found)}
+    rows = []
+    for explanation in found:
+        base = f"{stem.name}.{_file_name(explanation.label)}"
+        row = {
+            "label": explanation.label,
+            "probability": explanation.probability,
+            "png": str(stem.with_name(f"{base}.png")),
+            "metadata": dict(explanation.attribution.metadata),
+        }
+        Path(row["png"]).write_bytes(explanation.png)
+        if npy:
+            import numpy as np
+
+            row["npy"] = str(stem.with_name(f"{base}.npy"))
+            np.save(row["npy"], explanation.map)
+        rows.append(row)
+    return {"image": str(path), "explanations": rows}
+
+
+def _report(found: Iterable[dict[str, Any]], output: Path, as_json: bool) -> bool:
+    """Print what was written; return whether no image could be read."""
+    images = []
+    num_failed = 0
+    for image in found:
+        images.append(image)
+        num_failed += "error" in image
+        if not as_json:
+            for line in _lines(image):
+                emit(line)
+    if as_json:
+        emit_json({"output": str(output), "images": images})
+    if num_failed:
+        note(f"{num_failed} of {len(images)} images could not be read")
+    return num_failed == len(images)
+
+
+def _lines(image: dict[str, Any]) -> list[str]:
+    if "error" in image:
+        return [f"{image['image']}: error: {image['error']['message']}"]
+    if not image["explanations"]:
+        return [f"{image['image']}: no class is probable enough; lower --threshold"]
+    return [
+        f"{image['image']}: {row['label']} {row['probability']:.3f}  {row['png']}"
+        for row in image["explanations"]
+    ]
+
+
+def _unique_stems(paths: list[Path]) -> list[str]:
+    """Return names for the files of each image; two images of one name in two folders get two."""
+    taken: set[str] = set()
+    stems = []
+    for path in paths:
+        stem, number = path.stem, 1
+        while stem in taken:
+            number += 1
+            stem = f"{path.stem}-{number}"
+        taken.add(stem)
+        stems.append(stem)
+    return stems
+
+
+def _file_name(label: str) -> str:
+    """Return the label with whatever a file system may not like replaced."""
+    return re.sub(r"[^\w.-]+", "_", label)[:80] or "_"
+
+
+def _as_flags(problem: str) -> str:
+    for key, flag in (
+        ("xai_algorithm", "--algorithm"),
+        ("visualization_style", "--style"),
+        ("confidence_score_threshold_multilabel", "--threshold"),
+        ("n_steps", "--n-steps"),
+        ("target", "--target"),
+    ):
+        problem = problem.replace(f"xai_parameters.{key}", flag)
+    return problem
+
+
+def _evaluate(
+    folder: Path, data: str, max_images: int, reading: dict[str, Any], maps: list[str]
+) -> dict[str, Any]:
+    from autofocus.data.locate import parse_maps
+    from autofocus.data.source import ReadOptions, read_data
+    from autofocus.manifest import read_manifest
+    from autofocus.scoring.explain_quality import measure_explanations
+    from autofocus.scoring.scorer import task_of
+
+    track = progress()
+    options = ReadOptions(**reading, maps=parse_maps(maps))
+    rows = read_data(data, task_of(read_manifest(folder)).record_type, options, track)
+    number = min(max_images, len(rows.records))
+    note(f"Measuring explanations on {number} of {len(rows.records)} images of {data}")
+    return measure_explanations(folder, rows, max_images=max_images, track=track)
+
+
+def _show_quality(result: dict[str, Any]) -> None:
+    emit(f"{result['num_images']} images, {result['num_explanations']} explanations")
+    emit(f"{'':22}{'insertion':>16}{'deletion':>16}{'shuffled':>10}")
+    for name, row in result["algorithms"].items():
+        insertion = f"{row['insertion']:.3f} ± {row['insertion_error']:.3f}"
+        deletion = f"{row['deletion']:.3f} ± {row['deletion_error']:.3f}"
+        kept = "–" if row["randomised"] is None else f"{row['randomised']:.2f}"
+        emit(f"{name:22}{insertion:>16}{deletion:>16}{kept:>10}")
+    for name, reason in result["refused"].items():
+        emit(f"{name:22}{reason}")
+    emit("insertion: higher is better; deletion: lower is better; shuffled: near 0 is better")
