@@ -16,9 +16,17 @@ import pytest
 
 from conftest import draw_photo, write_photo
 
-NUM_EPOCHS = 12
-# Where a killed run had got to. Twice "image cache": most of the time is spent training.
-MOMENTS = ["", "features of", "models/1 verified", "image cache", "image cache", "epoch"]
+NUM_EPOCHS = 40
+# A line that every command says, and the most seconds after it that the kill comes: at the start,
+# in the probe, before training, in its first step, between steps, in evaluations and in saves.
+MOMENTS = [
+    ("", 4.0),
+    ("features of", 0.5),
+    ("frozen probe", 0.5),
+    ("image cache", 0.5),
+    ("epoch", 0.3),
+    ("epoch", 0.3),
+]
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +137,11 @@ def test_killed_at_random_moments(
     chance = random.Random(20_000 + num_kills)
     seen, num_trained, killed = 0, 0, []
     while len(killed) < num_kills:
-        moment = chance.choice(MOMENTS if num_kills > 2 else ["image cache", "epoch"])
-        delay_s = chance.uniform(0, 3.0 if moment == "" else 1.0)
+        # Two kills are to be in training.
+        moment, most_s = chance.choice(MOMENTS if num_kills > 2 else MOMENTS[-2:])
+        delay_s = chance.uniform(0, most_s)
         started_s = time.monotonic()
         status = run.start(moment, delay_s, signal.SIGKILL)
-        if status == 0:
-            break
         assert status == -signal.SIGKILL, run.lines
         killed.append((moment, round(delay_s, 2), round(time.monotonic() - started_s, 1)))
         if (resumed := run.resumed_after()) is not None:
@@ -149,7 +156,7 @@ def test_killed_at_random_moments(
         assert resumed >= seen - 1, killed
     num_trained += len(run.epochs())
     assert num_trained <= NUM_EPOCHS + len(killed), "at most one epoch is repeated a kill"
-    assert len(killed) == num_kills
+    print(*killed, f"{num_trained} epochs trained", sep="\n")
     run.assert_same_end(undisturbed)
 
 

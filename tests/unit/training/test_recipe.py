@@ -1,12 +1,13 @@
 """Published defaults (azure.md §1.6) for Azure's names, ours for others; the job wins over both."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from autofocus.models.catalog import ALIASES
-from autofocus.parameters import RECIPE_PARAMETERS, check_parameters
+from autofocus.parameters import PARSERS, RECIPE_PARAMETERS, check_parameters
 from autofocus.sweep.recipes import recipe_for
 from autofocus.sweep.resolve import resolve
 from autofocus.training.recipe import Recipe, default_recipe, with_parameters
@@ -160,3 +161,29 @@ def test_every_parameter_sets_a_field_of_its_own() -> None:
     targets = list(RECIPE_PARAMETERS.values())
     assert len(set(targets)) == len(targets)
     assert set(targets) <= {field.name for field in fields(Recipe)}
+
+
+def documented_defaults() -> dict[str, tuple[str, str]]:
+    """Return the columns "Azure's names" and "ours" of docs/reference/training.md."""
+    page = Path(__file__).parents[3] / "docs" / "reference" / "training.md"
+    rows = [line.split("|") for line in page.read_text(encoding="utf-8").splitlines()]
+    return {
+        row[1].strip(" `"): (row[3].strip(), row[4].strip())
+        for row in rows
+        if len(row) == 6 and row[1].startswith(" `")
+    }
+
+
+def test_the_page_names_every_parameter_and_its_defaults() -> None:
+    documented = documented_defaults()
+    assert RECIPE_PARAMETERS.keys() <= documented.keys()
+    assert documented.keys() <= PARSERS.keys()
+    text = (Path(__file__).parents[3] / "docs" / "reference" / "training.md").read_text("utf-8")
+    assert {name for name in PARSERS if f"`{name}`" not in text} == set()
+    azure = by_published_name(recipe_of("image_classification", "resnet50"))
+    ours = by_published_name(recipe_of("image_classification", None))
+    for name in RECIPE_PARAMETERS:
+        for said, recipe in zip(documented[name], (azure, ours), strict=True):
+            # The first word of a cell is the general case.
+            value = said.replace("multi-class ", "").split(";")[0].split(",")[0].strip(" `")
+            assert check_parameters({name: value})[0].get(name) == recipe[name], name
