@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from autofocus.explain.base import Attribution
+from autofocus.explain.batches import in_batches
 from autofocus.explain.frozen import FrozenClassifier
-from autofocus.explain.gradients import Output, batch_size, select
+from autofocus.explain.gradients import Output, select
 from autofocus.explain.guided_rule import guided
 from autofocus.explain.parameters import Parameters
 
@@ -30,15 +31,7 @@ class GuidedBackprop:
         parameters: Parameters,
     ) -> list[Attribution]:
         """See `Explainer.attribute`."""
-        images = network.checked(images, targets)
-        classes = torch.tensor(targets, device=images.device)
-        size = batch_size(images)
-        found: list[Attribution] = []
-        for chunk, wanted in zip(
-            torch.split(images, size), torch.split(classes, size), strict=True
-        ):
-            found += self._explain(network, chunk, wanted)
-        return found
+        return in_batches(network, images, targets, self._explain)
 
     def _explain(
         self, network: FrozenClassifier, images: Tensor, targets: Tensor

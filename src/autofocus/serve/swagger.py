@@ -6,7 +6,9 @@ from typing import Any
 _IMAGE = {
     "type": "string",
     "description": "A base64 image file, or JSON text of "
-    '{"image_base64", "model_explainability", "xai_parameters"}.',
+    '{"image_base64", "model_explainability", "xai_parameters"}; keys of xai_parameters are '
+    "xai_algorithm, n_steps, approximation_method, xrai_fast, visualizations, attributions, "
+    "confidence_score_threshold_multilabel, target, visualization_style.",
 }
 _REQUEST: dict[str, Any] = {
     "type": "object",
@@ -28,16 +30,18 @@ _REQUEST: dict[str, Any] = {
 _REPLY = {
     "type": "array",
     "description": "One object an image, in the order of the request; an image that cannot be "
-    'read has {"error": {"code", "message"}} in its place.',
+    'read has {"error": {"code", "message"}} in its place. Rows that asked for explanations also '
+    "have visualizations, base64 PNG, and attributions, [3, crop, crop]: one of each, or for "
+    "multi-label models a list with one a class.",
     "items": {"type": "object"},
 }
 _MESSAGE = {"type": "object", "properties": {"message": {"type": "string"}}}
 _INFO = {"title": "autofocus scoring endpoint", "version": "1"}
 _ERRORS = {
-    "400": "The request, or every image in it, is wrong",
+    "400": "The request, or every image in it, is wrong, or explanations are not to be had",
     "401": "The key is missing or wrong",
-    "408": "The request waited too long",
-    "413": "The body or the number of images is too large",
+    "408": "The request waited or the explanation took too long",
+    "413": "The body, or the number of images or explanations, is too large",
     "415": "The content type is not application/json",
     "429": "The server is busy; see Retry-After",
     "500": "Scoring failed",
