@@ -31,10 +31,10 @@ from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest, file_sh
 from autofocus.package.code import ENTRY, copy_scoring_code
 from autofocus.package.onnx import export_onnx
 from autofocus.runtime import naming_full_disk
+from autofocus.scoring.explain_needs import WEIGHTS_NAME
 from autofocus.scoring.scorer import ONNX_NAME
 from autofocus.tasks import TASKS
 
-WEIGHTS_NAME = "model.safetensors"
 ENTRY_NAME = "model.py"
 MLFLOW_REQUIREMENT = "mlflow>=3.10,<4"
 MLFLOW_VERSION = "3.10.0"  # the format written here, not what is installed
