@@ -132,7 +132,7 @@ class ServerProcess:
     ) -> Reply:
         request = urllib.request.Request(self.url + path, body, headers or {})
         try:
-            with urllib.request.urlopen(request, timeout=30) as response:
+            with urllib.request.urlopen(request, timeout=90) as response:
                 return Reply(response.status, dict(response.headers), response.read())
         except urllib.error.HTTPError as error:
             with error:

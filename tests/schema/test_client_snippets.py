@@ -107,7 +107,7 @@ class OnlineEndpoints:
         request = urllib.request.Request(
             f"{self.url}/score", Path(request_file).read_bytes(), headers
         )
-        with urllib.request.urlopen(request, timeout=60) as response:
+        with urllib.request.urlopen(request, timeout=180) as response:
             self.headers = dict(response.headers)
             text: str = response.read().decode("utf-8")
             return text

@@ -44,23 +44,20 @@ def read_sources(plan: Plan, track: Track) -> Sources:
         maps=job.data_maps,
         on_invalid=job.data.on_invalid,
     )
-    given = {
-        "training_data": job.training_data,
-        "validation_data": job.validation_data,
-        "test_data": job.test_data,
-    }
+    given = (job.training_data, job.validation_data, job.test_data)
     read: list[Data[Any] | None] = []
     problems: list[str] = []
-    for key, entry in given.items():
+    for entry in given:
         try:
             data = None
             if entry is not None:
                 data = read_data(entry.path, plan.task.record_type, options, track)
             read.append(data)
         except DataError as error:
-            problems += [f"{key}: {problem}" for problem in error.problems]
+            problems += error.problems
     if problems:
-        raise DataError(problems)
+        # The same folder in two roles has the same problems.
+        raise DataError(list(dict.fromkeys(problems)))
     training, validation, test = read
     assert training is not None, "the job requires training data"
     return Sources(training, validation, test)

@@ -216,7 +216,7 @@ def test_of_remote_files_as_many_as_fit_are_kept() -> None:
 def test_the_choice_is_one_line_in_the_log(
     photos: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="autofocus"):
         ImageCache(photos, evaluation_square(SPEC), CacheBudget(ram_bytes=4 * MIB)).close()
         ImageCache(photos, evaluation_square(SPEC)).close()
     assert caplog.messages == [
