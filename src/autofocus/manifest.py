@@ -32,6 +32,38 @@ class ResizeCrop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="r
     ] = (0.229, 0.224, 0.225)
 
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the network's input, in pixels."""
+        return self.crop_size, self.crop_size
+
+
+class ResizeFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="resize_fit"):
+    """The whole image into height x width, then (x / 255 - mean) / std.
+
+    With `keep_aspect` it is scaled by one factor and lies at the top left; the rest is the mean
+    colour, zero after normalisation. Without, it is stretched.
+    """
+
+    height: PositiveInt
+    width: PositiveInt
+    keep_aspect: bool = True
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[
+        Annotated[float, msgspec.Meta(gt=0)],
+        Annotated[float, msgspec.Meta(gt=0)],
+        Annotated[float, msgspec.Meta(gt=0)],
+    ] = (0.229, 0.224, 0.225)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the network's input, in pixels."""
+        return self.height, self.width
+
+
+Preprocess = ResizeCrop | ResizeFit
+
+
 class WeightsInfo(msgspec.Struct, frozen=True):
     """Where the pretrained weights came from."""
 
@@ -62,6 +94,7 @@ class Manifest(msgspec.Struct, frozen=True):
     Attributes:
         labels: Class names in the order of the network's outputs.
         settings: What may be edited before serving, such as score thresholds.
+        network: What its builder needs besides the model's name and the number of labels.
         outputs: Names of the network's outputs, in order.
         files: Name to sha256 of the files beside the manifest that belong to it.
     """
@@ -69,12 +102,13 @@ class Manifest(msgspec.Struct, frozen=True):
     task: str
     labels: Annotated[list[str], msgspec.Meta(min_length=1)]
     model_name: str
-    preprocess: ResizeCrop
+    preprocess: Preprocess
     weights: WeightsInfo
     data: DataInfo
     calibration: Calibration = Calibration()
     outputs: list[str] = msgspec.field(default_factory=lambda: ["logits"])
-    settings: dict[str, float] = {}
+    settings: dict[str, float | str] = {}
+    network: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     test_metrics: dict[str, Any] | None = None
     versions: dict[str, str] = {}
