@@ -40,6 +40,7 @@ from autofocus.data.locate import open_bytes
 from autofocus.data.normalize import normalize
 from autofocus.data.order import view_rng
 from autofocus.data.scenes import render_scene
+from autofocus.data.views import ClassificationViews
 from autofocus.manifest import ResizeCrop
 from autofocus.runtime import keep_big_blocks
 
@@ -121,8 +122,9 @@ def compare(photos: list[str], rounds: int, folder: Path) -> dict[str, object]:
     num_images = len(photos)
 
     def loader(cache: CacheBudget | None, params: Augmentation = PARAMS) -> Loader:
+        views = ClassificationViews(SPEC, range(num_images), params)
         return Loader(
-            photos, SPEC, params, batch_size=BATCH_SIZE, num_threads=1, cache=cache, shuffle=True
+            photos, views, batch_size=BATCH_SIZE, num_threads=1, cache=cache, shuffle=True
         )
 
     def first_epoch() -> None:

@@ -249,6 +249,7 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
     from autofocus.data.augment import PRESETS
     from autofocus.data.cache import free_budget
     from autofocus.data.loader import Loader
+    from autofocus.data.views import ClassificationViews
     from autofocus.models import catalog
     from autofocus.models.timm_classifiers import build
     from autofocus.tasks.multiclass import MulticlassClassification
@@ -269,14 +270,17 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
     with (
         Loader(
             photos,
-            SPEC,
-            augmentation,
+            ClassificationViews(SPEC, targets, augmentation),
             batch_size=arguments.batch,
             num_threads=arguments.threads,
             cache=free_budget(),
             shuffle=True,
         ) as training,
-        Loader(photos[:NUM_CLASSES], SPEC, batch_size=arguments.batch) as validation,
+        Loader(
+            photos[:NUM_CLASSES],
+            ClassificationViews(SPEC, range(NUM_CLASSES)),
+            batch_size=arguments.batch,
+        ) as validation,
         tempfile.TemporaryDirectory() as folder,
     ):
         if name != "same work":

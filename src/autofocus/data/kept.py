@@ -35,6 +35,19 @@ class Kept:
     size: Callable[[ImageHeader], tuple[int, int]]
 
 
+@dataclass(frozen=True, slots=True)
+class KeptImage:
+    """An image in its kept form.
+
+    Attributes:
+        pixels: RGB [h, w, 3]; not to be written to.
+        size: (height, width) of the image in its file, upright.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+
+
 def evaluation_square(spec: ResizeCrop) -> Kept:
     """Keep exactly the pixels that evaluation normalises."""
     return Kept(

@@ -5,24 +5,24 @@ copied between processes, and no worker can outlive a killed run.
 
 An epoch is a function of (seed, epoch): the same images in the same order and, drawn from
 (seed, epoch, image) alone, the same views, whatever the number of threads and wherever it starts.
+Only the size of a batch, where that varies, is drawn from (seed, epoch, batch).
 """
 
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.augment import Augmentation, draw_view
 from autofocus.data.cache import CacheBudget, ImageCache, RungName
-from autofocus.data.kept import evaluation_square, training_image
-from autofocus.data.normalize import normalize
-from autofocus.data.order import epoch_order, view_rng
-from autofocus.manifest import ResizeCrop
+from autofocus.data.order import batch_rng, epoch_order, view_rng
+from autofocus.data.views import Views
 from autofocus.runtime import num_cores
+from autofocus.structures.frames import Frame
 
 # Batches made ahead of the one that is wanted; more would only take memory.
 NUM_PREFETCHED = 2
@@ -35,13 +35,17 @@ class Batch:
     """n images, ready for the network.
 
     Attributes:
-        images: float32 [n, 3, s, s], normalised. Its memory is channels-last, so that
+        images: float32 [n, 3, h, w], normalised. Its memory is channels-last, so that
             `torch.from_numpy(images)` is a channels-last tensor without a copy.
         index: int64 [n], their positions in the data set.
+        targets: What is to be found in each of them, as it lies in the view.
+        frames: Where each view lies in its image.
     """
 
     images: NDArray[np.float32]
     index: NDArray[np.int64]
+    targets: list[Any]
+    frames: list[Frame]
 
 
 class Loader:
@@ -51,8 +55,7 @@ class Loader:
 
     Args:
         locations: Where the images are; all of them known to be images.
-        spec: Size and normalisation of the network's input.
-        augmentation: How views are drawn; None gives exactly what `preprocess` gives.
+        views: What is made of each image; one of them an image.
         batch_size: Images a step, over all ranks.
         seed: Of the run, not negative.
         num_threads: That read, decode and draw; None takes the machine's cores.
@@ -69,8 +72,7 @@ class Loader:
     def __init__(
         self,
         locations: Sequence[str],
-        spec: ResizeCrop,
-        augmentation: Augmentation | None = None,
+        views: Views,
         *,
         batch_size: int,
         seed: int = 0,
@@ -85,13 +87,9 @@ class Loader:
     ) -> None:
         assert batch_size >= num_ranks > rank >= 0, "each rank gets at least one image a batch"
         assert weights is None or len(weights) == len(locations), "one weight an image"
-        kept = (
-            evaluation_square(spec) if augmentation is None else training_image(spec, augmentation)
-        )
-        self.cache = ImageCache(locations, kept, cache, rung)
+        self.cache = ImageCache(locations, views.kept, cache, rung)
         self._num_images = len(locations)
-        self._spec = spec
-        self._augmentation = augmentation
+        self._views = views
         self._batch_size = batch_size
         self._seed = seed
         self._num_threads = num_threads or num_cores()
@@ -122,7 +120,7 @@ class Loader:
         num_full, rest = divmod(self._num_images, self._batch_size)
         return num_full + (rest > 0 and not (self._drop_last and num_full))
 
-    def epoch(self, epoch: int, start_batch: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start_batch: int = 0, done_frac: float = 0.0) -> Iterator[Batch]:
         """Make the batches of an epoch, in order.
 
         The threads end with the iterator: when it is exhausted, closed or dropped.
@@ -130,19 +128,24 @@ class Loader:
         Args:
             epoch: Counted from 0.
             start_batch: Batches to leave out, because they were used before an interruption.
+            done_frac: Share of the training that was over when the epoch began; some views
+                change towards the end. An interrupted epoch goes on with what it began with.
 
         Raises:
             ImageError: If an image cannot be decoded; names the file.
             LocateError: If it cannot be read.
         """
         order = epoch_order(self._num_images, self._seed, epoch, self._shuffle, self._weights)
+        views = self._views.at(done_frac)
         waiting: deque[_Pending] = deque()
         pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="autofocus-loader")
         try:
             for number in range(start_batch, self.num_batches):
                 start = number * self._batch_size
                 part = slice(start + self._rank, start + self._batch_size, self._num_ranks)
-                waiting.append(self._submit(pool, epoch, order.index[part], order.repeat[part]))
+                size = views.input_size(batch_rng(self._seed, epoch, number))
+                todo = _Todo(views, epoch, order.index[part], order.repeat[part])
+                waiting.append(self._submit(pool, todo, size))
                 if len(waiting) > NUM_PREFETCHED:
                     yield waiting.popleft().batch()
             while waiting:
@@ -150,47 +153,49 @@ class Loader:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _submit(
-        self,
-        pool: ThreadPoolExecutor,
-        epoch: int,
-        index: NDArray[np.int64],
-        repeat: NDArray[np.int64],
-    ) -> "_Pending":
-        size = self._spec.crop_size
-        memory = np.empty((len(index), size, size, 3), np.float32)
+    def _submit(self, pool: ThreadPoolExecutor, todo: "_Todo", size: tuple[int, int]) -> "_Pending":
+        num_images = len(todo.index)
+        memory = np.empty((num_images, *size, 3), np.float32)
         parts = [
-            slice(start, start + _NUM_TOGETHER) for start in range(0, len(index), _NUM_TOGETHER)
+            slice(start, start + _NUM_TOGETHER) for start in range(0, num_images, _NUM_TOGETHER)
         ]
-        futures = [
-            pool.submit(
-                self._load, epoch, index[part].tolist(), repeat[part].tolist(), memory[part]
-            )
-            for part in parts
-        ]
-        return _Pending(Batch(memory.transpose(0, 3, 1, 2), index), futures)
+        futures = [pool.submit(self._load, todo.part(part), memory[part]) for part in parts]
+        return _Pending(memory.transpose(0, 3, 1, 2), todo.index, futures)
 
-    def _load(
-        self, epoch: int, index: list[int], repeat: list[int], memory: NDArray[np.float32]
-    ) -> None:
-        """Write n images, [n, s, s, 3], into their places in the batch."""
-        for i, times, out in zip(index, repeat, memory, strict=True):
-            image = self.cache.pixels(i)
-            if self._augmentation is None:
-                normalize(image, self._spec, out)
-            else:
-                rng = view_rng(self._seed, epoch, i, times)
-                draw_view(image, rng, self._augmentation, self._spec, out)
+    def _load(self, todo: "_Todo", memory: NDArray[np.float32]) -> "_Drawn":
+        """Write n images, [n, h, w, 3], into their places in the batch."""
+        drawn = []
+        for i, repeat, out in zip(todo.index.tolist(), todo.repeat.tolist(), memory, strict=True):
+            rng = view_rng(self._seed, todo.epoch, i, repeat)
+            drawn.append(todo.views.draw(i, self.cache.image, rng, out))
+        return drawn
+
+
+_Drawn = list[tuple[Any, Frame]]
+
+
+@dataclass(frozen=True)
+class _Todo:
+    """Images to draw; index and repeat as in `EpochOrder`."""
+
+    views: Views
+    epoch: int
+    index: NDArray[np.int64]
+    repeat: NDArray[np.int64]
+
+    def part(self, which: slice) -> "_Todo":
+        return replace(self, index=self.index[which], repeat=self.repeat[which])
 
 
 @dataclass(frozen=True)
 class _Pending:
     """A batch whose images are still being written."""
 
-    result: Batch
-    futures: list[Future[None]]
+    images: NDArray[np.float32]
+    index: NDArray[np.int64]
+    futures: list[Future[_Drawn]]
 
     def batch(self) -> Batch:
-        for future in self.futures:
-            future.result()
-        return self.result
+        drawn = [each for future in self.futures for each in future.result()]
+        targets, frames = [target for target, _ in drawn], [frame for _, frame in drawn]
+        return Batch(self.images, self.index, targets, frames)

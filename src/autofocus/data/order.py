@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# What a stream is for, so that the order and the views of an epoch have nothing in common.
-_ORDER, _VIEW = 0, 1
+# What a stream is for, so that the order, the views and the batches of an epoch have nothing in
+# common. Only views repeat, and theirs stay odd.
+_ORDER, _VIEW, _BATCH = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,17 @@ def view_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Ge
         repeat: How often the image was already shown in this epoch.
     """
     return _stream(seed, _VIEW, repeat, index, epoch)
+
+
+def batch_rng(seed: int, epoch: int, batch: int) -> np.random.Generator:
+    """Return the chance of what one batch has in common.
+
+    Args:
+        seed: Of the run.
+        epoch: Counted from 0.
+        batch: Its place in the epoch.
+    """
+    return _stream(seed, _BATCH, 0, batch, epoch)
 
 
 def _stream(seed: int, purpose: int, repeat: int, index: int, epoch: int) -> np.random.Generator:

@@ -147,7 +147,9 @@ def test_each_rung_gives_the_pixels_that_would_be_read_anew(
         before = num_reads()
         for _ in range(3):
             for number, image in enumerate(expected):
-                np.testing.assert_array_equal(cache.pixels(number), image)
+                found = cache.image(number)
+                np.testing.assert_array_equal(found.pixels, image)
+                assert found.size == (300 + number, 401)
         assert num_reads() - before == (15 if name == "none" else 5)
         assert cache.used_bytes <= max(budget.ram_bytes, budget.disk_bytes)
         assert cache.rung.num_bytes == pytest.approx(cache.used_bytes, rel=0.05)

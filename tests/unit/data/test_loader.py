@@ -10,18 +10,21 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from autofocus.data import loader as loader_module
+from autofocus.data import views as views_module
 from autofocus.data.augment import PRESETS
 from autofocus.data.cache import CacheBudget
 from autofocus.data.images import decode
 from autofocus.data.loader import NUM_PREFETCHED, Batch, Loader
-from autofocus.data.order import epoch_order, view_rng
+from autofocus.data.order import batch_rng, epoch_order, view_rng
 from autofocus.data.preprocess import preprocess
+from autofocus.data.views import ClassificationViews
 from autofocus.errors import ImageError
 from autofocus.manifest import ResizeCrop
+from autofocus.structures.frames import Frame
 
 SPEC = ResizeCrop(resize_size=36, crop_size=32)
-STRONG = PRESETS["strong"]
+PLAIN = ClassificationViews(SPEC, range(100))
+STRONG = ClassificationViews(SPEC, range(100), PRESETS["strong"])
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def num_loader_threads() -> int:
 def test_without_augmentation_it_is_the_evaluation_path(photos: list[str]) -> None:
     expected = np.stack([preprocess(decode(Path(path).read_bytes()), SPEC) for path in photos])
     for cache in (None, CacheBudget(ram_bytes=1 << 20)):
-        with Loader(photos, SPEC, batch_size=4, cache=cache) as loader:
+        with Loader(photos, PLAIN, batch_size=4, cache=cache) as loader:
             for epoch in (0, 1):
                 batches = list(loader.epoch(epoch))
                 assert [len(batch.index) for batch in batches] == [4, 4, 3]
@@ -68,9 +71,59 @@ def test_without_augmentation_it_is_the_evaluation_path(photos: list[str]) -> No
                 np.testing.assert_array_equal(index, np.arange(11))
 
 
+def test_targets_and_frames_come_with_their_images(photos: list[str]) -> None:
+    targets = np.arange(11) * 7
+    for augmentation in (None, PRESETS["strong"]):
+        views = ClassificationViews(SPEC, targets, augmentation)
+        with Loader(photos, views, batch_size=4, num_threads=3, shuffle=True) as loader:
+            for batch in loader.epoch(1):
+                assert batch.targets == (batch.index * 7).tolist()
+                sizes = [frame.size for frame in batch.frames]
+                assert sizes == [(80, 96 + index) for index in batch.index]
+
+
+class ChangingViews:
+    """Grey views of a random size, brighter once half of the training is over."""
+
+    kept = PLAIN.kept
+    size = (64, 64)
+
+    def __init__(self, level: float = 0.0) -> None:
+        self.level = level
+
+    def at(self, done_frac: float) -> "ChangingViews":
+        return ChangingViews(float(done_frac >= 0.5))
+
+    def input_size(self, rng: np.random.Generator) -> tuple[int, int]:
+        return 32 * int(rng.integers(1, 4)), 32
+
+    def draw(self, index, read, rng, out):
+        out[:] = self.level
+        return index, Frame(read(index).size)
+
+
+def test_the_size_of_a_batch_is_drawn_once_for_all_ranks_and_resumes(photos: list[str]) -> None:
+    def shapes(start: int = 0, **options: int) -> list[tuple[int, ...]]:
+        with Loader(photos, ChangingViews(), batch_size=2, seed=5, **options) as loader:
+            return [batch.images.shape[1:] for batch in loader.epoch(3, start)]
+
+    whole = shapes()
+    assert len(set(whole)) > 1
+    assert shapes(start=2) == whole[2:]
+    assert shapes(rank=1, num_ranks=2)[:5] == whole[:5]
+    assert shapes(num_threads=1) == whole
+
+
+def test_views_may_change_with_the_share_of_training_that_is_over(photos: list[str]) -> None:
+    with Loader(photos, ChangingViews(), batch_size=4) as loader:
+        for done_frac, expected in ((0.0, 0), (0.49, 0), (0.5, 1)):
+            for batch in loader.epoch(0, done_frac=done_frac):
+                assert (batch.images == expected).all()
+
+
 def test_torch_takes_a_batch_without_a_copy(photos: list[str]) -> None:
     torch = pytest.importorskip("torch")
-    with Loader(photos, SPEC, batch_size=4) as loader:
+    with Loader(photos, PLAIN, batch_size=4) as loader:
         batch = next(loader.epoch(0))
     assert batch.images.shape == (4, 3, 32, 32)
     assert batch.images.dtype == np.float32
@@ -85,7 +138,6 @@ def test_a_view_depends_on_seed_epoch_and_image_alone(photos: list[str]) -> None
     for batch_size, num_threads, shuffle in ((4, 1, True), (3, 4, True), (11, 2, False)):
         with Loader(
             photos,
-            SPEC,
             STRONG,
             batch_size=batch_size,
             seed=7,
@@ -96,7 +148,7 @@ def test_a_view_depends_on_seed_epoch_and_image_alone(photos: list[str]) -> None
     assert views[0] == views[1] == views[2]
     first, second = views[0]
     assert all(first[index] != second[index] for index in range(11))
-    with Loader(photos, SPEC, STRONG, batch_size=4, seed=8) as loader:
+    with Loader(photos, STRONG, batch_size=4, seed=8) as loader:
         other = by_image(loader.epoch(0))
     assert all(first[index] != other[index] for index in range(11))
 
@@ -104,7 +156,7 @@ def test_a_view_depends_on_seed_epoch_and_image_alone(photos: list[str]) -> None
 @pytest.mark.parametrize("cache", [None, CacheBudget(ram_bytes=1 << 20)])
 def test_an_epoch_goes_on_from_any_batch(photos: list[str], cache: CacheBudget | None) -> None:
     def loader() -> Loader:
-        return Loader(photos, SPEC, STRONG, batch_size=2, seed=3, cache=cache, shuffle=True)
+        return Loader(photos, STRONG, batch_size=2, seed=3, cache=cache, shuffle=True)
 
     with loader() as undisturbed:
         list(undisturbed.epoch(0))
@@ -115,7 +167,7 @@ def test_an_epoch_goes_on_from_any_batch(photos: list[str], cache: CacheBudget |
 
 
 def test_epochs_are_shuffled_each_in_its_own_way(photos: list[str]) -> None:
-    with Loader(photos, SPEC, batch_size=11, seed=1, shuffle=True) as loader:
+    with Loader(photos, PLAIN, batch_size=11, seed=1, shuffle=True) as loader:
         orders = [next(loader.epoch(epoch)).index.tolist() for epoch in (0, 1, 0)]
     assert orders[0] == orders[2] != orders[1]
     assert sorted(orders[0]) == list(range(11)) != orders[0]
@@ -134,7 +186,7 @@ def test_epochs_are_shuffled_each_in_its_own_way(photos: list[str]) -> None:
 def test_a_last_batch_may_be_left_out(
     photos: list[str], batch_size: int, drop_last: bool, expected: list[int]
 ) -> None:
-    with Loader(photos, SPEC, batch_size=batch_size, drop_last=drop_last) as loader:
+    with Loader(photos, PLAIN, batch_size=batch_size, drop_last=drop_last) as loader:
         assert [len(batch.index) for batch in loader.epoch(0)] == expected
         assert loader.num_batches == len(expected)
 
@@ -142,7 +194,7 @@ def test_a_last_batch_may_be_left_out(
 def test_ranks_share_each_batch(photos: list[str]) -> None:
     def batches(rank: int, num_ranks: int) -> list[Batch]:
         with Loader(
-            photos, SPEC, STRONG, batch_size=4, shuffle=True, rank=rank, num_ranks=num_ranks
+            photos, STRONG, batch_size=4, shuffle=True, rank=rank, num_ranks=num_ranks
         ) as loader:
             return list(loader.epoch(2))
 
@@ -175,24 +227,25 @@ def test_equal_weights_show_each_image_once() -> None:
 def test_a_repeated_image_has_other_views(photos: list[str]) -> None:
     weights = np.zeros(11)
     weights[4] = 1
-    with Loader(photos, SPEC, STRONG, batch_size=11, weights=weights) as loader:
+    with Loader(photos, STRONG, batch_size=11, weights=weights) as loader:
         batch = next(loader.epoch(0))
     assert batch.index.tolist() == [4] * 11
     assert len({image.tobytes() for image in batch.images}) == 11
 
 
 def test_streams_of_chance_never_meet() -> None:
-    cases = itertools.product((0, 1, 2**40), (0, 1), (0, 1, 2**33), (0, 1))
+    cases = list(itertools.product((0, 1, 2**40), (0, 1), (0, 1, 2**33), (0, 1)))
     first = {view_rng(*case).random(4).tobytes() for case in cases}
     first |= {epoch_order(50, seed, epoch).index.tobytes() for seed in (0, 1) for epoch in (0, 1)}
-    assert len(first) == 3 * 2 * 3 * 2 + 4
+    first |= {batch_rng(*case[:3]).random(4).tobytes() for case in cases if not case[3]}
+    assert len(first) == 3 * 2 * 3 * (2 + 1) + 4
 
 
 def test_an_undecodable_image_is_raised_with_its_place(photos: list[str], tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(photos[0]).read_bytes()[:-300])
     locations = [*photos[:6], str(broken), *photos[6:]]
-    with Loader(locations, SPEC, batch_size=4, num_threads=2) as loader:
+    with Loader(locations, PLAIN, batch_size=4, num_threads=2) as loader:
         batches = loader.epoch(0)
         assert next(batches).index.tolist() == [0, 1, 2, 3]
         with pytest.raises(ImageError, match=r"broken\.jpg: .*ends too early") as caught:
@@ -202,7 +255,7 @@ def test_an_undecodable_image_is_raised_with_its_place(photos: list[str], tmp_pa
 
 
 def test_an_abandoned_epoch_leaves_no_threads(photos: list[str]) -> None:
-    with Loader(photos, SPEC, STRONG, batch_size=1, num_threads=3) as loader:
+    with Loader(photos, STRONG, batch_size=1, num_threads=3) as loader:
         for leave in ("close", "drop", "break"):
             batches = loader.epoch(0)
             next(batches)
@@ -226,14 +279,14 @@ def test_threads_run_a_bounded_number_of_batches_ahead(
     photos: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = []
-    draw = loader_module.draw_view
+    draw = views_module.draw_view
 
     def watch(image, *args):
         started.append(1)
         draw(image, *args)
 
-    monkeypatch.setattr(loader_module, "draw_view", watch)
-    with Loader(photos, SPEC, STRONG, batch_size=2, num_threads=4) as loader:
+    monkeypatch.setattr(views_module, "draw_view", watch)
+    with Loader(photos, STRONG, batch_size=2, num_threads=4) as loader:
         batches = loader.epoch(0)
         next(batches)
         deadline = time.monotonic() + 5

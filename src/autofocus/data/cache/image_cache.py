@@ -13,7 +13,7 @@ from autofocus.data.cache.ladder import JPEG_QUALITY, DataSize, Rung, RungName, 
 from autofocus.data.cache.store import FileStore, MemoryStore, Store
 from autofocus.data.fetch import shown
 from autofocus.data.images import probe
-from autofocus.data.kept import Kept
+from autofocus.data.kept import Kept, KeptImage
 from autofocus.data.locate import open_bytes
 from autofocus.errors import ImageError
 
@@ -49,6 +49,7 @@ class ImageCache:
         self._locations = locations
         self._kept = kept
         self._shapes: dict[int, tuple[int, ...]] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
         self.rung = self._choose(budget, rung)
         self._store = self._open_store(budget)
         self._get = {
@@ -73,6 +74,15 @@ class ImageCache:
     def used_bytes(self) -> int:
         """What is kept now."""
         return self._store.used_bytes
+
+    def image(self, index: int) -> KeptImage:
+        """Return image `index` and the size it has in its file.
+
+        Raises:
+            ImageError: If its bytes cannot be decoded; names the file.
+            LocateError: If they cannot be read.
+        """
+        return KeptImage(self.pixels(index), self._sizes[index])
 
     def pixels(self, index: int) -> Image:
         """Return image `index`, RGB [h, w, 3]; not to be written to.
@@ -143,14 +153,21 @@ class ImageCache:
         return MemoryStore(self.rung.max_bytes)
 
     def _anew(self, index: int) -> Image:
-        return self._kept.pixels(open_bytes(self._locations[index]))
+        return self._decode(index, open_bytes(self._locations[index]))
+
+    def _decode(self, index: int, data: bytes) -> Image:
+        image = self._kept.pixels(data)
+        if index not in self._sizes:
+            header = probe(data)
+            self._sizes[index] = (header.height, header.width)
+        return image
 
     def _from_bytes(self, index: int) -> Image:
         data = self._store.get(index)
         if data is None:
             data = open_bytes(self._locations[index])
             self._store.put(index, data)
-        return self._kept.pixels(bytes(data))
+        return self._decode(index, bytes(data))
 
     def _from_pixels(self, index: int) -> Image:
         data = self._store.get(index)
