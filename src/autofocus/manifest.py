@@ -64,6 +64,20 @@ class ResizeFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="re
 Preprocess = ResizeCrop | ResizeFit
 
 
+class Tiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The network also sees each image in cols x rows overlapping parts, for small objects.
+
+    Attributes:
+        cols: Tiles side by side.
+        rows: Tiles one below the other.
+        overlap_frac: What neighbours share, in fractions of a tile's side.
+    """
+
+    cols: Annotated[int, msgspec.Meta(ge=1, le=32)]
+    rows: Annotated[int, msgspec.Meta(ge=1, le=32)]
+    overlap_frac: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.25
+
+
 class WeightsInfo(msgspec.Struct, frozen=True):
     """Where the pretrained weights came from."""
 
@@ -95,6 +109,7 @@ class Manifest(msgspec.Struct, frozen=True):
         labels: Class names in the order of the network's outputs.
         settings: What may be edited before serving, such as score thresholds.
         network: What its builder needs besides the model's name and the number of labels.
+        tiling: How images are cut up besides being seen whole; None where they are not.
         outputs: Names of the network's outputs, in order.
         files: Name to sha256 of the files beside the manifest that belong to it.
     """
@@ -106,6 +121,7 @@ class Manifest(msgspec.Struct, frozen=True):
     weights: WeightsInfo
     data: DataInfo
     calibration: Calibration = Calibration()
+    tiling: Tiling | None = None
     outputs: list[str] = msgspec.field(default_factory=lambda: ["logits"])
     settings: dict[str, float | str] = {}
     network: dict[str, Any] = {}
