@@ -256,6 +256,7 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
     from autofocus.training.device import make_accelerator
     from autofocus.training.evaluate import EvaluationSet
     from autofocus.training.loop import Fit, fit
+    from autofocus.training.losses import OBJECTIVES
     from autofocus.training.recipe import Recipe
 
     recipe = Recipe(batch_size=arguments.batch)
@@ -266,7 +267,8 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
         augmentation = PARAMS
     network = build(catalog.resolve(MODEL), NUM_CLASSES, None, SIDE)
     labels = [str(k) for k in range(NUM_CLASSES)]
-    targets = torch.arange(len(photos)) % NUM_CLASSES
+    targets = np.arange(len(photos)) % NUM_CLASSES
+    task = MulticlassClassification()
     with (
         Loader(
             photos,
@@ -289,11 +291,11 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
         fit(
             Fit(
                 network=network.to(memory_format=torch.channels_last),
-                task=MulticlassClassification(),
+                task=task,
+                objective=OBJECTIVES[task.name](recipe, targets, NUM_CLASSES),
                 recipe=recipe,
                 training=training,
-                targets=targets,
-                validation=EvaluationSet(validation, np.arange(NUM_CLASSES), labels, (SIDE, SIDE)),
+                validation=EvaluationSet(validation, np.arange(NUM_CLASSES), labels),
                 score=lambda metrics: -float(metrics["log_loss"]),
                 folder=Path(folder),
                 seed=0,

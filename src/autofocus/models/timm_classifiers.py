@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from autofocus.errors import WeightsError
 from autofocus.models.base import ModelSpec
+from autofocus.models.network import Network
 from autofocus.models.weights import LoadedWeights
 
 # Prefix of the encoder's tensors in a state dict that `Classifier` itself wrote.
 _OWN_PREFIX: Final = "encoder."
 
 
-class Classifier(nn.Module):
+class Classifier(Network):
     """A timm encoder and a linear head.
 
     Attributes:
@@ -36,6 +37,7 @@ class Classifier(nn.Module):
         self.encoder = encoder
         self.head = head
         self.num_features = head.in_features
+        self.num_classes = head.out_features
         self.input_size = input_size
 
     def features(self, images: Tensor) -> Tensor:
@@ -84,7 +86,7 @@ def build(
         WeightsError: If the weights are not those of this architecture.
     """
     assert weights is None or weights.spec == spec, "build the model whose weights were loaded"
-    size = input_size or spec.preprocess.crop_size
+    size = input_size or spec.preprocess.size[0]
     state_dict = weights.state_dict if weights else None
     if state_dict is None:
         encoder = _create(spec, size)

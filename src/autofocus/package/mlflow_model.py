@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest, file_sha256
+from autofocus.models.network import Network
 from autofocus.package.code import ENTRY, copy_scoring_code
 from autofocus.package.onnx import export_onnx
 from autofocus.runtime import naming_full_disk
@@ -52,7 +53,7 @@ REQUIREMENTS = (
 )
 
 
-def write_package(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest:
+def write_package(folder: Path, network: Network, manifest: Manifest) -> Manifest:
     """Write the model folder; returns the manifest with file hashes and versions filled in.
 
     Args:
@@ -72,9 +73,8 @@ def write_package(folder: Path, network: nn.Module, manifest: Manifest) -> Manif
         raise
 
 
-def _write(folder: Path, network: nn.Module, manifest: Manifest) -> Manifest:
-    crop = manifest.preprocess.crop_size
-    export_onnx(network, folder / ONNX_NAME, size=(crop, crop), output_names=manifest.outputs)
+def _write(folder: Path, network: Network, manifest: Manifest) -> Manifest:
+    export_onnx(network, folder / ONNX_NAME, manifest.preprocess.size)
     _save_weights(network, folder / WEIGHTS_NAME)
     complete = msgspec.structs.replace(
         manifest,

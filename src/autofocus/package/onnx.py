@@ -1,46 +1,63 @@
-"""Export a trained network to ONNX with a dynamic batch."""
+"""Export a trained network to ONNX."""
 
 import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import nn
+
+from autofocus.models.network import Network
 
 INPUT_NAME = "input1"  # the published name (reference/azure.md §4.8)
 
 
-def export_onnx(
-    network: nn.Module, path: Path, *, size: tuple[int, int], output_names: Sequence[str]
-) -> None:
-    """Write `network` as ONNX: `input1` float32 [n, 3, h, w] to the named outputs.
+def export_onnx(network: Network, path: Path, size: tuple[int, int]) -> None:
+    """Write `network` as ONNX: `input1` float32 [n, 3, h, w] to its named outputs.
 
-    Uses the torch.export-based exporter: its graphs have their padding and shapes folded, which
-    runs a fifth faster than the older tracer's for the same network.
+    The torch.export-based exporter's graphs have their padding and shapes folded, which runs a
+    fifth faster than the older tracer's for the same network; families it cannot write say so.
 
     Args:
         network: In eval mode, on the CPU.
         path: File to write.
         size: (height, width) of the input, in pixels.
-        output_names: One name an output, in order.
     """
     # Two images: export takes a batch of one for a constant.
-    example = torch.zeros(2, 3, *size)
+    example = torch.zeros(2 if network.dynamic_batch else 1, 3, *size)
+    write = _with_dynamo if network.exporter == "dynamo" else _with_torchscript
     with _quiet():
-        torch.onnx.export(
-            network,
-            (example,),
-            str(path),
-            input_names=[INPUT_NAME],
-            output_names=list(output_names),
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+        write(network, example, path)
+
+
+def _with_dynamo(network: Network, example: torch.Tensor, path: Path) -> None:
+    batch = {0: torch.export.Dim("batch")} if network.dynamic_batch else {}
+    torch.onnx.export(
+        network,
+        (example,),
+        str(path),
+        input_names=[INPUT_NAME],
+        output_names=list(network.output_names),
+        dynamic_shapes=(batch,),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+
+
+def _with_torchscript(network: Network, example: torch.Tensor, path: Path) -> None:
+    names = [INPUT_NAME, *network.output_names]
+    torch.onnx.export(
+        network,
+        (example,),
+        str(path),
+        input_names=[INPUT_NAME],
+        output_names=list(network.output_names),
+        dynamic_axes={name: {0: "batch"} for name in names} if network.dynamic_batch else None,
+        dynamo=False,
+    )
 
 
 @contextlib.contextmanager

@@ -20,7 +20,6 @@ from autofocus.scoring.backends.torch import TorchBackend
 from autofocus.scoring.scorer import Scorer
 from autofocus.tasks import TASKS
 
-MAX_DIFFERENCE = 1e-4
 TIMEOUT_S = 120
 
 _CHILD = """
@@ -53,15 +52,16 @@ def verify_package(
         The largest difference of a score.
 
     Raises:
-        VerificationError: If the package does not load or differs by 1e-4 or more.
+        VerificationError: If the package does not load or differs by the task's tolerance.
     """
     expected = Scorer(manifest, TorchBackend(network, manifest.outputs)).score(images)
     scored = _score_in_child(folder, images)
-    difference = max(map(TASKS[manifest.task].wire_difference, expected, scored), default=0.0)
-    if not difference < MAX_DIFFERENCE:
+    task = TASKS[manifest.task]
+    difference = max(map(task.wire_difference, expected, scored), default=0.0)
+    if not difference < task.wire_tolerance:
         raise VerificationError(
             f"{folder}: the ONNX network differs from torch by {difference:.2g} in score, "
-            f"at most {MAX_DIFFERENCE} is allowed. The package was not published."
+            f"at most {task.wire_tolerance} is allowed. The package was not published."
         )
     return difference
 

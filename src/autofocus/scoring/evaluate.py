@@ -27,12 +27,14 @@ def evaluate_model(folder: Path, data: Data[Any], track: Track = no_progress) ->
     """
     scorer = Scorer.load(folder, num_threads=num_cores())
     _check_labels(scorer, data)
+    task, settings = scorer.task, scorer.manifest.settings
+    measured = task.evaluation_settings(settings)
     predictions: list[tuple[Any, Any]] = []
     starts = range(0, len(data.records), MAX_BATCH)
     for start in track(starts, "evaluate", len(starts)):
         batch = slice(start, start + MAX_BATCH)
         pairs = _loaded(data.records[batch], data.locations[batch])
-        scored = scorer.try_predict([image for _, image in pairs])
+        scored = scorer.try_predict([image for _, image in pairs], measured)
         for (record, _), prediction in zip(pairs, scored, strict=True):
             if isinstance(prediction, ImageError):
                 log.warning("%s: %s The image is left out.", record.image_url, prediction)
@@ -40,9 +42,8 @@ def evaluate_model(folder: Path, data: Data[Any], track: Track = no_progress) ->
                 predictions.append((record, prediction))
     if not predictions:
         raise DataError(f"{data.name}: no image can be read.")
-    task = scorer.task
     targets = task.encode_targets([record for record, _ in predictions], scorer.labels)
-    metrics = task.evaluate([p for _, p in predictions], targets, scorer.labels)
+    metrics = task.evaluate([p for _, p in predictions], targets, scorer.labels, settings)
     return {"metrics": metrics, "num_images": len(predictions)}
 
 

@@ -22,7 +22,7 @@ from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import Parameters, parse_parameters
 from autofocus.explain.visualize import Caption, method_text, shown_pixels, visualize
 from autofocus.explain.xrai import warm_up
-from autofocus.manifest import Manifest, check_files, read_manifest
+from autofocus.manifest import Manifest, ResizeCrop, check_files, read_manifest
 from autofocus.runtime import keep_big_blocks
 from autofocus.scoring.backends.torch import load_network
 from autofocus.scoring.explain_needs import why_unavailable
@@ -138,7 +138,9 @@ class Explainer:
         """
         pixels = self.prepared(image)
         tensor = torch.from_numpy(pixels)
-        photo = shown_pixels(pixels, self.manifest.preprocess)
+        spec = self.manifest.preprocess
+        assert isinstance(spec, ResizeCrop), "classifiers see a crop"
+        photo = shown_pixels(pixels, spec)
         found = []
         for start in range(0, len(classes), _BATCH):
             check()

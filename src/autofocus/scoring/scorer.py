@@ -14,21 +14,22 @@ from numpy.typing import NDArray
 from autofocus.data.images import DEFAULT_MAX_PIXELS, decode
 from autofocus.data.preprocess import preprocess
 from autofocus.errors import ImageError, ModelFolderError
-from autofocus.manifest import Manifest, ResizeCrop, check_files, read_manifest
+from autofocus.manifest import Manifest, Preprocess, check_files, read_manifest
 from autofocus.scoring.backends.onnx import OnnxBackend
+from autofocus.structures.frames import Frame
 from autofocus.tasks import TASKS
-from autofocus.tasks.base import Task
+from autofocus.tasks.base import Settings, Task
 
 ONNX_NAME = "model.onnx"
 MAX_BATCH = 16
 
-Sample = tuple[NDArray[np.float32], tuple[int, int]]
+Sample = tuple[NDArray[np.float32], Frame]
 
 
 class Backend(Protocol):
     """Runs the network."""
 
-    def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Return outputs by name for normalised images [n, 3, h, w]."""
 
 
@@ -89,20 +90,26 @@ class Scorer:
             for prediction in self.try_predict(images)
         ]
 
-    def try_predict(self, images: Sequence[bytes]) -> list[Any]:
-        """Return one task prediction an image, or the `ImageError` in its place."""
+    def try_predict(self, images: Sequence[bytes], settings: Settings | None = None) -> list[Any]:
+        """Return one task prediction an image, or the `ImageError` in its place.
+
+        Args:
+            images: Files' contents.
+            settings: Used instead of the manifest's.
+        """
         samples = [self._prepare(image) for image in images]
         good = [sample for sample in samples if not isinstance(sample, ImageError)]
-        predictions = iter(self._predict_samples(good))
+        used = self.manifest.settings if settings is None else settings
+        predictions = iter(self._predict_samples(good, used))
         return [
             sample if isinstance(sample, ImageError) else next(predictions) for sample in samples
         ]
 
     def warm_up(self) -> None:
         """Run the network once on a black image, so that the first request is not the slow one."""
-        crop = self.manifest.preprocess.crop_size
-        black = np.zeros((3, crop, crop), dtype=np.float32)
-        predictions = self._predict_samples([(black, (crop, crop))])
+        size = self.manifest.preprocess.size
+        black = np.zeros((3, *size), dtype=np.float32)
+        predictions = self._predict_samples([(black, Frame(size))], self.manifest.settings)
         self.task.check_prediction(predictions[0], self.labels)
 
     def _prepare(self, data: bytes) -> Sample | ImageError:
@@ -111,24 +118,24 @@ class Scorer:
         except ImageError as error:
             return error
 
-    def _predict_samples(self, samples: Sequence[Sample]) -> list[Any]:
+    def _predict_samples(self, samples: Sequence[Sample], settings: Settings) -> list[Any]:
         predictions: list[Any] = []
         for start in range(0, len(samples), MAX_BATCH):
-            tensors, sizes = zip(*samples[start : start + MAX_BATCH], strict=True)
+            tensors, frames = zip(*samples[start : start + MAX_BATCH], strict=True)
             outputs = self._backend.run(np.stack(tensors))
-            predictions += self.task.postprocess(outputs, sizes, self.manifest.settings)
+            predictions += self.task.postprocess(outputs, frames, settings)
         return predictions
 
 
-def prepare(data: bytes, spec: ResizeCrop, max_pixels: int = DEFAULT_MAX_PIXELS) -> Sample:
-    """Return the network's input, float32 [3, crop, crop], and the image's (height, width).
+def prepare(data: bytes, spec: Preprocess, max_pixels: int = DEFAULT_MAX_PIXELS) -> Sample:
+    """Return the network's input, float32 [3, h, w], and where it lies in the image.
 
     Raises:
         ImageError: If the image does not decode.
     """
     image = decode(data, max_pixels)
     height, width = image.shape[:2]
-    return preprocess(image, spec), (height, width)
+    return preprocess(image, spec), Frame((height, width))
 
 
 def task_of(manifest: Manifest) -> Task[Any, Any]:

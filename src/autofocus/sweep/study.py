@@ -12,6 +12,7 @@ from autofocus.data.labels import label_map
 from autofocus.data.locate import open_bytes
 from autofocus.data.source import Data
 from autofocus.errors import DataError, InputError, StoppedError
+from autofocus.manifest import ResizeCrop
 from autofocus.runtime import StopRequest, Track
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.run_folder import RunFolder
@@ -137,12 +138,14 @@ class Study:
             self.plan.user_named_model,
             track=self.track,
         )
+        default = weights.spec.preprocess
+        assert isinstance(default, ResizeCrop), "classifiers see a crop"
         num = len(self.labels)
         log.info("%s · device %s · %d class%s", weights.line, device, num, "es"[: 2 * (num != 1)])
         return ProbeSetup(
             task=task,
             weights=weights,
-            preprocess=preprocess_for(self.plan, weights.spec.preprocess),
+            preprocess=preprocess_for(self.plan, default),
             labels=self.labels,
             validation_frac=job.validation_data_size,
             seed=int(self.plan.parameters.get("random_seed", job.seed)),

@@ -8,6 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.records import ImageRecord
+from autofocus.structures.frames import Frame
+
+# What the manifest lets a user edit, such as thresholds.
+Settings = Mapping[str, float | str]
+# Ground truth of n images: an array with n rows, or one object an image.
+Targets = NDArray[Any] | Sequence[Any]
 
 RecordT = TypeVar("RecordT", bound=ImageRecord)
 PredictionT = TypeVar("PredictionT")
@@ -22,6 +28,7 @@ class Task(ABC, Generic[RecordT, PredictionT]):
         record_type: Its row type.
         primary_metrics: Names the published schema accepts, the default first.
         response_columns: Keys of the wire object; whether every reply has them.
+        wire_tolerance: The largest `wire_difference` that rounding explains.
 
     Notation for array shapes:
         - n: number of images
@@ -33,14 +40,15 @@ class Task(ABC, Generic[RecordT, PredictionT]):
     record_type: ClassVar[type[ImageRecord]]
     primary_metrics: ClassVar[tuple[str, ...]]
     response_columns: ClassVar[dict[str, bool]]
+    wire_tolerance: ClassVar[float]
 
     @abstractmethod
     def record_labels(self, record: RecordT) -> Sequence[str]:
         """Return the class names that occur in one record, for splits, counts and label maps."""
 
     @abstractmethod
-    def encode_targets(self, records: Sequence[RecordT], labels: Sequence[str]) -> NDArray[Any]:
-        """Return the ground truth of `records` as one array, rows in order.
+    def encode_targets(self, records: Sequence[RecordT], labels: Sequence[str]) -> Targets:
+        """Return the ground truth of `records`, one entry a record, in order.
 
         Args:
             records: n records; every class name in them is in `labels`.
@@ -51,17 +59,17 @@ class Task(ABC, Generic[RecordT, PredictionT]):
     def postprocess(
         self,
         outputs: Mapping[str, NDArray[np.float32]],
-        sizes: Sequence[tuple[int, int]],
-        settings: Mapping[str, float],
+        frames: Sequence[Frame],
+        settings: Settings,
     ) -> list[PredictionT]:
         """Turn a network's outputs into predictions.
 
         Torch evaluation, the ONNX check, MLflow and the server all call this one.
 
         Args:
-            outputs: Output name to float32 array whose first axis is n.
-            sizes: n pairs (height, width) of the decoded images, in pixels.
-            settings: What the manifest lets a user edit, such as thresholds.
+            outputs: Output name to array whose first axis is n.
+            frames: Where each of the n network inputs lies in its image.
+            settings: Of the manifest; what is missing has its default.
         """
 
     @abstractmethod
@@ -74,9 +82,20 @@ class Task(ABC, Generic[RecordT, PredictionT]):
 
     @abstractmethod
     def evaluate(
-        self, predictions: Sequence[PredictionT], targets: NDArray[Any], labels: Sequence[str]
+        self,
+        predictions: Sequence[PredictionT],
+        targets: Targets,
+        labels: Sequence[str],
+        settings: Settings,
     ) -> dict[str, Any]:
-        """Return every published metric by name; values that are undefined are None."""
+        """Return every published metric by name; values that are undefined are None.
+
+        Args:
+            predictions: n predictions, made with `evaluation_settings(settings)`.
+            targets: n entries of `encode_targets`.
+            labels: k class names.
+            settings: Of the manifest.
+        """
 
     @abstractmethod
     def encode(self, prediction: PredictionT, labels: Sequence[str]) -> dict[str, Any]:
@@ -86,8 +105,16 @@ class Task(ABC, Generic[RecordT, PredictionT]):
         """
 
     @abstractmethod
+    def summarize(self, response: Mapping[str, Any]) -> str:
+        """Return what a response object says, as one line for people."""
+
+    @abstractmethod
     def wire_difference(self, left: dict[str, Any], right: dict[str, Any]) -> float:
         """Return how far two response objects for one image are apart, in score units.
 
         The check after packaging and the parity tests compare networks with it.
         """
+
+    def evaluation_settings(self, settings: Settings) -> Settings:
+        """Return the settings that predictions are made with when they are to be measured."""
+        return settings

@@ -1,14 +1,14 @@
 """What the two classification tasks share: one score a class, and its wire format."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.structures.predictions import ClassScores
-from autofocus.tasks.base import RecordT, Task
+from autofocus.tasks.base import RecordT, Targets, Task
 from autofocus.tasks.explaining import Activation
 
 # Probabilities are float32; below this a log says nothing any more.
@@ -32,13 +32,14 @@ class ClassificationTask(Task[RecordT, ClassScores]):
         "visualizations": False,
         "attributions": False,
     }
+    wire_tolerance = 1e-4
     activation: ClassVar[Activation]
     label_smoothing: ClassVar[float]
     azure_learning_rates: ClassVar[dict[str, float]]
 
     @abstractmethod
     def sample_losses(
-        self, predictions: Sequence[ClassScores], targets: NDArray[Any]
+        self, predictions: Sequence[ClassScores], targets: Targets
     ) -> NDArray[np.float64]:
         """Return each image's log loss, [n]: what paired comparisons of networks are made on."""
 
@@ -61,3 +62,8 @@ class ClassificationTask(Task[RecordT, ClassScores]):
     def encode(self, prediction: ClassScores, labels: Sequence[str]) -> dict[str, Any]:
         """Return `{"probs": […], "labels": […]}`, every class in the labels' order."""
         return {"probs": prediction.probs, "labels": list(labels)}
+
+    def summarize(self, response: Mapping[str, Any]) -> str:
+        """Return the three likeliest classes."""
+        ranked = sorted(zip(response["probs"], response["labels"], strict=True), reverse=True)
+        return "  ".join(f"{label} {prob:.3f}" for prob, label in ranked[:3])

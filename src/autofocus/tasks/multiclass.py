@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from autofocus.data.records import MulticlassRecord
 from autofocus.metrics.classification import multiclass_metrics
+from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
+from autofocus.tasks.base import Settings, Targets
 from autofocus.tasks.classification import TINY, ClassificationTask
 
 
@@ -50,8 +52,8 @@ class MulticlassClassification(ClassificationTask[MulticlassRecord]):
     def postprocess(
         self,
         outputs: Mapping[str, NDArray[np.float32]],
-        sizes: Sequence[tuple[int, int]],
-        settings: Mapping[str, float],
+        frames: Sequence[Frame],
+        settings: Settings,
     ) -> list[ClassScores]:
         """Softmax over `logits`, float32 [n, k]."""
         logits = outputs["logits"]
@@ -60,13 +62,19 @@ class MulticlassClassification(ClassificationTask[MulticlassRecord]):
         return [ClassScores(row) for row in probs]
 
     def evaluate(
-        self, predictions: Sequence[ClassScores], targets: NDArray[Any], labels: Sequence[str]
+        self,
+        predictions: Sequence[ClassScores],
+        targets: Targets,
+        labels: Sequence[str],
+        settings: Settings,
     ) -> dict[str, Any]:
         """Return the published multi-class metrics (`reference/azure.md` §3.1) and ECE."""
-        return multiclass_metrics(targets, np.stack([p.probs for p in predictions]), labels)
+        return multiclass_metrics(
+            np.asarray(targets), np.stack([p.probs for p in predictions]), labels
+        )
 
     def sample_losses(
-        self, predictions: Sequence[ClassScores], targets: NDArray[Any]
+        self, predictions: Sequence[ClassScores], targets: Targets
     ) -> NDArray[np.float64]:
         """Return the negative log probability of each image's class, [n]."""
         probs = np.stack([p.probs for p in predictions]).astype(np.float64)

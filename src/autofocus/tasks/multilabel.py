@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from autofocus.data.records import MultilabelRecord
 from autofocus.metrics.classification import multilabel_metrics
+from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
+from autofocus.tasks.base import Settings, Targets
 from autofocus.tasks.classification import TINY, ClassificationTask
 
 
@@ -55,8 +57,8 @@ class MultilabelClassification(ClassificationTask[MultilabelRecord]):
     def postprocess(
         self,
         outputs: Mapping[str, NDArray[np.float32]],
-        sizes: Sequence[tuple[int, int]],
-        settings: Mapping[str, float],
+        frames: Sequence[Frame],
+        settings: Settings,
     ) -> list[ClassScores]:
         """Sigmoid of `logits`, float32 [n, k]."""
         # tanh form: no overflow for logits far from zero.
@@ -64,17 +66,23 @@ class MultilabelClassification(ClassificationTask[MultilabelRecord]):
         return [ClassScores(row) for row in probs.astype(np.float32, copy=False)]
 
     def evaluate(
-        self, predictions: Sequence[ClassScores], targets: NDArray[Any], labels: Sequence[str]
+        self,
+        predictions: Sequence[ClassScores],
+        targets: Targets,
+        labels: Sequence[str],
+        settings: Settings,
     ) -> dict[str, Any]:
         """Return the published multi-label metrics (`reference/azure.md` §3.1) and ECE."""
-        return multilabel_metrics(targets, np.stack([p.probs for p in predictions]), labels)
+        return multilabel_metrics(
+            np.asarray(targets), np.stack([p.probs for p in predictions]), labels
+        )
 
     def sample_losses(
-        self, predictions: Sequence[ClassScores], targets: NDArray[Any]
+        self, predictions: Sequence[ClassScores], targets: Targets
     ) -> NDArray[np.float64]:
         """Return each image's log loss, summed over classes, [n]."""
         probs = np.stack([p.probs for p in predictions]).astype(np.float64)
-        chosen = np.where(targets > 0, probs, 1 - probs)
+        chosen = np.where(np.asarray(targets) > 0, probs, 1 - probs)
         losses: NDArray[np.float64] = -np.log(chosen + TINY).sum(axis=1)
         return losses
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from torch import nn
-
 from autofocus.manifest import Manifest
+from autofocus.models.network import Network
 from autofocus.tasks.base import RecordT
 
 
@@ -39,7 +38,7 @@ class Candidate:
         check_images: Locations of validation images, to verify a package with.
     """
 
-    network: nn.Module
+    network: Network
     manifest: Manifest
     metrics: dict[str, Any]
     check_images: Sequence[str]

@@ -1,17 +1,21 @@
 """Run a network over images and hand its outputs to the task."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from autofocus.data.loader import Loader
-from autofocus.tasks.base import Task
+from autofocus.models.network import Network, to_numpy
+from autofocus.structures.frames import Frame
+from autofocus.tasks.base import Settings, Targets, Task
 from autofocus.training.step import DivergedError
+
+Outputs = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -22,13 +26,13 @@ class EvaluationSet:
         loader: Unaugmented and unshuffled.
         targets: The task's targets, rows as in the loader.
         labels: k class names.
-        size: (height, width) of the network's input, in pixels.
+        settings: Of the model, such as thresholds.
     """
 
     loader: Loader
-    targets: NDArray[Any]
+    targets: Targets
     labels: Sequence[str]
-    size: tuple[int, int]
+    settings: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -36,43 +40,47 @@ class Evaluation:
     """What a network did on an evaluation set.
 
     Attributes:
-        outputs: By name, rows as in the set.
+        predictions: One an image, rows as in the set.
         metrics: Every metric of the task.
     """
 
-    outputs: dict[str, NDArray[np.float32]]
+    predictions: list[Any]
     metrics: dict[str, Any]
 
 
 def evaluate(
-    network: nn.Module, task: Task[Any, Any], data: EvaluationSet, device: torch.device
+    network: Network, task: Task[Any, Any], data: EvaluationSet, device: torch.device
 ) -> Evaluation:
-    """Return outputs and metrics of `network`, which is left in eval mode.
+    """Return predictions and metrics of `network`, which is left in eval mode.
+
+    Raises:
+        DivergedError: If an output is not a number.
+    """
+    settings = task.evaluation_settings(data.settings)
+    predictions: list[Any] = []
+    for outputs, frames in run_network(network, data.loader, device):
+        # Batch by batch: what a detector emits is a thousand times what is left of it.
+        predictions += task.postprocess(outputs, frames, settings)
+    metrics = task.evaluate(predictions, data.targets, data.labels, data.settings)
+    return Evaluation(predictions, metrics)
+
+
+def run_network(
+    network: Network, loader: Loader, device: torch.device
+) -> Iterator[tuple[Outputs, list[Frame]]]:
+    """Yield the outputs by name and the frames of each batch.
 
     Raises:
         DivergedError: If an output is not a number.
     """
     network.eval()
-    parts: list[Tensor] = []
-    with torch.inference_mode():
-        for batch in data.loader.epoch(0):
-            images = torch.from_numpy(batch.images).to(device)
-            parts.append(network(images).float().cpu())
-    logits = torch.cat(parts).numpy()
-    if not np.isfinite(logits).all():
-        raise DivergedError("the network's outputs are not numbers. Try a smaller learning_rate.")
-    return judged({"logits": logits}, task, data)
-
-
-def judged(
-    outputs: dict[str, NDArray[np.float32]], task: Task[Any, Any], data: EvaluationSet
-) -> Evaluation:
-    """Return what a network's outputs are worth.
-
-    Args:
-        outputs: By name, rows as in the set.
-        task: Knows what they mean.
-        data: The set.
-    """
-    predictions = task.postprocess(outputs, [data.size] * len(data.targets), {})
-    return Evaluation(outputs, task.evaluate(predictions, data.targets, data.labels))
+    for batch in loader.epoch(0):
+        with torch.inference_mode():
+            outputs = network(torch.from_numpy(batch.images).to(device))
+        tensors = (outputs,) if isinstance(outputs, Tensor) else outputs
+        arrays = [to_numpy(tensor) for tensor in tensors]
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise DivergedError(
+                "the network's outputs are not numbers. Try a smaller learning_rate."
+            )
+        yield dict(zip(network.output_names, arrays, strict=True)), batch.frames

@@ -7,21 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from accelerate import Accelerator
 
 from autofocus.data.augment import PRESETS
 from autofocus.data.cache import free_budget
 from autofocus.data.loader import Loader
+from autofocus.data.views import ClassificationViews
 from autofocus.manifest import Calibration
 from autofocus.metrics.calibration import MIN_CALIBRATION_IMAGES, fit_temperature
 from autofocus.models.timm_classifiers import Classifier
 from autofocus.runtime import Track
+from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
+from autofocus.tasks.base import Targets
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.curves import draw_curves
-from autofocus.training.evaluate import EvaluationSet
+from autofocus.training.evaluate import Evaluation, EvaluationSet, run_network
 from autofocus.training.loop import Fit, Trained, fit
+from autofocus.training.losses import OBJECTIVES
 from autofocus.training.probe_trial import Probed, ProbeSetup
 from autofocus.training.recipe import Recipe
 
@@ -74,21 +79,21 @@ class Finetuning:
 def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
     """Fine-tune the probe's network and return the best of its epochs."""
     setup = job.setup
-    targets = setup.task.encode_targets(probed.train.records, setup.labels)
-    judged = setup.task.encode_targets(probed.held_out.records, setup.labels)
-    side = setup.preprocess.crop_size
+    task, labels = setup.task, setup.labels
+    targets = task.encode_targets(probed.train.records, labels)
+    judged = task.encode_targets(probed.held_out.records, labels)
     with (
-        _training_loader(job, probed.train) as training,
-        _evaluation_loader(job, probed.held_out) as validation,
+        _training_loader(job, probed.train, targets) as training,
+        _evaluation_loader(job, probed.held_out, judged) as validation,
     ):
         trained = fit(
             Fit(
                 network=_channels_last(probed.start, job.accelerator.device),
-                task=setup.task,
+                task=task,
+                objective=OBJECTIVES[task.name](job.recipe, targets, len(labels)),
                 recipe=job.recipe,
                 training=training,
-                targets=torch.from_numpy(targets),
-                validation=EvaluationSet(validation, judged, setup.labels, (side, side)),
+                validation=EvaluationSet(validation, judged, labels),
                 score=selection_score(job.primary_metric, len(judged)),
                 folder=job.folder,
                 seed=setup.seed,
@@ -99,9 +104,10 @@ def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
                 track=job.track,
             )
         )
+        finetuned = _finetuned(job, probed, trained, validation)
     if job.accelerator.is_main_process:
         draw_curves(job.folder / "metrics.jsonl", job.folder / "curves.png", job.primary_metric)
-    return _finetuned(job, probed, trained)
+    return finetuned
 
 
 def selection_score(primary_metric: str, num_images: int) -> Callable[[dict[str, Any]], float]:
@@ -121,12 +127,11 @@ def selection_score(primary_metric: str, num_images: int) -> Callable[[dict[str,
     return score
 
 
-def _training_loader(job: Finetuning, samples: Samples[Any]) -> Loader:
+def _training_loader(job: Finetuning, samples: Samples[Any], targets: Targets) -> Loader:
     recipe, setup = job.recipe, job.setup
     return Loader(
         samples.locations,
-        setup.preprocess,
-        PRESETS[recipe.augmentation],
+        ClassificationViews(setup.preprocess, targets, PRESETS[recipe.augmentation]),
         batch_size=min(recipe.batch_size, len(samples)),
         seed=setup.seed,
         cache=free_budget(),
@@ -138,10 +143,10 @@ def _training_loader(job: Finetuning, samples: Samples[Any]) -> Loader:
     )
 
 
-def _evaluation_loader(job: Finetuning, samples: Samples[Any]) -> Loader:
+def _evaluation_loader(job: Finetuning, samples: Samples[Any], targets: Targets) -> Loader:
     return Loader(
         samples.locations,
-        job.setup.preprocess,
+        ClassificationViews(job.setup.preprocess, targets),
         batch_size=job.recipe.batch_size,
         cache=free_budget(),
     )
@@ -152,24 +157,25 @@ def _channels_last(network: Classifier, device: torch.device) -> Classifier:
     return placed
 
 
-def _finetuned(job: Finetuning, probed: Probed, trained: Trained) -> Finetuned:
-    task, labels = job.setup.task, job.setup.labels
-    network = trained.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    logits = trained.evaluation.outputs["logits"]
+def _finetuned(job: Finetuning, probed: Probed, trained: Trained, validation: Loader) -> Finetuned:
+    task, labels, size = job.setup.task, job.setup.labels, job.setup.preprocess.size
+    network: Classifier = trained.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    evaluation = trained.evaluation
     targets = task.encode_targets(probed.held_out.records, labels)
     calibration = Calibration()
     if len(targets) >= MIN_CALIBRATION_IMAGES:
-        temperature = fit_temperature(logits, targets, task.activation)
+        batches = run_network(network, validation, torch.device("cpu"))
+        logits = np.concatenate([outputs["logits"] for outputs, _ in batches])
+        temperature = fit_temperature(logits, np.asarray(targets), task.activation)
         calibration = Calibration(temperature, "validation", len(targets))
         network.set_head(network.head.weight / temperature, network.head.bias / temperature)
-        logits = logits / temperature
-    side = job.setup.preprocess.crop_size
-    predictions = task.postprocess({"logits": logits}, [(side, side)] * len(targets), {})
-    metrics = task.evaluate(predictions, targets, labels)
+        scaled = {"logits": (logits / temperature).astype(np.float32)}
+        predictions = task.postprocess(scaled, [Frame(size)] * len(targets), {})
+        evaluation = Evaluation(predictions, task.evaluate(predictions, targets, labels, {}))
     manifest = msgspec.structs.replace(
-        probed.candidate.manifest, calibration=calibration, metrics=metrics
+        probed.candidate.manifest, calibration=calibration, metrics=evaluation.metrics
     )
     candidate = dataclasses.replace(
-        probed.candidate, network=network, manifest=manifest, metrics=metrics
+        probed.candidate, network=network, manifest=manifest, metrics=evaluation.metrics
     )
-    return Finetuned(candidate, trained, predictions)
+    return Finetuned(candidate, trained, evaluation.predictions)

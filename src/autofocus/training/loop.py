@@ -20,18 +20,16 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from torch import Tensor
 
 from autofocus.data.loader import Batch, Loader
-from autofocus.models.timm_classifiers import Classifier
+from autofocus.models.network import Network
 from autofocus.runtime import Track, no_progress, write_atomically
 from autofocus.tasks.base import Task
 from autofocus.training import checkpoint
 from autofocus.training.early_stopping import EarlyStopping
 from autofocus.training.ema import WeightAverage
-from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, judged
-from autofocus.training.losses import LOSSES
-from autofocus.training.mixup import mix
+from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate
+from autofocus.training.losses import Objective
 from autofocus.training.optim import (
     build_optimizer,
     freeze_layers,
@@ -55,11 +53,11 @@ class Fit:
     """Everything a run needs.
 
     Attributes:
-        network: Starts where the probe ended; on `accelerator.device`.
+        network: What training starts from; on `accelerator.device`.
         task: What is learnt.
+        objective: How a batch's targets become a loss.
         recipe: How.
         training: Augmented, shuffled batches.
-        targets: The task's training targets, rows as in `training`.
         validation: What epochs are judged on.
         score: Turns metrics into one number, larger is better.
         folder: Of the trial: `last/`, `best/`, `metrics.jsonl`.
@@ -70,11 +68,11 @@ class Fit:
         track: Shows progress.
     """
 
-    network: Classifier
+    network: Network
     task: Task[Any, Any]
+    objective: Objective
     recipe: Recipe
     training: Loader
-    targets: Tensor
     validation: EvaluationSet
     score: Callable[[dict[str, Any]], float]
     folder: Path
@@ -99,7 +97,7 @@ class Trained:
         improved: Whether any epoch beat the network it started from.
     """
 
-    network: Classifier
+    network: Network
     evaluation: Evaluation
     num_epochs: int
     status: str
@@ -117,6 +115,7 @@ class Progress:
         step: Optimiser steps so far.
         num_steps: Optimiser steps at which training ends, as far as is known.
         epoch_steps: Optimiser steps of the epoch that is under way.
+        done_frac: Share of all steps that was over when this epoch began.
         loss_sum: Their losses, summed.
         best: Best score so far.
         best_epoch: After which epoch.
@@ -132,6 +131,7 @@ class Progress:
     step: int = 0
     num_steps: int = 0
     epoch_steps: int = 0
+    done_frac: float = 0.0
     loss_sum: float = 0.0
     best: float = float("-inf")
     best_epoch: int = 0
@@ -152,7 +152,6 @@ class _Loop:
         self.fit = run
         self.recipe = run.recipe
         self.accelerator = run.accelerator
-        self.loss = LOSSES[run.task.name]
         freeze_layers(run.network, run.recipe.layers_to_freeze)
         self.frozen_norms = norms_to_freeze(run.network, run.recipe)
         optimizer = build_optimizer(run.network, run.recipe)
@@ -168,7 +167,6 @@ class _Loop:
         )
         self.steps_an_epoch = math.ceil(run.training.num_batches / run.recipe.accumulation)
         self.at = Progress(num_steps=self.steps_an_epoch * run.recipe.num_epochs)
-        self.class_weights = self._class_weights()
         self.step_times: list[float] = []
 
     def run(self) -> Trained:
@@ -186,7 +184,7 @@ class _Loop:
     def _start(self) -> None:
         """Judge the network that training starts from: nothing worse than it is ever kept."""
         started_s = time.monotonic()
-        self._judge(self._evaluate(), loss=None, seconds=0.0)
+        self._judge(self._evaluate(self._judged_network()), loss=None, seconds=0.0)
         self.at.closing_s = time.monotonic() - started_s
 
     def _ended(self) -> tuple[str, str] | None:
@@ -209,6 +207,7 @@ class _Loop:
         at, started_s = self.at, time.monotonic()
         if at.batch == 0:
             at.loss_sum, at.epoch_steps = 0.0, 0
+            at.done_frac = at.step / max(1, at.num_steps)
             torch.manual_seed(_mixed(self.fit.seed, at.epoch))
         self._to_train_mode()
         first, waiting_since_s = at.batch, started_s
@@ -238,7 +237,7 @@ class _Loop:
         if at.step >= at.num_steps:
             return
         num_left = training.num_batches - at.batch
-        batches = training.epoch(at.epoch, at.batch)
+        batches = training.epoch(at.epoch, at.batch, at.done_frac)
         group: list[Batch] = []
         for batch in self.fit.track(batches, f"epoch {at.epoch + 1}", num_left):
             group.append(batch)
@@ -251,14 +250,13 @@ class _Loop:
 
     def _step(self, batches: list[Batch]) -> None:
         self._set_rates(self.at.step)
-        images = torch.cat([torch.from_numpy(batch.images) for batch in batches])
-        index = torch.cat([torch.from_numpy(batch.index) for batch in batches])
         device = self.accelerator.device
-        images, targets = images.to(device, non_blocking=True), self.fit.targets[index].to(device)
-        if self.recipe.mixup_alpha > 0:
-            shares = self.loss.as_shares(targets, self.fit.network.head.out_features)
-            images, targets = mix(images, shares, self.recipe.mixup_alpha)
-        self.at.loss_sum += self.stepper.step(images, targets, self._loss)
+        images = torch.cat([torch.from_numpy(batch.images) for batch in batches])
+        images = images.to(device, non_blocking=True)
+        objective = self.fit.objective
+        targets = objective.collate([t for batch in batches for t in batch.targets], device)
+        images, targets = objective.vary(images, targets)
+        self.at.loss_sum += self.stepper.step(images, targets, objective.loss)
         self.at.step += 1
         self.at.epoch_steps += 1
         self.at.batch += len(batches)
@@ -269,14 +267,6 @@ class _Loop:
         factor = rate_factor(self.recipe, step, self.at.num_steps, self.steps_an_epoch)
         set_rates(self.optimizer, self.base_rates, factor)
 
-    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        return self.loss.loss(
-            logits,
-            targets,
-            label_smoothing=self.recipe.label_smoothing,
-            class_weights=self.class_weights,
-        )
-
     def _plan(self) -> None:
         """Fit the schedule to the time that is left, so that the rate has come down by then."""
         if self.fit.deadline_s is None or not self.step_times:
@@ -284,7 +274,7 @@ class _Loop:
         at = self.at
         epoch_s = self._step_s() * self.steps_an_epoch
         epoch_s += at.closing_s / self.recipe.evaluation_frequency
-        left_s = self.fit.deadline_s - time.monotonic() - at.closing_s
+        left_s = self.fit.deadline_s - time.monotonic() - self._reserve_s()
         num_steps = int(max(0.0, left_s) / max(epoch_s, 1e-9) * self.steps_an_epoch)
         planned = min(at.step + num_steps, self.steps_an_epoch * self.recipe.num_epochs)
         planned = self._agreed([planned])[0]
@@ -302,7 +292,11 @@ class _Loop:
         """Return whether another step would leave no time to evaluate and save."""
         if self.fit.deadline_s is None:
             return False
-        return time.monotonic() + self._step_s() + self.at.closing_s >= self.fit.deadline_s
+        return time.monotonic() + self._step_s() + self._reserve_s() >= self.fit.deadline_s
+
+    def _reserve_s(self) -> float:
+        """Return what is kept back to evaluate and save, and to evaluate the best at the end."""
+        return 2 * self.at.closing_s
 
     def _agreed(self, values: list[Any]) -> list[Any]:
         """Return the main process's values: clocks and signals differ between processes."""
@@ -318,7 +312,7 @@ class _Loop:
         is_due = is_over or at.epoch % self.recipe.evaluation_frequency == 0
         if is_due:
             loss = at.loss_sum / max(1, at.epoch_steps)
-            self._judge(self._evaluate(), loss, seconds)
+            self._judge(self._evaluate(self._judged_network()), loss, seconds)
             self._tell(loss, num_images / max(seconds, 1e-9))
             if not is_over:
                 self._plan()
@@ -326,8 +320,7 @@ class _Loop:
         if is_due:
             at.closing_s = time.monotonic() - started_s
 
-    def _evaluate(self) -> Evaluation:
-        network = self._judged_network()
+    def _evaluate(self, network: Network) -> Evaluation:
         return evaluate(network, self.fit.task, self.fit.validation, self.accelerator.device)
 
     def _judge(self, evaluation: Evaluation, loss: float | None, seconds: float) -> None:
@@ -338,7 +331,7 @@ class _Loop:
         if is_best:
             at.best, at.best_epoch = score, at.epoch
         if is_best or loss is None:
-            self._save_best(evaluation)
+            self._save_best()
         report = {
             "epoch": at.epoch,
             "step": at.step,
@@ -376,37 +369,18 @@ class _Loop:
         for norm in self.frozen_norms:
             norm.eval()
 
-    def _judged_network(self) -> Classifier:
+    def _judged_network(self) -> Network:
         if self.average is not None:
-            network: Classifier = self.average.network  # type: ignore[assignment]
+            network: Network = self.average.network  # type: ignore[assignment]
             return network
-        unwrapped: Classifier = self.accelerator.unwrap_model(self.model)
+        unwrapped: Network = self.accelerator.unwrap_model(self.model)
         return unwrapped
 
-    def _class_weights(self) -> Tensor | None:
-        """Return weights by class, as published: only where imbalance exceeds 2.
-
-        Over the training images their mean is 1, so that they do not change the learning rate.
-        """
-        if self.recipe.weighted_loss == 0:
-            return None
-        num_classes = self.fit.network.head.out_features
-        counts = self.loss.num_images_of_class(self.fit.targets, num_classes).float().clamp(min=1)
-        if counts.max() / counts.min() <= 2:
-            return None
-        weights = 1 / counts
-        if self.recipe.weighted_loss == 1:
-            weights = weights.sqrt()
-        weights *= counts.sum() / (counts * weights).sum()
-        return weights.to(self.accelerator.device)
-
-    def _save_best(self, evaluation: Evaluation) -> None:
-        """Keep the judged weights, and what they said, so that nobody has to ask again."""
-        if not self.accelerator.is_main_process:
-            return
-        outputs = {name: torch.from_numpy(rows) for name, rows in evaluation.outputs.items()}
-        tensors = self._judged_network().state_dict() | checkpoint.prefixed("outputs", outputs)
-        checkpoint.save_checkpoint(self.fit.folder / "best", tensors, {"epoch": self.at.epoch})
+    def _save_best(self) -> None:
+        """Keep the judged weights."""
+        if self.accelerator.is_main_process:
+            tensors = self._judged_network().state_dict()
+            checkpoint.save_checkpoint(self.fit.folder / "best", tensors, {"epoch": self.at.epoch})
 
     def _save_last(self) -> None:
         if not self.accelerator.is_main_process:
@@ -446,17 +420,17 @@ class _Loop:
         self.accelerator.wait_for_everyone()
         best = checkpoint.load_checkpoint(self.fit.folder / "best")
         assert best is not None, "the starting network is always saved"
-        network: Classifier = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        network: Network = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         # What accelerate leaves behind of mixed precision would follow the network into a package.
         for leftover in ("forward", "_original_forward"):
             vars(network).pop(leftover, None)
-        outputs = checkpoint.without_prefix("outputs", best[0])
-        network.load_state_dict({k: v for k, v in best[0].items() if not k.startswith("outputs/")})
+        network.load_state_dict(best[0])
         network.requires_grad_(True)
-        named = {name: rows.numpy() for name, rows in outputs.items()}
+        # Once more, rather than kept: what a detector emits can be larger than its weights.
+        evaluation = self._evaluate(network)
         return Trained(
             network.to("cpu").eval(),
-            judged(named, self.fit.task, self.fit.validation),
+            evaluation,
             self.at.epoch,
             status,
             reason,

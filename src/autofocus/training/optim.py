@@ -10,7 +10,7 @@ from timm.models import group_parameters
 from torch import nn
 
 from autofocus.errors import JobError
-from autofocus.models.timm_classifiers import Classifier
+from autofocus.models.network import Network
 from autofocus.training.recipe import Recipe
 
 # Families whose published freezing groups are whole stages; the others count single blocks.
@@ -22,7 +22,7 @@ _BLOCK = re.compile(r"\w+(?:\.\d+(?:\.[a-z_]+\.\d+)?)?")
 _MAX_WARMUP_FRAC = 0.2
 
 
-def freeze_layers(network: Classifier, num_groups: int) -> int:
+def freeze_layers(network: Network, num_groups: int) -> int:
     """Freeze the first groups of the encoder and let all others learn.
 
     Groups as published (`reference/azure.md` §1.6): ResNets have a stem and four stages,
@@ -70,7 +70,7 @@ def _matcher(encoder: nn.Module, coarse: bool) -> Any:
     return lambda name: blocks[_BLOCK.match(name)[0]]  # type: ignore[index]
 
 
-def norms_to_freeze(network: Classifier, recipe: Recipe) -> list[nn.Module]:
+def norms_to_freeze(network: Network, recipe: Recipe) -> list[nn.Module]:
     """Return the batch norms that must stay in eval mode: all, or those of frozen layers."""
     norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if recipe.freeze_norm_stats:
@@ -78,7 +78,7 @@ def norms_to_freeze(network: Classifier, recipe: Recipe) -> list[nn.Module]:
     return [m for m in norms if not any(p.requires_grad for p in m.parameters(recurse=False))]
 
 
-def build_optimizer(network: Classifier, recipe: Recipe) -> torch.optim.Optimizer:
+def build_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
     """Return the optimiser over parameters that learn.
 
     Norms and biases do not decay; earlier blocks learn slower by `layer_decay` a block.
@@ -92,7 +92,7 @@ def build_optimizer(network: Classifier, recipe: Recipe) -> torch.optim.Optimize
     return kind(groups, betas=betas, amsgrad=recipe.ams_gradient)
 
 
-def _groups(network: Classifier, recipe: Recipe) -> Iterator[dict[str, object]]:
+def _groups(network: Network, recipe: Recipe) -> Iterator[dict[str, object]]:
     scales = _rate_scales(network, recipe)
     collected: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
@@ -103,7 +103,7 @@ def _groups(network: Classifier, recipe: Recipe) -> Iterator[dict[str, object]]:
         yield {"params": parameters, "lr": recipe.learning_rate * scale, "weight_decay": decay}
 
 
-def _rate_scales(network: Classifier, recipe: Recipe) -> dict[str, float]:
+def _rate_scales(network: Network, recipe: Recipe) -> dict[str, float]:
     encoder = network.encoder
     depth = group_parameters(encoder, _matcher(encoder, coarse=False), reverse=True)
     last = max(depth.values(), default=0)

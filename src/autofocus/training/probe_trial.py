@@ -18,6 +18,7 @@ from autofocus.manifest import DataInfo, Manifest, ResizeCrop
 from autofocus.models.timm_classifiers import Classifier, build
 from autofocus.models.weights import LoadedWeights
 from autofocus.runtime import Track, cache_dir
+from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
 from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.candidate import Candidate, Samples
@@ -253,7 +254,7 @@ def _fit(
     records = _selected(pool, features.index[train]).records
     return fit_probe(
         features.rows[train],
-        setup.task.encode_targets(records, setup.labels),
+        np.asarray(setup.task.encode_targets(records, setup.labels)),
         kind=setup.task.activation,
         num_classes=len(setup.labels),
         labels_of=[setup.task.record_labels(record) for record in records],
@@ -272,10 +273,10 @@ def _evaluate(
 ) -> tuple[list[ClassScores], dict[str, Any]]:
     records = _selected(pool, features.index[held_out]).records
     logits = probe.head.logits(features.rows[held_out, 0]).astype(np.float32)
-    crop = setup.preprocess.crop_size
-    predictions = setup.task.postprocess({"logits": logits}, [(crop, crop)] * len(records), {})
+    frames = [Frame(setup.preprocess.size)] * len(records)
+    predictions = setup.task.postprocess({"logits": logits}, frames, {})
     targets = setup.task.encode_targets(records, setup.labels)
-    return predictions, setup.task.evaluate(predictions, targets, setup.labels)
+    return predictions, setup.task.evaluate(predictions, targets, setup.labels, {})
 
 
 def _manifest(

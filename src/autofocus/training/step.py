@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,6 +13,9 @@ from autofocus.errors import AutofocusError
 from autofocus.training.recipe import Recipe
 
 log = logging.getLogger(__name__)
+
+# From a model, images and targets to their mean loss.
+Loss = Callable[[nn.Module, Tensor, Any], Tensor]
 
 # As published: a loss above this is not coming back.
 MAX_LOSS = 100.0
@@ -49,15 +53,13 @@ class Stepper:
         # Who accumulates has no memory for more than a batch.
         self.micro_batch = own_batch if recipe.accumulation > 1 else 0
 
-    def step(
-        self, images: Tensor, targets: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
-    ) -> float:
+    def step(self, images: Tensor, targets: Any, loss: Loss) -> float:
         """Take one step and return its mean loss, over the images of all processes.
 
         Args:
             images: float32 [n, 3, h, w], this process's share of the step.
-            targets: n targets.
-            loss: Mean loss of logits and targets.
+            targets: n targets that can be sliced.
+            loss: Mean loss of a model on images and targets.
 
         Raises:
             DivergedError: If the loss is not finite or above 100.
@@ -81,21 +83,15 @@ class Stepper:
         self._optimizer.step()
         return value
 
-    def _gradients(
-        self,
-        images: Tensor,
-        targets: Tensor,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        num_all: float,
-    ) -> float:
+    def _gradients(self, images: Tensor, targets: Any, loss: Loss, num_all: float) -> float:
         """Return what these images add to the mean loss over `num_all`; gradients add up."""
         size = self.micro_batch or len(images)
         total = 0.0
         for start in range(0, len(images), size):
-            part = slice(start, start + size)
+            part = images[start : start + size]
             with self._accelerator.autocast():
-                logits = self._model(images[part])
-            value = loss(logits, targets[part]) * (len(logits) / num_all)
+                value = loss(self._model, part, targets[start : start + size])
+            value = value * (len(part) / num_all)
             total += float(value.detach())
             # Gradients of several processes are averaged; these shares have to be added.
             self._accelerator.backward(value * self._accelerator.num_processes)

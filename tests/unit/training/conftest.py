@@ -11,6 +11,7 @@ import torch
 
 from autofocus.data.augment import PRESETS
 from autofocus.data.loader import Loader
+from autofocus.data.views import ClassificationViews
 from autofocus.manifest import ResizeCrop
 from autofocus.models import catalog
 from autofocus.models.timm_classifiers import Classifier, build
@@ -18,6 +19,7 @@ from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training.device import make_accelerator
 from autofocus.training.evaluate import EvaluationSet
 from autofocus.training.loop import Fit
+from autofocus.training.losses import OBJECTIVES
 from autofocus.training.recipe import Recipe
 
 SIDE = 32
@@ -57,22 +59,22 @@ def make_fit(photos: list[Path], tmp_path: Path) -> Iterator[Callable[..., Fit]]
     classes = np.array([names.index(photo.parent.name) for photo in photos])
     held_out = np.arange(len(photos)) % 4 == 0
 
-    def loader(chosen: np.ndarray, recipe: Recipe, **options: Any) -> Loader:
+    def loader(chosen: np.ndarray, recipe: Recipe, augmentation: str, **options: Any) -> Loader:
         locations = [str(photos[i]) for i in np.flatnonzero(chosen)]
-        loaders.append(Loader(locations, SPEC, batch_size=recipe.batch_size, **options))
+        views = ClassificationViews(SPEC, classes[chosen], PRESETS[augmentation])
+        loaders.append(Loader(locations, views, batch_size=recipe.batch_size, **options))
         return loaders[-1]
 
     def make(folder: str = "trial", recipe: Recipe = RECIPE, **changes: Any) -> Fit:
-        training = loader(
-            ~held_out, recipe, augmentation=PRESETS["light"], seed=7, shuffle=True, drop_last=True
-        )
-        judged = EvaluationSet(loader(held_out, recipe), classes[held_out], names, (SIDE, SIDE))
+        training = loader(~held_out, recipe, "light", seed=7, shuffle=True, drop_last=True)
+        judged = EvaluationSet(loader(held_out, recipe, "none"), classes[held_out], names)
+        task = MulticlassClassification()
         run = Fit(
             network=tiny_network().to(memory_format=torch.channels_last),
-            task=MulticlassClassification(),
+            task=task,
+            objective=OBJECTIVES[task.name](recipe, classes[~held_out], len(names)),
             recipe=recipe,
             training=training,
-            targets=torch.from_numpy(classes[~held_out]),
             validation=judged,
             score=lambda metrics: -float(metrics["log_loss"]),
             folder=tmp_path / folder,

@@ -17,6 +17,8 @@ from autofocus.tasks.multilabel import MultilabelClassification
 from autofocus.training import loop
 from autofocus.training.checkpoint import load_checkpoint
 from autofocus.training.loop import Fit, Trained, fit
+from autofocus.training.losses import multilabel
+from autofocus.training.losses.classification import ClassificationObjective
 from autofocus.training.recipe import Recipe
 
 RECIPE = Recipe(num_epochs=3, batch_size=4, early_stopping=False, ema_decay=0.9)
@@ -51,9 +53,11 @@ def assert_same_run(folder: Path, other: Path, trained: Trained, other_trained: 
         other_trained.num_epochs,
         other_trained.improved,
     )
-    assert np.array_equal(
-        trained.evaluation.outputs["logits"], other_trained.evaluation.outputs["logits"]
-    )
+    assert np.array_equal(probs_of(trained), probs_of(other_trained))
+
+
+def probs_of(trained: Trained) -> np.ndarray:
+    return np.stack([prediction.probs for prediction in trained.evaluation.predictions])
 
 
 class StopAt:
@@ -93,8 +97,8 @@ def test_returned_network_makes_the_returned_outputs(make_fit: MakeFit) -> None:
     trained = fit(run)
     (images,) = [torch.cat([torch.from_numpy(b.images) for b in run.validation.loader.epoch(0)])]
     with torch.no_grad():
-        logits = trained.network(images).numpy()
-    assert np.allclose(logits, trained.evaluation.outputs["logits"], atol=1e-5)
+        probs = trained.network(images).softmax(dim=1).numpy()
+    assert np.allclose(probs, probs_of(trained), atol=1e-5)
     assert not trained.network.training
     assert all(parameter.requires_grad for parameter in trained.network.parameters())
 
@@ -163,8 +167,8 @@ def test_killed_at_any_batch_it_goes_on_bit_same(
         run = make_fit(f"killed-{n}", recipe, score=whole.score)
         original, calls = run.training.epoch, iter(range(1000))
 
-        def dying(epoch: int, start: int = 0, n: int = n, original=original, calls=calls):
-            for batch in original(epoch, start):
+        def dying(*args: Any, n: int = n, original=original, calls=calls):
+            for batch in original(*args):
                 if next(calls) == n:
                     raise Killed
                 yield batch
@@ -251,7 +255,7 @@ def test_exploding_loss_fails_the_trial_and_keeps_the_best(
     assert trained.status == "failed"
     assert "Try a smaller learning_rate" in trained.reason
     assert all(torch.equal(v, start[k]) for k, v in trained.network.state_dict().items())
-    assert np.isfinite(trained.evaluation.outputs["logits"]).all()
+    assert np.isfinite(probs_of(trained)).all()
 
 
 def test_nan_fails_the_trial_and_keeps_the_last_good_epoch(
@@ -260,8 +264,8 @@ def test_nan_fails_the_trial_and_keeps_the_last_good_epoch(
     run = make_fit(recipe=replace(RECIPE, ema_decay=None))
     original, calls = run.training.epoch, iter(range(1000))
 
-    def poisoned(epoch: int, start: int = 0):
-        for batch in original(epoch, start):
+    def poisoned(*args: Any) -> Any:
+        for batch in original(*args):
             if next(calls) == NUM_BATCHES + 1:
                 batch.images[0] = np.nan
             yield batch
@@ -273,7 +277,7 @@ def test_nan_fails_the_trial_and_keeps_the_last_good_epoch(
     assert "nan" in trained.reason
     assert trained.improved
     assert trained.num_epochs == 1
-    assert np.isfinite(trained.evaluation.outputs["logits"]).all()
+    assert np.isfinite(probs_of(trained)).all()
     assert all(torch.isfinite(v).all() for v in trained.network.state_dict().values())
 
 
@@ -293,7 +297,7 @@ def test_weights_that_became_nan_fail_the_trial_at_the_evaluation(
     trained = fit(run)
     assert trained.status == "failed"
     assert "not numbers" in trained.reason
-    assert np.isfinite(trained.evaluation.outputs["logits"]).all()
+    assert np.isfinite(probs_of(trained)).all()
 
 
 def test_on_epoch_ends_training_for_good(make_fit: MakeFit) -> None:
@@ -318,8 +322,8 @@ def test_deadline_is_planned_for_and_kept(
     run = make_fit(recipe=recipe)
     original = run.training.epoch
 
-    def slow(epoch: int, start: int = 0):
-        for batch in original(epoch, start):
+    def slow(*args: Any):
+        for batch in original(*args):
             # So that a step takes the same whatever else the machine does.
             time.sleep(0.03)
             yield batch
@@ -368,34 +372,21 @@ def test_accumulation_computes_no_more_than_a_batch_at_once(
     assert metrics_of(run.folder)[-1]["step"] == 1
 
 
-@pytest.mark.parametrize(
-    ("weighted_loss", "ratio"), [(0, None), (1, 8.0**0.5), (2, 8.0)], ids=["none", "sqrt", "full"]
-)
-def test_class_weights(make_fit: MakeFit, weighted_loss: int, ratio: float | None) -> None:
-    targets = torch.tensor([0] * 8 + [1] * 1 + [2] * 8 + [0])
-    run = make_fit(recipe=replace(RECIPE, weighted_loss=weighted_loss), targets=targets)
-    weights = loop._Loop(run).class_weights
-    if ratio is None:
-        assert weights is None
-        return
-    assert weights is not None
-    assert float(weights[1] / weights[2]) == pytest.approx(ratio)
-    assert float(weights[targets].mean()) == pytest.approx(1.0)
+class RowsOfClasses(ClassificationObjective):
+    """Turns the class indices that the loader gives into multi-hot rows."""
 
-
-def test_balanced_classes_are_not_weighted(make_fit: MakeFit) -> None:
-    targets = torch.tensor([0] * 8 + [1] * 4 + [2] * 6)
-    run = make_fit(recipe=replace(RECIPE, weighted_loss=2), targets=targets)
-    assert loop._Loop(run).class_weights is None
+    def collate(self, targets: Any, device: torch.device) -> torch.Tensor:
+        return torch.eye(3, dtype=torch.int64)[super().collate(targets, device)]
 
 
 def test_multi_label_learns(make_fit: MakeFit) -> None:
     run = make_fit(recipe=replace(RECIPE, num_epochs=2))
     as_rows = np.eye(3, dtype=np.int64)
+    task = MultilabelClassification()
     run = replace(
         run,
-        task=MultilabelClassification(),
-        targets=torch.from_numpy(as_rows)[run.targets],
+        task=task,
+        objective=RowsOfClasses(multilabel, run.recipe, as_rows, 3),
         validation=replace(run.validation, targets=as_rows[run.validation.targets]),
     )
     trained = fit(run)

@@ -1,6 +1,7 @@
 """The network as an ONNX Runtime session on the CPU."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -34,15 +35,20 @@ class OnnxBackend:
                 f"{path}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}"
             ) from error
         self._input = self._session.get_inputs()[0].name
+        # Networks whose work depends on what they find are exported for one image at a time.
+        self._takes_one = self._session.get_inputs()[0].shape[0] == 1
         self.output_names = [output.name for output in self._session.get_outputs()]
         self.output_shapes = [output.shape for output in self._session.get_outputs()]
 
-    def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Return the outputs by name for normalised images [n, 3, h, w].
 
         Raises:
             RuntimeError: If the network does not take them.
         """
+        if self._takes_one and len(images) > 1:
+            ones = [self.run(images[i : i + 1]) for i in range(len(images))]
+            return {name: np.concatenate([one[name] for one in ones]) for name in self.output_names}
         try:
             outputs = self._session.run(self.output_names, {self._input: images})
         # Such as an input of another size; again no public base class.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from autofocus.errors import InputError, ModelFolderError
 from autofocus.manifest import Manifest
 from autofocus.models import catalog
+from autofocus.models.network import to_numpy
 from autofocus.models.timm_classifiers import Classifier, build
 from autofocus.scoring.explain_needs import WEIGHTS_NAME
 
@@ -30,14 +32,13 @@ class TorchBackend:
         self._output_names = output_names
 
     @torch.inference_mode()
-    def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Return the outputs by name for normalised images [n, 3, h, w]."""
         device = next(self._network.parameters()).device
         outputs = self._network(torch.from_numpy(images).to(device))
         if isinstance(outputs, Tensor):
             outputs = (outputs,)
-        arrays = (output.float().cpu().numpy() for output in outputs)
-        return dict(zip(self._output_names, arrays, strict=True))
+        return dict(zip(self._output_names, map(to_numpy, outputs), strict=True))
 
 
 def load_network(folder: Path, manifest: Manifest) -> Classifier:
@@ -49,7 +50,7 @@ def load_network(folder: Path, manifest: Manifest) -> Classifier:
     path = folder / WEIGHTS_NAME
     try:
         spec = catalog.resolve(manifest.model_name)
-        network = build(spec, len(manifest.labels), None, manifest.preprocess.crop_size)
+        network = build(spec, len(manifest.labels), None, manifest.preprocess.size[0])
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError, InputError) as error:
         reason = str(error).strip().partition("\n")[0]

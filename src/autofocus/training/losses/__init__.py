@@ -1,35 +1,19 @@
-"""The differentiable half of each task: one module a task, found by the task's name."""
+"""The differentiable half of each task: what is learnt from a batch, found by the task's name."""
 
-from typing import Protocol
+from collections.abc import Callable
 
-from torch import Tensor
-
+from autofocus.tasks.base import Targets
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.tasks.multilabel import MultilabelClassification
 from autofocus.training.losses import multiclass, multilabel
+from autofocus.training.losses.classification import ClassificationObjective
+from autofocus.training.losses.objective import Objective
+from autofocus.training.recipe import Recipe
 
+__all__ = ["OBJECTIVES", "Objective"]
 
-class TaskLoss(Protocol):
-    """What the loop needs of a task's loss module."""
-
-    def loss(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        *,
-        label_smoothing: float,
-        class_weights: Tensor | None,
-    ) -> Tensor:
-        """Return the mean loss of a batch."""
-
-    def as_shares(self, targets: Tensor, num_classes: int) -> Tensor:
-        """Return targets that can be mixed, float [n, k]."""
-
-    def num_images_of_class(self, targets: Tensor, num_classes: int) -> Tensor:
-        """Return how many images each class has, [k]."""
-
-
-LOSSES: dict[str, TaskLoss] = {
-    MulticlassClassification.name: multiclass,
-    MultilabelClassification.name: multilabel,
+# From a recipe, all training targets and the number of classes.
+OBJECTIVES: dict[str, Callable[[Recipe, Targets, int], Objective]] = {
+    MulticlassClassification.name: lambda *given: ClassificationObjective(multiclass, *given),
+    MultilabelClassification.name: lambda *given: ClassificationObjective(multilabel, *given),
 }

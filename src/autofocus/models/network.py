@@ -1,0 +1,33 @@
+"""What training, packaging and scoring see of a built network, whatever its family."""
+
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Exporter = Literal["dynamo", "torchscript"]
+
+
+class Network(nn.Module):
+    """A network as `models.base` describes it for its kind.
+
+    Attributes:
+        encoder: The pretrained part; it learns slower, and its first layers can be frozen.
+        num_classes: k.
+        output_names: Of what it returns in eval mode, in order.
+        exporter: Which of torch's two ONNX exporters can write it.
+        dynamic_batch: Whether its ONNX graph takes any number of images, or one.
+    """
+
+    encoder: nn.Module
+    num_classes: int
+    output_names: tuple[str, ...] = ("logits",)
+    exporter: Exporter = "dynamo"
+    dynamic_batch: bool = True
+
+
+def to_numpy(output: Tensor) -> NDArray[Any]:
+    """Return a network's output as an array: numbers in float32, indices as they are."""
+    tensor = output.detach().cpu()
+    array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return array

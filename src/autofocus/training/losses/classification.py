@@ -1,0 +1,89 @@
+"""The objective of both classification tasks: one logit a class."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autofocus.tasks.base import Targets
+from autofocus.training.mixup import mix
+from autofocus.training.recipe import Recipe
+
+# As published: class weights only where the largest class has this many times the smallest.
+_MIN_IMBALANCE = 2
+
+
+class ClassLoss(Protocol):
+    """What distinguishes the two tasks: a module each."""
+
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        label_smoothing: float,
+        class_weights: Tensor | None,
+    ) -> Tensor:
+        """Return the mean loss of a batch."""
+
+    def as_shares(self, targets: Tensor, num_classes: int) -> Tensor:
+        """Return targets that can be mixed, float [n, k]."""
+
+    def num_images_of_class(self, targets: Tensor, num_classes: int) -> Tensor:
+        """Return how many images each class has, [k]."""
+
+
+class ClassificationObjective:
+    """Cross-entropy, weighted and mixed as the recipe says.
+
+    Args:
+        kind: The task's loss module.
+        recipe: Says how.
+        targets: Of all training images, as the task encodes them.
+        num_classes: k.
+    """
+
+    def __init__(self, kind: ClassLoss, recipe: Recipe, targets: Targets, num_classes: int) -> None:
+        self._kind = kind
+        self._recipe = recipe
+        self._num_classes = num_classes
+        self.class_weights = self._weights(torch.from_numpy(np.asarray(targets)))
+
+    def collate(self, targets: Sequence[Any], device: torch.device) -> Tensor:
+        """Return one tensor."""
+        return torch.from_numpy(np.stack(targets)).to(device)
+
+    def vary(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the batch mixed with itself where the recipe asks for it."""
+        if self._recipe.mixup_alpha <= 0:
+            return images, targets
+        shares = self._kind.as_shares(targets, self._num_classes)
+        return mix(images, shares, self._recipe.mixup_alpha)
+
+    def loss(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean over images."""
+        weights = self.class_weights
+        return self._kind.loss(
+            model(images),
+            targets,
+            label_smoothing=self._recipe.label_smoothing,
+            class_weights=None if weights is None else weights.to(images.device),
+        )
+
+    def _weights(self, targets: Tensor) -> Tensor | None:
+        """Return weights by class, as published: only where imbalance exceeds 2.
+
+        Over the training images their mean is 1, so that they do not change the learning rate.
+        """
+        if self._recipe.weighted_loss == 0:
+            return None
+        counts = self._kind.num_images_of_class(targets, self._num_classes).float().clamp(min=1)
+        if counts.max() / counts.min() <= _MIN_IMBALANCE:
+            return None
+        weights = 1 / counts
+        if self._recipe.weighted_loss == 1:
+            weights = weights.sqrt()
+        weights *= counts.sum() / (counts * weights).sum()
+        return weights
