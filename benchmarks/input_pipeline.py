@@ -31,7 +31,7 @@ from torchvision.io import decode_image
 from torchvision.transforms import v2
 
 from autofocus.data.augment import Augmentation
-from autofocus.data.augment.affine import sample_matrix, warp
+from autofocus.data.augment.affine import sample_matrix
 from autofocus.data.augment.tone import grey_mean, sample_tone, tone_table
 from autofocus.data.cache import CacheBudget
 from autofocus.data.images import decode
@@ -41,6 +41,7 @@ from autofocus.data.normalize import normalize
 from autofocus.data.order import view_rng
 from autofocus.data.scenes import render_scene
 from autofocus.data.views import ClassificationViews
+from autofocus.data.warp import warp
 from autofocus.manifest import ResizeCrop
 from autofocus.runtime import keep_big_blocks
 
@@ -200,7 +201,9 @@ def time_stages(photos: list[str], rounds: int) -> dict[str, float]:
     images = [decode(data) for data in files]
     numbers = range(len(photos))
     matrices = [sample_matrix(view_rng(0, 0, i), 480, 640, 224, PARAMS) for i in numbers]
-    views = [warp(image, matrix, 224) for image, matrix in zip(images, matrices, strict=True)]
+    views = [
+        warp(image, matrix, (224, 224)) for image, matrix in zip(images, matrices, strict=True)
+    ]
     out = np.empty((224, 224, 3), np.float32)
     levels = np.arange(256, dtype=np.uint8)
 
@@ -211,7 +214,7 @@ def time_stages(photos: list[str], rounds: int) -> dict[str, float]:
         "read the file": lambda i: open_bytes(photos[i]),
         "decode": lambda i: decode(files[i]),
         "draw the matrix": lambda i: sample_matrix(view_rng(0, 0, i), 480, 640, 224, PARAMS),
-        "warp, antialiased": lambda i: warp(images[i], matrices[i], 224),
+        "warp, antialiased": lambda i: warp(images[i], matrices[i], SPEC.size),
         "brightness, contrast: table": tone,
         "apply table and normalise": lambda i: normalize(views[i], SPEC, out, levels),
     }

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from autofocus.data.images import decode
-from autofocus.data.preprocess import preprocess, resize_crop
-from autofocus.manifest import ResizeCrop
+from autofocus.data.preprocess import preprocess, resize_crop, resize_fit
+from autofocus.manifest import ResizeCrop, ResizeFit
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
 SPEC = ResizeCrop(resize_size=256, crop_size=224)
@@ -68,6 +68,28 @@ def test_real_photos_follow_pillow() -> None:
     distances = [distance(resize_crop(photo, SPEC), with_pillow(photo, SPEC)) for photo in photos()]
     assert np.mean(distances) < 1.5
     assert max(distances) < 5
+
+
+@pytest.mark.parametrize("side", [640, 416, 320])
+def test_whole_photos_follow_pillow(side: int) -> None:
+    spec = ResizeFit(height=side, width=side)
+    distances = []
+    for photo in photos():
+        found = resize_fit(photo, spec)
+        size = (found.shape[1], found.shape[0])
+        expected = Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR)
+        distances.append(distance(found, np.asarray(expected)))
+    assert np.mean(distances) < 3
+    assert max(distances) < 9
+
+
+@pytest.mark.parametrize("size", [(480, 640), (374, 282), (1080, 1920), (3000, 4000), (60, 50)])
+def test_whole_synthetic_scenes_follow_pillow(size: tuple[int, int]) -> None:
+    image = synthetic(*size)
+    found = resize_fit(image, ResizeFit(height=320, width=416))
+    shape = (found.shape[1], found.shape[0])
+    expected = Image.fromarray(image).resize(shape, Image.Resampling.BILINEAR)
+    assert distance(found, np.asarray(expected)) < 0.5
 
 
 def test_real_photos_follow_torchvision_to_less_than_a_pixel() -> None:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from autofocus.data.augment import Augmentation
 from autofocus.data.images import DEFAULT_MAX_PIXELS, ImageHeader, _upright, decode, probe
-from autofocus.data.preprocess import resize_crop
-from autofocus.manifest import ResizeCrop
+from autofocus.data.preprocess import placed_size, seen
+from autofocus.manifest import Preprocess, ResizeCrop, ResizeFit
 
 # libjpeg scales down to an eighth.
 _MAX_JPEG_HALVINGS = 3
@@ -48,12 +48,14 @@ class KeptImage:
     size: tuple[int, int]
 
 
-def evaluation_square(spec: ResizeCrop) -> Kept:
+def evaluation_image(spec: Preprocess) -> Kept:
     """Keep exactly the pixels that evaluation normalises."""
-    return Kept(
-        pixels=lambda data: resize_crop(decode(data), spec),
-        size=lambda header: (spec.crop_size, spec.crop_size),
-    )
+
+    def size(header: ImageHeader) -> tuple[int, int]:
+        whole = header.height, header.width
+        return placed_size(spec, whole) if isinstance(spec, ResizeFit) else spec.size
+
+    return Kept(pixels=lambda data: seen(decode(data), spec), size=size)
 
 
 def training_image(spec: ResizeCrop, params: Augmentation) -> Kept:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.augment import Augmentation, draw_view
-from autofocus.data.kept import Kept, KeptImage, evaluation_square, training_image
+from autofocus.data.kept import Kept, KeptImage, evaluation_image, training_image
 from autofocus.data.normalize import normalize
 from autofocus.manifest import ResizeCrop
 from autofocus.structures.frames import Frame
@@ -71,7 +71,7 @@ class ClassificationViews:
     def kept(self) -> Kept:
         """The evaluation square, or as much of the image as views can show."""
         if self.augmentation is None:
-            return evaluation_square(self.spec)
+            return evaluation_image(self.spec)
         return training_image(self.spec, self.augmentation)
 
     @property

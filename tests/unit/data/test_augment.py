@@ -6,20 +6,19 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from autofocus.data import warp as warp_module
 from autofocus.data.augment import (
     PRESETS,
     Augmentation,
-    affine,
     draw_view,
     sample_matrix,
-    transform_points,
-    warp,
 )
 from autofocus.data.augment.erase import erase
 from autofocus.data.augment.tone import grey_mean, sample_tone, tone_table
 from autofocus.data.normalize import normalize
 from autofocus.data.order import view_rng
 from autofocus.data.preprocess import preprocess, resize_crop
+from autofocus.data.warp import transform_points, warp
 from autofocus.errors import JobError
 from autofocus.manifest import ResizeCrop
 
@@ -74,8 +73,8 @@ def test_drawn_points_land_where_transform_points_says(
     num_checked = 0
     for index in range(12):
         matrix = sample_matrix(rng(index), height, width, 224, params)
-        view = warp(image, matrix, 224)
-        reach = 0.45 * spacing / max(affine._steps(matrix))
+        view = warp(image, matrix, (224, 224))
+        reach = 0.45 * spacing / max(warp_module.steps(matrix))
         for x, y in transform_points(matrix, points):
             # Discs cut by the border, or their reflections, have their middle elsewhere.
             if reach < min(x, y) and max(x, y) < 224 - reach:
@@ -92,7 +91,7 @@ def test_a_box_keeps_its_pixels() -> None:
     corners = np.array([(200, 100), (450, 100), (450, 300), (200, 300)])
     for index in range(20):
         matrix = sample_matrix(rng(index), 480, 640, 224, PRESETS["medium"] or WHOLE)
-        warped = warp(image, matrix, 224)[:, :, 0] > 127
+        warped = warp(image, matrix, (224, 224))[:, :, 0] > 127
         polygon = np.zeros((224 * 8, 224 * 8), np.uint8)
         outline = np.round(transform_points(matrix, corners) * 8 - 0.5).astype(np.int32)
         cv2.fillPoly(polygon, [outline], 1)
@@ -111,23 +110,23 @@ def test_the_whole_square_is_what_preprocess_sees(size: tuple[int, int]) -> None
     expected = resize_crop(image, ResizeCrop(resize_size=224, crop_size=224))
     top, left = (size[0] - side) // 2, (size[1] - side) // 2
     square = image[top : top + side, left : left + side]
-    view = warp(square, sample_matrix(rng(), side, side, 224, WHOLE), 224)
+    view = warp(square, sample_matrix(rng(), side, side, 224, WHOLE), (224, 224))
     assert np.abs(view.astype(float) - expected).mean() < 0.5
 
 
 def test_a_matrix_of_whole_pixels_copies_them() -> None:
     image = np.random.default_rng(0).integers(0, 256, (100, 140, 3), dtype=np.uint8)
     matrix = np.array([[1.0, 0, -30], [0, 1.0, -20]])
-    np.testing.assert_array_equal(warp(image, matrix, 64), image[20:84, 30:94])
+    np.testing.assert_array_equal(warp(image, matrix, (64, 64)), image[20:84, 30:94])
     mirrored = np.array([[-1.0, 0, 94], [0, 1.0, -20]])
-    np.testing.assert_array_equal(warp(image, mirrored, 64), image[20:84, 30:94][:, ::-1])
+    np.testing.assert_array_equal(warp(image, mirrored, (64, 64)), image[20:84, 30:94][:, ::-1])
 
 
 def test_outside_the_image_is_its_reflection() -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     matrix = np.array([[1.0, 0, 12], [0, 1.0, 12]])
     expected = np.pad(image, ((12, 12), (12, 12), (0, 0)), mode="symmetric")
-    np.testing.assert_array_equal(warp(image, matrix, 64), expected)
+    np.testing.assert_array_equal(warp(image, matrix, (64, 64)), expected)
 
 
 @pytest.mark.parametrize("params", DRAWN)
@@ -142,7 +141,8 @@ def test_views_follow_pillow(params: Augmentation) -> None:
         expected = Image.fromarray(image).resize(
             (224, 224), Image.Resampling.BILINEAR, (left, top, right, bottom)
         )
-        assert np.abs(warp(image, matrix, 224).astype(float) - np.asarray(expected)).mean() < 1
+        found = warp(image, matrix, (224, 224)).astype(float)
+        assert np.abs(found - np.asarray(expected)).mean() < 1
 
 
 @pytest.mark.parametrize("step", [1.3, 1.5, 1.7, 1.9, 2.0, 2.6, 3.3, 5.1, 9.7])
@@ -156,7 +156,7 @@ def test_a_fine_checkerboard_becomes_grey_not_a_coarse_pattern(step: float, stre
         linear = np.array([[cos, -sin], [sin * stretch, cos * stretch]]) / (step * stretch)
         center = np.full(2, side / 2 + 0.3)
         matrix = np.c_[linear, 32 - linear @ center]
-        pattern = warp(image, matrix, 64).astype(float).std() / 127.5
+        pattern = warp(image, matrix, (64, 64)).astype(float).std() / 127.5
         plain = cv2.warpAffine(image, matrix, (64, 64)).astype(float).std() / 127.5
         assert pattern < 0.15
         assert pattern <= plain / 2
@@ -171,17 +171,17 @@ def test_what_is_left_to_the_warp_can_be_smoothed(
     draw = cv2.warpAffine
 
     def watch(image, matrix, *args, **kwargs):
-        steps.append(sorted(affine._steps(matrix)))
+        steps.append(sorted(warp_module.steps(matrix)))
         return draw(image, matrix, *args, **kwargs)
 
-    monkeypatch.setattr(affine.cv2, "warpAffine", watch)
+    monkeypatch.setattr(warp_module.cv2, "warpAffine", watch)
     image = np.zeros((*size, 3), np.uint8)
     for index in range(20):
-        warp(image, sample_matrix(rng(index), *size, 64, params), 64)
+        warp(image, sample_matrix(rng(index), *size, 64, params), (64, 64))
     assert len(steps) == 20
     least, greatest = np.transpose(steps)
     assert least.max() < 2
-    assert greatest.max() < affine._MAX_SMOOTHED_STEP
+    assert greatest.max() < warp_module._MAX_SMOOTHED_STEP
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (2, 3), (3, 7000)])
@@ -189,7 +189,7 @@ def test_what_is_left_to_the_warp_can_be_smoothed(
 def test_any_size_gives_a_view(size: tuple[int, int], params: Augmentation) -> None:
     image = np.full((*size, 3), 77, np.uint8)
     for index in range(5):
-        view = warp(image, sample_matrix(rng(index), *size, 32, params), 32)
+        view = warp(image, sample_matrix(rng(index), *size, 32, params), (32, 32))
         np.testing.assert_array_equal(view, np.full((32, 32, 3), 77))
 
 
@@ -199,7 +199,7 @@ def test_what_the_view_does_not_reach_is_not_looked_at() -> None:
     matrix = np.array([[scale, 0, -600 * scale], [0, scale, -700 * scale]])
     painted = image.copy()
     painted[:650] = painted[1250:] = painted[:, :550] = painted[:, 1150:] = 0
-    np.testing.assert_array_equal(warp(painted, matrix, 64), warp(image, matrix, 64))
+    np.testing.assert_array_equal(warp(painted, matrix, (64, 64)), warp(image, matrix, (64, 64)))
 
 
 @pytest.mark.parametrize("step", [0.4, 1.0, 1.2, 1.7])
@@ -209,15 +209,15 @@ def test_cutting_out_what_is_needed_changes_nothing(
     image = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
     cos, sin = math.cos(0.2) / step, math.sin(0.2) / step
     matrix = np.array([[cos, -sin, 20 - 150 * cos], [sin, cos, 10 - 150 * cos]])
-    cut = warp(image, matrix, 64)
-    monkeypatch.setattr(affine, "_needed_part", lambda image, matrix, size: (image, matrix))
+    cut = warp(image, matrix, (64, 64))
+    monkeypatch.setattr(warp_module, "_needed_part", lambda image, matrix, size: (image, matrix))
     # Positions are rounded elsewhere; a level is all that may come of it.
-    assert np.abs(cut - warp(image, matrix, 64).astype(int)).max() <= 1
+    assert np.abs(cut - warp(image, matrix, (64, 64)).astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize("step", [1.0, 1.1, 1.4, 1.8, 2.0, 2.4, 3.0])
 def test_smoothing_has_the_spread_of_the_antialiased_filter(step: float) -> None:
-    taps = affine._taps(step).astype(float)
+    taps = warp_module._taps(step).astype(float)
     assert taps.sum() == pytest.approx(1, abs=1e-6)
     np.testing.assert_array_equal(taps, taps[::-1])
     spread = (taps * np.arange(-2, 3) ** 2).sum() + 1 / 6  # bilinear sampling's own: 1/6
@@ -310,7 +310,7 @@ def test_a_view_is_its_steps_in_order() -> None:
     out = np.empty((224, 224, 3), np.float32)
     draw_view(image, rng(3), params, SPEC, out)
     chance = rng(3)
-    pixels = warp(image, sample_matrix(chance, 480, 640, 224, params), 224)
+    pixels = warp(image, sample_matrix(chance, 480, 640, 224, params), (224, 224))
     toned = tone_table(*sample_tone(chance, params), grey_mean(pixels))[pixels]
     expected = (
         preprocess(toned, ResizeCrop(resize_size=224, crop_size=224)).transpose(1, 2, 0).copy()

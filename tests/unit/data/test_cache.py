@@ -20,7 +20,7 @@ from autofocus.data.cache.budget import free_memory_bytes
 from autofocus.data.cache.ladder import DataSize, choose_rung
 from autofocus.data.cache.store import FileStore, MemoryStore, Store
 from autofocus.data.images import decode, probe
-from autofocus.data.kept import evaluation_square, halved_image, training_image
+from autofocus.data.kept import evaluation_image, halved_image, training_image
 from autofocus.data.preprocess import resize_crop
 from autofocus.errors import ImageError
 from autofocus.manifest import ResizeCrop
@@ -117,7 +117,7 @@ def test_halving_cmyk_and_damaged_jpeg_goes_through_decode() -> None:
 
 
 def test_evaluation_keeps_the_square_that_is_normalised(photos: list[str]) -> None:
-    with ImageCache(photos, evaluation_square(SPEC), CacheBudget(ram_bytes=MIB)) as cache:
+    with ImageCache(photos, evaluation_image(SPEC), CacheBudget(ram_bytes=MIB)) as cache:
         assert cache.rung.name == "pixels"
         for _ in range(2):
             expected = resize_crop(decode(Path(photos[2]).read_bytes()), SPEC)
@@ -219,8 +219,8 @@ def test_the_choice_is_one_line_in_the_log(
     photos: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG, logger="autofocus"):
-        ImageCache(photos, evaluation_square(SPEC), CacheBudget(ram_bytes=4 * MIB)).close()
-        ImageCache(photos, evaluation_square(SPEC)).close()
+        ImageCache(photos, evaluation_image(SPEC), CacheBudget(ram_bytes=4 * MIB)).close()
+        ImageCache(photos, evaluation_image(SPEC)).close()
     assert caplog.messages == [
         "image cache: pixels of 5 images in memory, about 0.0 MiB of 4.0 MiB allowed"
     ]
@@ -228,12 +228,12 @@ def test_the_choice_is_one_line_in_the_log(
 
 def test_an_image_that_cannot_be_decoded_is_named(photos: list[str]) -> None:
     Path(photos[1]).write_bytes(b"\xff\xd8\xffnothing")
-    with ImageCache(photos, evaluation_square(SPEC)) as cache:
+    with ImageCache(photos, evaluation_image(SPEC)) as cache:
         cache.pixels(0)
         with pytest.raises(ImageError, match=r"1\.jpg: "):
             cache.pixels(1)
     with pytest.raises(ImageError, match=r"1\.jpg: "):
-        ImageCache(photos, evaluation_square(SPEC), CacheBudget(ram_bytes=MIB))
+        ImageCache(photos, evaluation_image(SPEC), CacheBudget(ram_bytes=MIB))
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -315,7 +315,7 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(
 ) -> None:
     (tmp_path / "file").write_bytes(b"")
     budget = CacheBudget(disk_bytes=MIB, folder=tmp_path / "file")
-    with ImageCache(photos, evaluation_square(SPEC), budget) as cache:
+    with ImageCache(photos, evaluation_image(SPEC), budget) as cache:
         assert cache.pixels(0).shape == (32, 32, 3)
         assert cache.used_bytes == 0
     assert "no file in" in caplog.text

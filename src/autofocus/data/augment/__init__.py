@@ -1,7 +1,7 @@
 """Random views of an image for training: all geometry in one matrix, all tone in one table."""
 
-from autofocus.data.augment.affine import sample_matrix, transform_points, warp
+from autofocus.data.augment.affine import sample_matrix
 from autofocus.data.augment.presets import PRESETS, Augmentation
 from autofocus.data.augment.view import draw_view
 
-__all__ = ["PRESETS", "Augmentation", "draw_view", "sample_matrix", "transform_points", "warp"]
+__all__ = ["PRESETS", "Augmentation", "draw_view", "sample_matrix"]

@@ -3,11 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.augment.affine import sample_matrix, warp
+from autofocus.data.augment.affine import sample_matrix
 from autofocus.data.augment.erase import erase
 from autofocus.data.augment.presets import Augmentation
 from autofocus.data.augment.tone import grey_mean, sample_tone, tone_table
 from autofocus.data.normalize import normalize
+from autofocus.data.warp import warp
 from autofocus.manifest import ResizeCrop
 
 
@@ -29,7 +30,7 @@ def draw_view(
     """
     height, width, _ = image.shape
     matrix = sample_matrix(rng, height, width, spec.crop_size, params)
-    pixels = warp(image, matrix, spec.crop_size)
+    pixels = warp(image, matrix, spec.size)
     brightness, contrast = sample_tone(rng, params)
     normalize(pixels, spec, out, tone_table(brightness, contrast, grey_mean(pixels)))
     erase(out, rng, params)
