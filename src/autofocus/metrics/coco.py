@@ -1,0 +1,250 @@
+"""COCO's 12 numbers, computed by hotcoco, or by faster-coco-eval or pycocotools without it.
+
+The three agree to the last bits (`tests/parity/test_coco_metrics.py`). Each is asked only for its
+table of precisions and recalls: pycocotools' own summary is wrong for caps other than 100.
+
+Notation for array shapes:
+    - t: 10 IoU thresholds, .50 to .95
+    - r: 101 recall thresholds
+    - k: number of classes
+    - a: 4 ranges of area: all, small, medium, large
+    - c: 3 caps on detections an image
+"""
+
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.metrics.rle import Rle, mask_areas
+from autofocus.structures.predictions import Detections
+from autofocus.structures.targets import BoxTarget
+
+Floats = NDArray[np.float64]
+
+# COCO's own cap; a model that may return more is measured with its own.
+MAX_DETECTIONS = 100
+_AREAS = ("", "_small", "_medium", "_large")
+
+
+@dataclass(frozen=True)
+class Outlines:
+    """Masks of n images, objects in the order of the predictions and of the targets."""
+
+    found: list[list[Rle]]
+    truth: list[list[Rle]]
+
+
+@dataclass(frozen=True)
+class CocoMetrics:
+    """COCO's numbers; None where there was nothing to find.
+
+    Attributes:
+        scalars: The 12 numbers by name.
+        average_precisions: Of each class, over IoU .50 to .95.
+        average_precisions_50: Of each class, at IoU .50.
+    """
+
+    scalars: dict[str, float | None]
+    average_precisions: list[float | None]
+    average_precisions_50: list[float | None]
+
+
+def coco_metrics(
+    predictions: Sequence[Detections],
+    targets: Sequence[BoxTarget],
+    num_classes: int,
+    max_detections: int,
+    backend: str,
+    outlines: Outlines | None = None,
+) -> CocoMetrics:
+    """Return COCO's evaluation of boxes, or of masks where outlines are given.
+
+    Args:
+        predictions: n predictions, each with descending scores.
+        targets: n targets.
+        num_classes: k.
+        max_detections: Cap on detections of a class in an image; at least 100 count.
+        backend: One of `rle.BACKENDS`.
+        outlines: Masks of n images. Sizes are then those of the masks, never of their boxes.
+    """
+    num_objects = sum(int((~target.is_crowd).sum()) for target in targets)
+    if num_objects == 0:
+        return _summarize(
+            np.full((10, 1, num_classes, 4, 3), -1.0), np.full((10, num_classes, 4, 3), -1.0)
+        )
+    truth = _columns(targets, outlines.truth if outlines else None, backend)
+    found = _columns(predictions, outlines.found if outlines else None, backend)
+    caps = [1, 10, max(MAX_DETECTIONS, max_detections)]
+    job = _Job(
+        truth=truth,
+        is_crowd=np.concatenate([target.is_crowd for target in targets]),
+        found=found,
+        scores=np.concatenate([prediction.scores for prediction in predictions]),
+        images=[
+            {"id": i + 1, "height": target.size[0], "width": target.size[1]}
+            for i, target in enumerate(targets)
+        ],
+        categories=[{"id": i + 1, "name": str(i)} for i in range(num_classes)],
+        kind="bbox" if outlines is None else "segm",
+        caps=caps,
+    )
+    precision, recall = _EVALUATE[backend](job)
+    return _summarize(precision, recall)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Objects of all images, one row each; ids count from 1."""
+
+    image_ids: NDArray[np.int64]
+    category_ids: NDArray[np.int64]
+    xywh: Floats
+    areas: Floats
+    masks: list[Any] | None
+
+
+@dataclass(frozen=True)
+class _Job:
+    truth: _Columns
+    is_crowd: NDArray[np.bool_]
+    found: _Columns
+    scores: NDArray[np.float32]
+    images: list[dict[str, Any]]
+    categories: list[dict[str, Any]]
+    kind: str
+    caps: list[int]
+
+
+def _columns(
+    objects: Sequence[Detections] | Sequence[BoxTarget],
+    masks: list[list[Rle]] | None,
+    backend: str,
+) -> _Columns:
+    lengths = [len(each) for each in objects]
+    sizes = np.repeat([each.size[::-1] for each in objects], lengths, axis=0).astype(np.float64)
+    corners = np.concatenate([each.xyxy_frac for each in objects]).astype(np.float64)
+    top_left = corners[:, :2] * sizes
+    extent = corners[:, 2:] * sizes - top_left
+    flat: list[Any] | None = None if masks is None else [mask for each in masks for mask in each]
+    return _Columns(
+        image_ids=np.repeat(np.arange(1, len(objects) + 1), lengths),
+        category_ids=np.concatenate([each.classes for each in objects]) + 1,
+        xywh=np.concatenate([top_left, extent], axis=1),
+        areas=extent.prod(axis=1) if flat is None else mask_areas(flat, backend),
+        masks=flat,
+    )
+
+
+def _evaluate_hotcoco(job: _Job) -> tuple[Floats, Floats]:
+    import hotcoco
+
+    truth, found = job.truth, job.found
+    actual = hotcoco.COCO.from_arrays(
+        job.images,
+        job.categories,
+        truth.image_ids,
+        truth.category_ids,
+        truth.xywh,
+        area=truth.areas,
+        iscrowd=job.is_crowd,
+        segmentation=truth.masks,
+    )
+    rows = np.column_stack([found.image_ids, found.xywh, job.scores, found.category_ids])
+    predicted = actual.load_res(rows, segmentation=found.masks)
+    if found.masks is not None:
+        # A row always has a box; its area decides on small, medium and large if left.
+        predicted.update_anns(ids=np.arange(1, len(rows) + 1), area=found.areas)
+    evaluation = hotcoco.COCOeval(actual, predicted, job.kind)
+    evaluation.params.max_dets = job.caps
+    evaluation.evaluate()
+    evaluation.accumulate()
+    assert evaluation.eval is not None
+    return evaluation.eval["precision"], evaluation.eval["recall"]
+
+
+def _evaluate_faster_coco_eval(job: _Job) -> tuple[Floats, Floats]:
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    return _evaluate_dicts(job, COCO, COCOeval_faster)
+
+
+def _evaluate_pycocotools(job: _Job) -> tuple[Floats, Floats]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    return _evaluate_dicts(job, COCO, COCOeval)
+
+
+def _evaluate_dicts(job: _Job, dataset: Any, evaluator: Any) -> tuple[Floats, Floats]:
+    truth = _annotations(job.truth, iscrowd=job.is_crowd.astype(int).tolist())
+    found = _annotations(job.found, score=job.scores.astype(float).tolist())
+    # They report their progress by print.
+    with redirect_stdout(io.StringIO()):
+        actual, predicted = dataset(), dataset()
+        for coco, annotations in ((actual, truth), (predicted, found)):
+            coco.dataset = {
+                "images": job.images,
+                "categories": job.categories,
+                "annotations": annotations,
+            }
+            coco.createIndex()
+        evaluation = evaluator(actual, predicted, job.kind)
+        evaluation.params.maxDets = job.caps
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+
+
+def _annotations(columns: _Columns, **extra: list[Any]) -> list[dict[str, Any]]:
+    fields: dict[str, list[Any]] = {
+        "image_id": columns.image_ids.tolist(),
+        "category_id": columns.category_ids.tolist(),
+        "area": columns.areas.tolist(),
+        **extra,
+    }
+    if columns.masks is None:
+        fields["bbox"] = columns.xywh.tolist()
+    else:
+        fields["segmentation"] = columns.masks
+    names = list(fields)
+    rows = zip(*fields.values(), strict=True)
+    return [
+        {"iscrowd": 0, "id": i, **dict(zip(names, row, strict=True))}
+        for i, row in enumerate(rows, start=1)
+    ]
+
+
+_EVALUATE = {
+    "hotcoco": _evaluate_hotcoco,
+    "faster_coco_eval": _evaluate_faster_coco_eval,
+    "pycocotools": _evaluate_pycocotools,
+}
+
+
+def _summarize(precision: Floats, recall: Floats) -> CocoMetrics:
+    """Read the numbers off the tables [t, r, k, a, c] and [t, k, a, c]; -1 is undefined."""
+    scalars = {"coco_AP": _mean(precision[..., 0, -1])}
+    scalars["coco_AP50"] = _mean(precision[0, ..., 0, -1])
+    scalars["coco_AP75"] = _mean(precision[5, ..., 0, -1])
+    for i, area in enumerate(_AREAS[1:], start=1):
+        scalars[f"coco_AP{area}"] = _mean(precision[..., i, -1])
+    scalars["coco_AR1"] = _mean(recall[..., 0, 0])
+    scalars["coco_AR10"] = _mean(recall[..., 0, 1])
+    for i, area in enumerate(_AREAS):
+        scalars[f"coco_AR{area}"] = _mean(recall[..., i, -1])
+    classes = range(precision.shape[2])
+    return CocoMetrics(
+        scalars,
+        average_precisions=[_mean(precision[:, :, i, 0, -1]) for i in classes],
+        average_precisions_50=[_mean(precision[0, :, i, 0, -1]) for i in classes],
+    )
+
+
+def _mean(values: Floats) -> float | None:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else None

@@ -1,0 +1,165 @@
+"""Every published metric of object detection and instance segmentation, by its name.
+
+Definitions are in docs/reference/metrics.md. No torch, so that `autofocus evaluate` works in the
+small install. Values are unrounded floats, and None where a metric is undefined.
+
+Notation for array shapes:
+    - n: number of images
+    - k: number of classes
+    - m, p: number of detections and of objects in one image
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.errors import AutofocusError, DataError
+from autofocus.metrics.coco import CocoMetrics, Outlines, coco_metrics
+from autofocus.metrics.confusion import confusion_matrices
+from autofocus.metrics.image_level import image_level_metrics
+from autofocus.metrics.matching import Matches, match_detections
+from autofocus.metrics.rle import encode_outlines, find_backend, mask_iou
+from autofocus.metrics.voc import (
+    average_precisions,
+    mean,
+    precision_and_recall,
+    precision_recall_curves,
+)
+from autofocus.structures.boxes import box_iou
+from autofocus.structures.predictions import Detections, Instances
+from autofocus.structures.targets import BoxTarget, OutlineTarget
+
+# The published `validation_metric_type`: whose mean average precision is the primary one.
+METRIC_TYPES = ("voc", "coco", "coco_voc", "none")
+
+
+def detection_metrics(
+    predictions: Sequence[Detections],
+    targets: Sequence[BoxTarget],
+    labels: Sequence[str],
+    *,
+    score_threshold: float,
+    max_detections: int,
+    metric_type: str = "voc",
+    iou_threshold: float = 0.5,
+) -> dict[str, Any]:
+    """Return the published metrics of boxes.
+
+    Average precisions, curves, confusion matrices and the image-level average precision are over
+    all detections given; `precision` and `recall` are over what the endpoint would return.
+
+    Args:
+        predictions: n predictions, with every detection worth ranking: score >= 0.01.
+        targets: n targets.
+        labels: k class names.
+        score_threshold: Least score of a detection that the endpoint returns.
+        max_detections: How many the endpoint returns for an image at most.
+        metric_type: One of `METRIC_TYPES`. "none" measures nothing; "coco" takes
+            `mean_average_precision` and the table's average precision from COCO's at IoU .50, the
+            others from VOC's.
+        iou_threshold: Least overlap of a detection that is right, but for COCO's numbers.
+
+    Returns:
+        Scalars by name, and tables: `per_label_metrics`, `pr_curve`, `pr_curve_<label>`,
+        `confusion_matrix_score_threshold_<0.0 to 0.9>`, `image_level_binary_classifier_metrics`.
+
+    Raises:
+        DataError: If there are no images.
+        AutofocusError: If a score or a box is not finite, or no evaluator is installed.
+    """
+    if metric_type == "none":
+        return {}
+    _check(predictions, targets, metric_type)
+    overlaps = (
+        box_iou(prediction.xyxy_frac, target.xyxy_frac)
+        for prediction, target in zip(predictions, targets, strict=True)
+    )
+    matches = match_detections(predictions, targets, overlaps, len(labels), iou_threshold)
+    coco = coco_metrics(predictions, targets, len(labels), max_detections, find_backend())
+    kept = matches.kept(score_threshold, max_detections)
+    return _assemble(matches, kept, coco, labels, coco_first=metric_type == "coco")
+
+
+def segmentation_metrics(
+    predictions: Sequence[Instances],
+    targets: Sequence[OutlineTarget],
+    labels: Sequence[str],
+    *,
+    score_threshold: float,
+    max_detections: int,
+    metric_type: str = "voc",
+    iou_threshold: float = 0.5,
+) -> dict[str, Any]:
+    """Return the published metrics of outlines: those of `detection_metrics`, over masks.
+
+    Arguments, result and errors are those of `detection_metrics`.
+    """
+    if metric_type == "none":
+        return {}
+    _check(predictions, targets, metric_type)
+    backend = find_backend()
+    outlines = Outlines(
+        found=[encode_outlines(each.polygons, each.size, backend) for each in predictions],
+        truth=[encode_outlines(each.polygons, each.size, backend) for each in targets],
+    )
+    overlaps = (
+        mask_iou(found, truth, backend)
+        for found, truth in zip(outlines.found, outlines.truth, strict=True)
+    )
+    matches = match_detections(predictions, targets, overlaps, len(labels), iou_threshold)
+    coco = coco_metrics(predictions, targets, len(labels), max_detections, backend, outlines)
+    kept = matches.kept(score_threshold, max_detections)
+    return _assemble(matches, kept, coco, labels, coco_first=metric_type == "coco")
+
+
+def _assemble(
+    matches: Matches,
+    kept: NDArray[np.bool_],
+    coco: CocoMetrics,
+    labels: Sequence[str],
+    *,
+    coco_first: bool,
+) -> dict[str, Any]:
+    each_ap = coco.average_precisions_50 if coco_first else average_precisions(matches)
+    precisions, recalls = precision_and_recall(matches, kept)
+    curve, curves = precision_recall_curves(matches)
+    precision = mean(precisions)
+    if precision is None and matches.has_objects.any():
+        # There was something to find, and the endpoint would return nothing.
+        precision = 0.0
+    columns = zip(labels, precisions, recalls, each_ap, coco.average_precisions, strict=True)
+    names = ("class_name", "precision", "recall", "average_precision", "average_precision_50_95")
+    return {
+        "mean_average_precision": mean(each_ap),
+        "mean_average_precision_50_95": coco.scalars["coco_AP"],
+        "precision": precision,
+        "recall": mean(recalls),
+        **coco.scalars,
+        "per_label_metrics": [dict(zip(names, row, strict=True)) for row in columns],
+        "image_level_binary_classifier_metrics": image_level_metrics(matches, kept),
+        "pr_curve": curve,
+        **{f"pr_curve_{label}": each for label, each in zip(labels, curves, strict=True)},
+        **confusion_matrices(matches, labels),
+    }
+
+
+def _check(
+    predictions: Sequence[Detections], targets: Sequence[BoxTarget], metric_type: str
+) -> None:
+    assert metric_type in METRIC_TYPES, metric_type
+    assert len(predictions) == len(targets), "one prediction an image"
+    if len(targets) == 0:
+        raise DataError("metrics need at least 1 image, got 0. Give data with valid rows.")
+    bad = [
+        not (np.isfinite(p.scores).all() and np.isfinite(p.xyxy_frac).all()) for p in predictions
+    ]
+    if any(bad):
+        raise AutofocusError(
+            "scores and boxes must be finite, got NaN or infinity for "
+            f"{sum(bad)} of {len(bad)} images: the network diverged. Lower learning_rate."
+        )
+    for prediction, target in zip(predictions, targets, strict=True):
+        assert (np.diff(prediction.scores) <= 0).all(), "scores must descend"
+        assert prediction.size == target.size, f"{prediction.size} != {target.size}"
