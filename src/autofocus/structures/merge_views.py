@@ -1,0 +1,188 @@
+"""One list of objects from what the whole image and its tiles show.
+
+1. An object that a tile cuts is handed over to its whole version in another view, if there is one
+   that looks the same within the tile.
+2. Pieces of one object on both sides of a seam, which meet there, are united.
+3. Of what several views show of one place, class by class, the most certain is kept. Objects of
+   one view are different objects: the network has said so.
+
+Notation for array shapes:
+    - m: number of objects
+    - v: number of views
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.structures.outline_pixels import united
+from autofocus.structures.predictions import Detections, Instances, Polygon
+from autofocus.structures.seams import OUTWARD, Seen, agreement, gather, overlap, share_within
+
+Settings = Mapping[str, float | str]
+PredictionT = TypeVar("PredictionT", bound=Detections)
+
+DEFAULT_NMS_THRESHOLD: Final = 0.25
+
+# Two objects are one when this much of what both views saw is the same.
+_SAME: Final = 0.5
+# A whole version much less certain than a piece is no version of it.
+_MIN_SCORE_SHARE: Final = 0.3
+# A piece that lies this much within a more certain object of another view is a part of it.
+_WITHIN: Final = 0.7
+_LEFT, _TOP, _RIGHT, _BOTTOM = range(4)
+_MAX_SIDE_PX: Final = 1024
+
+
+def merge_views(
+    predictions: Sequence[PredictionT],
+    regions: Sequence[Sequence[float]],
+    settings: Settings,
+    max_objects: int | None = None,
+) -> PredictionT:
+    """Return the objects of one image, each once.
+
+    Args:
+        predictions: One a view of the image, in fractions of the image; at least one.
+        regions: (left, top, right, bottom) of what each view shows, in fractions of the image.
+        settings: `tile_predictions_nms_threshold`; published default 0.25.
+        max_objects: The most to return; None returns all.
+    """
+    assert len(predictions) == len(regions), "one region a view"
+    threshold = float(settings.get("tile_predictions_nms_threshold", DEFAULT_NMS_THRESHOLD))
+    size = predictions[0].size
+    views = np.asarray(regions, np.float64)
+    everything = gather(predictions, views)
+    merged = everything.at(np.empty(0, np.int64))
+    for label in np.unique(everything.classes):
+        seen = everything.at(np.flatnonzero(everything.classes == label))
+        seen = _hand_over(seen, views)
+        seen = _unite(seen, views, size)
+        merged = merged.joined(seen.at(_most_certain(seen, threshold)))
+    merged = merged.at(np.argsort(-merged.scores, kind="stable")[:max_objects])
+    return _as_prediction(predictions[0], merged)
+
+
+def _hand_over(seen: Seen, regions: NDArray[np.float64]) -> Seen:
+    """Let pieces go that another view shows with fewer cuts; that one inherits their certainty."""
+    num_cuts = seen.cut.sum(axis=1)
+    scores = seen.scores.copy()
+    alive = np.ones(len(seen), np.bool_)
+    pieces = np.flatnonzero(num_cuts)
+    # Most cut first: what they are handed to may be a piece itself.
+    for i in pieces[np.lexsort((-scores[pieces], -num_cuts[pieces]))]:
+        candidates = np.flatnonzero(
+            alive
+            & ~(seen.views & seen.views[i]).any(axis=1)
+            & ~(seen.cut & ~seen.cut[i]).any(axis=1)
+            & (num_cuts < num_cuts[i])
+            & (scores >= _MIN_SCORE_SHARE * scores[i])
+        )
+        window = regions[seen.views[i].argmax()]
+        same = candidates[agreement(seen, i, candidates, window) >= _SAME]
+        if len(same):
+            heir = same[scores[same].argmax()]
+            scores[heir] = max(scores[heir], scores[i])
+            alive[i] = False
+    return seen.with_scores(scores).at(np.flatnonzero(alive))
+
+
+def _unite(seen: Seen, regions: NDArray[np.float64], size: tuple[int, int]) -> Seen:
+    """Replace pieces that meet at a seam by the whole that they make."""
+    group = np.arange(len(seen))
+    for i, j in _meeting_pairs(seen, regions):
+        group[group == group[j]] = group[i]
+    num_members = np.bincount(group, minlength=len(seen))
+    result = seen.at(np.flatnonzero(num_members[group] == 1))
+    for leader in np.flatnonzero(num_members > 1):
+        result = result.joined(_whole_of(seen.at(np.flatnonzero(group == leader)), size))
+    return result
+
+
+def _meeting_pairs(seen: Seen, regions: NDArray[np.float64]) -> list[tuple[int, int]]:
+    """Return pieces that continue each other, each by at most one in a neighbouring tile."""
+    view = seen.views.argmax(axis=1)
+    taken: set[tuple[int, int]] = set()
+    pairs = []
+    for _, i, j in sorted(_alike_at_seams(seen, regions, view), reverse=True):
+        ends = {(i, int(view[j])), (j, int(view[i]))}
+        if not ends & taken:
+            taken |= ends
+            pairs.append((i, j))
+    return pairs
+
+
+def _alike_at_seams(
+    seen: Seen, regions: NDArray[np.float64], view: NDArray[np.int64]
+) -> Iterator[tuple[float, int, int]]:
+    """Yield (agreement, a piece, the piece in the next tile that may continue it)."""
+    for side, opposite in ((_RIGHT, _LEFT), (_BOTTOM, _TOP)):
+        facing = np.flatnonzero(seen.cut[:, opposite])
+        starts = regions[view[facing], opposite]
+        for i in np.flatnonzero(seen.cut[:, side]):
+            here = regions[view[i]]
+            # The neighbour begins further on, but not after this tile has ended.
+            is_next = (starts > here[opposite]) & (starts <= here[side] + seen.margin[side])
+            for neighbour in np.unique(view[facing[is_next]]):
+                others = facing[is_next & (view[facing] == neighbour)]
+                alike = agreement(seen, int(i), others, _intersection(here, regions[neighbour]))
+                for place in np.flatnonzero(alike >= _SAME):
+                    yield float(alike[place]), int(i), int(others[place])
+
+
+def _intersection(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what two regions share; neighbours that do not overlap share a line."""
+    lower, upper = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    return np.concatenate([np.minimum(lower, upper), np.maximum(lower, upper)])
+
+
+def _whole_of(pieces: Seen, size: tuple[int, int]) -> Seen:
+    """Return the one object that pieces make."""
+    box = np.concatenate([pieces.xyxy[:, :2].min(axis=0), pieces.xyxy[:, 2:].max(axis=0)])
+    # Cut is what is cut at the very end; elsewhere another piece goes on.
+    at_end = np.asarray((box - pieces.xyxy) * OUTWARD <= pieces.margin)
+    best = pieces.at(np.array([pieces.scores.argmax()]))
+    polygons: list[Polygon] | None = None
+    if pieces.polygons is not None:
+        sides_px = (box[2:] - box[:2]) * (size[1], size[0])
+        width, height = (int(side.clip(1, _MAX_SIDE_PX)) for side in np.ceil(sides_px))
+        polygons = [united(pieces.polygons, box, (height, width))]
+    return Seen(
+        xyxy=box[None],
+        scores=best.scores,
+        classes=best.classes,
+        views=np.any(pieces.views, axis=0, keepdims=True),
+        cut=np.any(pieces.cut & at_end, axis=0, keepdims=True),
+        polygons=polygons,
+        margin=pieces.margin,
+    )
+
+
+def _most_certain(seen: Seen, threshold: float) -> NDArray[np.int64]:
+    """Return what is not another view of something more certain."""
+    # Of equal scores what is cut less comes first.
+    waiting = np.lexsort((seen.cut.sum(axis=1), -seen.scores))
+    kept = []
+    while len(waiting):
+        i, waiting = waiting[0], waiting[1:]
+        kept.append(i)
+        elsewhere = np.flatnonzero(~(seen.views[waiting] & seen.views[i]).any(axis=1))
+        others = waiting[elsewhere]
+        doubles = overlap(seen, i, others) > threshold
+        doubles |= seen.cut[others].any(axis=1) & (share_within(seen, i, others) >= _WITHIN)
+        waiting = np.delete(waiting, elsewhere[doubles])
+    return np.array(kept, np.int64)
+
+
+def _as_prediction(like: PredictionT, seen: Seen) -> PredictionT:
+    changes: dict[str, Any] = {
+        "xyxy_frac": seen.xyxy.astype(np.float32),
+        "scores": seen.scores.astype(np.float32),
+        "classes": seen.classes,
+    }
+    if isinstance(like, Instances):
+        changes["polygons"] = tuple(seen.polygons or ())
+    return replace(like, **changes)
