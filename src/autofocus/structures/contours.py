@@ -1,0 +1,104 @@
+"""From a mask to the rings that outline it, in area convention (see `structures/polygons.py`)."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Ring = NDArray[np.float32]
+
+# Pixels that a simplified ring may stray before points are counted: steps of one pixel, which
+# stand for a slanted edge, vanish, and no pixel's centre changes sides.
+STRAY = 0.4
+# A ring around less than this part of the mask is a speck, or a pinhole.
+SPECK_FRAC = 1 / 200
+
+
+def mask_rings(mask: NDArray[np.bool_] | NDArray[np.uint8], max_points: int) -> list[Ring]:
+    """Return the outlines of a mask: outer rings and holes, the largest first.
+
+    Args:
+        mask: [h, w]; zero is outside.
+        max_points: Points a ring may have, at least 3.
+
+    Returns:
+        Rings float32 [p, 2] of (x, y) in pixels, p <= `max_points`.
+    """
+    rings = _trace(mask)
+    areas = np.array([_area(ring) for ring in rings])
+    large = [i for i in np.argsort(-areas, kind="stable") if areas[i] >= areas.sum() * SPECK_FRAC]
+    return [_simplify(_chamfer(rings[i]), max_points) for i in large]
+
+
+def _trace(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[Ring]:
+    """Return the corners of every boundary, along pixel edges.
+
+    Corners that follow one another on a row of pixel corners are joined, in pairs; those on a
+    column too. Every corner then has two neighbours.
+    """
+    framed = np.pad(np.asarray(mask, np.bool_), 1)
+    a, b, c, d = framed[:-1, :-1], framed[:-1, 1:], framed[1:, :-1], framed[1:, 1:]
+    # Where two pixels touch by their corners, two corners meet.
+    count = (a ^ b ^ c ^ d) + 2 * ((a == d) & (b == c) & (a != b))
+    y, x = np.nonzero(count)
+    times = count[y, x]
+    x, y = np.repeat(x, times), np.repeat(y, times)
+    by_column = np.lexsort((y, x))
+    partner = np.empty_like(by_column)
+    partner[by_column[0::2]], partner[by_column[1::2]] = by_column[1::2], by_column[0::2]
+    corners = np.stack([x, y], axis=1).astype(np.float32)
+    return [corners[cycle] for cycle in _cycles(partner.tolist())]
+
+
+def _cycles(partner: list[int]) -> list[list[int]]:
+    """Return the rings of corners, where rows join 2 i and 2 i + 1, and columns `partner`."""
+    seen = bytearray(len(partner))
+    cycles = []
+    for start in range(len(partner)):
+        if seen[start]:
+            continue
+        cycle, corner = [], start
+        while not seen[corner]:
+            across = corner ^ 1
+            seen[corner] = seen[across] = 1
+            cycle += [corner, across]
+            corner = partner[across]
+        cycles.append(cycle)
+    return cycles
+
+
+def _area(ring: Ring) -> float:
+    """Return the area that a ring encloses."""
+    x, y = ring.T
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+
+
+def _chamfer(ring: Ring) -> Ring:
+    """Cut half a pixel off every corner: a staircase becomes a slope."""
+    following = np.roll(ring, -1, axis=0)
+    half = np.sign(following - ring) / 2
+    points = np.stack([ring + half, following - half], axis=1).reshape(-1, 2)
+    distinct: NDArray[np.bool_] = (points != np.roll(points, 1, axis=0)).any(axis=1)
+    return np.asarray(points[distinct])
+
+
+def _simplify(ring: Ring, max_points: int) -> Ring:
+    """Return the ring that strays least from `ring` among those of at most `max_points`."""
+    simple = _douglas_peucker(ring, STRAY)
+    if len(simple) <= max_points:
+        return simple
+    low, high = STRAY, STRAY
+    while len(simple) > max_points:
+        low, high = high, 2 * high
+        simple = _douglas_peucker(ring, high)
+    for _ in range(5):
+        middle = (low + high) / 2
+        tried = _douglas_peucker(ring, middle)
+        if len(tried) <= max_points:
+            simple, high = tried, middle
+        else:
+            low = middle
+    return simple
+
+
+def _douglas_peucker(ring: Ring, stray: float) -> Ring:
+    return np.asarray(cv2.approxPolyDP(ring, stray, True), np.float32).reshape(-1, 2)

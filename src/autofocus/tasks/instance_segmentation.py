@@ -1,0 +1,123 @@
+"""Instance segmentation: an image carries any number of outlined objects, each of one class."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.data.records import InstanceSegmentationRecord
+from autofocus.metrics.detection import segmentation_metrics
+from autofocus.structures.frames import Frame
+from autofocus.structures.polygons import from_wire, outline_box, polygon_iou
+from autofocus.structures.predictions import Instances, Polygon
+from autofocus.structures.targets import OutlineTarget
+from autofocus.tasks.base import Settings, Targets
+from autofocus.tasks.objects import ObjectsTask, Selection, class_index, rounded, stated_size
+from autofocus.tasks.outlines import outline_in_box, outline_on_canvas
+from autofocus.tasks.replies import match_objects
+
+# One pixel more or less at the rim of a small mask is no difference: an overlap of 0.95 counts
+# as a score that differs by 0.001.
+MASK_SCALE = 0.02
+
+
+class InstanceSegmentation(ObjectsTask[InstanceSegmentationRecord, Instances]):
+    """Everything that distinguishes this task from the other three."""
+
+    name = "image_instance_segmentation"
+    model_kind = "instance segmenter"
+    record_type = InstanceSegmentationRecord
+    default_values: ClassVar[dict[str, float | str]] = {
+        **ObjectsTask.default_values,
+        "mask_pixel_score_threshold": 0.5,
+        "max_number_of_polygon_points": 100,
+    }
+
+    def encode_targets(
+        self, records: Sequence[InstanceSegmentationRecord], labels: Sequence[str]
+    ) -> list[OutlineTarget]:
+        """Return one target a record, crowds marked, each box the one around its outline."""
+        index = class_index(labels)
+        return [_target(record, index) for record in records]
+
+    def build(
+        self,
+        selection: Selection,
+        candidates: Mapping[str, NDArray[Any]],
+        frame: Frame,
+        settings: Settings,
+    ) -> Instances:
+        """Return the selected objects that have an outline.
+
+        Args:
+            selection: Which candidates are objects.
+            candidates: Also `box_masks` [c, s, s], probabilities within each candidate's box, or
+                `masks` [c, h', w'], probabilities over the canvas.
+            frame: Where the canvas lies in the image.
+            settings: Of the manifest.
+        """
+        threshold = self.number(settings, "mask_pixel_score_threshold")
+        max_points = int(self.number(settings, "max_number_of_polygon_points"))
+        outlines: list[Polygon]
+        if "box_masks" in candidates:
+            masks = candidates["box_masks"][selection.rows]
+            outlines = [
+                outline_in_box(mask, box, frame.size, threshold, max_points)
+                for mask, box in zip(masks, selection.placed, strict=True)
+            ]
+        else:
+            masks = candidates["masks"][selection.rows]
+            outlines = [outline_on_canvas(mask, frame, threshold, max_points) for mask in masks]
+        seen = np.array([bool(outline) for outline in outlines], np.bool_)
+        rows = selection.rows[seen]
+        return Instances(
+            selection.xyxy_frac[seen],
+            candidates["scores"][rows],
+            candidates["classes"][rows],
+            frame.size,
+            tuple(outline for outline in outlines if outline),
+        )
+
+    def encode(self, prediction: Instances, labels: Sequence[str]) -> dict[str, Any]:
+        """Return detection's reply with `"polygon": [[x1, y1, x2, y2, …], …]` for each object."""
+        response = super().encode(prediction, labels)
+        for item, outline in zip(response["boxes"], prediction.polygons, strict=True):
+            item["polygon"] = [rounded(ring.ravel()) for ring in outline]
+        return response
+
+    def evaluate(
+        self,
+        predictions: Sequence[Instances],
+        targets: Targets,
+        labels: Sequence[str],
+        settings: Settings,
+    ) -> dict[str, Any]:
+        """Return the published metrics of masks (`reference/azure.md` §3.2) and COCO's."""
+        sized = [
+            replace(target, size=prediction.size)
+            for target, prediction in zip(targets, predictions, strict=True)
+        ]
+        return segmentation_metrics(predictions, sized, labels, **self.metric_options(settings))
+
+    def wire_difference(self, left: dict[str, Any], right: dict[str, Any]) -> float:
+        """Return detection's difference, or what of it the outlines do not share, if larger."""
+        apart = 0.0
+        for i, j in match_objects(left["boxes"], right["boxes"]):
+            first = from_wire(left["boxes"][i]["polygon"])
+            second = from_wire(right["boxes"][j]["polygon"])
+            apart = max(apart, 1 - polygon_iou(first, second))
+        return max(super().wire_difference(left, right), MASK_SCALE * apart)
+
+
+def _target(record: InstanceSegmentationRecord, index: Mapping[str, int]) -> OutlineTarget:
+    polygons = tuple(from_wire(item.polygon) for item in record.label)
+    boxes = [outline_box(polygon) for polygon in polygons]
+    return OutlineTarget(
+        xyxy_frac=np.array(boxes, np.float32).reshape(-1, 4),
+        classes=np.array([index[item.label] for item in record.label], np.int64),
+        is_crowd=np.array([item.is_crowd for item in record.label], np.bool_),
+        size=stated_size(record.image_details),
+        polygons=polygons,
+    )

@@ -1,0 +1,232 @@
+"""What detection and segmentation share: from candidates to objects, settings, wire format."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.data.records import DetectionRecord, ImageDetails, InstanceSegmentationRecord
+from autofocus.structures.boxes import clip, nms
+from autofocus.structures.frames import Frame
+from autofocus.structures.predictions import Detections
+from autofocus.tasks.base import Settings, Task
+from autofocus.tasks.replies import CORNERS, reply_difference
+
+logger = logging.getLogger(__name__)
+
+ObjectRecordT = TypeVar("ObjectRecordT", DetectionRecord, InstanceSegmentationRecord)
+DetectionsT = TypeVar("DetectionsT", bound=Detections)
+
+# Averages of precision are taken over detections down to this score (docs/design.md).
+EVALUATION_SCORE = 0.01
+# A box thinner than this part of the image is none.
+MIN_SIDE_FRAC = 1e-5
+# Half a thousandth of a pixel in an image of 500 pixels, and a third of what float32 noise adds
+# to a score.
+DECIMALS = 6
+SHOWN_OBJECTS = 8
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The candidates of one image that are objects, the highest score first.
+
+    Attributes:
+        rows: int64 [m], which of the candidates.
+        placed: float32 [m, 4], their boxes in fractions of the image, as the network sees them:
+            they may reach beyond it.
+        xyxy_frac: The same, cut to the image.
+    """
+
+    rows: NDArray[np.int64]
+    placed: NDArray[np.float32]
+    xyxy_frac: NDArray[np.float32]
+
+
+class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
+    """A task whose network emits a fixed number of candidates an image.
+
+    Attributes:
+        default_values: What of `Manifest.settings` the task reads, with published defaults.
+    """
+
+    primary_metrics: ClassVar[tuple[str, ...]] = ("mean_average_precision",)
+    response_columns: ClassVar[dict[str, bool]] = {"boxes": True}
+    wire_tolerance: ClassVar[float] = 1e-3
+    default_values: ClassVar[dict[str, float | str]] = {
+        "box_score_threshold": 0.3,
+        "nms_iou_threshold": 0.5,
+        "box_detections_per_image": 100,
+        "validation_metric_type": "voc",
+        "validation_iou_threshold": 0.5,
+    }
+
+    @abstractmethod
+    def build(
+        self,
+        selection: Selection,
+        candidates: Mapping[str, NDArray[Any]],
+        frame: Frame,
+        settings: Settings,
+    ) -> DetectionsT:
+        """Return one image's prediction.
+
+        Args:
+            selection: Which candidates are objects.
+            candidates: The network's outputs for this image.
+            frame: Where the canvas lies in the image.
+            settings: Of the manifest.
+        """
+
+    def record_labels(self, record: ObjectRecordT) -> Sequence[str]:
+        """Return the classes of its objects, crowds too: whoever names a class has it."""
+        return tuple(dict.fromkeys(item.label for item in record.label))
+
+    def default_settings(
+        self, num_objects_p99: float, is_azure: bool, parameters: Mapping[str, Any]
+    ) -> dict[str, float | str]:
+        """Return what a new model's manifest says about objects.
+
+        Args:
+            num_objects_p99: Objects in an image of the training data, 99th percentile.
+            is_azure: Whether the model goes by a name of Azure's, which keep Azure's cap.
+            parameters: Of the job; what they name wins.
+        """
+        settings = dict(self.default_values)
+        wanted = ceil(1.5 * num_objects_p99)
+        if not is_azure:
+            settings["box_detections_per_image"] = max(100, wanted)
+        settings |= {name: parameters[name] for name in settings if name in parameters}
+        cap = int(settings["box_detections_per_image"])
+        if num_objects_p99 > cap:
+            logger.warning(
+                "box_detections_per_image is %d, but there are images with %d objects: the rest "
+                "will not be found. Set box_detections_per_image: %d.",
+                cap,
+                round(num_objects_p99),
+                wanted,
+            )
+        return settings
+
+    def evaluation_settings(self, settings: Settings) -> Settings:
+        """Return the settings with a score threshold that average precision can be taken over."""
+        cap = max(100, int(self.number(settings, "box_detections_per_image")))
+        return {
+            **settings,
+            "box_score_threshold": EVALUATION_SCORE,
+            "box_detections_per_image": cap,
+        }
+
+    def number(self, settings: Settings, name: str) -> float:
+        """Return a setting, or its published default, as a number."""
+        return float(settings.get(name, self.default_values[name]))
+
+    def metric_options(self, settings: Settings) -> dict[str, Any]:
+        """Return what the metrics are told: the published validation settings, and the cut-offs."""
+        overlap = self.number(settings, "validation_iou_threshold")
+        kind = settings.get("validation_metric_type", self.default_values["validation_metric_type"])
+        return {
+            "metric_type": kind,
+            "iou_threshold": min(max(overlap, 0.1), 1.0),
+            "score_threshold": self.number(settings, "box_score_threshold"),
+            "max_detections": int(self.number(settings, "box_detections_per_image")),
+        }
+
+    def postprocess(
+        self,
+        outputs: Mapping[str, NDArray[Any]],
+        frames: Sequence[Frame],
+        settings: Settings,
+    ) -> list[DetectionsT]:
+        """Choose objects among the candidates of each image, and place them in the image.
+
+        Args:
+            outputs: `boxes` float32 [n, c, 4] in fractions of the canvas, `scores` float32 [n, c]
+                and `classes` int64 [n, c]; and what `build` reads.
+            frames: Where each of the n canvases lies in its image.
+            settings: Of the manifest; what is missing has its default.
+        """
+        predictions = []
+        for image, frame in enumerate(frames):
+            candidates = {name: output[image] for name, output in outputs.items()}
+            selection = self._select(candidates, frame, settings)
+            predictions.append(self.build(selection, candidates, frame, settings))
+        return predictions
+
+    def _select(
+        self, candidates: Mapping[str, NDArray[Any]], frame: Frame, settings: Settings
+    ) -> Selection:
+        scores, classes = candidates["scores"], candidates["classes"]
+        # In single precision, as scores are reported: 0.3 counts as 0.3.
+        threshold = np.float32(self.number(settings, "box_score_threshold"))
+        rows = np.flatnonzero(scores >= threshold)
+        placed = frame.boxes_to_image(candidates["boxes"][rows])
+        boxes = clip(placed)
+        # A comparison with what is not a number fails: such a box goes too.
+        large = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE_FRAC).all(axis=1)
+        rows, placed, boxes = rows[large], placed[large], boxes[large]
+        kept = nms(
+            boxes,
+            scores[rows],
+            classes[rows],
+            self.number(settings, "nms_iou_threshold"),
+            int(self.number(settings, "box_detections_per_image")),
+        )
+        return Selection(rows[kept], placed[kept], boxes[kept])
+
+    def check_prediction(self, prediction: DetectionsT, labels: Sequence[str]) -> None:
+        """Raise ValueError if a class has no label."""
+        if len(prediction) and prediction.classes.max() >= len(labels):
+            raise ValueError(
+                f"an object of class {prediction.classes.max()} for {len(labels)} labels"
+            )
+
+    def encode(self, prediction: DetectionsT, labels: Sequence[str]) -> dict[str, Any]:
+        """Return `{"boxes": [{"box": {"topX", …}, "label", "score"}]}`, the best first."""
+        corners = rounded(prediction.xyxy_frac)
+        scores = rounded(prediction.scores)
+        return {
+            "boxes": [
+                {"box": dict(zip(CORNERS, box, strict=True)), "label": labels[c], "score": score}
+                for box, c, score in zip(corners, prediction.classes, scores, strict=True)
+            ]
+        }
+
+    def summarize(self, response: Mapping[str, Any]) -> str:
+        """Return how many objects, and the best, such as `2 objects: can 0.98 · jar 0.71`."""
+        objects = response["boxes"]
+        if not objects:
+            return "no objects"
+        shown = [f"{item['label']} {item['score']:.2f}" for item in objects[:SHOWN_OBJECTS]]
+        if len(objects) > SHOWN_OBJECTS:
+            shown.append(f"{len(objects) - SHOWN_OBJECTS} more")
+        return f"{len(objects)} object{'s' * (len(objects) > 1)}: {' · '.join(shown)}"
+
+    def wire_difference(self, left: dict[str, Any], right: dict[str, Any]) -> float:
+        """Return the largest difference of a score or a corner; see `replies.reply_difference`."""
+        return reply_difference(left["boxes"], right["boxes"])
+
+
+def rounded(values: NDArray[np.floating]) -> Any:
+    """Return numbers for the wire as (nested) lists, without float32's tail of digits."""
+    return np.round(values.astype(np.float64), DECIMALS).tolist()
+
+
+def class_index(labels: Sequence[str]) -> dict[str, int]:
+    """Return the position of each label."""
+    return {label: i for i, label in enumerate(labels)}
+
+
+def stated_size(details: ImageDetails | None) -> tuple[int, int]:
+    """Return the (height, width) that a row states, (0, 0) where it does not.
+
+    Evaluation takes the decoded image's instead.
+    """
+    if details is None or not details.height or not details.width:
+        return 0, 0
+    return details.height, details.width

@@ -1,0 +1,90 @@
+"""How far two replies with objects are apart, for the check after packaging and parity tests."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.structures.boxes import box_iou
+
+CORNERS = ("topX", "topY", "bottomX", "bottomY")
+
+# Boxes that overlap less are not the same object.
+SAME_OBJECT_IOU = 0.5
+# Thresholds of scores lie below; a lower one may be what a missing object slipped under.
+LIKELY_THRESHOLD = 0.5
+# A reply of so many objects was cut off at some score, whatever the threshold.
+LIKELY_CAP = 100
+# How near to the threshold of suppression an overlap may be for rounding to decide.
+SUPPRESSION_MARGIN = 1e-3
+
+Objects = Sequence[dict[str, Any]]
+
+
+def reply_difference(left: Objects, right: Objects) -> float:
+    """Return the largest difference between two lists of wire objects of one image.
+
+    Objects of one label are paired by overlap. A pair differs by its scores and its corners, in
+    fractions. An object without a pair differs by as much as its score is above the lowest score
+    of either reply: at a threshold's edge it is no difference. Nor is one at the edge of
+    suppression: it overlaps a better one of its label as much as any two objects do.
+    """
+    pairs = match_objects(left, right)
+    boxes, scores = (corners(left), corners(right)), (_scores(left), _scores(right))
+    rows, columns = pairs.T
+    differences = [
+        float(np.abs(boxes[0][rows] - boxes[1][columns]).max(initial=0)),
+        float(np.abs(scores[0][rows] - scores[1][columns]).max(initial=0)),
+    ]
+    floor = _floor(scores)
+    edge = max(_doubles(left).max(initial=0), _doubles(right).max(initial=0))
+    for objects, own, paired in zip((left, right), scores, (rows, columns), strict=True):
+        alone = np.ones(len(objects), np.bool_)
+        alone[paired] = False
+        if edge > 0:
+            alone &= _doubles(objects) < edge - SUPPRESSION_MARGIN
+        differences.append(float((own[alone] - floor).max(initial=0)))
+    return max(differences)
+
+
+def match_objects(left: Objects, right: Objects) -> NDArray[np.int64]:
+    """Return the pairs of one label, int64 [q, 2], the largest overlaps first."""
+    iou = box_iou(corners(left), corners(right))
+    iou = np.where(_same_label(left, right), iou, 0)
+    pairs = []
+    while iou.max(initial=0) >= SAME_OBJECT_IOU:
+        row, column = divmod(int(iou.argmax()), iou.shape[1])
+        pairs.append((row, column))
+        iou[row], iou[:, column] = 0, 0
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def corners(objects: Objects) -> NDArray[np.float64]:
+    """Return the corners of wire objects, float64 [m, 4]."""
+    rows = [[item["box"][name] for name in CORNERS] for item in objects]
+    return np.array(rows, np.float64).reshape(-1, 4)
+
+
+def _scores(objects: Objects) -> NDArray[np.float64]:
+    return np.array([item["score"] for item in objects], np.float64)
+
+
+def _floor(scores: Sequence[NDArray[np.float64]]) -> float:
+    """Return the score below which an object may be missing for rounding's sake."""
+    lowest = float(np.concatenate(scores).min(initial=1))
+    if max(map(len, scores)) >= LIKELY_CAP:
+        return lowest
+    return min(lowest, LIKELY_THRESHOLD)
+
+
+def _doubles(objects: Objects) -> NDArray[np.float64]:
+    """Return how much each object overlaps a better one of its label, float64 [m]."""
+    iou = np.where(_same_label(objects, objects), box_iou(corners(objects), corners(objects)), 0)
+    return np.asarray(np.tril(iou, -1).max(axis=1, initial=0), np.float64)
+
+
+def _same_label(left: Objects, right: Objects) -> NDArray[np.bool_]:
+    a = np.array([item["label"] for item in left], np.str_)
+    b = np.array([item["label"] for item in right], np.str_)
+    return np.asarray(a[:, None] == b, np.bool_)
