@@ -47,6 +47,7 @@ class ModelSpec:
         family: Which builder makes it; a key of `models.build.FAMILIES`.
         backbone: Catalog name of the encoder that its pretrained weights are for, where they are
             not those of the whole network.
+        weights_enum: Entry of torchvision's weights for the whole network, where it has some.
     """
 
     name: str
@@ -59,6 +60,7 @@ class ModelSpec:
     aliases: tuple[str, ...] = ()
     family: str = "timm"
     backbone: str | None = None
+    weights_enum: str | None = None
 
     @property
     def architecture(self) -> str:

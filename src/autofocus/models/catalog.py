@@ -1,8 +1,9 @@
 """The models by name. A new one is one line here.
 
-Any timm name works; the table holds those that were reviewed (weights, licence, size), under their
-timm names and under the names that Azure's AutoML for Images uses. Imports no torch and no timm:
-they are loaded only when a name is not in the table.
+Any timm name works, and any as the backbone of a detector: `<head>_<timm name>_fpn`. The table
+holds those that were reviewed (weights, licence, size), under their timm names and under the names
+that Azure's AutoML for Images uses. Imports no torch and no timm: they are loaded only when a name
+is not in the table.
 """
 
 import difflib
@@ -11,10 +12,46 @@ import re
 from typing import Any, Final
 
 from autofocus.errors import JobError, WeightsError
-from autofocus.manifest import ResizeCrop
-from autofocus.models.base import CLASSIFIER, UNKNOWN_LICENCE, ModelSpec
+from autofocus.manifest import ResizeCrop, ResizeFit
+from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER, UNKNOWN_LICENCE, ModelSpec
 
 DEFAULT_MODEL: Final = "tf_efficientnet_lite0.in1k"
+DEFAULT_DETECTOR: Final = "fcos_tf_efficientnet_lite0_fpn"
+DEFAULT_SEGMENTER: Final = "maskrcnn_tf_efficientnet_lite0_fpn"
+# Of a detector's input until the data is known, in pixels.
+DETECTOR_SIDE: Final = 416
+
+# torchvision's heads, by the prefix of a detector's name.
+HEADS: Final = {
+    "fcos": DETECTOR,
+    "retinanet": DETECTOR,
+    "fasterrcnn": DETECTOR,
+    "maskrcnn": SEGMENTER,
+}
+
+# Azure's names of detectors and segmenters; their sizes and recipes are the published ones.
+AZURE_DETECTORS: Final = (
+    "fasterrcnn_resnet18_fpn",
+    "fasterrcnn_resnet34_fpn",
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet101_fpn",
+    "fasterrcnn_resnet152_fpn",
+    "retinanet_resnet50_fpn",
+    "maskrcnn_resnet18_fpn",
+    "maskrcnn_resnet34_fpn",
+    "maskrcnn_resnet50_fpn",
+    "maskrcnn_resnet101_fpn",
+    "maskrcnn_resnet152_fpn",
+)
+
+# Detectors whose whole network torchvision has trained on COCO. A backbone with its tag
+# (`fcos_resnet50.a1_in1k_fpn`) asks for the backbone's weights instead.
+COCO_WEIGHTS: Final = {
+    "fasterrcnn_resnet50_fpn": "FasterRCNN_ResNet50_FPN_Weights.COCO_V1",
+    "retinanet_resnet50_fpn": "RetinaNet_ResNet50_FPN_Weights.COCO_V1",
+    "maskrcnn_resnet50_fpn": "MaskRCNN_ResNet50_FPN_Weights.COCO_V1",
+    "fcos_resnet50_fpn": "FCOS_ResNet50_FPN_Weights.COCO_V1",
+}
 
 Triple = tuple[float, float, float]
 Norm = tuple[Triple, Triple]
@@ -34,7 +71,8 @@ def resolve(name: str) -> ModelSpec:
 
     Args:
         name: A name or alias of the table, any timm name with or without its weights' tag, or the
-            hub id of a timm model (`timm/resnet18.a1_in1k`).
+            hub id of a timm model (`timm/resnet18.a1_in1k`); any of these between a head and
+            `_fpn` (`fcos_resnet18_fpn`).
 
     Raises:
         JobError: If no model has this name; proposes the nearest names.
@@ -47,12 +85,21 @@ def resolve(name: str) -> ModelSpec:
         raise WeightsError(
             f"model '{name}': YOLO weights and code of this name are AGPL-3.0, which autofocus"
             " never loads, whatever 'accept_license' says. For classification take"
-            f" '{DEFAULT_MODEL.partition('.')[0]}' or 'mobilenetv4_conv_small'"
-            " (docs/reference/models.md)."
+            f" '{DEFAULT_MODEL.partition('.')[0]}' or 'mobilenetv4_conv_small', for detection"
+            f" '{DEFAULT_DETECTOR}' (docs/reference/models.md)."
         )
-    if spec := _timm_spec(wanted):
+    if spec := _detector_spec(wanted) or _timm_spec(wanted):
         return spec
     raise JobError(_unknown_name(name, wanted))
+
+
+def default_model(kind: str) -> str:
+    """Return the name of the model that a task takes when none is asked for."""
+    return {
+        CLASSIFIER: DEFAULT_MODEL,
+        DETECTOR: DEFAULT_DETECTOR,
+        SEGMENTER: DEFAULT_SEGMENTER,
+    }[kind]
 
 
 def resize_crop(crop_size: int, crop_frac: float, norm: Norm) -> ResizeCrop:
@@ -145,6 +192,33 @@ _BY_NAME: Final[dict[str, ModelSpec]] = {
     for spec in reversed(RECOMMENDED)
     for name in (spec.architecture, spec.name, *spec.aliases)
 }
+
+
+def _detector_spec(name: str) -> ModelSpec | None:
+    """Return a torchvision detector, or None where the name is not `<head>_<backbone>_fpn`."""
+    found = re.fullmatch(rf"(?i)({'|'.join(HEADS)})_(.+)_fpn", name)
+    if found is None or re.match(rf"(?i)({'|'.join(HEADS)})_", found[2]):
+        return None
+    head, backbone = found[1].lower(), resolve(found[2])
+    if backbone.kind != CLASSIFIER:
+        raise JobError(f"model_name: {backbone.name} is no backbone of a detector, got '{name}'.")
+    is_tagged = found[2].lower() == backbone.name.lower()
+    bare = f"{head}_{backbone.architecture}_fpn"
+    weights_enum = None if is_tagged else COCO_WEIGHTS.get(bare)
+    # The short name, where it means this backbone and nothing else.
+    is_short = _BY_NAME.get(backbone.architecture) == backbone and (
+        not is_tagged or bare not in COCO_WEIGHTS
+    )
+    crop = backbone.preprocess
+    return ModelSpec(
+        name=bare if is_short else f"{head}_{backbone.name}_fpn",
+        kind=HEADS[head],
+        licence="bsd-3-clause" if weights_enum else backbone.licence,
+        preprocess=ResizeFit(DETECTOR_SIDE, DETECTOR_SIDE, True, crop.mean, crop.std),
+        family="torchvision",
+        backbone=backbone.name,
+        weights_enum=weights_enum,
+    )
 
 
 def _timm_spec(name: str) -> ModelSpec | None:

@@ -7,21 +7,16 @@ Notation for tensor shapes:
     - k: classes
 """
 
-from typing import Any, Final
+from typing import Any
 
-import timm
 import torch
 from numpy.typing import NDArray
-from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from autofocus.errors import WeightsError
 from autofocus.models.base import ModelSpec
 from autofocus.models.network import Network
+from autofocus.models.timm_encoders import create_encoder
 from autofocus.models.weights import LoadedWeights
-
-# Prefix of the encoder's tensors in a state dict that `Classifier` itself wrote.
-_OWN_PREFIX: Final = "encoder."
 
 
 class Classifier(Network):
@@ -88,13 +83,7 @@ def build(
     assert weights is None or weights.spec == spec, "build the model whose weights were loaded"
     size = input_size or spec.preprocess.size[0]
     state_dict = weights.state_dict if weights else None
-    if state_dict is None:
-        encoder = _create(spec, size)
-    elif any(key.startswith(_OWN_PREFIX) for key in state_dict):
-        encoder = _create(spec, size)
-        _load_own(encoder, spec, state_dict)
-    else:
-        encoder = _create(spec, size, state_dict)
+    encoder = create_encoder(spec, (size, size), state_dict)
     num_features = encoder.head_hidden_size
     head = nn.Linear(num_features, num_classes)
     pretrained_head = encoder.get_classifier() if state_dict is not None else None
@@ -102,67 +91,3 @@ def build(
         head = pretrained_head
     encoder.reset_classifier(0)
     return Classifier(encoder, head, size).eval()
-
-
-def _create(spec: ModelSpec, input_size: int, state_dict: dict[str, Tensor] | None = None) -> Any:
-    """Return timm's model with its own pretrained head, from `state_dict` or random.
-
-    timm does the loading, since it knows how each family's files differ from its layers and how to
-    resample position embeddings to another input size.
-    """
-    cfg = get_pretrained_cfg(spec.name)
-    assert cfg is not None, f"{spec.name} was resolved by the catalog"
-    options: dict[str, Any] = {}
-    if cfg.fixed_input_size:
-        options["img_size"] = input_size
-    if state_dict is None:
-        return timm.create_model(spec.name, pretrained=False, **options)
-    num_classes = _num_head_classes(cfg, state_dict)
-    overlay = {"state_dict": dict(state_dict), "num_classes": num_classes, "custom_load": False}
-    try:
-        encoder: Any = timm.create_model(
-            spec.name,
-            pretrained=True,
-            pretrained_cfg_overlay=overlay,
-            num_classes=num_classes,
-            **options,
-        )
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise WeightsError(_not_of_this_model(spec, str(error))) from error
-    # timm keeps the configuration, and with it a second copy of every tensor.
-    encoder.pretrained_cfg.pop("state_dict", None)
-    return encoder
-
-
-def _num_head_classes(cfg: Any, state_dict: dict[str, Tensor]) -> int:
-    """Return how many classes the head in `state_dict` has: a user's file may have its own."""
-    for name in (cfg.classifier,) if isinstance(cfg.classifier, str) else cfg.classifier or ():
-        weight = state_dict.get(f"{name}.weight")
-        if weight is not None:
-            return int(weight.shape[0])
-    return int(cfg.num_classes)
-
-
-def _load_own(encoder: nn.Module, spec: ModelSpec, state_dict: dict[str, Tensor]) -> None:
-    """Load the encoder out of a state dict that `Classifier` wrote; its head is another task's."""
-    encoder_tensors = {
-        key.removeprefix(_OWN_PREFIX): tensor
-        for key, tensor in state_dict.items()
-        if key.startswith(_OWN_PREFIX)
-    }
-    own: Any = encoder
-    own.reset_classifier(0)
-    try:
-        own.load_state_dict(encoder_tensors)
-    except RuntimeError as error:
-        raise WeightsError(_not_of_this_model(spec, str(error))) from error
-
-
-def _not_of_this_model(spec: ModelSpec, detail: str) -> str:
-    """Return one line from torch's page of missing keys."""
-    lines = [line.strip() for line in detail.splitlines() if line.strip()]
-    first = " ".join(lines[:2])[:200] if lines else "no detail"
-    return (
-        f"weights: the tensors are not those of {spec.architecture} ({first}…)."
-        " Name the model that they were saved from in 'model_name'."
-    )

@@ -10,7 +10,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -92,6 +92,8 @@ def load_weights(
         return LoadedWeights(spec, None, info, f"weights: {spec.name}, random, not pretrained")
     if weights is not None:
         return _from_file(spec, Path(weights))
+    if spec.backbone is not None:
+        return _of_backbone(spec, on_missing, accept_licences, user_named_model, patience, track)
     if spec.name == embedded.EMBEDDED_MODEL:
         return _from_package(spec)
     _check_licence(spec, spec.licence, accept_licences)
@@ -106,6 +108,30 @@ def load_weights(
     if user_named_model and on_missing == "error":
         raise WeightsError(_not_found(spec, tried))
     return _substitute(spec, tried)
+
+
+def _of_backbone(
+    spec: ModelSpec,
+    on_missing: OnMissing,
+    accept_licences: Collection[str],
+    user_named_model: bool,
+    patience: Patience,
+    track: Track,
+) -> LoadedWeights:
+    """Return the encoder's weights for a detector; its heads start random."""
+    assert spec.backbone is not None
+    backbone = resolve(spec.backbone)
+    try:
+        loaded = load_weights(
+            backbone, None, on_missing, accept_licences, user_named_model, patience, track
+        )
+    except WeightsError as error:
+        raise WeightsError([f"{spec.name}: {problem}" for problem in error.problems]) from error
+    if loaded.spec != backbone:
+        head = spec.name.partition("_")[0]
+        spec = resolve(f"{head}_{loaded.spec.architecture}_fpn")
+    line = loaded.line.replace("weights: ", f"weights: {spec.name}: encoder ", 1)
+    return replace(loaded, spec=spec, line=line)
 
 
 def _first(

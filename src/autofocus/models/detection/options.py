@@ -1,0 +1,107 @@
+"""What the torchvision detectors are built from besides a name: read from job and manifest."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from autofocus.errors import ModelFolderError
+
+# Bounds, so that no manifest makes the builder take all memory.
+Stride = Annotated[int, msgspec.Meta(ge=2, le=512)]
+Pixels = Annotated[float, msgspec.Meta(gt=0, le=8192)]
+Ratio = Annotated[float, msgspec.Meta(ge=0.02, le=50)]
+Channels = Annotated[int, msgspec.Meta(ge=8, le=1024)]
+Number = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Levels = msgspec.Meta(min_length=1, max_length=7)
+AnchorSizes = Annotated[list[Annotated[list[Pixels], Levels]], Levels]
+AspectRatios = Annotated[list[Ratio], Levels]
+
+
+class PyramidOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The feature maps that the heads see.
+
+    Attributes:
+        strides: Of each level, finest first, in pixels; each twice the one before.
+        channels: Of each level.
+    """
+
+    strides: Annotated[list[Stride], Levels]
+    channels: Channels
+
+
+class FcosOptions(PyramidOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """FCOS.
+
+    Attributes:
+        range_ends: Of each level but the last: the largest distance from a point to a side of its
+            box that the level learns, in pixels.
+        num_candidates: c, at most.
+    """
+
+    range_ends: list[Pixels]
+    num_candidates: Number
+
+
+class RetinaNetOptions(PyramidOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """RetinaNet.
+
+    Attributes:
+        anchor_sizes: Roots of the anchors' areas, of each level, in pixels.
+        aspect_ratios: Heights / widths of the anchors.
+        num_candidates: c, at most.
+        group_norm: Whether the head normalises; COCO's weights are of one that does not.
+        coarse_from_encoder: Whether levels beyond the encoder start from its last map instead of
+            the pyramid's; so they do in COCO's weights.
+    """
+
+    anchor_sizes: AnchorSizes
+    aspect_ratios: AspectRatios
+    num_candidates: Number
+    group_norm: bool = True
+    coarse_from_encoder: bool = False
+
+
+class RcnnOptions(PyramidOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Faster R-CNN and Mask R-CNN.
+
+    Attributes:
+        anchor_sizes: Roots of the anchors' areas, of each level, in pixels.
+        aspect_ratios: Heights / widths of the anchors.
+        num_proposals: Regions an image that the box head looks at.
+        num_candidates: c, at most; with masks, boxes that are left after suppression.
+        num_samples: Regions an image that the box head learns from.
+        head_width: Features of a region.
+    """
+
+    anchor_sizes: AnchorSizes
+    aspect_ratios: AspectRatios
+    num_proposals: Number
+    num_candidates: Number
+    num_samples: Number
+    head_width: Channels
+
+
+AnyOptions = TypeVar("AnyOptions", bound=PyramidOptions)
+
+
+def read_options(values: Mapping[str, Any], kind: type[AnyOptions]) -> AnyOptions:
+    """Return `values` as options of `kind`.
+
+    Raises:
+        ModelFolderError: If they are not: they come from a manifest that was changed.
+    """
+    try:
+        options = msgspec.convert(dict(values), kind)
+    except msgspec.ValidationError as error:
+        raise ModelFolderError(
+            f"manifest.json: network: {error}. Copy the model folder again."
+        ) from error
+    strides = options.strides
+    if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
+        raise ModelFolderError(
+            f"manifest.json: network.strides: each must be twice the one before, got {strides}."
+            " Copy the model folder again."
+        )
+    return options

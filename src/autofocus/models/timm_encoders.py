@@ -1,0 +1,97 @@
+"""timm's networks with their pretrained weights, whatever is then built on them."""
+
+from typing import Any, Final
+
+import timm
+from timm.models import get_pretrained_cfg
+from torch import Tensor, nn
+
+from autofocus.errors import WeightsError
+from autofocus.models.base import ModelSpec
+
+# Prefix of the encoder's tensors in a state dict of a whole network of ours.
+OWN_PREFIX: Final = "encoder."
+
+
+def create_encoder(
+    spec: ModelSpec, size: tuple[int, int], state_dict: dict[str, Tensor] | None
+) -> Any:
+    """Return timm's model, its own head on it, from `state_dict` or random.
+
+    A state dict of one of our networks gives only its encoder; then there is no head.
+
+    Args:
+        spec: A timm model that the catalog resolved.
+        size: (height, width) of the input, in pixels; transformers are built for one.
+        state_dict: Under timm's names, or under those of one of our networks; None is random.
+
+    Raises:
+        WeightsError: If the weights are not those of this architecture.
+    """
+    if state_dict is None or not any(key.startswith(OWN_PREFIX) for key in state_dict):
+        return _create(spec, size, state_dict)
+    encoder = _create(spec, size, None)
+    _load_own(encoder, spec, state_dict)
+    return encoder
+
+
+def _create(spec: ModelSpec, size: tuple[int, int], state_dict: dict[str, Tensor] | None) -> Any:
+    """Return timm's model.
+
+    timm does the loading, since it knows how each family's files differ from its layers and how to
+    resample position embeddings to another input size.
+    """
+    cfg = get_pretrained_cfg(spec.name)
+    assert cfg is not None, f"{spec.name} was resolved by the catalog"
+    options: dict[str, Any] = {"img_size": size} if cfg.fixed_input_size else {}
+    if state_dict is None:
+        return timm.create_model(spec.name, pretrained=False, **options)
+    num_classes = _num_head_classes(cfg, state_dict)
+    overlay = {"state_dict": dict(state_dict), "num_classes": num_classes, "custom_load": False}
+    try:
+        encoder: Any = timm.create_model(
+            spec.name,
+            pretrained=True,
+            pretrained_cfg_overlay=overlay,
+            num_classes=num_classes,
+            **options,
+        )
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise WeightsError(not_of_this_model(spec, str(error))) from error
+    # timm keeps the configuration, and with it a second copy of every tensor.
+    encoder.pretrained_cfg.pop("state_dict", None)
+    return encoder
+
+
+def _num_head_classes(cfg: Any, state_dict: dict[str, Tensor]) -> int:
+    """Return how many classes the head in `state_dict` has: a user's file may have its own."""
+    for name in (cfg.classifier,) if isinstance(cfg.classifier, str) else cfg.classifier or ():
+        weight = state_dict.get(f"{name}.weight")
+        if weight is not None:
+            return int(weight.shape[0])
+    return int(cfg.num_classes)
+
+
+def _load_own(encoder: nn.Module, spec: ModelSpec, state_dict: dict[str, Tensor]) -> None:
+    """Load the encoder out of a state dict that a network of ours wrote."""
+    encoder_tensors = {
+        key.removeprefix(OWN_PREFIX): tensor
+        for key, tensor in state_dict.items()
+        if key.startswith(OWN_PREFIX)
+    }
+    own: Any = encoder
+    own.reset_classifier(0)
+    try:
+        own.load_state_dict(encoder_tensors)
+    except RuntimeError as error:
+        raise WeightsError(not_of_this_model(spec, str(error))) from error
+
+
+def not_of_this_model(spec: ModelSpec, detail: str) -> str:
+    """Return one line from torch's page of missing keys."""
+    lines = [line.strip() for line in detail.splitlines() if line.strip()]
+    first = " ".join(lines[:2])[:200] if lines else "no detail"
+    return (
+        f"weights: the tensors are not those of {spec.architecture} ({first}…)."
+        " Name the model that they were saved from in 'model_name'."
+    )
