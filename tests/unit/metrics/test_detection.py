@@ -1,0 +1,224 @@
+"""The published names together: which detections count for which, and the edges."""
+
+import json
+import math
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from autofocus.errors import AutofocusError, DataError
+from autofocus.metrics.detection import METRIC_TYPES, detection_metrics, segmentation_metrics
+from autofocus.metrics.rle import BACKENDS
+from autofocus.structures.predictions import Detections, Instances, Polygon
+from autofocus.structures.targets import BoxTarget, OutlineTarget
+from detection_scenes import LEFT, RIGHT, SIZE, found, outlined, random_scenes, truth
+
+LABELS = ["cat", "dog"]
+TABLES = {"per_label_metrics", "image_level_binary_classifier_metrics"}
+
+
+def measure(
+    predictions: list[Detections], targets: list[BoxTarget], **settings: Any
+) -> dict[str, Any]:
+    defaults = {"labels": LABELS, "score_threshold": 0.3, "max_detections": 100}
+    return detection_metrics(predictions, targets, **{**defaults, **settings})
+
+
+def scalars(metrics: dict[str, Any]) -> dict[str, float | None]:
+    return {
+        name: value for name, value in metrics.items() if value is None or isinstance(value, float)
+    }
+
+
+def is_table(name: str) -> bool:
+    return name in TABLES or name.startswith(("pr_curve", "confusion_matrix_score_threshold_"))
+
+
+def test_every_name_is_a_number_or_a_table_and_all_of_it_is_json() -> None:
+    metrics = measure(*random_scenes(0, 20, 2))
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+    assert set(metrics) == {name for name in metrics if is_table(name)} | set(scalars(metrics))
+    assert {"pr_curve", "pr_curve_cat", "pr_curve_dog", *TABLES} < set(metrics)
+    assert sum(name.startswith("confusion_matrix_score_threshold_") for name in metrics) == 10
+    assert len([name for name in scalars(metrics) if name.startswith("coco_")]) == 12
+    assert set(scalars(metrics)) > {"precision", "recall", "mean_average_precision"}
+    assert metrics["mean_average_precision_50_95"] == metrics["coco_AP"]
+
+
+def test_the_table_has_a_row_a_class_and_its_means_are_the_scalars() -> None:
+    metrics = measure(*random_scenes(1, 30, 3), labels=["a", "b", "c", "absent"])
+    table = metrics["per_label_metrics"]
+    assert [row["class_name"] for row in table] == ["a", "b", "c", "absent"]
+    assert list(table[3].values())[1:] == [None, None, None, None]
+    for column, name in {
+        "average_precision": "mean_average_precision",
+        "average_precision_50_95": "mean_average_precision_50_95",
+        "precision": "precision",
+        "recall": "recall",
+    }.items():
+        assert metrics[name] == pytest.approx(np.mean([row[column] for row in table[:3]]))
+        assert 0 < metrics[name] < 1
+
+
+def test_settings_of_the_endpoint_move_precision_and_recall_only() -> None:
+    scenes = random_scenes(2, 20, 2)
+    all_of_it = measure(*scenes, score_threshold=0.0)
+    strict = measure(*scenes, score_threshold=0.8)
+    short = measure(*scenes, score_threshold=0.0, max_detections=2)
+    assert strict["recall"] < all_of_it["recall"]
+    assert short["recall"] < all_of_it["recall"]
+    assert strict["precision"] > all_of_it["precision"]
+    for name in scalars(all_of_it):
+        if name not in ("precision", "recall"):
+            assert strict[name] == short[name] == all_of_it[name], name
+
+
+def test_metric_types_choose_the_primary_metric() -> None:
+    scenes = random_scenes(3, 20, 2)
+    of_type = {name: measure(*scenes, metric_type=name) for name in METRIC_TYPES}
+    assert of_type["none"] == {}
+    assert of_type["coco_voc"] == of_type["voc"]
+    coco, voc = of_type["coco"], of_type["voc"]
+    assert coco["mean_average_precision"] == pytest.approx(coco["coco_AP50"])
+    assert voc["mean_average_precision"] != coco["mean_average_precision"]
+    of_class = [row["average_precision"] for row in coco["per_label_metrics"]]
+    assert np.mean(of_class) == pytest.approx(coco["coco_AP50"])
+    assert {name for name in coco if coco[name] != voc[name]} == {
+        "mean_average_precision",
+        "per_label_metrics",
+    }
+
+
+def test_the_iou_threshold_is_that_of_voc() -> None:
+    scenes = random_scenes(3, 20, 2)
+    half, strict = measure(*scenes), measure(*scenes, iou_threshold=0.8)
+    assert strict["mean_average_precision"] < half["mean_average_precision"]
+    assert strict["recall"] < half["recall"]
+    assert strict["coco_AP50"] == half["coco_AP50"]
+
+
+def test_nothing_found() -> None:
+    metrics = measure([found()], [truth((LEFT, 0))])
+    expected = {"mean_average_precision", "mean_average_precision_50_95", "precision", "recall"}
+    assert {name: metrics[name] for name in expected} == dict.fromkeys(expected, 0.0)
+    assert metrics["coco_AP50"] == 0.0
+    assert metrics["per_label_metrics"][0] == {
+        "class_name": "cat",
+        "precision": None,
+        "recall": 0.0,
+        "average_precision": 0.0,
+        "average_precision_50_95": 0.0,
+    }
+
+
+def test_found_but_below_the_threshold_of_the_endpoint() -> None:
+    metrics = measure([found((LEFT, 0.2, 0))], [truth((LEFT, 0))])
+    assert metrics["mean_average_precision"] == 1.0
+    assert metrics["coco_AP50"] == pytest.approx(1.0)
+    assert metrics["precision"] == metrics["recall"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "target", [truth(), truth((RIGHT, 1), crowds=(0,))], ids=["no objects", "only a crowd"]
+)
+@pytest.mark.parametrize("prediction", [found(), found((RIGHT, 0.9, 1))], ids=["none", "one"])
+def test_nothing_to_find(target: BoxTarget, prediction: Detections) -> None:
+    metrics = measure([prediction], [target])
+    defined = {name for name, value in scalars(metrics).items() if value is not None}
+    wrong = len(prediction) > 0 and not target.is_crowd.any()
+    assert defined == ({"precision"} if wrong else set())
+    assert metrics["precision"] == (0.0 if wrong else None)
+
+
+def test_no_labels() -> None:
+    metrics = measure([found()], [truth()], labels=[])
+    assert set(scalars(metrics).values()) == {None}
+    assert metrics["per_label_metrics"] == []
+
+
+def test_no_images() -> None:
+    with pytest.raises(DataError, match="at least 1 image"):
+        measure([], [])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_network_that_diverged(bad: float) -> None:
+    with pytest.raises(AutofocusError, match="for 1 of 2 images: the network diverged"):
+        measure([found((LEFT, bad, 0)), found()], [truth(), truth()])
+    with pytest.raises(AutofocusError, match="for 1 of 2 images: the network diverged"):
+        measure([found(([0, 0, bad, 1], 0.5, 0)), found()], [truth(), truth()])
+
+
+def rectangle(box: NDArray[np.float32]) -> Polygon:
+    left, top, right, bottom = box
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
+    return (np.array(corners, np.float32),)
+
+
+def test_outlines_that_fill_their_boxes_measure_as_boxes_do() -> None:
+    """On whole pixels of a 128 x 128 image, so that masks and boxes are exactly the same areas."""
+    size = (128, 128)
+    predictions, targets = random_scenes(5, 25, 2)
+
+    def whole(box: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(np.round(box * 128) / 128, np.float32)
+
+    boxes = [
+        Detections(whole(each.xyxy_frac), each.scores, each.classes, size) for each in predictions
+    ]
+    truths = [
+        BoxTarget(whole(each.xyxy_frac), each.classes, each.is_crowd, size) for each in targets
+    ]
+    instances = [
+        Instances(
+            each.xyxy_frac, each.scores, each.classes, size, tuple(map(rectangle, each.xyxy_frac))
+        )
+        for each in boxes
+    ]
+    outlines = [
+        OutlineTarget(
+            each.xyxy_frac, each.classes, each.is_crowd, size, tuple(map(rectangle, each.xyxy_frac))
+        )
+        for each in truths
+    ]
+    settings = {"labels": LABELS, "score_threshold": 0.3, "max_detections": 100}
+    of_masks = segmentation_metrics(instances, outlines, **settings)
+    of_boxes = measure(boxes, truths)
+    assert of_masks["mean_average_precision"] > 0.2
+    for name, value in scalars(of_boxes).items():
+        assert of_masks[name] == pytest.approx(value, abs=1e-6), name
+    assert of_masks["pr_curve"] == of_boxes["pr_curve"]
+
+
+def test_masks_are_compared_and_not_their_boxes() -> None:
+    """Two triangles that fill one box together: IoU 1 as boxes, none as masks."""
+    box, classes = np.array([[0, 0, 1, 1]], np.float32), np.zeros(1, np.int64)
+    upper = np.array([(0, 0), (1, 0), (0, 1)], np.float32)
+    lower = np.array([(1, 0), (1, 1), (0, 1)], np.float32)
+    instances = [Instances(box, np.ones(1, np.float32), classes, SIZE, ((lower,),))]
+    outlines = [OutlineTarget(box, classes, np.zeros(1, np.bool_), SIZE, ((upper,),))]
+    settings = {"labels": LABELS, "score_threshold": 0.3, "max_detections": 100}
+    of_masks = segmentation_metrics(instances, outlines, **settings)
+    assert of_masks["mean_average_precision"] == of_masks["coco_AP50"] == 0.0
+    of_boxes = detection_metrics(instances, outlines, **settings)
+    assert of_boxes["mean_average_precision"] == 1.0
+    assert of_boxes["coco_AP50"] == pytest.approx(1.0)
+    assert segmentation_metrics(instances, outlines, **settings, metric_type="none") == {}
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_every_backend_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = outlined(*random_scenes(6, 8, 3))
+    settings = {"labels": ["a", "b", "c"], "score_threshold": 0.3, "max_detections": 100}
+    expected = segmentation_metrics(*scenes, **settings)
+    assert expected["mean_average_precision_50_95"] > 0.1
+    for name in BACKENDS[:-1]:
+        monkeypatch.setitem(sys.modules, name, None)
+        metrics = segmentation_metrics(*scenes, **settings)
+        assert metrics.keys() == expected.keys()
+        for key, value in scalars(expected).items():
+            assert metrics[key] == pytest.approx(value, abs=1e-9), (name, key)
+        assert metrics["pr_curve"] == expected["pr_curve"]
