@@ -34,7 +34,6 @@ _MIN_SCORE_SHARE: Final = 0.3
 # A piece that lies this much within a more certain object of another view is a part of it.
 _WITHIN: Final = 0.7
 _LEFT, _TOP, _RIGHT, _BOTTOM = range(4)
-_MAX_SIDE_PX: Final = 1024
 
 
 def merge_views(
@@ -74,10 +73,12 @@ def _hand_over(seen: Seen, regions: NDArray[np.float64]) -> Seen:
     pieces = np.flatnonzero(num_cuts)
     # Most cut first: what they are handed to may be a piece itself.
     for i in pieces[np.lexsort((-scores[pieces], -num_cuts[pieces]))]:
+        # It is cut where the piece is cut too, if at all, and reaches as far there.
+        reaches = (seen.xyxy - seen.xyxy[i]) * OUTWARD >= -seen.margin
         candidates = np.flatnonzero(
             alive
             & ~(seen.views & seen.views[i]).any(axis=1)
-            & ~(seen.cut & ~seen.cut[i]).any(axis=1)
+            & ~(seen.cut & ~(seen.cut[i] & reaches)).any(axis=1)
             & (num_cuts < num_cuts[i])
             & (scores >= _MIN_SCORE_SHARE * scores[i])
         )
@@ -148,7 +149,7 @@ def _whole_of(pieces: Seen, size: tuple[int, int]) -> Seen:
     polygons: list[Polygon] | None = None
     if pieces.polygons is not None:
         sides_px = (box[2:] - box[:2]) * (size[1], size[0])
-        width, height = (int(side.clip(1, _MAX_SIDE_PX)) for side in np.ceil(sides_px))
+        width, height = (max(1, int(side)) for side in np.ceil(sides_px))
         polygons = [united(pieces.polygons, box, (height, width))]
     return Seen(
         xyxy=box[None],

@@ -11,8 +11,11 @@ from autofocus.structures.predictions import Polygon
 
 # OpenCV takes points in 1/16 pixels.
 _SHIFT: Final = 4
-# Points of an outline are at most this far, in pixels of the window, from the drawn edge.
-_TOLERANCE_PX: Final = 0.75
+# Where outlines are united: pixels a pixel of the image, up to so many a side; and how far the
+# result may be from the edge, in the image's pixels.
+_FINE: Final = 4.0
+_MAX_SIDE_PX: Final = 2048
+_TOLERANCE_PX: Final = 0.4
 
 
 def draw_outline(
@@ -54,19 +57,17 @@ def united(
     Args:
         polygons: Rings in fractions of the image.
         window: (left, top, right, bottom) around them, in the same fractions.
-        size: (height, width) in pixels to unite them at.
+        size: (height, width) of the window in the image's pixels.
     """
-    pixels = np.zeros(size, np.uint8)
+    # Drawing adds half a pixel and tracing takes it away; finer pixels make both small.
+    zoom = np.clip(_MAX_SIDE_PX / max(size), 1e-9, _FINE)
+    height, width = (max(1, round(side * zoom)) for side in size)
+    pixels = np.zeros((height, width), np.uint8)
     for polygon in polygons:
-        pixels |= draw_outline(polygon, window, size)
-    # Four times as fine, so that an edge is off by an eighth of a pixel and not by half a one.
-    fine = cv2.resize(pixels, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)
-    contours, _ = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    height, width = size
-    scale = (window[2:] - window[:2]) / np.array([width, height])
-    rings = []
-    for contour in contours:
-        ring = cv2.approxPolyDP(contour, 4 * _TOLERANCE_PX, True).reshape(-1, 2)
-        if len(ring) >= 3:
-            rings.append(((ring + 0.5) / 4 * scale + window[:2]).astype(np.float32))
-    return tuple(rings)
+        pixels |= draw_outline(polygon, window, (height, width))
+    contours, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    scale = (window[2:] - window[:2]) / (width, height)
+    rings = (cv2.approxPolyDP(ring, _TOLERANCE_PX * zoom, True).reshape(-1, 2) for ring in contours)
+    return tuple(
+        ((ring + 0.5) * scale + window[:2]).astype(np.float32) for ring in rings if len(ring) >= 3
+    )
