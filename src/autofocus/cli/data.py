@@ -23,12 +23,16 @@ _CLASSES_SHOWN = 20
 _ISSUES_SHOWN = 20
 _SHOWN_PER_CODE = 3
 
-SourceArgument = Annotated[str, typer.Argument(help="JSONL, MLTable or image folder, CSV.")]
+SourceArgument = Annotated[
+    str,
+    typer.Argument(help="JSONL, MLTable, COCO, VOC, YOLO, VIA, masks, folders of classes, CSV."),
+]
 TaskOption = Annotated[str | None, typer.Option(help="Default: what the rows look like.")]
-TargetColumn = Annotated[str, typer.Option(help="Column of the labels.")]
+TargetColumn = Annotated[str, typer.Option(help="Column (VIA: attribute) of the labels.")]
 ImageColumn = Annotated[str, typer.Option(help="Column of the images.")]
 ImageRoot = Annotated[Path | None, typer.Option(help="Where relative image_url start.")]
 Maps = Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR; may be repeated.")]
+ClassName = Annotated[str, typer.Option(help="Class of objects that have no name: masks, VIA.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
@@ -46,35 +50,45 @@ def check(
     image_column: ImageColumn = "image_url",
     image_root: ImageRoot = None,
     map_: Maps = None,
+    class_name: ClassName = "object",
     as_json: AsJson = False,
 ) -> None:
     """List everything that is wrong with data; exit status 2 when something cannot be used.
 
     autofocus data check train.jsonl --task image_object_detection --no-images
     """
-    from autofocus.data.check import check_source
+    from autofocus.data.check import Report, check_source
     from autofocus.data.issues import IssueLog
     from autofocus.data.records import RECORD_TYPES, MulticlassRecord
-    from autofocus.data.source import find_source
+    from autofocus.data.source import find_source, find_splits
 
     if no_images and decode:
         raise JobError("--no-images and --decode exclude each other; leave one out.")
-    options = _options(target_column, image_column, image_root, map_)
-    found = find_source(source, options)
+    options = _options(target_column, image_column, image_root, map_, class_name)
+    splits = find_splits(source)
+    found = {split: find_source(path, options) for split, path in splits.items()}
+    first = found.get("train") or find_source(source, options)
     # Rows that look like nothing are checked as the simplest ones, to say what is wrong.
-    name = _choose_task(task, found, options)
+    name = _choose_task(task, first, options)
     record_type = RECORD_TYPES[name] if name else MulticlassRecord
     depth: Literal["rows", "headers", "pixels"] = (
         "rows" if no_images else "pixels" if decode else "headers"
     )
     with _issues_file(output_dir) as sink:
-        report = check_source(found, record_type, options, depth, IssueLog(sink), progress())
+        log = IssueLog(sink)
+        reports = {
+            split: check_source(part, record_type, options, depth, log, progress())
+            for split, part in (found or {"": first}).items()
+        }
+    report = Report.of_splits(reports.values(), log)
     if as_json:
-        emit_json(_document(name, report))
+        emit_json(_document(name, report, reports if found else {}))
     else:
-        train = _train_command(name, source, options)
-        _show(source, name, report, output_dir, train)
-    if report.issues.num_errors:
+        emit(f"{source}: {name or 'no task can be told from the rows'}")
+        for split, part in reports.items() if found else ():
+            emit(f"{split}: {part.num_rows} rows, {part.num_valid} usable")
+        _show(report, output_dir, _train_command(name, source, options))
+    if log.num_errors:
         raise typer.Exit(2)
 
 
@@ -93,6 +107,7 @@ def convert(
     image_column: ImageColumn = "image_url",
     image_root: ImageRoot = None,
     map_: Maps = None,
+    class_name: ClassName = "object",
     as_json: AsJson = False,
 ) -> None:
     """Write data as clean JSON Lines; what cannot be used is listed in dropped.jsonl.
@@ -106,7 +121,7 @@ def convert(
 
     if to != "jsonl":
         raise JobError(f"--to must be jsonl, got {to!r}.")
-    options = _options(target_column, image_column, image_root, map_)
+    options = _options(target_column, image_column, image_root, map_, class_name)
     name = _choose_task(task, find_source(source, options), options)
     if name is None:
         raise JobError(
@@ -124,7 +139,11 @@ def convert(
 
 
 def _options(
-    target_column: str, image_column: str, image_root: Path | None, maps: list[str] | None
+    target_column: str,
+    image_column: str,
+    image_root: Path | None,
+    maps: list[str] | None,
+    class_name: str,
 ) -> "ReadOptions":
     from autofocus.data.options import ReadOptions
 
@@ -134,7 +153,9 @@ def _options(
         from autofocus.data.locate import parse_maps
 
         parsed = parse_maps(maps)
-    return ReadOptions(image_column, target_column, image_root, parsed)
+    if not class_name:
+        raise JobError("--class-name must not be empty.")
+    return ReadOptions(image_column, target_column, image_root, parsed, class_name)
 
 
 def _choose_task(task: str | None, source: "Source", options: "ReadOptions") -> str | None:
@@ -176,13 +197,17 @@ def _issues_file(folder: Path | None) -> Iterator[BinaryIO | None]:
         yield file
 
 
-def _document(task: str | None, report: "Report") -> dict[str, Any]:
+def _document(task: str | None, report: "Report", reports: "dict[str, Report]") -> dict[str, Any]:
     import msgspec
 
     return {
         "task": task,
         "num_rows": report.num_rows,
         "num_valid": report.num_valid,
+        "splits": {
+            split: {"num_rows": part.num_rows, "num_valid": part.num_valid}
+            for split, part in reports.items()
+        },
         "classes": report.classes,
         "counts": dict(report.issues.counts),
         "issues": msgspec.to_builtins(report.issues.examples()),
@@ -212,10 +237,7 @@ def _dropped(written: "list[Written]") -> str | None:
     return str(path) if path.exists() else None
 
 
-def _show(
-    source: str, task: str | None, report: "Report", output_dir: Path | None, train: str
-) -> None:
-    emit(f"{source}: {task or 'no task can be told from the rows'}")
+def _show(report: "Report", output_dir: Path | None, train: str) -> None:
     emit(f"{report.num_rows} rows, {report.num_valid} usable, {len(report.classes)} classes")
     _show_classes(report.classes)
     log = report.issues

@@ -49,6 +49,16 @@ class Report:
     classes: dict[str, int]
     issues: IssueLog
 
+    @classmethod
+    def of_splits(cls, reports: Iterable["Report"], issues: IssueLog) -> "Report":
+        """Return the sum of several reports that put their issues into one log."""
+        parts = list(reports)
+        counts: Counter[str | int] = Counter()
+        for part in parts:
+            counts.update(part.classes)
+        num_rows, num_valid = sum(p.num_rows for p in parts), sum(p.num_valid for p in parts)
+        return cls(num_rows, num_valid, _by_name(counts), issues)
+
 
 def check_source(
     source: Source,

@@ -84,6 +84,8 @@ def convert_to_jsonl(
     splits: dict[str, Path | str] = {**find_splits(source)} or {"train": source}
     found = {split: find_source(path, options) for split, path in splits.items()}
     for split, part in found.items():
+        if absolute and not part.files:
+            raise DataError(f"{part.place}: --absolute is about JSON Lines; leave it out.")
         _refuse_overwriting(folder / f"{split}.jsonl", [file.path for file in part.files])
     dropped = folder / DROPPED_NAME
     written = []

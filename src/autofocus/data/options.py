@@ -16,6 +16,7 @@ class ReadOptions:
         image_root: Folder that relative image URLs start from and may not leave; the folder of
             the file they stand in when None.
         maps: Datastore name or URL prefix -> folder or fsspec URL.
+        class_name: Class of the objects of sources that name none: masks.
         on_invalid: Whether rows that cannot be used are skipped and reported, or end the reading.
     """
 
@@ -23,4 +24,5 @@ class ReadOptions:
     label_column: str = "label"
     image_root: Path | None = None
     maps: Mapping[str, str] = field(default_factory=dict)
+    class_name: str = "object"
     on_invalid: Literal["skip", "error"] = "skip"

@@ -1,7 +1,7 @@
 """From whatever a user calls their data to canonical records with an image file each.
 
-A source is a JSONL file, an MLTable folder (or its file), a folder with `train.jsonl`, a folder
-of class folders, or a CSV beside its images. All of them become batches of checked rows; duplicates
+A source is a JSONL file, an MLTable folder (or its file), a folder with `train.jsonl`, or anything
+that one of `FORMATS` reads. All of them become batches of checked rows; duplicates
 and missing files are dealt with here, once, for all of them.
 """
 
@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,12 +18,14 @@ import msgspec
 
 from autofocus.data.duplicates import repeated_issue, resolve
 from autofocus.data.formats import FORMATS, RawRow
+from autofocus.data.formats.layout import SPLIT_NAMES
 from autofocus.data.guess import guess_from_rows
 from autofocus.data.issues import Issue, IssueLog
 from autofocus.data.json_errors import INVALID_LINE_CODES
 from autofocus.data.jsonl import BLOCK_BYTES, Batch, JsonlFile, Schema, read_batches
 from autofocus.data.options import ReadOptions
 from autofocus.data.records import RECORD_TYPES, ImageRecord
+from autofocus.data.wire import are_sound, build_row_type
 from autofocus.errors import DataError
 from autofocus.runtime import Track, no_progress
 
@@ -51,22 +52,22 @@ MLTABLE_NAME = "MLTable"
 _MAX_PROBLEMS = 20
 _MAX_PROBLEMS_PER_CODE = 3
 _WHAT_IS_DATA = (
-    "a JSONL file, a folder with an MLTable file, a CSV of filename,labels, "
-    "or a folder with a folder of images for each class"
+    "a JSONL file, a folder with an MLTable file, a CSV of filename,labels, a folder with a folder "
+    "of images for each class, or what COCO, Pascal VOC, YOLO, VIA or masks look like"
 )
-_ROWS_PER_BATCH = 100
 _JSONL_SUFFIXES = (".jsonl", ".ndjson")
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val"),
-    "test": ("test", "testing"),
-}
 _SPLIT_FORMS = (
     "{}.jsonl",
     "{}_annotations.jsonl",
     "{}",
     "{}-mltable-folder",
 )
+_SPLIT_WORDS = {"trainval", *(name for names in SPLIT_NAMES.values() for name in names)}
+# What the files and folders of any data set are called.
+_COMMON_NAMES = {
+    *("annotations", "labels", "data", "dataset", "images", "instances", "imagesets", "main"),
+    *("coco", "mltable", "folder", "via", "region", "jpegimages", "masks"),
+}
 
 
 @dataclass(frozen=True)
@@ -123,39 +124,52 @@ def find_source(source: str | Path, options: ReadOptions) -> Source:
         if "://" in text:
             path = Path(text)
             return Source(text, path, _short_name(path), "jsonl", (JsonlFile(text),))
-    path = Path(text).expanduser()
-    if not path.exists():
-        raise DataError(f"{source}: no such file or folder. Give {_WHAT_IS_DATA}.")
-    if path.is_dir() and (train := find_splits(path).get("train")):
-        path = train
+    given = Path(text).expanduser()
+    path = find_splits(given).get("train", given)
     if folder := _mltable_folder(path):
         from autofocus.data.mltable import read_mltable
 
         files = tuple(read_mltable(folder, options.maps))
         return Source(str(folder), folder, _short_name(folder), "mltable", files)
     kind = next((name for name, form in FORMATS.items() if form.is_source(path)), None)
-    if kind is None and path.is_dir():
+    if kind is not None:
+        return Source(str(path), path, _short_name(path), kind)
+    if not path.exists():
+        raise DataError(f"{source}: no such file or folder. Give {_WHAT_IS_DATA}.")
+    if path.is_dir():
         path = _only_jsonl(path)
-    files = (JsonlFile(str(path)),) if kind is None else ()
-    return Source(str(path), path, _short_name(path), kind or "jsonl", files)
+    return Source(str(path), path, _short_name(path), "jsonl", (JsonlFile(str(path)),))
 
 
-def find_splits(folder: str | Path) -> dict[str, Path]:
-    """Return the splits that a folder holds: "train" and, where present, "validation" and "test".
+def find_splits(source: str | Path) -> dict[str, Path]:
+    """Return the splits that a source holds: "train" and, where present, "validation" and "test".
 
-    A split is a file such as `train.jsonl` or `train_annotations.jsonl`, or a folder `train` that
-    is a source itself. Without a training split there are no splits.
+    Each is a source of its own that `find_source` and `read_data` take: a file such as
+    `train.jsonl` or `train_annotations.jsonl`, what a format says itself (`ImageSets` of VOC,
+    `data.yaml/val` of YOLO, `instances_val2017.json` of COCO), or a folder `train` that is a
+    source. Without a training split there are no splits.
+
+    Raises:
+        DataError: If the source says of several things that they are one split.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        return {}
+    path = Path(source)
+    named = _named_splits(path) if path.is_dir() else {}
+    if "train" in named and (_is_jsonl(named["train"]) or _mltable_folder(named["train"])):
+        return named
+    for form in FORMATS.values():
+        if described := form.splits(path):
+            return described
+    return named if "train" in named else {}
+
+
+def _named_splits(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for split, names in _SPLIT_NAMES.items():
+    for split, names in SPLIT_NAMES.items():
         candidates = (folder / form.format(name) for form in _SPLIT_FORMS for name in names)
         path = next((path for path in candidates if _is_source(path)), None)
         if path is not None:
             found[split] = path
-    return found if "train" in found else {}
+    return found
 
 
 def infer_tasks(source: Source, options: ReadOptions) -> list[str]:
@@ -177,7 +191,7 @@ def read_rows(
     """Yield a source's checked rows in batches; images are not looked at."""
     if source.kind in FORMATS:
         rows = FORMATS[source.kind].read_rows(source.path, schema.record_type, options)
-        yield from _check_raw_rows(list(rows), Schema(schema.record_type), log, track)
+        yield from _check_raw_rows(rows, Schema(schema.record_type), log, track)
         return
     for file in source.files:
         description = f"reading {os.path.basename(file.path)}"
@@ -268,21 +282,29 @@ class _Collected:
 
 
 def _check_raw_rows(
-    rows: list[RawRow | Issue], schema: Schema, log: IssueLog, track: Track
+    rows: Iterable[RawRow | Issue], schema: Schema, log: IssueLog, track: Track
 ) -> Iterator[Batch]:
-    starts = range(0, len(rows), _ROWS_PER_BATCH)
-    for start in track(starts, "reading", len(starts)):
-        for row in islice(rows, start, start + _ROWS_PER_BATCH):
-            if isinstance(row, Issue):
-                log.add(row)
-                # An error of a format is a row that it could not make.
-                num_lost = int(row.severity == "error")
-                yield Batch(row.file, "", [], [], num_lost)
-                continue
-            record, issues = schema.check(row.values, row.file, row.line)
+    row_type = build_row_type(schema.record_type, schema.image_column, schema.label_column)
+    for row in track(rows, "reading"):
+        if isinstance(row, Issue):
+            log.add(row)
+            continue
+        log.add_all(row.issues)
+        sound = None if row.values is None else _sound(row.values, row_type, schema)
+        if sound is None and row.values is not None:
+            sound, issues = schema.check(row.values, row.file, row.line)
             log.add_all(issues)
-            kept = [] if record is None else [record]
-            yield Batch(row.file, row.base_dir, kept, [row.line] * len(kept), 1)
+        kept = [] if sound is None else [sound]
+        yield Batch(row.file, row.base_dir, kept, [row.line] * len(kept), 1)
+
+
+def _sound(values: dict[str, Any], row_type: type[msgspec.Struct], schema: Schema) -> Any | None:
+    """Return a row with which nothing is wrong, or None."""
+    try:
+        row = msgspec.convert(values, row_type)
+    except msgspec.ValidationError:
+        return None
+    return row if are_sound(schema.record_type, [row]) else None
 
 
 def _refuse_or_report(
@@ -343,11 +365,13 @@ def _fingerprint(records: Iterable[ImageRecord]) -> str:
     return digest.hexdigest()
 
 
+def _is_jsonl(path: Path) -> bool:
+    return path.suffix in _JSONL_SUFFIXES and path.is_file()
+
+
 def _is_source(path: Path) -> bool:
-    if path.suffix in _JSONL_SUFFIXES:
-        return path.is_file()
     if not path.is_dir():
-        return False
+        return _is_jsonl(path)
     return bool(_mltable_folder(path)) or any(form.is_source(path) for form in FORMATS.values())
 
 
@@ -378,8 +402,12 @@ def _num_blocks(file: JsonlFile) -> int | None:
 
 
 def _short_name(path: Path) -> str:
-    common = {name for names in _SPLIT_NAMES.values() for name in names}
-    stem = path.stem.removesuffix("_annotations").removesuffix("-mltable-folder")
-    if stem in (*common, "annotations", "labels", "data", "images"):
-        stem = path.absolute().parent.name or stem
-    return re.sub(r"[^\w-]+", "-", stem).strip("-")[:40] or "data"
+    """Return the name of a data set: of the first file or folder, upwards, that has one."""
+    path = path.absolute()
+    name = next((p.stem for p in (path, *path.parents) if not _is_common(p.stem)), path.stem)
+    return re.sub(r"[^\w-]+", "-", name).strip("-")[:40] or "data"
+
+
+def _is_common(stem: str) -> bool:
+    words = [word for word in re.split(r"[\W_]+", stem.lower()) if word]
+    return all(word in _COMMON_NAMES or word.rstrip("0123456789") in _SPLIT_WORDS for word in words)

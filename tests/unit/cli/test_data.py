@@ -53,7 +53,9 @@ def test_check_prints_the_documented_object(tmp_path: Path) -> None:
     result = run("check", path, "--json")
     assert result.exit_code == 2
     found = document(result)
-    assert list(found) == ["task", "num_rows", "num_valid", "classes", "counts", "issues"]
+    keys = ["task", "num_rows", "num_valid", "splits", "classes", "counts", "issues"]
+    assert list(found) == keys
+    assert found["splits"] == {}
     assert (found["task"], found["num_rows"], found["num_valid"]) == (TASKS[0], 3, 2)
     assert found["classes"] == {"x": 1, "y": 1}
     assert found["counts"] == {"label.type": 1, "class.few_samples": 2}

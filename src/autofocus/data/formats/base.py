@@ -9,9 +9,9 @@ from autofocus.data.issues import Issue
 from autofocus.data.options import ReadOptions
 from autofocus.data.records import ImageRecord
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
-)
+
+def _no_splits(path: Path) -> dict[str, Path]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,15 @@ class RawRow:
         file: Name of the file it comes from, for messages.
         base_dir: Folder that a relative `image_url` starts from.
         line: Its line, or None.
-        values: `image_url`, `label` and maybe `image_details`.
+        values: `image_url`, `label` and maybe `image_details`; None for an image that is lost.
+        issues: What was found on the way to the row.
     """
 
     file: str
     base_dir: str
     line: int | None
-    values: dict[str, Any]
+    values: dict[str, Any] | None
+    issues: tuple[Issue, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,14 @@ class Format:
     """One format.
 
     Attributes:
-        is_source: Whether a file or folder is in this format.
+        is_source: Whether a path is in this format.
         guess: Record types that it can be read as, the likeliest alone where it is clear.
-        read_rows: Its rows, and issues about what gives none.
+        read_rows: Its rows, one an image, and issues about what belongs to none.
+        splits: Where the splits that it describes itself are, by "train", "validation", "test";
+            each place is a source. Without "train" there are none.
     """
 
     is_source: Callable[[Path], bool]
     guess: Callable[[Path, ReadOptions], list[type[ImageRecord]]]
     read_rows: Callable[[Path, type[ImageRecord], ReadOptions], Iterator[RawRow | Issue]]
+    splits: Callable[[Path], dict[str, Path]] = _no_splits

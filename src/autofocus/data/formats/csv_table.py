@@ -59,7 +59,7 @@ def read_rows(
     if record_type not in (MulticlassRecord, MultilabelRecord):
         raise DataError(f"{path}: a CSV holds classes of images. This task needs a JSONL file.")
     table = _read_table(path, options)
-    yield from table.issues
+    yield from table.lost
     separator = _separator([entry.label for entry in table.entries]) or " "
     for entry in table.entries:
         label: str | list[str] | None = entry.label or None
@@ -85,7 +85,7 @@ class _Entry:
 class _Table:
     file: Path
     entries: list[_Entry]
-    issues: list[Issue]
+    lost: list[RawRow]
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -106,7 +106,8 @@ def _read_table(path: Path, options: ReadOptions) -> _Table:
             if not any(cells):
                 continue
             if len(cells) != len(header):
-                table.issues.append(_wrong_width(file, lines.line_num, cells, len(header)))
+                issue = _wrong_width(file, lines.line_num, cells, len(header))
+                table.lost.append(RawRow(str(file), "", lines.line_num, None, (issue,)))
                 continue
             image, label = cells[image_at].strip(), cells[label_at].strip()
             table.entries.append(_Entry(lines.line_num, image, label))

@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from autofocus.data.formats.base import IMAGE_SUFFIXES, RawRow
+from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.layout import is_image, walk_files
 from autofocus.data.issues import Issue, shown
 from autofocus.data.options import ReadOptions
 from autofocus.data.records import ImageRecord, MulticlassRecord, MultilabelRecord
@@ -39,12 +40,12 @@ def read_rows(
             f"{path}: a folder a class says which class an image has, not where its objects are. "
             "This task needs a JSONL file."
         )
-    for stray in _files(path):
-        if _is_image(stray):
+    for stray in walk_files(path, recursive=False):
+        if is_image(stray.name):
             yield _issue(path, stray, "image.no_class", "must be in a class's folder", "Ignored.")
     for folder in _class_folders(path):
-        for file in _files(folder, recursive=True):
-            if not _is_image(file):
+        for file in walk_files(folder):
+            if not is_image(file.name):
                 yield _issue(
                     path,
                     file,
@@ -66,21 +67,8 @@ def _class_folders(path: Path) -> Iterator[Path]:
     for name in names:
         if name.startswith(".") or name.lower() in _NOT_CLASSES:
             continue
-        if any(_is_image(file) for file in _files(path / name, recursive=True)):
+        if any(is_image(file.name) for file in walk_files(path / name)):
             yield path / name
-
-
-def _files(folder: Path, recursive: bool = False) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
-        for name in sorted(names):
-            # .DS_Store, Thumbs.db and the like are nobody's data.
-            if not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini"):
-                yield Path(parent, name)
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _issue(root: Path, file: Path, code: str, message: str, hint: str) -> Issue:

@@ -1,0 +1,59 @@
+"""Masks of objects as outlines: rings `[x1, y1, …]` in pixels, area convention."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.structures.contours import mask_rings
+from autofocus.structures.masks import decode_rle
+
+Rings = list[list[float]]
+
+# Labels are kept as they are drawn; only the wire bounds the points of an answer.
+_MAX_POINTS = 100_000
+
+
+def outline_of_mask(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> Rings:
+    """Return the rings around a mask [h, w] whose first pixel is at (left, top)."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return []
+    window = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    offset = np.array([left + columns[0], top + rows[0]], np.float32)
+    return [(ring + offset).ravel().tolist() for ring in mask_rings(window, _MAX_POINTS)]
+
+
+def outlines_of_ids(ids: NDArray[Any]) -> dict[int, Rings]:
+    """Return the rings around each id of a map [h, w] where 0 is no object, by id."""
+    rows, columns = np.nonzero(ids)
+    values = ids[rows, columns]
+    order = np.argsort(values, kind="stable")
+    rows, columns = rows[order], columns[order]
+    numbers, starts = np.unique(values[order], return_index=True)
+    outlines = {}
+    for number, start, end in zip(numbers, starts, [*starts[1:], len(rows)], strict=True):
+        top, bottom = rows[start:end].min(), rows[start:end].max() + 1
+        left, right = columns[start:end].min(), columns[start:end].max() + 1
+        window = ids[top:bottom, left:right] == number
+        outlines[int(number)] = outline_of_mask(window, int(left), int(top))
+    return outlines
+
+
+def outline_of_rle(rle: dict[str, Any], size: tuple[int, int]) -> Rings:
+    """Return the rings around COCO's run lengths of an image of `size` (height, width).
+
+    Raises:
+        ValueError: If it is no such thing, of another size, or empty.
+    """
+    said = rle.get("size")
+    if said != list(size):
+        raise ValueError(f"its size must be the image's {list(size)}, got {said}")
+    counts = rle.get("counts")
+    is_list = isinstance(counts, list) and all(type(run) is int for run in counts)
+    if not is_list and not isinstance(counts, str):
+        raise ValueError("its counts must be whole numbers, or their short text")
+    rings = outline_of_mask(decode_rle(rle).astype(np.bool_))
+    if not rings:
+        raise ValueError("it has no pixel inside")
+    return rings

@@ -1,0 +1,111 @@
+"""Masks as images: `images/x.jpg` with `masks/x.png` whose pixels are numbers of objects.
+
+0 is no object. All objects are of one class, `ReadOptions.class_name`.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.layout import is_image, mirrored, place, split_folders, walk_images
+from autofocus.data.issues import Issue, RowIssues
+from autofocus.data.options import ReadOptions
+from autofocus.data.records import ImageRecord, InstanceSegmentationRecord
+from autofocus.errors import DataError, ImageError
+
+if TYPE_CHECKING:
+    from autofocus.data.formats.image_sizes import ImageSizes
+
+_BINARY = {1, 255, 65535}
+
+
+def is_source(path: Path) -> bool:
+    """Return whether `path` has `images` and `masks`, or is a folder of images with such masks."""
+    images = _image_folder(path)
+    return images is not None and next(walk_images(images), None) is not None
+
+
+def splits(path: Path) -> dict[str, Path]:
+    """Return the folders that `images` is divided into."""
+    images = _image_folder(path)
+    return split_folders(images) if images is not None else {}
+
+
+def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+    """Return what masks are drawn for."""
+    return [InstanceSegmentationRecord]
+
+
+def read_rows(
+    path: Path, record_type: type[ImageRecord], options: ReadOptions
+) -> Iterator[RawRow | Issue]:
+    """Yield a row an image, in the order of their names.
+
+    Raises:
+        DataError: If no image has a mask.
+    """
+    from autofocus.data.formats.image_sizes import ImageSizes
+    from autofocus.data.formats.object_row import refuse_classes_of_images
+
+    refuse_classes_of_images(record_type, path)
+    images = _image_folder(path)
+    assert images is not None, "only what is_source accepts is read"
+    folders: dict[Path, dict[str, Path]] = {}
+    files = list(walk_images(images))
+    masks = [_mask_of(file, folders) for file in files]
+    if not any(masks):
+        raise DataError(f"{path}: no image has a mask of its name in 'masks'.")
+    sizes = ImageSizes(options)
+    for file, mask in zip(files, masks, strict=True):
+        yield _read_image(file, mask, path, record_type, options, sizes)
+
+
+def _read_image(
+    file: Path,
+    mask: Path | None,
+    root: Path,
+    record_type: type[ImageRecord],
+    options: ReadOptions,
+    sizes: "ImageSizes",
+) -> RawRow:
+    from autofocus.data.formats.image_sizes import image_details
+    from autofocus.data.formats.mask_files import read_mask
+    from autofocus.data.formats.mask_outlines import outlines_of_ids
+    from autofocus.data.formats.object_row import ObjectRow
+
+    image_url = place(file, root)
+    issues = RowIssues(str(mask or file), None)
+    ids = size = None
+    if mask is None:
+        hint = "An image without objects needs a mask of zeros."
+        issues.error("mask.missing", "", "must have a mask of its name in 'masks'", hint=hint)
+    elif size := sizes.find(root, image_url, None, "", issues):
+        try:
+            ids = read_mask(mask, size)
+        except ImageError as error:
+            issues.error(error.code, "", error.message)
+    if ids is None or size is None:
+        return RawRow(issues.file, str(root), None, None, tuple(issues.issues))
+    row = ObjectRow(record_type, issues.file, size)
+    outlines = outlines_of_ids(ids)
+    if len(outlines) == 1 and {*outlines} <= _BINARY and len(*outlines.values()) > 1:
+        hint = "All its parts are one object; a mask of classes is no mask of objects."
+        row.issues.warning("mask.binary", "", "should number its objects", hint=hint)
+    for number, rings in outlines.items():
+        row.add_outline(f"object {number}", options.class_name, rings)
+    return row.finish(root, image_url, image_details(image_url, size))
+
+
+def _image_folder(path: Path) -> Path | None:
+    """Return the folder of images that is mirrored by one of masks, or None."""
+    return next((p for p in (path / "images", path) if p.is_dir() and mirrored(p, "masks")), None)
+
+
+def _mask_of(image: Path, folders: dict[Path, dict[str, Path]]) -> Path | None:
+    """Return an image's mask; `folders` keeps what was listed."""
+    if image.parent not in folders:
+        folder = mirrored(image.parent, "masks")
+        files = sorted(folder.iterdir()) if folder is not None else []
+        folders[image.parent] = {file.stem: file for file in files if is_image(file.name)}
+    return folders[image.parent].get(image.stem)

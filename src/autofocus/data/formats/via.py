@@ -1,0 +1,194 @@
+"""VGG Image Annotator: one JSON of files with regions, as a project or as exported."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from autofocus.data.formats.base import RawRow
+from autofocus.data.issues import Issue, RowIssues, shown
+from autofocus.data.options import ReadOptions
+from autofocus.data.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.errors import DataError
+
+_PROJECT_KEY = "_via_img_metadata"
+_MARK = b'"regions"'
+_HEAD_BYTES = 1 << 20
+_NUM_CORNERS = 64  # of an outline that stands for an ellipse
+
+
+def is_source(path: Path) -> bool:
+    """Return whether `path` is a VIA file or a folder with exactly one."""
+    if path.is_dir():
+        return len([file for file in path.glob("*.json") if _is_via(file)]) == 1
+    return _is_via(path)
+
+
+def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+    """Return boxes where all regions are rectangles, else outlines."""
+    shapes = {
+        _shape(region).get("name")
+        for entry in _read(_file(path)).values()
+        for region in _regions(entry)
+    }
+    return [DetectionRecord] if shapes <= {"rect"} else [InstanceSegmentationRecord]
+
+
+def read_rows(
+    path: Path, record_type: type[ImageRecord], options: ReadOptions
+) -> Iterator[RawRow | Issue]:
+    """Yield a row a file, in the order of the JSON.
+
+    Raises:
+        DataError: If the file is damaged or several attributes of regions may be the class.
+    """
+    from autofocus.data.formats.image_sizes import ImageSizes, image_details
+    from autofocus.data.formats.object_row import ObjectRow, refuse_classes_of_images
+
+    refuse_classes_of_images(record_type, path)
+    file = _file(path)
+    entries = _read(file)
+    attribute = _class_attribute(file, entries, options.label_column)
+    base_dir = _image_folder(file, entries)
+    sizes = ImageSizes(options)
+    for key, entry in entries.items():
+        issues = RowIssues(str(file), None)
+        image_url = str(entry.get("filename") or "")
+        place = f"[{json.dumps(key)}]"
+        size = sizes.find(base_dir, image_url, None, place, issues)
+        if size is None:
+            yield RawRow(str(file), str(base_dir), None, None, tuple(issues.issues))
+            continue
+        row = ObjectRow(record_type, str(file), size)
+        for i, region in enumerate(_regions(entry)):
+            _read_region(region, f"{place}.regions[{i}]", attribute, options.class_name, row)
+        yield row.finish(base_dir, image_url, image_details(image_url, size))
+
+
+def _read_region(
+    region: Mapping[str, Any], path: str, attribute: str | None, default: str, row: Any
+) -> None:
+    name = default if attribute is None else _class_name(_attributes(region).get(attribute))
+    if not name:
+        place = f"{path}.region_attributes.{attribute}"
+        row.lose("label.missing", place, "must name one class", shown(_attributes(region)))
+        return
+    path = f"{path}.shape_attributes"
+    shape = _shape(region)
+    try:
+        outline = _outline(shape)
+    except (KeyError, TypeError, ValueError):
+        rule = "must be a polygon, polyline, rect, circle or ellipse with its numbers"
+        row.lose("object.type", path, rule, shown(shape))
+        return
+    row.add_outline(path, name, [outline])
+
+
+def _outline(shape: Mapping[str, Any]) -> list[float]:
+    """Return a shape's points as one list.
+
+    Raises:
+        KeyError, TypeError, ValueError: If it is no shape with an inside.
+    """
+    kind = shape.get("name")
+    if kind in ("polygon", "polyline"):
+        pairs = zip(shape["all_points_x"], shape["all_points_y"], strict=True)
+        return [float(number) for pair in pairs for number in pair]
+    if kind == "rect":
+        left, top = float(shape["x"]), float(shape["y"])
+        right, bottom = left + float(shape["width"]), top + float(shape["height"])
+        return [left, top, right, top, right, bottom, left, bottom]
+    if kind == "circle":
+        return _ellipse(shape, float(shape["r"]), float(shape["r"]))
+    if kind == "ellipse":
+        return _ellipse(shape, float(shape["rx"]), float(shape["ry"]))
+    raise ValueError(kind)
+
+
+def _ellipse(shape: Mapping[str, Any], along: float, across: float) -> list[float]:
+    x, y = float(shape["cx"]), float(shape["cy"])
+    turn = float(shape.get("theta", 0))
+    points = []
+    for i in range(_NUM_CORNERS):
+        angle = 2 * math.pi * i / _NUM_CORNERS
+        u, v = along * math.cos(angle), across * math.sin(angle)
+        points.append(x + u * math.cos(turn) - v * math.sin(turn))
+        points.append(y + u * math.sin(turn) + v * math.cos(turn))
+    return points
+
+
+def _class_attribute(file: Path, entries: Mapping[str, Any], wanted: str) -> str | None:
+    """Return the attribute of regions that is their class; None where they have none."""
+    seen = dict.fromkeys(
+        name
+        for entry in entries.values()
+        for region in _regions(entry)
+        for name in _attributes(region)
+    )
+    if not seen:
+        return None
+    if wanted in seen:
+        return wanted
+    if len(seen) > 1:
+        names = ", ".join(map(repr, seen))
+        raise DataError(
+            f"{file}: regions have the attributes {names}; say which is the class with "
+            "--target-column."
+        )
+    return next(iter(seen))
+
+
+def _class_name(value: Any) -> str | None:
+    """Return the class that an attribute names; of check boxes, the only one that is set."""
+    if isinstance(value, dict):
+        chosen = [name for name, is_set in value.items() if is_set]
+        return chosen[0] if len(chosen) == 1 else None
+    return str(value) if isinstance(value, str | int) else None
+
+
+def _regions(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return a file's regions: a list, or numbered as the first version wrote them."""
+    regions = entry.get("regions") or []
+    regions = list(regions.values()) if isinstance(regions, dict) else regions
+    return [region if isinstance(region, dict) else {} for region in regions]
+
+
+def _shape(region: Mapping[str, Any]) -> Mapping[str, Any]:
+    shape = region.get("shape_attributes")
+    return shape if isinstance(shape, dict) else {}
+
+
+def _attributes(region: Mapping[str, Any]) -> Mapping[str, Any]:
+    attributes = region.get("region_attributes")
+    return attributes if isinstance(attributes, dict) else {}
+
+
+def _image_folder(file: Path, entries: Mapping[str, Any]) -> Path:
+    names = [str(entry.get("filename")) for entry in entries.values()][:20]
+    folders = [file.parent, file.parent / "images"]
+    found = [sum((folder / name).is_file() for name in names) for folder in folders]
+    return folders[found.index(max(found))]
+
+
+def _file(path: Path) -> Path:
+    return next(file for file in path.glob("*.json") if _is_via(file)) if path.is_dir() else path
+
+
+def _is_via(file: Path) -> bool:
+    if file.suffix.lower() != ".json" or not file.is_file():
+        return False
+    with open(file, "rb") as stream:
+        return _MARK in stream.read(_HEAD_BYTES)
+
+
+def _read(file: Path) -> dict[str, dict[str, Any]]:
+    try:
+        document = json.loads(file.read_bytes())
+        entries = document.get(_PROJECT_KEY, document)
+        read = {key: entry for key, entry in entries.items() if isinstance(entry, dict)}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"{file}: must be a project or annotations of VIA: {error}.") from error
+    if not any("regions" in entry for entry in read.values()):
+        raise DataError(f"{file}: no file in it has regions.")
+    return read

@@ -1,0 +1,265 @@
+"""Pascal VOC: an XML file an image, lists of the splits in `ImageSets/Main`.
+
+Pixels count from 1 and the last one belongs to the box: a box is [xmin - 1, xmax] x
+[ymin - 1, ymax] in the area convention. A 0, which tools that count from 0 write, is the edge.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.layout import is_image
+from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
+from autofocus.data.issues import Issue, RowIssues, shown
+from autofocus.data.options import ReadOptions
+from autofocus.data.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.data.values import read_flag
+from autofocus.errors import DataError
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+    from autofocus.data.formats.image_sizes import ImageSizes
+
+_ANNOTATION_FOLDERS = ("Annotations", "annotations", "annotations/xmls", ".")
+_IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "image", "imgs", ".")
+_LIST_FOLDERS = ("ImageSets/Main", "ImageSets")
+_LISTS = {
+    "train": ("train", "trainval"),
+    "validation": ("val", "valid", "validation"),
+    "test": ("test",),
+}
+_EDGES = ("xmin", "ymin", "xmax", "ymax")
+_HEAD_BYTES = 4096
+
+
+def is_source(path: Path) -> bool:
+    """Return whether `path` is a folder of VOC files, or a list of `ImageSets`."""
+    return _root_of_list(path) is not None or (path.is_dir() and _annotations(path) is not None)
+
+
+def splits(path: Path) -> dict[str, Path]:
+    """Return the lists of `ImageSets` by split.
+
+    Raises:
+        DataError: If there are several lists but none says what to train on.
+    """
+    if not path.is_dir() or _annotations(path) is None:
+        return {}
+    for folder in (path / name for name in _LIST_FOLDERS):
+        lists = {
+            split: folder / f"{name}.txt"
+            for split, names in _LISTS.items()
+            for name in reversed(names)
+            if (folder / f"{name}.txt").is_file()
+        }
+        if "train" not in lists and len(lists) > 1:
+            names = ", ".join(str(file) for file in lists.values())
+            raise DataError(f"{path}: has no list to train on; name one of {names}.")
+        if lists.get("train", folder).stem == "trainval":
+            # It holds the images of the validation list.
+            lists.pop("validation", None)
+        if lists:
+            return lists if "train" in lists else {}
+    return {}
+
+
+def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+    """Return the one thing that VOC files are."""
+    return [DetectionRecord]
+
+
+def read_rows(
+    path: Path, record_type: type[ImageRecord], options: ReadOptions
+) -> Iterator[RawRow | Issue]:
+    """Yield a row an annotated image, in the order of the list or of the names.
+
+    Raises:
+        DataError: If the task wants outlines or a class an image.
+    """
+    from autofocus.data.formats.image_sizes import ImageSizes
+
+    refuse_classes_of_images(record_type, path)
+    if record_type is InstanceSegmentationRecord:
+        raise DataError(f"{path}: VOC files hold boxes; this task needs outlines.")
+    layout = _Layout(root := _root_of_list(path) or path, options.image_root)
+    sizes = ImageSizes(options)
+    listed = _listed(path, layout.stems) if path != root else _all_annotated(root, layout)
+    for name in listed:
+        if isinstance(name, Issue):
+            yield name
+        else:
+            yield _read_image(layout.annotations / f"{name}.xml", layout, record_type, sizes)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    root: Path
+    image_root: Path | None
+
+    @cached_property
+    def annotations(self) -> Path:
+        folder = _annotations(self.root)
+        if folder is None:
+            raise DataError(f"{self.root}: has no VOC files in Annotations.")
+        return folder
+
+    @cached_property
+    def stems(self) -> dict[str, None]:
+        names = sorted(os.listdir(self.annotations))
+        return dict.fromkeys(name[:-4] for name in names if name.lower().endswith(".xml"))
+
+    @cached_property
+    def images(self) -> dict[str, str]:
+        """From a file's name, and from its stem, to its URL; earlier folders win."""
+        if self.image_root is not None:
+            folders = {".": self.image_root}
+        else:
+            own = Path(os.path.relpath(self.annotations, self.root)).as_posix()
+            folders = {name: self.root / name for name in (*_IMAGE_FOLDERS, own)}
+        found: dict[str, str] = {}
+        for prefix, folder in folders.items():
+            names = sorted(os.listdir(folder)) if folder.is_dir() else []
+            for name in filter(is_image, names):
+                url = name if prefix == "." else f"{prefix}/{name}"
+                found.setdefault(name, url)
+                found.setdefault(os.path.splitext(name)[0], url)
+        return found
+
+    def image_url(self, stem: str, filename: str) -> str:
+        """Return the image that is named like the annotation, else the one that it names."""
+        name = filename.replace("\\", "/").rpartition("/")[2]
+        return self.images.get(stem) or self.images.get(name) or name or f"{stem}.jpg"
+
+
+def _root_of_list(path: Path) -> Path | None:
+    """Return the folder that `ImageSets` lies in when `path` is one of its lists."""
+    parents = path.absolute().parents
+    if path.suffix != ".txt" or not path.is_file():
+        return None
+    if parents[0].name == "ImageSets":
+        return path.parent.parent
+    return path.parent.parent.parent if parents[1].name == "ImageSets" else None
+
+
+def _annotations(root: Path) -> Path | None:
+    """Return the folder of `root` that holds VOC's XML files, or None."""
+    for folder in (root / name for name in _ANNOTATION_FOLDERS):
+        if not folder.is_dir():
+            continue
+        with os.scandir(folder) as entries:
+            file = next((e.path for e in entries if e.name.lower().endswith(".xml")), None)
+        if file is not None and _is_annotation(file):
+            return folder
+    return None
+
+
+def _is_annotation(file: str) -> bool:
+    with open(file, "rb") as stream:
+        return b"<annotation" in stream.read(_HEAD_BYTES)
+
+
+def _all_annotated(root: Path, layout: _Layout) -> Iterator[str | Issue]:
+    yield from layout.stems
+    urls = set(layout.images.values())
+    known = {layout.images.get(stem) for stem in layout.stems}
+    for url in sorted(urls - known):
+        # An annotation may name its image otherwise, in which case the row says so.
+        yield Issue(
+            file=str(root),
+            code="image.no_annotation",
+            severity="info",
+            value=url,
+            message="has no XML file of its name",
+            hint="It is left out; an image without objects needs an XML file without any.",
+        )
+
+
+def _listed(path: Path, stems: dict[str, None]) -> Iterator[str | Issue]:
+    text = path.read_text(encoding="utf-8-sig", errors="backslashreplace")
+    for number, line in enumerate(text.splitlines(), 1):
+        if not (name := line.strip()):
+            continue
+        # `name`, `name.jpg`, or `name 1` as the lists of a class have it.
+        forms = (name, os.path.splitext(name)[0], name.split()[0])
+        stem = next((form for form in forms if form in stems), None)
+        if stem is not None:
+            yield stem
+            continue
+        yield Issue(
+            file=str(path),
+            line=number,
+            code="annotation.missing",
+            severity="error",
+            value=shown(name),
+            message="must name an annotation",
+            hint="There is no XML file of that name; the image is left out.",
+        )
+
+
+def _read_image(
+    file: Path, layout: _Layout, record_type: type[ImageRecord], sizes: "ImageSizes"
+) -> RawRow:
+    from xml.etree import ElementTree
+
+    from autofocus.data.formats.image_sizes import image_details
+
+    issues = RowIssues(str(file), None)
+    try:
+        root = ElementTree.parse(file).getroot()
+    except (ElementTree.ParseError, OSError, UnicodeError, LookupError) as error:
+        issues.error("xml.invalid", "", f"must be XML: {error}")
+        return RawRow(str(file), str(layout.root), None, None, tuple(issues.issues))
+    image_url = layout.image_url(file.stem, _text(root, "filename"))
+    size = sizes.find(layout.root, image_url, _said_size(root), "size", issues)
+    if size is None:
+        return RawRow(str(file), str(layout.root), None, None, tuple(issues.issues))
+    row = ObjectRow(record_type, str(file), size)
+    row.issues.issues += issues.issues
+    for i, item in enumerate(root.findall("object")):
+        _read_object(item, f"object[{i}]", row)
+    return row.finish(layout.root, image_url, image_details(image_url, size))
+
+
+def _read_object(item: "Element", path: str, row: ObjectRow) -> None:
+    name = _text(item, "name")
+    if not name:
+        row.lose("label.missing", f"{path}.name", "is missing")
+        return
+    box = item.find("bndbox")
+    texts = [] if box is None else [_text(box, edge) for edge in _EDGES]
+    given = ", ".join(f"{edge} {text or '?'}" for edge, text in zip(_EDGES, texts, strict=False))
+    path = f"{path}.bndbox"
+    if not texts:
+        row.lose("coordinate.missing", path, "is missing")
+        return
+    numbers = finite_numbers(texts)
+    if numbers is None:
+        row.lose("coordinate.type", path, "must hold four finite numbers", given)
+        return
+    left, top, right, bottom = numbers
+    if left == right or top == bottom:
+        # By the letter a pixel wide; in practice a slip of the mouse.
+        row.lose("box.empty", path, "must have a width and a height above 0", given)
+        return
+    is_crowd = read_flag(_text(item, "difficult") or None, f"{path}.difficult", row.issues)
+    left, top = (edge - 1 if edge >= 1 else min(edge, 0.0) for edge in (left, top))
+    row.add_box(path, name, (left, top, right, bottom), given, is_crowd)
+
+
+def _said_size(root: "Element") -> tuple[int, int] | None:
+    size = root.find("size")
+    if size is None:
+        return None
+    numbers = finite_numbers([_text(size, "height"), _text(size, "width")])
+    if numbers is None or min(numbers) < 1:
+        return None
+    return int(numbers[0]), int(numbers[1])
+
+
+def _text(item: "Element", name: str) -> str:
+    return (item.findtext(name) or "").strip()

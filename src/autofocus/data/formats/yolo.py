@@ -1,0 +1,236 @@
+"""YOLO: a text file an image, `class x y width height` a line, and `data.yaml` for the rest.
+
+A split of a `data.yaml` is named like a file in it: `data.yaml/val`.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.layout import SPLIT_NAMES, mirrored, split_folders, walk_images
+from autofocus.data.issues import Issue
+from autofocus.data.options import ReadOptions
+from autofocus.data.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.errors import DataError
+
+_YAML_SUFFIXES = (".yaml", ".yml")
+_NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "names.txt")
+_NUM_PEEKED = 200
+_BOX_NUMBERS = 5
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a source's images and names are.
+
+    Attributes:
+        root: Folder that image URLs start from.
+        places: Folders of images and lists of images.
+        names: Class names by number.
+        place: What messages about the whole are about.
+    """
+
+    root: Path
+    places: Sequence[Path]
+    names: Mapping[int, str]
+    place: Path = field(default_factory=Path)
+
+
+def is_source(path: Path) -> bool:
+    """Return whether `path` is a data.yaml, a split of one, or a folder of images and labels."""
+    if path.is_dir():
+        return _yaml_in(path) is not None or _image_folder(path) is not None
+    return _is_yaml(path) or _is_yaml(path.parent)
+
+
+def splits(path: Path) -> dict[str, Path]:
+    """Return the splits of a data.yaml, else the folders that `images` is divided into.
+
+    Raises:
+        DataError: If the data.yaml is damaged.
+    """
+    file = path if _is_yaml(path) else _yaml_in(path) if path.is_dir() else None
+    if file is None:
+        return split_folders(path / "images") if _image_folder(path) is not None else {}
+    config = _read_yaml(file)
+    found: dict[str, Path] = {}
+    for split, names in SPLIT_NAMES.items():
+        key = next((name for name in names if config.get(name)), None)
+        # Small published sets name one folder twice; validating on it would say nothing.
+        if key is not None and config[key] not in [config[p.name] for p in found.values()]:
+            found[split] = file / key
+    return found if "train" in found else {}
+
+
+def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+    """Return outlines when one of the first label files has a line of more than five numbers."""
+    for image in islice(images_of(find_layout(path)), _NUM_PEEKED):
+        for line in _lines(label_file(image)):
+            if len(line.split()) > _BOX_NUMBERS:
+                return [InstanceSegmentationRecord]
+    return [DetectionRecord]
+
+
+def read_rows(
+    path: Path, record_type: type[ImageRecord], options: ReadOptions
+) -> Iterator[RawRow | Issue]:
+    """Yield a row an image, in the order of names or of the list; see `yolo_rows.read_layout`.
+
+    Raises:
+        DataError: If no image has a label file, or data.yaml is damaged.
+    """
+    from autofocus.data.formats.yolo_rows import read_layout
+
+    return read_layout(find_layout(path), record_type, options)
+
+
+def find_layout(path: Path) -> Layout:
+    """Return where the images of a source are.
+
+    Raises:
+        DataError: If data.yaml is damaged or its folders are missing.
+    """
+    if path.is_dir() and (file := _yaml_in(path)) is not None:
+        path = file
+    if _is_yaml(path.parent):
+        config = _read_yaml(path.parent)
+        root = _root(path.parent, config)
+        places = _places(path.parent, root, path.name, config)
+        return Layout(root, places, _names(path.parent, config), path)
+    if _is_yaml(path):
+        named = splits(path).get("train")
+        if named is None:
+            raise DataError(f"{path}: names no images to train on; add 'train: FOLDER'.")
+        return find_layout(named)
+    images = _image_folder(path)
+    assert images is not None, "only what is_source accepts is read"
+    return Layout(path, [images], _names_beside(path), path)
+
+
+def images_of(layout: Layout) -> Iterator[Path]:
+    """Yield a layout's images, those of a list in its order."""
+    for place in layout.places:
+        if place.is_dir():
+            yield from walk_images(place)
+            continue
+        for line in place.read_text(encoding="utf-8-sig").splitlines():
+            if name := line.strip():
+                starts = (place.parent, layout.root)
+                tried = [start / name for start in starts]
+                yield next((file for file in tried if file.is_file()), tried[0])
+
+
+def label_file(image: Path) -> Path:
+    """Return where an image's labels are: in `labels` for `images`, else beside it."""
+    labels = mirrored(image.parent, "labels") or image.parent
+    return labels / f"{image.stem}.txt"
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _is_yaml(path: Path) -> bool:
+    if path.suffix.lower() not in _YAML_SUFFIXES or not path.is_file():
+        return False
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    keys = {line.partition(":")[0].strip() for line in text.splitlines() if line[:1].isalpha()}
+    return "names" in keys and bool(keys & {"train", "val", "test", "nc"})
+
+
+def _yaml_in(folder: Path) -> Path | None:
+    files = [file for suffix in _YAML_SUFFIXES for file in sorted(folder.glob(f"*{suffix}"))]
+    return next((file for file in files if _is_yaml(file)), None)
+
+
+def _image_folder(path: Path) -> Path | None:
+    """Return the folder of images when labels lie beside it or in it, or None."""
+    for images in (path / "images", path):
+        labels = mirrored(images, "labels") if images.is_dir() else None
+        if labels is not None and _has_labels(labels):
+            return images
+    is_flat = path.is_dir() and any((path / name).is_file() for name in _NAME_FILES)
+    return path if is_flat and next(walk_images(path), None) is not None else None
+
+
+def _has_labels(folder: Path) -> bool:
+    return any(name.endswith(".txt") for _, _, names in os.walk(folder) for name in names)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{file}: must be YAML: {reason}") from error
+    assert isinstance(document, dict), "_is_yaml has seen keys"
+    return document
+
+
+def _root(file: Path, config: Mapping[str, Any]) -> Path:
+    """Return the folder that `path:` names, as far as it is there, else data.yaml's own."""
+    said = config.get("path")
+    if isinstance(said, str):
+        for start in (file.parent, Path.cwd()):
+            if (start / said).is_dir():
+                return start / said
+    return file.parent
+
+
+def _places(file: Path, root: Path, key: str, config: Mapping[str, Any]) -> list[Path]:
+    given = config.get(key)
+    entries = given if isinstance(given, list) else [given]
+    problems, found = [], []
+    for entry in entries:
+        text = str(entry)
+        # Exports write `../train/images` for the folder beside data.yaml.
+        tried = [root / text, file.parent / text, file.parent / text.removeprefix("../")]
+        place = next((path for path in tried if path.exists()), None)
+        if place is None:
+            shown = ", ".join(dict.fromkeys(str(path) for path in tried))
+            problems.append(f"{file}: {key} must lead to images, got {text!r}; looked at {shown}.")
+        else:
+            found.append(place)
+    if problems:
+        raise DataError(problems)
+    return found
+
+
+def _names(file: Path, config: Mapping[str, Any]) -> dict[int, str]:
+    given = config.get("names")
+    items = given.items() if isinstance(given, dict) else enumerate(given or [])
+    try:
+        names = {int(number): str(name) for number, name in items}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{file}: names must be a list, or numbers with names.") from error
+    repeated = sorted({name for name in names.values() if [*names.values()].count(name) > 1})
+    if repeated:
+        raise DataError(f"{file}: several classes are called {', '.join(map(repr, repeated))}.")
+    return names
+
+
+def _names_beside(path: Path) -> dict[int, str]:
+    """Return the names of a file for them, in the folder, its labels or up to two above."""
+    folders = [
+        path,
+        path / "labels",
+        mirrored(path, "labels") or path,
+        *path.absolute().parents[:2],
+    ]
+    for folder in folders:
+        if (file := _yaml_in(folder)) is not None:
+            return _names(file, _read_yaml(file))
+        for name in _NAME_FILES:
+            if (folder / name).is_file():
+                lines = [line.strip() for line in _lines(folder / name)]
+                return dict(enumerate(line for line in lines if line))
+    return {}
