@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from autofocus.data.augment import Augmentation
+from autofocus.data.augment import Augmentation, BoxAugmentation
 from autofocus.data.images import DEFAULT_MAX_PIXELS, ImageHeader, _upright, decode, probe
 from autofocus.data.preprocess import placed_size, seen
 from autofocus.manifest import Preprocess, ResizeCrop, ResizeFit
@@ -47,6 +47,11 @@ class KeptImage:
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
 
+    @property
+    def factor(self) -> int:
+        """Pixels of the file along one of `pixels`, when it was halved."""
+        return 1 << round(math.log2(max(self.size) / max(self.pixels.shape[:2])))
+
 
 def evaluation_image(spec: Preprocess) -> Kept:
     """Keep exactly the pixels that evaluation normalises."""
@@ -66,9 +71,27 @@ def training_image(spec: ResizeCrop, params: Augmentation) -> Kept:
     all takes nothing away from any of them.
     """
     short_side = spec.crop_size / math.sqrt(params.area_range[0])
+    return _halved(lambda size: min(size) / short_side)
+
+
+def training_canvas(spec: ResizeFit, params: BoxAugmentation) -> Kept:
+    """Keep the whole image, halved as often as the view that enlarges it most would halve it."""
+    zoom = max(1.0, params.zoom_range[1], params.mosaic_zoom_range[1] * (params.mosaic_prob > 0))
+    stretch = max(params.aspect_range[1], 1 / params.aspect_range[0])
+    greatest = zoom * math.sqrt(stretch) * (1 + params.size_jitter)
+
+    def least_step(size: tuple[int, int]) -> float:
+        placed = placed_size(spec, size)
+        return min(size[0] / placed[0], size[1] / placed[1]) / greatest
+
+    return _halved(least_step)
+
+
+def _halved(least_step: Callable[[tuple[int, int]], float]) -> Kept:
+    """Keep images of a (height, width) halved while their least step stays at 1 or more."""
 
     def num_halvings(header: ImageHeader) -> int:
-        return max(0, math.floor(math.log2(min(header.height, header.width) / short_side)))
+        return max(0, math.floor(math.log2(least_step((header.height, header.width)))))
 
     def pixels(data: bytes) -> NDArray[np.uint8]:
         header = probe(data)

@@ -48,3 +48,19 @@ class OutlineTarget(BoxTarget):
     def __post_init__(self) -> None:
         super().__post_init__()
         assert len(self.polygons) == len(self.classes), "one outline an object"
+
+
+@dataclass(frozen=True)
+class MaskTarget(BoxTarget):
+    """The outlined objects of one view, as pixels.
+
+    Attributes:
+        masks: uint8 [m, h / s, w / s] of 0 and 1, for a canvas of (h, w) and a stride of s pixels:
+            cells whose centre an object holds. Every object has at least one.
+    """
+
+    masks: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        assert len(self.masks) == len(self.classes), "one mask an object"

@@ -1,7 +1,16 @@
 """Random views of an image for training: all geometry in one matrix, all tone in one table."""
 
 from autofocus.data.augment.affine import sample_matrix
+from autofocus.data.augment.box_presets import BOX_PRESETS, OUTLINE_PRESETS, BoxAugmentation
 from autofocus.data.augment.presets import PRESETS, Augmentation
 from autofocus.data.augment.view import draw_view
 
-__all__ = ["PRESETS", "Augmentation", "draw_view", "sample_matrix"]
+__all__ = [
+    "BOX_PRESETS",
+    "OUTLINE_PRESETS",
+    "PRESETS",
+    "Augmentation",
+    "BoxAugmentation",
+    "draw_view",
+    "sample_matrix",
+]

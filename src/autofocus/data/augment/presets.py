@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from autofocus.data.augment.ranges import range_problems, value_problems
 from autofocus.errors import JobError
 
 
@@ -35,32 +36,14 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         problems = [
-            *_range_problems(self, ("area_range", "erase_area_range"), 1.0),
-            *_range_problems(self, ("aspect_range",), 10.0),
-            *_value_problems(self, ("flip_prob", "erase_prob"), 1.0),
-            *_value_problems(self, ("brightness", "contrast"), 1.0),
-            *_value_problems(self, ("rotation_deg",), 180.0),
+            *range_problems(self, ("area_range", "erase_area_range"), 1.0),
+            *range_problems(self, ("aspect_range",), 10.0),
+            *value_problems(self, ("flip_prob", "erase_prob"), 1.0),
+            *value_problems(self, ("brightness", "contrast"), 1.0),
+            *value_problems(self, ("rotation_deg",), 180.0),
         ]
         if problems:
             raise JobError(problems)
-
-
-def _range_problems(params: Augmentation, names: tuple[str, ...], limit: float) -> list[str]:
-    return [
-        f"augmentation.{name} must be (least, greatest) with 0 < least <= greatest <= {limit:g}, "
-        f"got ({low:g}, {high:g})."
-        for name in names
-        for low, high in [getattr(params, name)]
-        if not 0 < low <= high <= limit
-    ]
-
-
-def _value_problems(params: Augmentation, names: tuple[str, ...], limit: float) -> list[str]:
-    return [
-        f"augmentation.{name} must be in [0, {limit:g}], got {getattr(params, name):g}."
-        for name in names
-        if not 0 <= getattr(params, name) <= limit
-    ]
 
 
 PRESETS: dict[str, Augmentation | None] = {

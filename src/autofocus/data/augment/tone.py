@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.data.augment.box_presets import BoxAugmentation
 from autofocus.data.augment.presets import Augmentation
 
 # Of red, green and blue in grey, as Pillow and torchvision mix it (ITU-R BT.601).
@@ -11,7 +12,9 @@ _GREY = (0.299, 0.587, 0.114)
 _LEVELS = np.arange(256, dtype=np.float64)
 
 
-def sample_tone(rng: np.random.Generator, params: Augmentation) -> tuple[float, float]:
+def sample_tone(
+    rng: np.random.Generator, params: Augmentation | BoxAugmentation
+) -> tuple[float, float]:
     """Draw the factors of brightness and contrast; 1 changes nothing."""
     brightness, contrast = rng.random(2).tolist()
     return 1 + params.brightness * (2 * brightness - 1), 1 + params.contrast * (2 * contrast - 1)
