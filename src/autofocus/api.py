@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autofocus.errors import ImageError, JobError
-from autofocus.job import override, read_document
+from autofocus.job_file import override, read_document
 from autofocus.runtime import Track, no_progress, plain
 from autofocus.scoring.model_path import resolve_model
 from autofocus.scoring.scorer import Scorer
@@ -49,9 +49,33 @@ def train(
     """
     from autofocus.sweep.run import run
 
-    document = read_document(Path(job)) if isinstance(job, str | Path) else dict(job or {})
-    document = override(_with_keys(document, keys), list(set_))
+    document = _document(job, set_, keys)
     return run(document, overwrite=overwrite, started_s=started_s, track=track)
+
+
+def plan(
+    job: str | Path | Mapping[str, Any] | None = None,
+    *,
+    set_: Iterable[str] = (),
+    track: Track = no_progress,
+    **keys: Any,
+) -> dict[str, Any]:
+    """Check a job and its data as `train` would and return its plan: `train --dry-run --json`.
+
+    Nothing is written and nothing is trained.
+
+    Args:
+        job: A job YAML, or its content.
+        set_: Assignments, as in `train`.
+        track: Shows progress.
+        **keys: Keys of the job, as in `train`.
+
+    Raises:
+        InputError: If the job or the data is wrong; names every problem.
+    """
+    from autofocus.sweep.dry_run import describe
+
+    return describe(_document(job, set_, keys), track)
 
 
 def load(model: str | Path) -> "Model":
@@ -123,6 +147,13 @@ class Model:
 
 def _contents(images: Iterable[bytes | str | Path]) -> list[bytes]:
     return [image if isinstance(image, bytes) else Path(image).read_bytes() for image in images]
+
+
+def _document(
+    job: str | Path | Mapping[str, Any] | None, set_: Iterable[str], keys: Mapping[str, Any]
+) -> dict[str, Any]:
+    document = read_document(Path(job)) if isinstance(job, str | Path) else dict(job or {})
+    return override(_with_keys(document, keys), list(set_))
 
 
 def _with_keys(document: dict[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,86 +5,25 @@ shapes; which tasks, metrics and models exist is checked by `sweep/resolve.py`, 
 of both are shown together.
 """
 
-import difflib
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from autofocus.errors import JobError
-
-# Runtime spellings that older pages and notebooks use -> the YAML's (azure.md §1.5).
-PARAMETER_ALIASES = {
-    "amsgrad": "ams_gradient",
-    "box_detections_per_img": "box_detections_per_image",
-    "box_score_thresh": "box_score_threshold",
-    "grad_accumulation_step": "gradient_accumulation_step",
-    "img_size": "image_size",
-    "lr_scheduler": "learning_rate_scheduler",
-    "nms_iou_thresh": "nms_iou_threshold",
-    "num_workers": "number_of_workers",
-    "tile_predictions_nms_thresh": "tile_predictions_nms_threshold",
-    "train_crop_size": "training_crop_size",
-    "valid_crop_size": "validation_crop_size",
-    "valid_resize_size": "validation_resize_size",
-}
-
-PARAMETERS = (
-    "model_name",
-    "ams_gradient",
-    "beta1",
-    "beta2",
-    "distributed",
-    "early_stopping",
-    "early_stopping_delay",
-    "early_stopping_patience",
-    "enable_onnx_normalization",
-    "evaluation_frequency",
-    "gradient_accumulation_step",
-    "layers_to_freeze",
-    "learning_rate",
-    "learning_rate_scheduler",
-    "momentum",
-    "nesterov",
-    "number_of_epochs",
-    "number_of_workers",
-    "optimizer",
-    "random_seed",
-    "step_lr_gamma",
-    "step_lr_step_size",
-    "training_batch_size",
-    "validation_batch_size",
-    "warmup_cosine_lr_cycles",
-    "warmup_cosine_lr_warmup_epochs",
-    "weight_decay",
-    "augmentations",
-    "advanced_settings",
-    "checkpoint_frequency",
-    "checkpoint_run_id",
-    "training_crop_size",
-    "validation_crop_size",
-    "validation_resize_size",
-    "weighted_loss",
-    "box_detections_per_image",
-    "box_score_threshold",
-    "image_size",
-    "max_size",
-    "min_size",
-    "model_size",
-    "multi_scale",
-    "nms_iou_threshold",
-    "tile_grid_size",
-    "tile_overlap_ratio",
-    "tile_predictions_nms_threshold",
-    "validation_iou_threshold",
-    "validation_metric_type",
-    "log_training_metrics",
-    "log_validation_loss",
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
 )
 
+from autofocus.parameters import PARAMETER_ALIASES, PARAMETERS, canonical_names, given_twice
+from autofocus.search_space import canonical_space
+from autofocus.spelling import did_you_mean, spelled
+
+# What means something only in a cloud, or only there can be known.
 CLOUD_KEYS = (
     "compute",
     "resources",
@@ -93,10 +32,25 @@ CLOUD_KEYS = (
     "services",
     "environment_id",
     "environment_variables",
+    "id",
+    "status",
+    "creation_context",
+    "log_files",
 )
+
+# The role of data -> the flag that gives it.
+DATA_FLAGS = {
+    "training_data": "--data",
+    "validation_data": "--validation-data",
+    "test_data": "--test-data",
+}
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)?\s*")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
+
+# `azureml:fridge:1`, `azureml:fridge@latest` and ids of a workspace. The SDK writes local paths
+# as `azureml:./data/train`, without a version.
+_ASSET = re.compile(r"azureml:(/subscriptions/.*|[^/\\:@]+[:@][^/\\]+)", re.IGNORECASE)
 
 
 def parse_duration(value: object) -> object:
@@ -106,6 +60,13 @@ def parse_duration(value: object) -> object:
     if isinstance(value, str):
         raise ValueError("must be seconds, or a number with s, m, h or d, such as 90s, 5m or 1h")
     return value
+
+
+def local_path(path: str) -> str:
+    """Return a data path without the `azureml:` that the SDK puts before local paths."""
+    if path.startswith("azureml://") or _ASSET.fullmatch(path):
+        return path
+    return path.removeprefix("azureml:")
 
 
 def _parse_input(value: object) -> object:
@@ -119,14 +80,24 @@ def _parse_list(value: object) -> object:
 def _canonical_parameters(value: object) -> object:
     if not isinstance(value, Mapping):
         return value
-    unknown = [
-        f"{name!r} is not a parameter{did_you_mean(str(name), PARAMETERS)}"
-        for name in value
-        if PARAMETER_ALIASES.get(str(name), name) not in PARAMETERS
+    canonical = canonical_names(value)
+    wrong = [
+        f"{name!r} is not a parameter{did_you_mean(name, [*PARAMETERS, *PARAMETER_ALIASES])}"
+        for name in canonical
+        if name not in PARAMETERS
     ]
-    if unknown:
-        raise ValueError(" ".join(unknown))
-    return canonical_parameters({"training_parameters": value})
+    wrong += [
+        f"{name!r} and {PARAMETER_ALIASES[name]!r} are the same parameter; leave one out."
+        for name in given_twice(value)
+    ]
+    if wrong:
+        raise ValueError(" ".join(wrong))
+    return canonical
+
+
+def _spelling_of(*names: str) -> BeforeValidator:
+    """Let `Debug` and `DEBUG` mean `debug`; what is no known name is left for the validator."""
+    return BeforeValidator(lambda value: spelled(value, names) or value)
 
 
 class Closed(BaseModel):
@@ -138,10 +109,12 @@ class Closed(BaseModel):
 class DataInput(Closed):
     """Where rows come from: an MLTable folder, a JSONL file or an image folder."""
 
-    path: str
+    path: Annotated[str, BeforeValidator(lambda v: local_path(v) if isinstance(v, str) else v)]
     type: str = "mltable"
     mode: str | None = None
     description: str | None = None
+    datastore: str | None = None
+    path_on_compute: str | None = None
 
 
 class Limits(Closed):
@@ -158,15 +131,118 @@ class DataRules(Closed):
     on_invalid: Literal["skip", "error"] = "skip"
 
 
+Rule = Literal["random", "sobol"]
+SAMPLINGS = ("random", "sobol", "grid", "bayesian")
+
+
+class Sampling(Closed):
+    """How trials are chosen from the search space. `type: sobol` is short for its `rule`."""
+
+    type: Annotated[Literal["random", "grid", "bayesian"], _spelling_of(*SAMPLINGS)] = "random"
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    rule: Annotated[Rule, _spelling_of("random", "sobol")] = "random"
+    logbase: Annotated[float, Field(gt=1)] | Literal["e"] = "e"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: object) -> object:
+        fields = {"type": value} if isinstance(value, str) else value
+        if isinstance(fields, Mapping) and spelled(fields.get("type"), SAMPLINGS) == "sobol":
+            return {**fields, "type": "random", "rule": "sobol"}
+        return fields
+
+
+# The SDK writes 0 for what was not given.
+Interval = Annotated[int, Field(ge=1), BeforeValidator(lambda value: value or 1)]
+Slack = Annotated[float, Field(gt=0), BeforeValidator(lambda value: value or None)] | None
+
+
+class Policy(Closed):
+    """When an early termination policy looks: at every multiple of the interval from the delay on.
+
+    An interval is one evaluation, which is when the primary metric is measured.
+    """
+
+    evaluation_interval: Interval = 1
+    delay_evaluation: Annotated[int, Field(ge=0)] = 0
+
+
+class Bandit(Policy):
+    """Stops what is further from the best trial than the slack; one of the two is given."""
+
+    type: Literal["bandit"] = "bandit"
+    slack_factor: Slack = None
+    slack_amount: Slack = None
+
+    @model_validator(mode="after")
+    def _one_slack(self) -> "Bandit":
+        if (self.slack_factor is None) == (self.slack_amount is None):
+            raise ValueError("bandit takes one of slack_factor and slack_amount, above 0.")
+        return self
+
+
+class MedianStopping(Policy):
+    """Stops what is worse than the median of the running averages of all trials."""
+
+    type: Literal["median_stopping"] = "median_stopping"
+
+
+class TruncationSelection(Policy):
+    """Stops the lowest `truncation_percentage` of the trials."""
+
+    type: Literal["truncation_selection"] = "truncation_selection"
+    truncation_percentage: Annotated[int, Field(ge=1, le=99)]
+    exclude_finished_jobs: bool = False
+
+
+class Asha(Closed):
+    """Ours: at each rung only the best 1 / `eta` of the trials that reached it go on."""
+
+    type: Literal["asha"] = "asha"
+    eta: Annotated[int, Field(ge=2)] = 3
+    rungs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1, 3, 9, 27]
+
+
+POLICIES = ("bandit", "median_stopping", "truncation_selection", "asha")
+EarlyTermination = Bandit | MedianStopping | TruncationSelection | Asha
+
+
+def _known_policy(value: object) -> object:
+    if not isinstance(value, Mapping):
+        return value
+    kind = spelled(value.get("type"), POLICIES)
+    if kind is None:
+        named = str(value.get("type"))
+        hint = did_you_mean(named, POLICIES)
+        raise ValueError(f"type must be one of {', '.join(POLICIES)}, got {named!r}{hint}")
+    given = {key: item for key, item in value.items() if item is not None}
+    return {**given, "type": kind}
+
+
+class Sweep(Closed):
+    """How a search space is searched."""
+
+    sampling_algorithm: Sampling = Sampling()
+    early_termination: (
+        Annotated[
+            Annotated[EarlyTermination, Field(discriminator="type")],
+            BeforeValidator(_known_policy),
+        ]
+        | None
+    ) = None
+
+
 Input = Annotated[DataInput, BeforeValidator(_parse_input)]
 Frac = Annotated[float, Field(gt=0, lt=1)]
+VERBOSITIES = ("not_set", "debug", "info", "warning", "error", "critical")
+Verbosity = Literal["not_set", "debug", "info", "warning", "error", "critical"]
 
 
 class Job(Closed):
     """One `train` job."""
 
     schema_: Annotated[str | None, Field(alias="$schema")] = None
-    type: Literal["automl"] = "automl"
+    type: Annotated[Literal["automl"], _spelling_of("automl")] = "automl"
     task: str | None = None
     name: str | None = None
     display_name: str | None = None
@@ -181,8 +257,12 @@ class Job(Closed):
     services: dict[str, Any] | None = None
     environment_id: str | None = None
     environment_variables: dict[str, Any] | None = None
+    id: str | None = None
+    status: str | None = None
+    creation_context: dict[str, Any] | None = None
+    log_files: dict[str, Any] | None = None
     outputs: dict[str, Any] = {}
-    log_verbosity: Literal["not_set", "debug", "info", "warning", "error", "critical"] = "info"
+    log_verbosity: Annotated[Verbosity, _spelling_of(*VERBOSITIES)] = "info"
     primary_metric: str | None = None
     target_column_name: str = "label"
     training_data: Input
@@ -192,8 +272,8 @@ class Job(Closed):
     test_data_size: Frac | None = None
     limits: Limits = Limits()
     training_parameters: Annotated[dict[str, Any], BeforeValidator(_canonical_parameters)] = {}
-    sweep: dict[str, Any] | None = None
-    search_space: list[dict[str, Any]] | None = None
+    sweep: Sweep | None = None
+    search_space: Annotated[list[dict[str, Any]], BeforeValidator(canonical_space)] | None = None
     # Ours.
     image_column_name: str = "image_url"
     image_root: str | None = None
@@ -207,6 +287,14 @@ class Job(Closed):
     weights: str | None = None
     on_missing_weights: Literal["error", "substitute"] = "error"
     accept_license: Annotated[list[str], BeforeValidator(_parse_list)] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_unset(cls, value: object) -> object:
+        # A job that was read back shows what was not set as null.
+        if not isinstance(value, Mapping):
+            return value
+        return {key: item for key, item in value.items() if item is not None}
 
     @property
     def model_name(self) -> str | None:
@@ -229,85 +317,23 @@ class Job(Closed):
     @property
     def unused_keys(self) -> list[str]:
         """Keys that were given and mean something only in a cloud."""
-        return [key for key in CLOUD_KEYS if key in self.model_fields_set]
+        keys = [key for key in CLOUD_KEYS if key in self.model_fields_set]
+        for role in DATA_FLAGS:
+            entry: DataInput | None = getattr(self, role)
+            given = () if entry is None else ("mode", "datastore", "path_on_compute")
+            keys += [f"{role}.{key}" for key in given if getattr(entry, key) is not None]
+        if str(self.properties.get("node_count_per_trial", 1)) != "1":
+            keys.append("properties.node_count_per_trial")
+        for name, output in self.outputs.items():
+            if isinstance(output, Mapping) and output.get("path"):
+                keys.append(f"outputs.{name}.path")
+        return keys
 
 
 def canonical_parameters(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a document's `training_parameters` under the YAML's spelling; {} if not a mapping."""
     given = document.get("training_parameters")
-    if not isinstance(given, Mapping):
-        return {}
-    return {PARAMETER_ALIASES.get(str(name), str(name)): value for name, value in given.items()}
-
-
-def read_document(path: Path) -> dict[str, Any]:
-    """Read a job YAML; relative data paths become relative to its folder, as in Azure's CLI.
-
-    Raises:
-        JobError: If the file is missing, is not YAML, or is not a mapping.
-    """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise JobError(f"{path}: {error.strerror or error}. Give a job YAML.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise JobError(
-            f"{path}: not YAML: {reason}. This argument is the job; data is given with --data."
-        ) from error
-    if not isinstance(document, dict):
-        raise JobError(f"{path}: a job is a mapping of keys, got {type(document).__name__}.")
-    for key in ("training_data", "validation_data", "test_data"):
-        _anchor(document, key, path.parent)
-    return document
-
-
-def _anchor(document: dict[str, Any], key: str, folder: Path) -> None:
-    entry = document.get(key)
-    value = entry.get("path") if isinstance(entry, dict) else entry
-    if not isinstance(value, str) or "://" in value or value.startswith("azureml:"):
-        return
-    anchored = str(folder / value)
-    document[key] = {**entry, "path": anchored} if isinstance(entry, dict) else anchored
-
-
-def override(document: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Apply `--set a.b=value` assignments; values are YAML, list positions are numbers.
-
-    Raises:
-        JobError: Names every assignment that does not fit.
-    """
-    problems = []
-    result: dict[str, Any] = _copied(document)
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals or not key:
-            problems.append(f"--set {assignment}: must be KEY=VALUE, such as seed=7.")
-            continue
-        try:
-            _assign(result, key.split("."), yaml.safe_load(text))
-        except (KeyError, IndexError, ValueError, TypeError, yaml.YAMLError) as error:
-            problems.append(f"--set {assignment}: there is no such place in the job ({error}).")
-    if problems:
-        raise JobError(problems)
-    return result
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
-
-
-def _assign(container: Any, keys: list[str], value: Any) -> None:
-    head, *rest = keys
-    key: Any = int(head) if isinstance(container, list) else head
-    if not rest:
-        container[key] = value
-        return
-    if isinstance(container, dict) and not isinstance(container.get(key), dict | list):
-        container[key] = {}
-    _assign(container[key], rest, value)
+    return canonical_names(given) if isinstance(given, Mapping) else {}
 
 
 def check_job(document: Mapping[str, Any]) -> tuple[Job | None, list[str]]:
@@ -316,17 +342,77 @@ def check_job(document: Mapping[str, Any]) -> tuple[Job | None, list[str]]:
     Returns:
         The job, or None when it has problems, and every problem as a sentence.
     """
+    document, problems = _with_assets(document)
     try:
-        return Job.model_validate(document), []
+        job = Job.model_validate(document)
     except ValidationError as error:
-        return None, [_sentence(dict(problem)) for problem in error.errors()]
+        return None, [*(_sentence(dict(problem)) for problem in error.errors()), *problems]
+    problems += _node_count_problems(job)
+    return (None if problems else job), problems
+
+
+def _with_assets(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the document with mapped data assets in place, and what to say of the others."""
+    result, problems = dict(document), []
+    maps: dict[str, str] = {}
+    for key in ("datastores", "map"):
+        given = document.get(key)
+        maps.update(given if isinstance(given, Mapping) else {})
+    for role, flag in DATA_FLAGS.items():
+        entry = document.get(role)
+        path = entry.get("path") if isinstance(entry, Mapping) else entry
+        if not isinstance(path, str):
+            continue
+        if "${{" in path:
+            problems.append(
+                f"{role}: {path} is made by another node of the pipeline, which is not run here. "
+                f"Give the data with {flag} SRC."
+            )
+        if not _ASSET.fullmatch(path):
+            continue
+        if path in maps:
+            result[role] = (
+                {**entry, "path": maps[path]} if isinstance(entry, Mapping) else maps[path]
+            )
+            continue
+        problems.append(
+            f"{role}: {path!r} is registered in a cloud workspace, which is not asked here. Give "
+            f"its data with {flag} SRC, or --map {path}=DIR."
+        )
+    return result, problems
+
+
+def _node_count_problems(job: Job) -> list[str]:
+    count = job.properties.get("node_count_per_trial", 1)
+    if str(count).isdigit() and int(str(count)) >= 1:
+        return []
+    place = "properties.node_count_per_trial"
+    return [f"{place}: must be a whole number ≥ 1, got {count!r}."]
+
+
+# Where keys are closed -> what the keys are.
+_PARTS: dict[tuple[str, ...], type[BaseModel]] = {
+    (): Job,
+    ("limits",): Limits,
+    ("data",): DataRules,
+    ("sweep",): Sweep,
+    ("sweep", "sampling_algorithm"): Sampling,
+    ("sweep", "early_termination", "bandit"): Bandit,
+    ("sweep", "early_termination", "median_stopping"): MedianStopping,
+    ("sweep", "early_termination", "truncation_selection"): TruncationSelection,
+    ("sweep", "early_termination", "asha"): Asha,
+    **{(role,): DataInput for role in DATA_FLAGS},
+}
 
 
 def _sentence(problem: dict[str, Any]) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
+    loc = tuple(str(part) for part in problem["loc"])
+    # pydantic names the policy that a discriminator chose; the job has no such key.
+    place = ".".join(part for part in loc if part not in POLICIES)
     if problem["type"] == "extra_forbidden":
-        known = [field.alias or name for name, field in _fields_at(problem["loc"]).items()]
-        return f"{place}: unknown key{did_you_mean(str(problem['loc'][-1]), known)}"
+        fields = _PARTS[loc[:-1]].model_fields
+        known = [field.alias or name for name, field in fields.items()]
+        return f"{place}: unknown key{did_you_mean(loc[-1], known)}"
     if problem["type"] == "missing":
         return f"{place}: required. {_MISSING_HINTS.get(place, '')}".rstrip()
     message = problem["msg"].removeprefix("Value error, ")
@@ -338,23 +424,9 @@ def _sentence(problem: dict[str, Any]) -> str:
 _MISSING_HINTS = {"training_data": "Give --data SRC, or training_data in the job YAML."}
 
 
-def _fields_at(loc: tuple[Any, ...]) -> dict[str, Any]:
-    if len(loc) == 1:
-        return dict(Job.model_fields)
-    if loc[0] == "limits":
-        return dict(Limits.model_fields)
-    return dict(DataRules.model_fields if loc[0] == "data" else DataInput.model_fields)
-
-
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return `; did you mean 'x'?` when something close is known, else a full stop."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def dump_job(job: Job) -> str:

@@ -1,16 +1,52 @@
-"""Published hyperparameters: type, range and spelling of each value (`reference/azure.md` §1.5).
+"""Published hyperparameters: name, spelling, type and range (`reference/azure.md` §1.5, §1.6).
 
 Runtime parsing as published: "4.0" is an int, 4.2 is not; y/yes/t/true/on/1 and their opposites
 are booleans.
 """
 
+import json
+import math
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from autofocus.spelling import spelled
 
 Parse = Callable[[object], Any]
 
 _TRUE = {"1", "true", "t", "yes", "y", "on", "enable", "enabled"}
 _FALSE = {"0", "false", "f", "no", "n", "off", "disable", "disabled"}
+# The SDK writes `log_training_metrics: LogTrainingMetrics.ENABLE` into its YAML.
+_ENUM_CLASS = re.compile(r"^log[a-z]+\.")
+
+# Runtime spellings that older pages and notebooks use -> the YAML's (azure.md §1.5).
+PARAMETER_ALIASES = {
+    "amsgrad": "ams_gradient",
+    "box_detections_per_img": "box_detections_per_image",
+    "box_score_thresh": "box_score_threshold",
+    "grad_accumulation_step": "gradient_accumulation_step",
+    "img_size": "image_size",
+    "lr_scheduler": "learning_rate_scheduler",
+    "nms_iou_thresh": "nms_iou_threshold",
+    "num_workers": "number_of_workers",
+    "tile_predictions_nms_thresh": "tile_predictions_nms_threshold",
+    "train_crop_size": "training_crop_size",
+    "valid_crop_size": "validation_crop_size",
+    "valid_resize_size": "validation_resize_size",
+}
+
+
+def canonical_names(parameters: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return `parameters` under the YAML's spelling; of two spellings the later one wins."""
+    return {
+        PARAMETER_ALIASES.get(str(name), str(name)): value for name, value in parameters.items()
+    }
+
+
+def given_twice(parameters: Mapping[Any, Any]) -> list[str]:
+    """Return the runtime spellings whose YAML spelling is there too."""
+    return [name for name in parameters if PARAMETER_ALIASES.get(str(name), "") in parameters]
 
 
 def check_parameters(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -29,56 +65,84 @@ def check_parameters(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     return {name: value for name, value in parsed.items() if value is not None}, problems
 
 
-def _integer(low: int, high: int | None = None) -> Parse:
-    allowed = f"a whole number ≥ {low}" if high is None else f"a whole number in [{low}, {high}]"
+@dataclass(frozen=True)
+class Number:
+    """Parses a number in a range.
 
-    def parse(value: object) -> int:
-        number = _as_float(value, allowed)
-        if number != int(number) or number < low or (high is not None and number > high):
-            raise ValueError(allowed)
-        return int(number)
+    Attributes:
+        low: The least value.
+        high: The greatest value; None for any.
+        above: `low` itself is not allowed.
+        below: `high` itself is not allowed.
+        whole: Only whole numbers.
+        least: Smaller values in the range mean this one.
+    """
 
-    return parse
+    low: float
+    high: float | None = None
+    above: bool = False
+    below: bool = False
+    whole: bool = False
+    least: float | None = None
 
+    def __call__(self, value: object) -> float:
+        """Return the number that `value` writes.
 
-def _number(low: float, high: float | None = None, *, above: bool = False) -> Parse:
-    start = f"> {low:g}" if above else f"≥ {low:g}"
-    allowed = f"a number {start}" if high is None else f"a number {start} and ≤ {high:g}"
+        Raises:
+            ValueError: If it is none or out of range; says what is allowed.
+        """
+        number = self._as_float(value)
+        if not self.holds(number):
+            raise ValueError(self.allowed)
+        if self.least is not None:
+            number = max(self.least, number)
+        return int(number) if self.whole else number
 
-    def parse(value: object) -> float:
-        number = _as_float(value, allowed)
-        if number < low or (above and number == low) or (high is not None and number > high):
-            raise ValueError(allowed)
+    @property
+    def allowed(self) -> str:
+        """What is allowed, as words."""
+        if self.whole:
+            start = f"a whole number ≥ {self.low:g}"
+            both = f"a whole number in [{self.low:.0f}, {self.high or 0:.0f}]"
+            return start if self.high is None else both
+        start = f"a number {'>' if self.above else '≥'} {self.low:g}"
+        end = "" if self.high is None else f" and {'<' if self.below else '≤'} {self.high:g}"
+        return start + end
+
+    def holds(self, number: float) -> bool:
+        """Return whether a finite number is allowed."""
+        if self.whole and number != int(number):
+            return False
+        if number < self.low or (self.above and number == self.low):
+            return False
+        return self.high is None or number < self.high or (number == self.high and not self.below)
+
+    def _as_float(self, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError(self.allowed)
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(self.allowed) from None
+        if not math.isfinite(number):
+            raise ValueError(self.allowed)
         return number
 
-    return parse
 
-
-def _as_float(value: object, allowed: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(allowed)
-    try:
-        number = float(value)
-    except ValueError:
-        raise ValueError(allowed) from None
-    if number != number or number in (float("inf"), float("-inf")):
-        raise ValueError(allowed)
-    return number
+def _integer(low: int, high: int | None = None) -> Number:
+    return Number(low, high, whole=True)
 
 
 def _boolean(value: object) -> bool:
-    text = str(value).strip().lower().removesuffix(".0")
+    text = _ENUM_CLASS.sub("", str(value).strip().lower()).removesuffix(".0")
     if text in _TRUE | _FALSE:
         return text in _TRUE
     raise ValueError("true or false")
 
 
 def _one_of(*names: str) -> Parse:
-    # The REST interface writes WarmupCosine.
-    spellings = {name.replace("_", ""): name for name in names}
-
     def parse(value: object) -> str:
-        name = spellings.get(str(value).strip().lower().replace("_", ""))
+        name = spelled(value, names)
         if name is None:
             raise ValueError(f"one of {', '.join(names)}")
         return name
@@ -88,12 +152,35 @@ def _one_of(*names: str) -> Parse:
 
 def _choice(*names: str) -> Parse:
     known = _one_of(*names)
+    return lambda value: None if _is_unset(value) else known(value)
 
-    def parse(value: object) -> str | None:
-        unset = str(value).strip().lower() in ("none", "not_set")
-        return None if unset else known(value)
 
-    return parse
+def _is_unset(value: object) -> bool:
+    return str(value).strip().lower() in ("none", "not_set")
+
+
+def _tile_grid(value: object) -> str | None:
+    """Parse `3x2`, `(3, 2)` or `[3, 2]`: tiles across and tiles down."""
+    if _is_unset(value):
+        return None
+    numbers = re.fullmatch(r"[(\[]?\s*(\d+)\s*[x×,]\s*(\d+)\s*[)\]]?", str(value).strip().lower())
+    across, down = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
+    if across < 1 or down < 1 or across * down == 1:
+        raise ValueError("tiles across x tiles down, such as 3x2, and more than one tile")
+    return f"{across}x{down}"
+
+
+def _settings(value: object) -> dict[str, Any] | None:
+    """Parse `advanced_settings`: a JSON object as a string, or a mapping."""
+    if isinstance(value, str) and _is_unset(value):
+        return None
+    try:
+        settings = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        settings = None
+    if not isinstance(settings, Mapping):
+        raise ValueError("""a JSON object, such as '{"stream_image_files": true}'""")
+    return dict(settings)
 
 
 PARSERS: dict[str, Parse] = {
@@ -101,18 +188,18 @@ PARSERS: dict[str, Parse] = {
     "training_batch_size": _integer(1),
     "validation_batch_size": _integer(1),
     "gradient_accumulation_step": _integer(1),
-    "learning_rate": _number(0, above=True),
+    "learning_rate": Number(0, above=True),
     "optimizer": _choice("sgd", "adam", "adamw"),
-    "momentum": _number(0, 1),
+    "momentum": Number(0, 1),
     "nesterov": _boolean,
-    "weight_decay": _number(0),
-    "beta1": _number(0, 1),
-    "beta2": _number(0, 1),
+    "weight_decay": Number(0),
+    "beta1": Number(0, 1),
+    "beta2": Number(0, 1),
     "ams_gradient": _boolean,
     "learning_rate_scheduler": _choice("warmup_cosine", "step", "flat"),
-    "warmup_cosine_lr_cycles": _number(0),
-    "warmup_cosine_lr_warmup_epochs": _number(0),
-    "step_lr_gamma": _number(0, 1),
+    "warmup_cosine_lr_cycles": Number(0),
+    "warmup_cosine_lr_warmup_epochs": Number(0),
+    "step_lr_gamma": Number(0, 1),
     "step_lr_step_size": _integer(1),
     "early_stopping": _boolean,
     "early_stopping_patience": _integer(1),
@@ -124,12 +211,44 @@ PARSERS: dict[str, Parse] = {
     "random_seed": _integer(0, 2**32 - 1),
     "layers_to_freeze": _integer(0),
     "enable_onnx_normalization": _boolean,
+    "augmentations": _one_of("none", "light", "medium", "strong"),
+    "advanced_settings": _settings,
+    # Classification.
     "weighted_loss": _integer(0, 2),
     "training_crop_size": _integer(8, 4096),
     "validation_crop_size": _integer(8, 4096),
     "validation_resize_size": _integer(8, 8192),
-    "augmentations": _one_of("none", "light", "medium", "strong"),
+    # Detection and instance segmentation.
+    "image_size": _integer(8, 8192),
+    "min_size": _integer(8, 8192),
+    "max_size": _integer(8, 8192),
+    "model_size": _one_of("small", "medium", "large", "extra_large"),
+    "multi_scale": _boolean,
+    "box_score_threshold": Number(0, 1),
+    "nms_iou_threshold": Number(0, 1),
+    "box_detections_per_image": _integer(1),
+    "tile_grid_size": _tile_grid,
+    "tile_overlap_ratio": Number(0, 1, below=True),
+    "tile_predictions_nms_threshold": Number(0, 1),
+    "validation_metric_type": _one_of("none", "coco", "voc", "coco_voc"),
+    "validation_iou_threshold": Number(0, 1, least=0.1),
+    "log_training_metrics": _boolean,
+    "log_validation_loss": _boolean,
+    # Instance segmentation.
+    "mask_pixel_score_threshold": Number(0, 1),
+    "max_number_of_polygon_points": _integer(3),
+    "export_as_image": _boolean,
+    "image_type": _one_of("JPG", "PNG"),
 }
+
+PARAMETERS = (
+    "model_name",
+    *PARSERS,
+    "checkpoint_run_id",
+    "checkpoint_model",
+    "checkpoint_dataset_id",
+    "checkpoint_filename",
+)
 
 # The parameter -> the field of `training.recipe.Recipe` that it sets.
 RECIPE_PARAMETERS = {

@@ -6,15 +6,9 @@ import pytest
 import yaml
 
 from autofocus.errors import JobError
-from autofocus.job import (
-    PARAMETER_ALIASES,
-    PARAMETERS,
-    check_job,
-    dump_job,
-    override,
-    parse_duration,
-    read_document,
-)
+from autofocus.job import check_job, dump_job, parse_duration
+from autofocus.job_file import override, read_document
+from autofocus.parameters import PARAMETER_ALIASES, PARAMETERS
 
 AZURE_JOBS = Path(__file__).parents[3] / "shared" / "reference" / "azure-jobs"
 

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from autofocus.job import PARAMETERS
-from autofocus.parameters import PARSERS, RECIPE_PARAMETERS, check_parameters
+from autofocus.parameters import PARAMETERS, PARSERS, RECIPE_PARAMETERS, check_parameters
 
 BOOLEANS = {
     "nesterov",

@@ -8,6 +8,7 @@ from autofocus.cli.data import app as data_app
 from autofocus.cli.demo import demo
 from autofocus.cli.evaluate import evaluate
 from autofocus.cli.explain import explain
+from autofocus.cli.job import app as job_app
 from autofocus.cli.output import refuse_usage
 from autofocus.cli.score import score
 from autofocus.cli.serve import serve
@@ -24,6 +25,7 @@ app = typer.Typer(
 
 for function in (train, score, explain, serve, evaluate, demo):
     app.command()(function)
+app.add_typer(job_app, name="job", help="Write a job file.")
 app.add_typer(data_app, name="data", help="Check and convert data.")
 
 

@@ -1,5 +1,6 @@
 """`autofocus train`: from data to a servable model."""
 
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,9 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Forget another run in the folder.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, touch nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Train, package and verify a model.
@@ -53,41 +57,100 @@ def train(
     """
     from autofocus import api
     from autofocus.data.locate import parse_maps
+    from autofocus.job_file import read_jobs
 
-    result = api.train(
-        job,
-        overwrite=overwrite,
-        set_=set_ or (),
-        started_s=PROCESS_STARTED_S,
-        track=progress(),
-        task=task,
-        data=data,
-        validation_data=validation_data,
-        test_data=test_data,
-        model=model,
-        budget=budget,
-        seed=seed,
-        output_dir=output_dir,
-        device=device,
-        weights=weights,
-        accept_license=accept_license,
-        target_column=target_column,
-        image_column=image_column,
-        image_root=image_root,
-        map=parse_maps(map_) if map_ else None,
-    )
+    keys: dict[str, Any] = {
+        "task": task,
+        "data": data,
+        "validation_data": validation_data,
+        "test_data": test_data,
+        "model": model,
+        "budget": budget,
+        "seed": seed,
+        "output_dir": output_dir,
+        "device": device,
+        "weights": weights,
+        "accept_license": accept_license,
+        "target_column": target_column,
+        "image_column": image_column,
+        "image_root": image_root,
+        "map": parse_maps(map_) if map_ else None,
+    }
+    jobs = {"": {}} if job is None else read_jobs(job)
+    show = _show_plan if dry_run else _show
+    done: dict[str, dict[str, Any]] = {}
+    for node, document in jobs.items():
+        if output_dir is not None and len(jobs) > 1:
+            keys["output_dir"] = str(Path(output_dir) / node)
+        if dry_run:
+            done[node] = api.plan(document, set_=set_ or (), track=progress(), **keys)
+        else:
+            # A pipeline's jobs run one after the other, each with its own budget.
+            started_s = time.monotonic() if done else PROCESS_STARTED_S
+            done[node] = api.train(
+                document,
+                overwrite=overwrite,
+                set_=set_ or (),
+                started_s=started_s,
+                track=progress(),
+                **keys,
+            )
+        if not as_json:
+            show(done[node], node)
     if as_json:
-        emit_json(result)
-    else:
-        _show(result)
+        emit_json(done.get("", {"jobs": done}))
 
 
-def _show(result: dict[str, Any]) -> None:
+def _show(result: dict[str, Any], node: str) -> None:
     metric = result["primary_metric"]
     value = result["value"]
+    if node:
+        emit(f"job    {node}")
     emit(f"{metric} {'undefined' if value is None else f'{value:.4f}'} on validation")
     if result["test_metrics"] is not None:
         test = result["test_metrics"][metric]
         emit(f"{metric} {'undefined' if test is None else f'{test:.4f}'} on test data")
     emit(f"model  {result['best_model']}  after {result['seconds']:.0f} s")
     emit(f"try it: autofocus serve {result['best_model']}")
+
+
+def _show_plan(plan: dict[str, Any], node: str) -> None:
+    limits = plan["limits"]
+    budget = "none" if plan["budget_s"] is None else f"{plan['budget_s']:g} s"
+    if node:
+        emit(f"job      {node}")
+    emit(f"task     {plan['task']} by {plan['primary_metric']}")
+    for role, data in plan["data"].items():
+        emit(
+            f"data     {role}: {data['name']}, {data['num_images']} images of "
+            f"{data['num_rows']} rows, {len(data['labels'])} classes"
+        )
+    emit(
+        f"mode     {plan['mode']} · up to {limits['max_trials']} trials, "
+        f"{limits['max_concurrent_trials']} at once · budget {budget} · seed {plan['seed']}"
+    )
+    for model in plan["models"]:
+        emit(f"model    {model['name']} ({model['licence']})")
+        emit(f"           {_listed(model['recipe'])}")
+    if plan["sweep"] is not None:
+        _show_sweep(plan["sweep"])
+    if plan["not_used_here"]:
+        emit(f"not used {', '.join(plan['not_used_here'])}")
+    for text in plan["notes"]:
+        emit(f"note     {text}")
+
+
+def _show_sweep(sweep: dict[str, Any]) -> None:
+    emit(f"sampler  {_listed(sweep['sampling_algorithm'])} · {sweep['num_trials']} trials")
+    policy = sweep["early_termination"]
+    emit(f"stopping {'none' if policy is None else _listed(policy)}")
+    for subspace in sweep["search_space"]:
+        for index, (name, value) in enumerate(subspace.items()):
+            shown = _listed(value) if isinstance(value, dict) else str(value)
+            emit(f"{'space' if index == 0 else '':9}{name}: {shown}")
+    for number, drawn in enumerate(sweep["first_trials"]):
+        emit(f"trial {number}  {_listed(drawn)}")
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)

@@ -1,0 +1,88 @@
+"""`autofocus job`: write a job file to begin with."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autofocus.cli.output import command, emit, emit_json
+from autofocus.errors import JobError
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def job() -> None:
+    """Write a job file."""
+
+
+@app.command()
+@command
+def init(
+    task: Annotated[str | None, typer.Option(help="Default: what the rows look like.")] = None,
+    data: Annotated[str | None, typer.Option(help="Training data, or a folder of splits.")] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The file; '-' is standard output.")
+    ] = Path("job.yml"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Write a job YAML with a comment for everything that can be set.
+
+    autofocus job init --data photos/ -o job.yml
+    """
+    from autofocus.runtime import write_atomically
+    from autofocus.sweep.job_template import job_template
+
+    to_stdout = str(output) == "-"
+    if output.exists() and not overwrite and not to_stdout:
+        raise JobError(f"{output}: is there already. Name another file with -o, or --overwrite.")
+    splits = _splits(data)
+    chosen = _task(task, splits.get("train"))
+    folder = Path() if to_stdout else output.parent
+    text = job_template(chosen, {split: _from(folder, path) for split, path in splits.items()})
+    document: dict[str, Any] = {"job": None if to_stdout else str(output), "task": chosen.name}
+    if not to_stdout:
+        write_atomically(output, text.encode())
+    if as_json:
+        emit_json({**document, "text": text})
+    else:
+        emit(text.rstrip() if to_stdout else f"{output}: autofocus train {output} --dry-run")
+
+
+def _splits(data: str | None) -> dict[str, str]:
+    from autofocus.data.source import find_splits
+
+    if data is None:
+        return {}
+    if "://" in data:
+        return {"train": data}
+    return {split: str(path) for split, path in find_splits(data).items()} or {"train": data}
+
+
+def _task(name: str | None, data: str | None) -> Any:
+    from autofocus.data.options import ReadOptions
+    from autofocus.data.source import find_source, infer_tasks
+    from autofocus.spelling import did_you_mean
+    from autofocus.tasks import TASKS
+
+    allowed = ", ".join(TASKS)
+    if name is None and data is not None:
+        options = ReadOptions()
+        fitting = infer_tasks(find_source(data, options), options)
+        if len(fitting) != 1:
+            seen = " or ".join(fitting) or "no task"
+            raise JobError(f"{data}: the rows look like {seen}. Say it with --task: {allowed}.")
+        name = fitting[0]
+    name = name or next(iter(TASKS))
+    if name not in TASKS:
+        raise JobError(f"--task must be one of {allowed}, got {name!r}{did_you_mean(name, TASKS)}")
+    return TASKS[name]
+
+
+def _from(folder: Path, path: str) -> str:
+    """Return a local path as the job's folder sees it."""
+    if "://" in path or os.path.isabs(path):
+        return path
+    return Path(os.path.relpath(path, folder)).as_posix()

@@ -1,0 +1,109 @@
+"""What a job would do, with every default filled in: `train --dry-run`. Writes nothing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from autofocus.data.labels import label_map
+from autofocus.data.source import Data
+from autofocus.models.base import is_permissive
+from autofocus.runtime import Track, no_progress
+from autofocus.search_space import Choice
+from autofocus.sweep.resolve import Plan, resolve, trial_plan
+from autofocus.sweep.samplers import make_sampler
+from autofocus.sweep.sources import Sources, read_sources
+
+_NUM_FIRST_TRIALS = 3
+
+
+def describe(document: Mapping[str, Any], track: Track = no_progress) -> dict[str, Any]:
+    """Check a job and its data, and return the plan as plain data.
+
+    Args:
+        document: The job, not yet checked.
+        track: Shows progress.
+
+    Raises:
+        JobError: If the job is wrong; names every problem.
+        DataError: If nothing valid is left of the data.
+    """
+    plan = resolve(document)
+    sources = read_sources(plan, track)
+    job = plan.job
+    return {
+        "task": plan.task.name,
+        "mode": plan.mode,
+        "primary_metric": job.primary_metric,
+        "data": {role: _data(plan, data) for role, data in sources.given.items()},
+        "models": _models(plan, _num_training(plan, sources)),
+        "sweep": _sweep(plan) if plan.space else None,
+        "limits": job.limits.model_dump(),
+        "budget_s": job.budget_s,
+        "seed": job.seed,
+        "not_used_here": [*job.unused_keys, *plan.unused_parameters],
+        "notes": list(plan.notes),
+        "job": job.model_dump(mode="json", by_alias=True),
+    }
+
+
+def _data(plan: Plan, data: Data[Any]) -> dict[str, Any]:
+    labels = label_map(*(plan.task.record_labels(record) for record in data.records))
+    return {
+        "name": data.name,
+        "num_rows": data.num_rows,
+        "num_images": len(data.records),
+        "labels": list(labels),
+        "issues": dict(data.issues.counts),
+    }
+
+
+def _num_training(plan: Plan, sources: Sources) -> int:
+    """Return how many images are learnt from when some are held out for validation."""
+    num = len(sources.training.records)
+    held_out = 0.0 if sources.validation is not None else plan.job.validation_data_size
+    return max(1, round(num * (1 - held_out)))
+
+
+def _models(plan: Plan, num_images: int) -> list[dict[str, Any]]:
+    """Return every model that the plan may train, with the recipe that holds where it is."""
+    names: dict[str | None, None] = {}
+    for subspace in plan.space:
+        choice = subspace.get("model_name")
+        names |= dict.fromkeys(choice.values if isinstance(choice, Choice) else [None])
+    plans = [
+        plan if name is None else trial_plan(plan, {"model_name": name}) for name in names or [None]
+    ]
+    return [
+        {
+            "name": one.model.name,
+            "kind": one.model.kind,
+            "licence": one.model.licence,
+            "needs_accept_license": not is_permissive(one.model.licence),
+            "num_params": one.model.num_params,
+            "named_by_the_job": one.user_named_model,
+            "recipe": _recipe(one, num_images),
+        }
+        for one in plans
+    ]
+
+
+def _recipe(plan: Plan, num_images: int) -> dict[str, Any]:
+    from autofocus.sweep.recipes import recipe_for
+
+    return dict(vars(recipe_for(plan, num_images)))
+
+
+def _sweep(plan: Plan) -> dict[str, Any]:
+    sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
+    num_trials = plan.job.limits.max_trials
+    if sampler.num_trials is not None:
+        num_trials = min(num_trials, sampler.num_trials)
+    policy = plan.early_termination
+    # What bayesian asks for later depends on how the first ones did.
+    first = [sampler.ask(number) for number in range(min(num_trials, _NUM_FIRST_TRIALS))]
+    return {
+        "num_trials": num_trials,
+        "sampling_algorithm": plan.sampling.model_dump(),
+        "early_termination": None if policy is None else policy.model_dump(),
+        "search_space": plan.job.search_space,
+        "first_trials": first,
+    }

@@ -1,0 +1,124 @@
+"""From distributions to values: at a place in [0, 1), and as what Optuna's samplers know."""
+
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+from autofocus.search_space import (
+    Choice,
+    Distribution,
+    Randint,
+    SubSpace,
+    Uniform,
+    shaped,
+)
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+# The inverse of a normal distribution's CDF is infinite at 0 and 1.
+_EDGE = 2.0**-33
+
+
+def value_at(distribution: Distribution, place: float) -> Any:
+    """Return the value below which a share `place` of the distribution lies.
+
+    Equally spread places give the distribution; the same place gives the same value, whatever
+    was drawn before.
+
+    Args:
+        distribution: What to draw from.
+        place: In [0, 1).
+    """
+    if isinstance(distribution, Choice):
+        return distribution.values[_index(place, len(distribution.values))]
+    if isinstance(distribution, Randint):
+        return distribution.lower + _index(place, distribution.upper - distribution.lower)
+    if isinstance(distribution, Uniform):
+        drawn = distribution.min_value + place * (distribution.max_value - distribution.min_value)
+        return shaped(drawn, distribution.q, distribution.base)
+    bell = NormalDist(distribution.mu, distribution.sigma)
+    # Only the part of the bell that the parameter may be.
+    low, high = bell.cdf(distribution.low), bell.cdf(distribution.high)
+    share = min(max(low + place * (high - low), _EDGE), 1 - _EDGE)
+    drawn = min(max(bell.inv_cdf(share), distribution.low), distribution.high)
+    return shaped(drawn, distribution.q, distribution.base)
+
+
+def values_at(subspace: SubSpace, places: Sequence[float]) -> dict[str, Any]:
+    """Return one value a parameter, in the order of the sub-space.
+
+    Args:
+        subspace: Parameters and their distributions.
+        places: At least as many places in [0, 1) as parameters.
+    """
+    return {
+        name: value_at(distribution, place)
+        for (name, distribution), place in zip(subspace.items(), places, strict=False)
+    }
+
+
+def point(space: Sequence[SubSpace], places: Sequence[float]) -> dict[str, Any]:
+    """Return the parameters at a point: its first place chooses the sub-space.
+
+    Args:
+        space: The sub-spaces, all equally likely.
+        places: `num_places(space)` places in [0, 1).
+    """
+    return values_at(space[_index(places[0], len(space))], places[1:])
+
+
+def num_places(space: Sequence[SubSpace]) -> int:
+    """Return how many places a point has: one for the sub-space, one for each parameter."""
+    return 1 + max(len(subspace) for subspace in space)
+
+
+def optuna_distributions(subspace: SubSpace) -> "dict[str, BaseDistribution]":
+    """Return what Optuna's samplers know of a sub-space; `from_optuna` turns values back."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    known: dict[str, BaseDistribution] = {}
+    for name, distribution in subspace.items():
+        if isinstance(distribution, Choice):
+            known[name] = CategoricalDistribution(range(len(distribution.values)))
+        elif isinstance(distribution, Uniform) and distribution.q is None:
+            known[name] = FloatDistribution(distribution.min_value, distribution.max_value)
+        elif isinstance(distribution, Uniform) and distribution.q is not None:
+            low, high = (
+                round(end / distribution.q)
+                for end in (distribution.min_value, distribution.max_value)
+            )
+            known[name] = IntDistribution(low, high)
+    return known
+
+
+def from_optuna(subspace: SubSpace, drawn: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that Optuna's stand for: positions of choices, multiples of q."""
+    values: dict[str, Any] = {}
+    for name, distribution in subspace.items():
+        number = drawn[name]
+        if isinstance(distribution, Choice):
+            values[name] = distribution.values[number]
+        elif isinstance(distribution, Uniform) and distribution.q is not None:
+            values[name] = shaped(number * distribution.q, distribution.q, None)
+        else:
+            values[name] = number
+    return values
+
+
+def to_optuna(subspace: SubSpace, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers that stand for values in Optuna; the inverse of `from_optuna`."""
+    drawn: dict[str, Any] = {}
+    for name, distribution in subspace.items():
+        value = values[name]
+        if isinstance(distribution, Choice):
+            drawn[name] = distribution.values.index(value)
+        elif isinstance(distribution, Uniform) and distribution.q is not None:
+            drawn[name] = round(value / distribution.q)
+        else:
+            drawn[name] = value
+    return drawn
+
+
+def _index(place: float, num: int) -> int:
+    return min(int(place * num), num - 1)
