@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from autofocus.data.box_views import BoxViews, PlacedImage, canvas_boxes, cut_boxes
 from autofocus.data.warp import transform_points
-from autofocus.structures.polygons import rasterize
+from autofocus.structures.polygons import outline_box, rasterize
 from autofocus.structures.predictions import Polygon
-from autofocus.structures.ring_clipping import area, bounds, cut_out
+from autofocus.structures.ring_clipping import area, cut_out
 from autofocus.structures.targets import MaskTarget, OutlineTarget
 
 # As a `Polygon`, in pixels of the canvas.
@@ -87,7 +87,8 @@ def cut_outlines(
         whole = [(ring - origin) / extent for ring in outlines[i]]
         part = cut_out(whole)
         fracs[i] = area(part) / max(area(whole), 1e-12)
-        shown[i] = bounds(part).astype(np.float64) * np.tile(extent, 2) + np.tile(origin, 2)
+        box = outline_box(part) if part else np.zeros(4)
+        shown[i] = box * np.tile(extent, 2) + np.tile(origin, 2)
         outlines[i] = tuple(ring * extent + origin for ring in part)
     return outlines, shown, fracs
 
