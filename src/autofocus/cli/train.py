@@ -1,5 +1,6 @@
 """`autofocus train`: from data to a servable model."""
 
+import textwrap
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,13 +126,15 @@ def _show_plan(plan: dict[str, Any], node: str) -> None:
             f"data     {role}: {data['name']}, {data['num_images']} images of "
             f"{data['num_rows']} rows, {len(data['labels'])} classes"
         )
+    most = limits["max_trials"]
+    trials = "as many trials as the budget allows" if most is None else f"at most {most} trials"
     emit(
-        f"mode     {plan['mode']} · up to {limits['max_trials']} trials, "
-        f"{limits['max_concurrent_trials']} at once · budget {budget} · seed {plan['seed']}"
+        f"mode     {plan['mode']} · {trials}, {limits['max_concurrent_trials']} at once · "
+        f"budget {budget} · seed {plan['seed']}"
     )
     for model in plan["models"]:
         emit(f"model    {model['name']} ({model['licence']})")
-        emit(f"           {_listed(model['recipe'])}")
+        emit(_wrapped(_listed(model["recipe"])))
     if plan["sweep"] is not None:
         _show_sweep(plan["sweep"])
     if plan["not_used_here"]:
@@ -141,15 +144,28 @@ def _show_plan(plan: dict[str, Any], node: str) -> None:
 
 
 def _show_sweep(sweep: dict[str, Any]) -> None:
-    emit(f"sampler  {_listed(sweep['sampling_algorithm'])} · {sweep['num_trials']} trials")
+    sampling = sweep["sampling_algorithm"]
+    name = "sobol" if sampling["rule"] == "sobol" else sampling["type"]
+    emit(f"sampler  {name} · {sweep['num_trials']} trials")
     policy = sweep["early_termination"]
     emit(f"stopping {'none' if policy is None else _listed(policy)}")
     for subspace in sweep["search_space"]:
         for index, (name, value) in enumerate(subspace.items()):
-            shown = _listed(value) if isinstance(value, dict) else str(value)
-            emit(f"{'space' if index == 0 else '':9}{name}: {shown}")
+            emit(f"{'space' if index == 0 else '':9}{name}: {_distribution(value)}")
     for number, drawn in enumerate(sweep["first_trials"]):
         emit(f"trial {number}  {_listed(drawn)}")
+
+
+def _distribution(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    arguments = [item for name, item in value.items() if name != "type"]
+    return f"{value['type']}({', '.join(str(item) for item in arguments)})"
+
+
+def _wrapped(text: str) -> str:
+    indent = " " * 11
+    return textwrap.fill(text, 99, initial_indent=indent, subsequent_indent=indent)
 
 
 def _listed(values: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from autofocus.data.labels import label_map
 from autofocus.data.source import Data
-from autofocus.models.base import is_permissive
+from autofocus.models.base import CLASSIFIER, is_permissive
 from autofocus.runtime import Track, no_progress
 from autofocus.search_space import Choice
 from autofocus.sweep.resolve import Plan, resolve, trial_plan
@@ -36,13 +36,21 @@ def describe(document: Mapping[str, Any], track: Track = no_progress) -> dict[st
         "data": {role: _data(plan, data) for role, data in sources.given.items()},
         "models": _models(plan, _num_training(plan, sources)),
         "sweep": _sweep(plan) if plan.space else None,
-        "limits": job.limits.model_dump(),
+        "limits": _limits(plan),
         "budget_s": job.budget_s,
         "seed": job.seed,
         "not_used_here": [*job.unused_keys, *plan.unused_parameters],
         "notes": list(plan.notes),
         "job": job.model_dump(mode="json", by_alias=True),
     }
+
+
+def _limits(plan: Plan) -> dict[str, Any]:
+    limits = plan.job.limits.model_dump()
+    if plan.mode == "automode" and "max_trials" not in plan.job.limits.model_fields_set:
+        # The budget alone says when the system stops choosing.
+        limits["max_trials"] = None
+    return limits
 
 
 def _data(plan: Plan, data: Data[Any]) -> dict[str, Any]:
@@ -87,9 +95,11 @@ def _models(plan: Plan, num_images: int) -> list[dict[str, Any]]:
 
 
 def _recipe(plan: Plan, num_images: int) -> dict[str, Any]:
-    from autofocus.sweep.recipes import recipe_for
+    from autofocus.sweep.recipes import detector_recipe_for, recipe_for
 
-    return dict(vars(recipe_for(plan, num_images)))
+    is_classifier = plan.model.kind == CLASSIFIER
+    recipe = recipe_for if is_classifier else detector_recipe_for
+    return dict(vars(recipe(plan, num_images)))
 
 
 def _sweep(plan: Plan) -> dict[str, Any]:
