@@ -18,9 +18,7 @@ _OUTLINE = re.compile(rb'"segmentation"\s*:\s*(\[\s*\[|\{)')
 
 def is_source(path: Path) -> bool:
     """Return whether `path` is a COCO file or a folder with one, there or in `annotations`."""
-    if path.is_file():
-        return _is_coco(path)
-    return path.is_dir() and bool(_files(path))
+    return bool(_files(path)) if path.is_dir() else _is_coco(path)
 
 
 def splits(path: Path) -> dict[str, Path]:
@@ -81,7 +79,7 @@ def _files(folder: Path) -> Sequence[Path]:
 
 
 def _is_coco(file: Path) -> bool:
-    if file.suffix.lower() != ".json" or not file.stat().st_size:
+    if file.suffix.lower() != ".json" or not file.is_file() or not file.stat().st_size:
         return False
     with open(file, "rb") as stream, _mapped(stream.fileno()) as data:
         return all(data.find(key) >= 0 for key in _KEYS)

@@ -31,8 +31,9 @@ def outlines_of_ids(ids: NDArray[Any]) -> dict[int, Rings]:
     order = np.argsort(values, kind="stable")
     rows, columns = rows[order], columns[order]
     numbers, starts = np.unique(values[order], return_index=True)
+    ends = np.append(starts, len(rows))[1:]
     outlines = {}
-    for number, start, end in zip(numbers, starts, [*starts[1:], len(rows)], strict=True):
+    for number, start, end in zip(numbers, starts, ends, strict=True):
         top, bottom = rows[start:end].min(), rows[start:end].max() + 1
         left, right = columns[start:end].min(), columns[start:end].max() + 1
         window = ids[top:bottom, left:right] == number

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def is_source(path: Path) -> bool:
     """Return whether `path` is a folder of folders with `images` and `masks`."""
-    return path.is_dir() and next(_image_folders(path), None) is not None
+    return path.is_dir() and any((folder / "masks").is_dir() for folder in _image_folders(path))
 
 
 def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
@@ -63,7 +63,10 @@ def _read_image(
     image_url = place(image, root)
     issues = RowIssues(str(masks), None)
     size = sizes.find(root, image_url, None, "", issues)
-    if size is None:
+    if not masks.is_dir():
+        hint = "An image without objects needs an empty folder."
+        issues.error("mask.missing", "", "must be a folder of masks", hint=hint)
+    if size is None or not masks.is_dir():
         return RawRow(issues.file, str(root), None, None, tuple(issues.issues))
     row = ObjectRow(record_type, str(masks), size)
     for file in walk_images(masks):
@@ -83,5 +86,5 @@ def _image_folders(path: Path) -> Iterator[Path]:
     with os.scandir(path) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir())
     for folder in (path / name for name in names if not name.startswith(".")):
-        if (folder / "images").is_dir() and (folder / "masks").is_dir():
+        if (folder / "images").is_dir():
             yield folder

@@ -85,7 +85,7 @@ def read_rows(
 
     refuse_classes_of_images(record_type, path)
     if record_type is InstanceSegmentationRecord:
-        raise DataError(f"{path}: VOC files hold boxes; this task needs outlines.")
+        raise DataError(f"{path}: VOC files hold boxes; this task wants outlines.")
     layout = _Layout(root := _root_of_list(path) or path, options.image_root)
     sizes = ImageSizes(options)
     listed = _listed(path, layout.stems) if path != root else _all_annotated(root, layout)

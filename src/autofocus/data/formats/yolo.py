@@ -5,7 +5,7 @@ A split of a `data.yaml` is named like a file in it: `data.yaml/val`.
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class Layout:
     root: Path
     places: Sequence[Path]
     names: Mapping[int, str]
-    place: Path = field(default_factory=Path)
+    place: Path
 
 
 def is_source(path: Path) -> bool:
@@ -118,7 +118,7 @@ def images_of(layout: Layout) -> Iterator[Path]:
             yield from walk_images(place)
             continue
         for line in place.read_text(encoding="utf-8-sig").splitlines():
-            if name := line.strip():
+            if name := line.strip().replace("\\", "/"):
                 starts = (place.parent, layout.root)
                 tried = [start / name for start in starts]
                 yield next((file for file in tried if file.is_file()), tried[0])
@@ -146,8 +146,17 @@ def _is_yaml(path: Path) -> bool:
 
 
 def _yaml_in(folder: Path) -> Path | None:
-    files = [file for suffix in _YAML_SUFFIXES for file in sorted(folder.glob(f"*{suffix}"))]
-    return next((file for file in files if _is_yaml(file)), None)
+    """Return the data.yaml of a folder, whatever it is called, or None.
+
+    Raises:
+        DataError: If there are several.
+    """
+    found = [file for suffix in _YAML_SUFFIXES for file in sorted(folder.glob(f"*{suffix}"))]
+    files = [file for file in found if _is_yaml(file)]
+    if len(files) > 1:
+        names = ", ".join(map(str, files))
+        raise DataError(f"{folder}: has several files of YOLO's kind ({names}); name one of them.")
+    return files[0] if files else None
 
 
 def _image_folder(path: Path) -> Path | None:
@@ -188,6 +197,9 @@ def _root(file: Path, config: Mapping[str, Any]) -> Path:
 
 def _places(file: Path, root: Path, key: str, config: Mapping[str, Any]) -> list[Path]:
     given = config.get(key)
+    if given is None:
+        keys = ", ".join(map(str, config))
+        raise DataError(f"{file}: has no key {key!r}; its keys are {keys}.")
     entries = given if isinstance(given, list) else [given]
     problems, found = [], []
     for entry in entries:
@@ -215,6 +227,8 @@ def _names(file: Path, config: Mapping[str, Any]) -> dict[int, str]:
     repeated = sorted({name for name in names.values() if [*names.values()].count(name) > 1})
     if repeated:
         raise DataError(f"{file}: several classes are called {', '.join(map(repr, repeated))}.")
+    if isinstance(said := config.get("nc"), int) and said != len(names):
+        raise DataError(f"{file}: nc must be the number of names, {len(names)}, got {said}.")
     return names
 
 
