@@ -72,8 +72,8 @@ def coco_metrics(
         backend: One of `rle.BACKENDS`.
         outlines: Masks of n images. Sizes are then those of the masks, never of their boxes.
     """
-    num_objects = sum(int((~target.is_crowd).sum()) for target in targets)
-    if num_objects == 0:
+    is_crowd = np.concatenate([target.is_crowd for target in targets])
+    if is_crowd.all():
         return _summarize(
             np.full((10, 1, num_classes, 4, 3), -1.0), np.full((10, num_classes, 4, 3), -1.0)
         )
@@ -82,7 +82,7 @@ def coco_metrics(
     caps = [1, 10, max(MAX_DETECTIONS, max_detections)]
     job = _Job(
         truth=truth,
-        is_crowd=np.concatenate([target.is_crowd for target in targets]),
+        is_crowd=is_crowd,
         found=found,
         scores=np.concatenate([prediction.scores for prediction in predictions]),
         images=[
@@ -125,17 +125,17 @@ def _columns(
     masks: list[list[Rle]] | None,
     backend: str,
 ) -> _Columns:
-    lengths = [len(each) for each in objects]
-    sizes = np.repeat([each.size[::-1] for each in objects], lengths, axis=0).astype(np.float64)
-    corners = np.concatenate([each.xyxy_frac for each in objects]).astype(np.float64)
-    top_left = corners[:, :2] * sizes
-    extent = corners[:, 2:] * sizes - top_left
+    lengths = [len(each.classes) for each in objects]
+    sizes = np.array([each.size for each in objects], np.float64)[:, ::-1]
+    corners = np.concatenate([each.xyxy_frac for each in objects], dtype=np.float64)
+    xywh = corners.reshape(-1, 2, 2) * np.repeat(sizes, lengths, axis=0)[:, None]
+    xywh[:, 1] -= xywh[:, 0]
     flat: list[Any] | None = None if masks is None else [mask for each in masks for mask in each]
     return _Columns(
         image_ids=np.repeat(np.arange(1, len(objects) + 1), lengths),
         category_ids=np.concatenate([each.classes for each in objects]) + 1,
-        xywh=np.concatenate([top_left, extent], axis=1),
-        areas=extent.prod(axis=1) if flat is None else mask_areas(flat, backend),
+        xywh=xywh.reshape(-1, 4),
+        areas=xywh[:, 1, 0] * xywh[:, 1, 1] if flat is None else mask_areas(flat, backend),
         masks=flat,
     )
 
@@ -163,8 +163,9 @@ def _evaluate_hotcoco(job: _Job) -> tuple[Floats, Floats]:
     evaluation.params.max_dets = job.caps
     evaluation.evaluate()
     evaluation.accumulate()
-    assert evaluation.eval is not None
-    return evaluation.eval["precision"], evaluation.eval["recall"]
+    tables = evaluation.eval
+    assert tables is not None
+    return tables["precision"], tables["recall"]
 
 
 def _evaluate_faster_coco_eval(job: _Job) -> tuple[Floats, Floats]:
