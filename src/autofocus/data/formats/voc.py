@@ -5,7 +5,7 @@ Pixels count from 1 and the last one belongs to the box: a box is [xmin - 1, xma
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,12 +88,17 @@ def read_rows(
         raise DataError(f"{path}: VOC files hold boxes; this task wants outlines.")
     layout = _Layout(root := _root_of_list(path) or path, options.image_root)
     sizes = ImageSizes(options)
-    listed = _listed(path, layout.stems) if path != root else _all_annotated(root, layout)
-    for name in listed:
+    is_list = path != root
+    used = set()
+    for name in _listed(path, layout.stems) if is_list else layout.stems:
         if isinstance(name, Issue):
             yield name
-        else:
-            yield _read_image(layout.annotations / f"{name}.xml", layout, record_type, sizes)
+            continue
+        row = _read_image(layout.annotations / f"{name}.xml", layout, record_type, sizes)
+        used.add(row.values and row.values["image_url"])
+        yield row
+    if not is_list:
+        yield from _left_out(root, sorted({*layout.images.values()} - used))
 
 
 @dataclass(frozen=True)
@@ -163,18 +168,14 @@ def _is_annotation(file: str) -> bool:
         return b"<annotation" in stream.read(_HEAD_BYTES)
 
 
-def _all_annotated(root: Path, layout: _Layout) -> Iterator[str | Issue]:
-    yield from layout.stems
-    urls = set(layout.images.values())
-    known = {layout.images.get(stem) for stem in layout.stems}
-    for url in sorted(urls - known):
-        # An annotation may name its image otherwise, in which case the row says so.
+def _left_out(root: Path, image_urls: Iterable[str]) -> Iterator[Issue]:
+    for url in image_urls:
         yield Issue(
             file=str(root),
             code="image.no_annotation",
             severity="info",
             value=url,
-            message="has no XML file of its name",
+            message="has an image without an XML file that can be used",
             hint="It is left out; an image without objects needs an XML file without any.",
         )
 
