@@ -64,7 +64,7 @@ def verdict(
     if in_order and len(there) < len(rivals):
         return "wait"
     compared = {number: curves[number] for number in {*there, trial}}
-    threshold = _threshold(policy, interval, compared)
+    threshold = _threshold(policy, trial, interval, compared)
     return "stop" if threshold is not None and own < threshold else "continue"
 
 
@@ -76,12 +76,13 @@ def is_due(policy: EarlyTermination, interval: int) -> bool:
 
 
 def _threshold(
-    policy: EarlyTermination, interval: int, curves: Mapping[int, Curve]
+    policy: EarlyTermination, trial: int, interval: int, curves: Mapping[int, Curve]
 ) -> float | None:
     """Return the value below which a trial stops; None stops none.
 
     Args:
         policy: What decides.
+        trial: Whose last evaluation may have measured nothing: an undefined metric.
         interval: Where trials are compared.
         curves: Of the trial itself and those it is compared with.
     """
@@ -95,7 +96,11 @@ def _threshold(
     }
     if isinstance(policy, Bandit):
         return _slack(policy, max(best.values()))
-    reached = {number: value for number, value in best.items() if _last(curves[number]) >= interval}
+    reached = {
+        number: value
+        for number, value in best.items()
+        if number == trial or _last(curves[number]) >= interval
+    }
     if isinstance(policy, Asha):
         ranked = sorted(reached.values(), reverse=True)
         return ranked[max(1, len(ranked) // policy.eta) - 1]
