@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.structures.overlaps import overlapping_pairs, paired_iou
+
 FloatT = TypeVar("FloatT", bound=np.floating[Any])
 
 # Boxes that suppression looks at in one step: their overlaps with each other stay in cache.
@@ -25,7 +27,8 @@ def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floa
     Returns:
         float64 [m, p], in [0, 1].
     """
-    return _iou(np.asarray(a, np.float64), np.asarray(b, np.float64))
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return paired_iou(first[:, None], second)
 
 
 def clip(xyxy: NDArray[FloatT], size: tuple[float, float] = (1.0, 1.0)) -> NDArray[FloatT]:
@@ -58,24 +61,39 @@ def nms(
         int64 indices of what is kept, the highest score first.
     """
     order = np.argsort(-scores, kind="stable")
+    boxes, kinds = xyxy[order], classes[order]
     limit = len(order) if max_kept is None else max_kept
     kept = np.empty(0, np.int64)
     for start in range(0, len(order), BLOCK):
         if len(kept) >= limit:
             break
-        block = order[start : start + BLOCK]
-        block = block[~_overlaps(xyxy, classes, block, kept, iou_threshold).any(axis=1)]
-        within = np.tril(_overlaps(xyxy, classes, block, block, iou_threshold), -1)
-        kept = np.concatenate([kept, block[_survivors(within)]])
-    return kept[:limit]
+        if start == BLOCK and 2 * len(kept) > BLOCK and limit > 4 * BLOCK:
+            # Few go: to compare those kept with all others would be the most work.
+            pairs = overlapping_pairs(boxes, kinds, iou_threshold)
+            if pairs is not None:
+                kept = _survivors(len(order), *pairs)
+                break
+        block = np.arange(start, min(start + BLOCK, len(order)))
+        block = block[~_overlaps(boxes, kinds, block, kept, iou_threshold).any(axis=1)]
+        worse, better = np.nonzero(_overlaps(boxes, kinds, block, block, iou_threshold))
+        ranked = worse > better
+        kept = np.concatenate([kept, block[_survivors(len(block), better[ranked], worse[ranked])]])
+    return np.asarray(order[kept[:limit]], np.int64)
 
 
-def _survivors(suppressors: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return who is kept, bool [m], where [i, j] says that i overlaps the better j."""
-    kept = np.ones(len(suppressors), np.bool_)
-    for i in np.flatnonzero(suppressors.any(axis=1)):
-        kept[i] = not (suppressors[i, :i] & kept[:i]).any()
-    return kept
+def _survivors(num: int, better: NDArray[np.int64], worse: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return who of `num` boxes is kept, best first, given the pairs that overlap.
+
+    Who has no better box left stays, and sends away all worse boxes it overlaps; and so on.
+    """
+    stays = np.ones(num, np.bool_)
+    while len(worse):
+        waits = np.zeros(num, np.bool_)
+        waits[worse] = True
+        stays[worse[~waits[better]]] = False
+        open_pairs = stays[better] & stays[worse]
+        better, worse = better[open_pairs], worse[open_pairs]
+    return np.flatnonzero(stays)
 
 
 def _overlaps(
@@ -87,14 +105,5 @@ def _overlaps(
 ) -> NDArray[np.bool_]:
     """Return whether boxes are of one class and overlap by more than the threshold, [m, p]."""
     same = classes[rows][:, None] == classes[columns]
-    return np.asarray(same & (_iou(xyxy[rows], xyxy[columns]) > iou_threshold), np.bool_)
-
-
-def _iou(a: NDArray[FloatT], b: NDArray[FloatT]) -> NDArray[FloatT]:
-    """Return the overlaps [m, p] in the precision of the boxes."""
-    x1, y1, x2, y2 = a.T[:, :, None]
-    u1, v1, u2, v2 = b.T
-    shared = np.maximum(np.minimum(x2, u2) - np.maximum(x1, u1), 0)
-    shared *= np.maximum(np.minimum(y2, v2) - np.maximum(y1, v1), 0)
-    union = (x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - shared
-    return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
+    close = paired_iou(xyxy[rows][:, None], xyxy[columns]) > iou_threshold
+    return np.asarray(same & close, np.bool_)
