@@ -82,7 +82,7 @@ def place(
     wanted = params.min_shown_fracs[int(rng.integers(len(params.min_shown_fracs)))]
     chosen = _first_that_shows(boxes, scales, offsets, (rect.width, rect.height), wanted)
     matrix = _matrix(scales[chosen], offsets[chosen])
-    return Place(rect, _shifted(flip_and_turn(rng, matrix, size, rect, params), rect))
+    return Place(rect, _shifted(_flipped_and_turned(rng, matrix, size, rect, params), rect))
 
 
 def place_whole(
@@ -94,7 +94,7 @@ def place_whole(
 ) -> Place:
     """Place an image as in evaluation, but for flip and turn."""
     matrix = _matrix(np.array(fit), np.zeros(2))
-    return Place(rect, _shifted(flip_and_turn(rng, matrix, size, rect, params), rect))
+    return Place(rect, _shifted(_flipped_and_turned(rng, matrix, size, rect, params), rect))
 
 
 def quarters(rng: np.random.Generator, size: tuple[int, int]) -> list[Rect]:
@@ -113,7 +113,22 @@ def quarters(rng: np.random.Generator, size: tuple[int, int]) -> list[Rect]:
     ]
 
 
-def flip_and_turn(
+def shown_fracs(
+    boxes: NDArray[np.float64], rect: tuple[float, float, float, float]
+) -> NDArray[np.float64]:
+    """Return the share of each box's area that lies within a rectangle.
+
+    Args:
+        boxes: [..., 4] corners.
+        rect: (left, top, right, bottom) in their unit.
+    """
+    left, top, right, bottom = rect
+    clipped = np.clip(boxes, (left, top, left, top), (right, bottom, right, bottom))
+    whole = _areas(boxes)
+    return np.divide(_areas(clipped), whole, out=np.zeros_like(whole), where=whole > 0)
+
+
+def _flipped_and_turned(
     rng: np.random.Generator,
     matrix: Matrix,
     size: tuple[int, int],
@@ -134,21 +149,6 @@ def flip_and_turn(
             np.array([[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y]]),
         )
     return matrix
-
-
-def shown_fracs(
-    boxes: NDArray[np.float64], rect: tuple[float, float, float, float]
-) -> NDArray[np.float64]:
-    """Return the share of each box's area that lies within a rectangle.
-
-    Args:
-        boxes: [..., 4] corners.
-        rect: (left, top, right, bottom) in their unit.
-    """
-    left, top, right, bottom = rect
-    clipped = np.clip(boxes, (left, top, left, top), (right, bottom, right, bottom))
-    whole = _areas(boxes)
-    return np.divide(_areas(clipped), whole, out=np.zeros_like(whole), where=whole > 0)
 
 
 def _candidates(
