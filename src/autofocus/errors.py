@@ -10,6 +10,7 @@ AutofocusError                 exit status 1: something failed
   + RequestError               a scoring request; `status` is the HTTP status
   + RunFolderError             the run folder belongs to another job, or to a running driver
 * VerificationError            a written package does not do what the trained network does
+* TrainingError                training diverged before it had learnt anything
 * BudgetError                  the time budget ended before there was any model
 * StoppedError                 Ctrl-C or SIGTERM; carries how to go on
 
@@ -91,6 +92,10 @@ class RunFolderError(InputError):
 
 class VerificationError(AutofocusError):
     """A written package does not reproduce the trained network; it was not published."""
+
+
+class TrainingError(AutofocusError):
+    """Training diverged before any epoch was worth keeping."""
 
 
 class BudgetError(AutofocusError):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.images import DEFAULT_MAX_PIXELS, decode
-from autofocus.data.preprocess import preprocess
+from autofocus.data.preprocess import frame_of, preprocess
 from autofocus.errors import ImageError, ModelFolderError
 from autofocus.manifest import Manifest, Preprocess, check_files, read_manifest
 from autofocus.scoring.backends.onnx import OnnxBackend
@@ -135,7 +135,7 @@ def prepare(data: bytes, spec: Preprocess, max_pixels: int = DEFAULT_MAX_PIXELS)
     """
     image = decode(data, max_pixels)
     height, width = image.shape[:2]
-    return preprocess(image, spec), Frame((height, width))
+    return preprocess(image, spec), frame_of(spec, (height, width))
 
 
 def task_of(manifest: Manifest) -> Task[Any, Any]:

@@ -2,9 +2,10 @@
 
 from autofocus.errors import JobError
 from autofocus.manifest import ResizeCrop
-from autofocus.models.catalog import ALIASES
+from autofocus.models.catalog import ALIASES, AZURE_DETECTORS
 from autofocus.sweep.resolve import Plan
 from autofocus.tasks.classification import ClassificationTask
+from autofocus.training.detector_recipes import detector_recipe
 from autofocus.training.recipe import Recipe, default_recipe, with_parameters
 
 # azure.md §1.6: validation_resize_size and validation_crop_size of Azure's names.
@@ -24,6 +25,18 @@ def recipe_for(plan: Plan, num_images: int) -> Recipe:
         label_smoothing=plan.task.label_smoothing,
     )
     return with_parameters(recipe, plan.parameters)
+
+
+def detector_recipe_for(plan: Plan, num_images: int) -> Recipe:
+    """Return the recipe of a job with objects, for `num_images` training images."""
+    head = plan.model.name.partition("_")[0]
+    recipe = detector_recipe(head, num_images, is_azure_detector(plan))
+    return with_parameters(recipe, plan.parameters)
+
+
+def is_azure_detector(plan: Plan) -> bool:
+    """Return whether the job names its detector as Azure does."""
+    return (plan.job.model_name or "").strip().lower() in AZURE_DETECTORS
 
 
 def preprocess_for(plan: Plan, default: ResizeCrop) -> ResizeCrop:

@@ -2,18 +2,20 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from autofocus.errors import InputError
 from autofocus.job import Job
+from autofocus.models.base import CLASSIFIER
 from autofocus.runtime import Track, no_progress
 from autofocus.sweep.resolve import Plan, resolve
 from autofocus.sweep.run_folder import RunFolder, identity
 from autofocus.sweep.sources import Sources, read_sources
-from autofocus.sweep.study import Study
+from autofocus.sweep.study import Outcome, Study
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +62,17 @@ def run(
         if finished := folder.result():
             log.info("%s: finished before; nothing to do (--overwrite starts anew)", path)
             return finished
-        result = Study(plan, sources, folder, started_s, track).conduct()
+        study = Study(plan, sources, folder, started_s, track)
+        result = study.conduct(_trials_of(plan))
         folder.write_json("result.json", result)
         return result
+
+
+def _trials_of(plan: Plan) -> Callable[[Study], Outcome]:
+    """Return what runs the trials of the model's kind; importing it imports torch."""
+    name = "classifier_trials" if plan.model.kind == CLASSIFIER else "detector_trials"
+    run_trials: Callable[[Study], Outcome] = import_module(f"autofocus.sweep.{name}").run_trials
+    return run_trials
 
 
 def _require_torch() -> None:

@@ -3,7 +3,8 @@
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,29 +13,41 @@ from autofocus.data.labels import label_map
 from autofocus.data.locate import open_bytes
 from autofocus.data.source import Data
 from autofocus.errors import DataError, InputError, StoppedError
-from autofocus.manifest import ResizeCrop
-from autofocus.runtime import StopRequest, Track
+from autofocus.runtime import Track
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.run_folder import RunFolder
 from autofocus.sweep.sources import Sources
-from autofocus.tasks.classification import ClassificationTask
 
 # torch takes seconds to import: only once the job and the data are known to be good.
 if TYPE_CHECKING:
-    from autofocus.training.candidate import Candidate
-    from autofocus.training.finetune_trial import Finetuned
-    from autofocus.training.probe_trial import Probed, ProbeSetup
+    import torch
+
+    from autofocus.models.weights import LoadedWeights
+    from autofocus.training.candidate import Candidate, Samples
 
 log = logging.getLogger(__name__)
 
 # Seconds kept back from a budget for fitting, export and verification before they were measured.
 PACKAGING_RESERVE_S = 20.0
-# Fine-tuning that cannot run this long is not begun.
-MIN_FINETUNING_S = 10.0
 # What the second packaging may take more than the first one.
 RESERVE_FACTOR = 1.3
 
-PROBE_ID, FINETUNE_ID = "0", "1"
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the trials came to.
+
+    Attributes:
+        best: What was published.
+        model: The folder it is in.
+        seconds_to_first_model: From the start to the first verified model.
+        is_stopped: Whether the user ended it.
+    """
+
+    best: "Candidate"
+    model: Path
+    seconds_to_first_model: float
+    is_stopped: bool
 
 
 class Study:
@@ -55,43 +68,48 @@ class Study:
         self.packaging_s = PACKAGING_RESERVE_S
         self.metric = str(plan.job.primary_metric)
 
-    def conduct(self) -> dict[str, Any]:
+    def conduct(self, run_trials: Callable[["Study"], Outcome]) -> dict[str, Any]:
         """Run the trials; return the result document.
+
+        Args:
+            run_trials: What the model's kind asks for.
 
         Raises:
             StoppedError: If the user stopped; the best model so far is published.
         """
         self._write_data_check()
-        setup = self._setup()
         try:
-            probed = self._probe(setup)
+            outcome = run_trials(self)
         finally:
             self._write_data_check()
-        # A run that was stopped or killed has it already, and perhaps a better one.
-        model = self.folder.published(PROBE_ID) or self._publish(PROBE_ID, probed.candidate)
-        seconds_to_first_model = self._seconds()
-        best = probed.candidate
-        finetuned = self._finetune(setup, probed)
-        if finetuned is not None and self._is_better(setup, probed, finetuned):
-            best = finetuned.candidate
-            model = self._publish(FINETUNE_ID, best)
-        elif not self.folder.is_best_model(model):
-            # What an earlier, interrupted command had put above the probe has lost to it now.
-            self.folder.publish(model, PROBE_ID)
         self._rank()
-        if finetuned is not None and finetuned.trained.status == "stopped":
+        if outcome.is_stopped:
             raise StoppedError(self._how_to_go_on())
         return {
             "best_model": str(self.folder.path / "best_model"),
             "run": str(self.folder.path),
             "task": self.plan.task.name,
             "primary_metric": self.metric,
-            "value": best.metrics[self.metric],
-            "metrics": best.metrics,
-            "test_metrics": self._test(model),
-            "seconds": self._seconds(),
-            "seconds_to_first_model": seconds_to_first_model,
+            "value": outcome.best.metrics[self.metric],
+            "metrics": outcome.best.metrics,
+            "test_metrics": self._test(outcome.model),
+            "seconds": self.seconds(),
+            "seconds_to_first_model": outcome.seconds_to_first_model,
             "trials": self.trials,
+        }
+
+    @property
+    def seed(self) -> int:
+        """What decides splits, folds and the order of work."""
+        return int(self.plan.parameters.get("random_seed", self.plan.job.seed))
+
+    def samples(self) -> "dict[str, Samples[Any]]":
+        """Return the data by role, as trials take it."""
+        from autofocus.training.candidate import Samples
+
+        return {
+            role: Samples(data.records, data.locations, data.name)
+            for role, data in self.sources.given.items()
         }
 
     def _labels(self) -> list[str]:
@@ -103,8 +121,6 @@ class Study:
         if not labels:
             source = self.plan.job.training_data.path
             raise DataError(f"{source}: no row has a label; there is nothing to learn.")
-        if len(labels) == 1:
-            log.warning("only one class, %r: there is nothing to tell apart", labels[0])
         self._check_test_labels(labels)
         return labels
 
@@ -120,132 +136,44 @@ class Study:
                 f"{', '.join(unknown[:10])}. Training has {', '.join(labels[:10])}."
             )
 
-    def _setup(self) -> "ProbeSetup":
-        from autofocus.models.weights import load_weights
-        from autofocus.sweep.recipes import preprocess_for
-        from autofocus.training.device import choose_device, prepare_torch
-        from autofocus.training.probe_trial import ProbeSetup
+    def prepare(self, name: str | None = None) -> "tuple[LoadedWeights, torch.device]":
+        """Return the pretrained weights and the device, and say which.
 
-        job, task = self.plan.job, self.plan.task
-        assert isinstance(task, ClassificationTask), "only classifiers have frozen features"
+        Args:
+            name: Catalog name of the encoder they are for; None is the model's own.
+        """
+        from autofocus.models.catalog import resolve
+        from autofocus.models.weights import load_weights
+        from autofocus.training.device import choose_device, prepare_torch
+
+        job = self.plan.job
         prepare_torch()
         device = choose_device(job.device)
         weights = load_weights(
-            self.plan.model,
+            self.plan.model if name is None else resolve(name),
             job.weights,
             job.on_missing_weights,
             job.accept_license,
             self.plan.user_named_model,
             track=self.track,
         )
-        default = weights.spec.preprocess
-        assert isinstance(default, ResizeCrop), "classifiers see a crop"
         num = len(self.labels)
         log.info("%s · device %s · %d class%s", weights.line, device, num, "es"[: 2 * (num != 1)])
-        return ProbeSetup(
-            task=task,
-            weights=weights,
-            preprocess=preprocess_for(self.plan, default),
-            labels=self.labels,
-            validation_frac=job.validation_data_size,
-            seed=int(self.plan.parameters.get("random_seed", job.seed)),
-            device=device,
-            data_fingerprint=self.sources.fingerprint,
-            deadline_s=self._deadline(PACKAGING_RESERVE_S),
-        )
+        return weights, device
 
-    def _probe(self, setup: "ProbeSetup") -> "Probed":
-        from autofocus.training.candidate import Samples
-        from autofocus.training.probe_trial import run_probe
+    def report(self, role: str, issue: Issue) -> None:
+        """Take the issue of an image that was lost.
 
-        started_s = time.monotonic()
-        roles = {
-            role: Samples(data.records, data.locations, data.name)
-            for role, data in self.sources.given.items()
-        }
-        probed = run_probe(
-            setup,
-            roles["training"],
-            roles.get("validation"),
-            report=self._report,
-            decide=self.folder.decide,
-            track=self.track,
-        )
-        seconds = time.monotonic() - started_s
-        value = probed.candidate.metrics[self.metric]
-        log.info("frozen probe: %s %s after %.0f s", self.metric, _shown(value), self._seconds())
-        self._record(PROBE_ID, setup, value, 0, seconds, "completed", "frozen-feature probe")
-        return probed
-
-    def _finetune(self, setup: "ProbeSetup", probed: "Probed") -> "Finetuned | None":
-        from autofocus.sweep.recipes import recipe_for
-        from autofocus.training.device import make_accelerator
-        from autofocus.training.finetune_trial import Finetuning, run_finetune
-
-        recipe = recipe_for(self.plan, len(probed.train))
-        deadline_s = self._deadline(self.packaging_s * RESERVE_FACTOR + self._test_reserve_s())
-        left_s = float("inf") if deadline_s is None else deadline_s - time.monotonic()
-        if recipe.num_epochs == 0 or left_s < MIN_FINETUNING_S:
-            self.folder.decide("no_finetuning", num_epochs=recipe.num_epochs, seconds_left=left_s)
-            return None
-        self.folder.decide("recipe", trial=FINETUNE_ID, **vars(recipe))
-        started_s = time.monotonic()
-        with StopRequest() as stop:
-            finetuned = run_finetune(
-                Finetuning(
-                    setup=setup,
-                    recipe=recipe,
-                    accelerator=make_accelerator(setup.device),
-                    primary_metric=self.metric,
-                    folder=self.folder.path / "trials" / FINETUNE_ID,
-                    deadline_s=deadline_s,
-                    should_stop=stop,
-                    on_epoch=lambda report: False,
-                    track=self.track,
-                ),
-                probed,
-            )
-        trained = finetuned.trained
-        self._record(
-            FINETUNE_ID,
-            setup,
-            finetuned.candidate.metrics[self.metric],
-            trained.num_epochs,
-            time.monotonic() - started_s,
-            trained.status,
-            trained.reason,
-        )
-        return finetuned
-
-    def _is_better(self, setup: "ProbeSetup", probed: "Probed", finetuned: "Finetuned") -> bool:
-        """Decide whether fine-tuning beat the probe, on the same held-out images."""
-        from autofocus.training.choose import compare
-
-        task = setup.task
-        targets = task.encode_targets(probed.held_out.records, setup.labels)
-        comparison = compare(
-            task.sample_losses(probed.predictions, targets),
-            task.sample_losses(finetuned.predictions, targets),
-        )
-        wins = comparison.challenger_wins and finetuned.trained.improved
-        self.folder.decide("finetuned_against_probe", wins=wins, **vars(comparison))
-        log.info(
-            "fine-tuned against probe on %d images: log loss lower by %.4f ± %.4f: %s",
-            comparison.num_images,
-            comparison.mean_gain,
-            comparison.standard_error,
-            "fine-tuned wins" if wins else "the probe stays",
-        )
-        return wins
-
-    def _report(self, role: str, issue: Issue) -> None:
+        Raises:
+            DataError: If the job says that any is too many.
+        """
         self.issues[role].add(issue)
         self.num_lost[role] += 1
         if self.plan.job.data.on_invalid == "error":
             raise DataError(issue.text())
         log.warning("%s", issue.text())
 
-    def _publish(self, trial: str, candidate: "Candidate") -> Path:
+    def publish(self, trial: str, candidate: "Candidate") -> Path:
         """Package, verify and only then point `best_model` at the result."""
         from autofocus.package.mlflow_model import write_package
         from autofocus.package.verify import verify_package
@@ -287,27 +215,24 @@ class Study:
         metrics: dict[str, Any] = evaluate_model(model, self.sources.test, self.track)["metrics"]
         return metrics
 
-    def _test_reserve_s(self) -> float:
-        """Scoring is cheaper than the probe's features were, image by image."""
-        if self.sources.test is None:
-            return 0.0
-        num_seen = sum(len(d.records) for d in self.sources.given.values())
-        probe_s = float(self.trials[0]["seconds"])
-        return probe_s * len(self.sources.test.records) / max(1, num_seen) + 1.0
+    def test_reserve_s(self, image_s: float) -> float:
+        """Return the seconds that scoring the test data takes, at `image_s` an image."""
+        return 0.0 if self.sources.test is None else image_s * len(self.sources.test.records) + 1.0
 
-    def _record(
+    def record(
         self,
         trial: str,
-        setup: "ProbeSetup",
+        model: str,
         value: float | None,
         epochs: int,
         seconds: float,
         status: str,
         reason: str,
     ) -> None:
+        """Keep what a trial came to."""
         row = {
             "id": trial,
-            "model": setup.weights.spec.name,
+            "model": model,
             "status": status,
             "value": value,
             "epochs": epochs,
@@ -336,11 +261,13 @@ class Study:
             "The same command goes on where this one stopped."
         )
 
-    def _deadline(self, reserve_s: float) -> float | None:
+    def deadline(self, reserve_s: float) -> float | None:
+        """Return the `time.monotonic()` by which work ends if `reserve_s` is kept back."""
         budget_s = self.plan.job.budget_s
         return None if budget_s is None else self.started_s + budget_s - reserve_s
 
-    def _seconds(self) -> float:
+    def seconds(self) -> float:
+        """Return the seconds since the start."""
         return round(time.monotonic() - self.started_s, 3)
 
 
@@ -364,5 +291,6 @@ def _readable(locations: Sequence[str]) -> list[bytes]:
     return images
 
 
-def _shown(value: float | None) -> str:
+def shown(value: float | None) -> str:
+    """Return a metric as text."""
     return "undefined" if value is None else f"{value:.4f}"

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
+import numpy as np
+from numpy.typing import NDArray
+
 from autofocus.manifest import Manifest
 from autofocus.models.network import Network
 from autofocus.tasks.base import RecordT
@@ -25,6 +28,14 @@ class Samples(Generic[RecordT]):
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def chosen(self, positions: Sequence[int] | NDArray[np.int64]) -> "Samples[RecordT]":
+        """Return the samples at these positions."""
+        return Samples(
+            [self.records[i] for i in positions],
+            [self.locations[i] for i in positions],
+            self.source,
+        )
 
 
 @dataclass(frozen=True)

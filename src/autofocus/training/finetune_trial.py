@@ -11,20 +11,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from autofocus.data.augment import PRESETS
-from autofocus.data.cache import free_budget
 from autofocus.data.loader import Loader
-from autofocus.data.views import ClassificationViews
 from autofocus.manifest import Calibration
 from autofocus.metrics.calibration import MIN_CALIBRATION_IMAGES, fit_temperature
 from autofocus.models.timm_classifiers import Classifier
 from autofocus.runtime import Track
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
-from autofocus.tasks.base import Targets
-from autofocus.training.candidate import Candidate, Samples
+from autofocus.training.candidate import Candidate
 from autofocus.training.curves import draw_curves
 from autofocus.training.evaluate import Evaluation, EvaluationSet, run_network
+from autofocus.training.loaders import evaluation_loader, training_loader
 from autofocus.training.loop import Fit, Trained, fit
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.probe_trial import Probed, ProbeSetup
@@ -82,22 +79,27 @@ def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
     task, labels = setup.task, setup.labels
     targets = task.encode_targets(probed.train.records, labels)
     judged = task.encode_targets(probed.held_out.records, labels)
+    objective = OBJECTIVES[task.name](job.recipe, targets, len(labels))
+    spec, recipe, accelerator = setup.preprocess, job.recipe, job.accelerator
+    batch_size = recipe.batch_size
     with (
-        _training_loader(job, probed.train, targets) as training,
-        _evaluation_loader(job, probed.held_out, judged) as validation,
+        training_loader(
+            probed.train, targets, objective, spec, recipe, setup.seed, accelerator
+        ) as training,
+        evaluation_loader(probed.held_out, judged, objective, spec, batch_size) as validation,
     ):
         trained = fit(
             Fit(
-                network=_channels_last(probed.start, job.accelerator.device),
+                network=_channels_last(probed.start, accelerator.device),
                 task=task,
-                objective=OBJECTIVES[task.name](job.recipe, targets, len(labels)),
-                recipe=job.recipe,
+                objective=objective,
+                recipe=recipe,
                 training=training,
                 validation=EvaluationSet(validation, judged, labels),
                 score=selection_score(job.primary_metric, len(judged)),
                 folder=job.folder,
                 seed=setup.seed,
-                accelerator=job.accelerator,
+                accelerator=accelerator,
                 deadline_s=job.deadline_s,
                 should_stop=job.should_stop,
                 on_epoch=job.on_epoch,
@@ -125,31 +127,6 @@ def selection_score(primary_metric: str, num_images: int) -> Callable[[dict[str,
         return float("-inf") if value is None else float(value)
 
     return score
-
-
-def _training_loader(job: Finetuning, samples: Samples[Any], targets: Targets) -> Loader:
-    recipe, setup = job.recipe, job.setup
-    return Loader(
-        samples.locations,
-        ClassificationViews(setup.preprocess, targets, PRESETS[recipe.augmentation]),
-        batch_size=min(recipe.batch_size, len(samples)),
-        seed=setup.seed,
-        cache=free_budget(),
-        shuffle=True,
-        # A last batch of a few images would weigh as much as a full one.
-        drop_last=True,
-        rank=job.accelerator.process_index,
-        num_ranks=job.accelerator.num_processes,
-    )
-
-
-def _evaluation_loader(job: Finetuning, samples: Samples[Any], targets: Targets) -> Loader:
-    return Loader(
-        samples.locations,
-        ClassificationViews(job.setup.preprocess, targets),
-        batch_size=job.recipe.batch_size,
-        cache=free_budget(),
-    )
 
 
 def _channels_last(network: Classifier, device: torch.device) -> Classifier:

@@ -152,7 +152,7 @@ class _Loop:
         self.fit = run
         self.recipe = run.recipe
         self.accelerator = run.accelerator
-        freeze_layers(run.network, run.recipe.layers_to_freeze)
+        freeze_layers(run.network, run.recipe.layers_to_freeze, run.recipe.frozen_frac)
         self.frozen_norms = norms_to_freeze(run.network, run.recipe)
         optimizer = build_optimizer(run.network, run.recipe)
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]

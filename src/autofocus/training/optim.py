@@ -22,11 +22,16 @@ _BLOCK = re.compile(r"\w+(?:\.\d+(?:\.[a-z_]+\.\d+)?)?")
 _MAX_WARMUP_FRAC = 0.2
 
 
-def freeze_layers(network: Network, num_groups: int) -> int:
+def freeze_layers(network: Network, num_groups: int, frac: float = 0.0) -> int:
     """Freeze the first groups of the encoder and let all others learn.
 
     Groups as published (`reference/azure.md` §1.6): ResNets have a stem and four stages,
     MobileNetV2 its 19 feature blocks, vision transformers an embedding and their blocks.
+
+    Args:
+        network: Its encoder is what has groups.
+        num_groups: How many to freeze.
+        frac: At least this share of them, rounded; in [0, 1].
 
     Returns:
         How many groups there are.
@@ -35,6 +40,7 @@ def freeze_layers(network: Network, num_groups: int) -> int:
         JobError: If there are fewer groups than that.
     """
     groups = _freezing_groups(network.encoder)
+    num_groups = max(num_groups, round(frac * len(groups)))
     if num_groups > len(groups):
         raise JobError(
             f"training_parameters.layers_to_freeze: must be at most {len(groups)} for "

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from autofocus.data.issues import Issue
 from autofocus.data.split import split_indices
-from autofocus.errors import BudgetError, DataError, ImageError, InputError
+from autofocus.errors import BudgetError, DataError
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop
 from autofocus.models.timm_classifiers import Classifier, build
 from autofocus.models.weights import LoadedWeights
@@ -25,6 +25,7 @@ from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.features import VIEWS, Features, extract_features
 from autofocus.training.probe import Probe, fit_probe
+from autofocus.training.usable import image_issue
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ def run_probe(
     features = _pool_features(network, setup, pool, track)
     for position, error in features.failures:
         role = "training" if position < len(training) else "validation"
-        report(role, _image_issue(pool, position, error))
+        report(role, image_issue(pool.locations[position], error))
     if features.num_skipped:
         decide("images_left_out", reason="budget", num_left_out=features.num_skipped)
         log.warning("budget: %d of %d images were not looked at", features.num_skipped, len(pool))
@@ -135,21 +136,15 @@ def run_probe(
         probe = _fit(setup, features, pool, np.union1d(train, held_out))
         network.set_head(probe.head.weight, probe.head.bias)
         decide("refit", num_images=len(features.index), c=probe.c)
-    judged = _selected(pool, features.index[held_out])
+    judged = pool.chosen(features.index[held_out])
     candidate = Candidate(
         network=network,
         manifest=_manifest(setup, probe, metrics, len(train), len(held_out)),
         metrics=metrics,
         check_images=judged.locations[:NUM_CHECK_IMAGES],
     )
-    learnt = _selected(pool, features.index[train])
+    learnt = pool.chosen(features.index[train])
     return Probed(candidate, start, learnt, judged, predictions)
-
-
-def _selected(pool: Samples[Any], positions: NDArray[np.int64]) -> Samples[Any]:
-    return Samples(
-        [pool.records[i] for i in positions], [pool.locations[i] for i in positions], pool.source
-    )
 
 
 def _joined(training: Samples[Any], validation: Samples[Any] | None) -> Samples[Any]:
@@ -186,16 +181,6 @@ def _pool_features(
         )
     log.info("features of %d images in %.1f s", len(features.index), time.monotonic() - started_s)
     return features
-
-
-def _image_issue(pool: Samples[Any], position: int, error: InputError) -> Issue:
-    return Issue(
-        file=pool.locations[position],
-        code=error.code if isinstance(error, ImageError) else "image.unreadable",
-        severity="error",
-        message=str(error).removeprefix(f"{pool.locations[position]}: ").removesuffix("."),
-        hint="The image is left out.",
-    )
 
 
 def _parts(
@@ -251,7 +236,7 @@ def _note_leak(
 def _fit(
     setup: ProbeSetup, features: Features, pool: Samples[Any], train: NDArray[np.int64]
 ) -> Probe:
-    records = _selected(pool, features.index[train]).records
+    records = pool.chosen(features.index[train]).records
     return fit_probe(
         features.rows[train],
         np.asarray(setup.task.encode_targets(records, setup.labels)),
@@ -271,7 +256,7 @@ def _evaluate(
     pool: Samples[Any],
     held_out: NDArray[np.int64],
 ) -> tuple[list[ClassScores], dict[str, Any]]:
-    records = _selected(pool, features.index[held_out]).records
+    records = pool.chosen(features.index[held_out]).records
     logits = probe.head.logits(features.rows[held_out, 0]).astype(np.float32)
     frames = [Frame(setup.preprocess.size)] * len(records)
     predictions = setup.task.postprocess({"logits": logits}, frames, {})

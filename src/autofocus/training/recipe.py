@@ -34,6 +34,7 @@ class Recipe:
         ema_decay: Of the averaged weights that are evaluated and kept; None averages nothing.
         weighted_loss: 0 no class weights, 1 their square roots, 2 full; for imbalance above 2.
         layers_to_freeze: Leading groups of layers that do not learn (published groups).
+        frozen_frac: Share of the groups that do not learn, where a job does not say how many.
         freeze_norm_stats: Batch norms keep their pretrained statistics.
         mixup_alpha: 0 does not mix.
         evaluation_frequency: Epochs between evaluations.
@@ -65,6 +66,7 @@ class Recipe:
     label_smoothing: float = 0.0
     weighted_loss: int = 0
     layers_to_freeze: int = 0
+    frozen_frac: float = 0.0
     freeze_norm_stats: bool = True
     augmentation: str = "light"
     mixup_alpha: float = 0.0
@@ -152,4 +154,6 @@ def with_parameters(recipe: Recipe, parameters: Mapping[str, Any]) -> Recipe:
     if "learning_rate" in parameters and recipe.optimizer != parameters.get("optimizer", "adamw"):
         # A rate that was given for another optimiser than the recipe's is meant for all layers.
         changes |= {"backbone_scale": 1.0, "layer_decay": 1.0}
+    if "layers_to_freeze" in parameters:
+        changes["frozen_frac"] = 0.0
     return replace(recipe, **changes)

@@ -12,7 +12,7 @@ from autofocus.tasks import TASKS
 def test_defaults_are_filled_in(task) -> None:
     plan = resolve({"task": task.name, "training_data": "x"})
     assert plan.job.primary_metric == task.primary_metrics[0]
-    assert plan.model == catalog.resolve(catalog.DEFAULT_MODEL)
+    assert plan.model == catalog.resolve(catalog.default_model(task.model_kind))
     assert not plan.user_named_model
 
 

@@ -7,6 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autofocus.data.augment import PRESETS
+from autofocus.data.views import ClassificationViews
+from autofocus.manifest import ResizeCrop
 from autofocus.tasks.base import Targets
 from autofocus.training.mixup import mix
 from autofocus.training.recipe import Recipe
@@ -50,6 +53,13 @@ class ClassificationObjective:
         self._recipe = recipe
         self._num_classes = num_classes
         self.class_weights = self._weights(torch.from_numpy(np.asarray(targets)))
+
+    def views(
+        self, spec: ResizeCrop, targets: Targets, augmentation: str | None
+    ) -> ClassificationViews:
+        """Return views whose targets are the images' own."""
+        params = None if augmentation is None else PRESETS[augmentation]
+        return ClassificationViews(spec, targets, params)
 
     def collate(self, targets: Sequence[Any], device: torch.device) -> Tensor:
         """Return one tensor."""

@@ -6,9 +6,21 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from autofocus.data.views import Views
+from autofocus.tasks.base import Targets
+
 
 class Objective(Protocol):
-    """Turns a batch's targets into a loss."""
+    """Turns images and targets into views, and a batch of them into a loss."""
+
+    def views(self, spec: Any, targets: Targets, augmentation: str | None) -> Views:
+        """Return how images become network input and targets.
+
+        Args:
+            spec: Size and normalisation of the network's input.
+            targets: One an image, as the task encodes them.
+            augmentation: Name of a preset; None draws what evaluation sees.
+        """
 
     def collate(self, targets: Sequence[Any], device: torch.device) -> Any:
         """Return n targets of views in a form that can be sliced by image, on `device`."""

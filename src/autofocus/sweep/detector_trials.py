@@ -1,0 +1,139 @@
+"""The trial of a job with objects in its images: one detector, trained and published."""
+
+import logging
+import time
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from autofocus.data.split import split_indices
+from autofocus.errors import DataError, TrainingError
+from autofocus.manifest import ResizeFit
+from autofocus.models import build as families
+from autofocus.models.box_profile import BoxProfile, profile_boxes
+from autofocus.runtime import StopRequest
+from autofocus.sweep.recipes import detector_recipe_for, is_azure_detector
+from autofocus.sweep.study import RESERVE_FACTOR, Outcome, Study, shown
+from autofocus.tasks.objects import ObjectsTask
+from autofocus.training.candidate import Candidate, Samples
+from autofocus.training.detector_trial import DetectorTrial, run_detector_trial
+from autofocus.training.device import make_accelerator
+from autofocus.training.loop import Trained
+from autofocus.training.usable import Usable, usable
+
+log = logging.getLogger(__name__)
+
+TRIAL_ID = "0"
+# What scoring an image of the test data may take, before anything was measured.
+TEST_IMAGE_S = 0.25
+
+
+def run_trials(study: Study) -> Outcome:
+    """Train the job's detector and publish its best epoch."""
+    train, held_out = _parts(study)
+    candidate, trained = _train(study, train, held_out)
+    if trained.status == "failed" and not trained.improved:
+        raise TrainingError(f"training failed: {trained.reason}")
+    model = study.publish(TRIAL_ID, candidate)
+    return Outcome(candidate, model, study.seconds(), trained.status == "stopped")
+
+
+def _parts(study: Study) -> tuple[Samples[Any], Samples[Any]]:
+    """Return the images to learn from and to judge by, all of which decode."""
+    given = study.samples()
+    looked = {
+        role: usable(given[role], partial(study.report, role), study.track)
+        for role in ("training", "validation")
+        if role in given
+    }
+    for role, seen in looked.items():
+        if not len(seen.samples):
+            raise DataError(
+                f"no {role} image can be used; data_check.json in the run folder says why."
+            )
+    train = looked["training"]
+    if "validation" in looked:
+        return train.samples, looked["validation"].samples
+    return _split(study, train)
+
+
+def _split(study: Study, seen: Usable) -> tuple[Samples[Any], Samples[Any]]:
+    job, samples = study.plan.job, seen.samples
+    labels = [study.plan.task.record_labels(record) for record in samples.records]
+    seed = study.seed
+    train, held_out = split_indices(labels, seen.hashes, job.validation_data_size, seed)
+    study.folder.decide("split", seed=seed, num_training=len(train), num_validation=len(held_out))
+    if np.array_equal(train, held_out):
+        log.warning("too few images to hold any out: validation metrics are on training images")
+    return samples.chosen(train), samples.chosen(held_out)
+
+
+def _train(study: Study, train: Samples[Any], held_out: Samples[Any]) -> tuple[Candidate, Trained]:
+    plan, task = study.plan, study.plan.task
+    assert isinstance(task, ObjectsTask), "a detector's task has objects"
+    weights, device = study.prepare(plan.model.backbone)
+    profile = profile_boxes(list(task.encode_targets(train.records, study.labels)))
+    spec = families.input_spec(plan.model, profile, plan.parameters, device.type == "cpu")
+    options = families.network_options(plan.model, profile, spec.size)
+    settings = task.default_settings(profile.objects_p99, is_azure_detector(plan), plan.parameters)
+    _announce(study, profile, spec)
+    recipe = detector_recipe_for(plan, len(train))
+    study.folder.decide("recipe", trial=TRIAL_ID, **vars(recipe))
+    study.folder.decide("network", size=spec.size, options=options, settings=settings)
+    torch.manual_seed(study.seed)
+    network = families.build(plan.model, len(study.labels), weights, spec.size, options)
+    reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(TEST_IMAGE_S)
+    started_s = time.monotonic()
+    with StopRequest() as stop:
+        candidate, trained = run_detector_trial(
+            DetectorTrial(
+                task=task,
+                model_name=plan.model.name,
+                network=network,
+                weights=weights,
+                preprocess=spec,
+                options=options,
+                settings=settings,
+                labels=study.labels,
+                recipe=recipe,
+                train=train,
+                held_out=held_out,
+                data_fingerprint=study.sources.fingerprint,
+                primary_metric=study.metric,
+                seed=study.seed,
+                accelerator=make_accelerator(device),
+                folder=study.folder.path / "trials" / TRIAL_ID,
+                deadline_s=study.deadline(reserve_s),
+                should_stop=stop,
+                on_epoch=lambda report: False,
+                track=study.track,
+            )
+        )
+    value = candidate.metrics[study.metric]
+    log.info("trained: %s %s after %.0f s", study.metric, shown(value), study.seconds())
+    seconds = time.monotonic() - started_s
+    study.record(
+        TRIAL_ID,
+        plan.model.name,
+        value,
+        trained.num_epochs,
+        seconds,
+        trained.status,
+        trained.reason,
+    )
+    return candidate, trained
+
+
+def _announce(study: Study, profile: BoxProfile, spec: ResizeFit) -> None:
+    log.info(
+        "%s · %d objects in %d images, half of them below %.0f %% of the image's side"
+        " · input %d x %d pixels",
+        study.plan.model.name,
+        profile.num_objects,
+        profile.num_images,
+        100 * profile.side_frac[2],
+        spec.width,
+        spec.height,
+    )

@@ -1,0 +1,52 @@
+"""The objective of tasks whose networks compute their own losses: boxes and outlines."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autofocus.data.augment import BOX_PRESETS
+from autofocus.data.box_views import BoxViews
+from autofocus.data.views import Views
+from autofocus.manifest import ResizeFit
+from autofocus.structures.targets import BoxTarget
+from autofocus.tasks.base import Targets
+
+Target = dict[str, Tensor]
+
+
+class DetectionObjective:
+    """Sums the losses that a detector returns by name (`models.base`)."""
+
+    def views(self, spec: ResizeFit, targets: Targets, augmentation: str | None) -> Views:
+        """Return views in which boxes move with the image."""
+        params = None if augmentation is None else BOX_PRESETS[augmentation]
+        return BoxViews(spec, cast(Sequence[BoxTarget], targets), params)
+
+    def collate(self, targets: Sequence[BoxTarget], device: torch.device) -> list[Target]:
+        """Return one dict of tensors an image; boxes in pixels of the canvas."""
+        return [_tensors(target, device) for target in targets]
+
+    def vary(self, images: Tensor, targets: list[Target]) -> tuple[Tensor, list[Target]]:
+        """Return the batch as it is: views have varied it, objects and all."""
+        return images, targets
+
+    def loss(self, model: nn.Module, images: Tensor, targets: list[Target]) -> Tensor:
+        """Return the sum of the network's losses."""
+        losses: dict[str, Tensor] = model(images, targets)
+        return torch.stack(list(losses.values())).sum()
+
+
+def _tensors(target: BoxTarget, device: torch.device) -> Target:
+    height, width = target.size
+    boxes = target.xyxy_frac * np.array([width, height, width, height], np.float32)
+    tensors = {
+        "boxes": torch.from_numpy(np.ascontiguousarray(boxes, np.float32)),
+        "classes": torch.from_numpy(target.classes),
+    }
+    masks: Any = getattr(target, "masks", None)
+    if masks is not None:
+        tensors["masks"] = torch.from_numpy(masks)
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
