@@ -1,0 +1,48 @@
+"""Colours of classes: told apart by the colour-blind, the same in every picture of a model."""
+
+from collections.abc import Sequence
+from typing import Final
+
+Colour = tuple[int, int, int]  # RGB
+
+WHITE: Final[Colour] = (255, 255, 255)
+INK: Final[Colour] = (17, 17, 17)
+
+# Okabe and Ito's set, without its black, the most different ones first.
+_HUES: Final[tuple[Colour, ...]] = (
+    (86, 180, 233),
+    (230, 159, 0),
+    (0, 158, 115),
+    (204, 121, 167),
+    (240, 228, 66),
+    (213, 94, 0),
+    (0, 114, 178),
+)
+# What the seven are mixed with once they are used up: nothing, white, black.
+_SHADES: Final[tuple[tuple[Colour, float], ...]] = ((WHITE, 0.0), (WHITE, 0.5), (INK, 0.4))
+
+
+def class_colours(labels: Sequence[str]) -> dict[str, Colour]:
+    """Return a colour for each label, by its position; from the 22nd on they repeat."""
+    return {label: _colour(i) for i, label in enumerate(labels)}
+
+
+def ink_on(paper: Colour) -> Colour:
+    """Return black or white, whichever is read better on a colour."""
+    red, green, blue = ((level / 255) ** 2.2 for level in paper)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    # The contrast of WCAG: (lighter + 0.05) / (darker + 0.05).
+    return INK if (luminance + 0.05) / 0.056 >= 1.05 / (luminance + 0.05) else WHITE
+
+
+def mixed(colour: Colour, other: Colour, share: float) -> Colour:
+    """Return a colour with `share` of another in it."""
+    red, green, blue = (
+        round(one * (1 - share) + two * share) for one, two in zip(colour, other, strict=True)
+    )
+    return red, green, blue
+
+
+def _colour(index: int) -> Colour:
+    round_, hue = divmod(index, len(_HUES))
+    return mixed(_HUES[hue], *_SHADES[round_ % len(_SHADES)])
