@@ -154,7 +154,9 @@ class Sampling(Closed):
 
 # The SDK writes 0 for what was not given.
 Interval = Annotated[int, Field(ge=1), BeforeValidator(lambda value: value or 1)]
-Slack = Annotated[float, Field(gt=0), BeforeValidator(lambda value: value or None)] | None
+Slack = Annotated[
+    Annotated[float, Field(gt=0)] | None, BeforeValidator(lambda value: value or None)
+]
 
 
 class Policy(Closed):

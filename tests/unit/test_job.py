@@ -1,22 +1,42 @@
 """The job document: closed keys, both spellings, every problem at once."""
 
-from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from autofocus.errors import JobError
-from autofocus.job import check_job, dump_job, parse_duration
-from autofocus.job_file import override, read_document
+from autofocus.job import (
+    Asha,
+    Bandit,
+    EarlyTermination,
+    Job,
+    MedianStopping,
+    Sampling,
+    Sweep,
+    TruncationSelection,
+    check_job,
+    dump_job,
+    local_path,
+    parse_duration,
+)
 from autofocus.parameters import PARAMETER_ALIASES, PARAMETERS
 
-AZURE_JOBS = Path(__file__).parents[3] / "shared" / "reference" / "azure-jobs"
+
+def checked(document: dict[str, Any]) -> Job:
+    job, problems = check_job({"training_data": "x", **document})
+    assert problems == []
+    assert job is not None
+    return job
+
+
+def problems_of(document: dict[str, Any]) -> list[str]:
+    job, problems = check_job({"training_data": "x", **document})
+    assert job is None
+    return problems
 
 
 def test_minimal_job_fills_every_default() -> None:
-    job, problems = check_job({"task": "t", "training_data": "rows.jsonl"})
-    assert not problems
-    assert job is not None
+    job = checked({"task": "t", "training_data": "rows.jsonl"})
     assert job.training_data.path == "rows.jsonl"
     assert (job.validation_data_size, job.seed, job.budget_s) == (0.2, 0, None)
     assert yaml.safe_load(dump_job(job))["target_column_name"] == "label"
@@ -24,7 +44,15 @@ def test_minimal_job_fills_every_default() -> None:
 
 def test_all_problems_are_named_at_once() -> None:
     job, problems = check_job(
-        {"trainin_data": "x", "seed": -1, "limits": {"max_trails": 3}, "budget": "5x"}
+        {
+            "trainin_data": "x",
+            "seed": -1,
+            "limits": {"max_trails": 3},
+            "budget": "5x",
+            "sweep": {"sampling_algorithm": "grid", "early_termination": {"type": "bandid"}},
+            "validation_data": {"path": "v", "typ": "mltable"},
+            "test_data": "azureml:fridge:1",
+        }
     )
     assert job is None
     text = "\n".join(problems)
@@ -34,13 +62,38 @@ def test_all_problems_are_named_at_once() -> None:
     assert "seed:" in text
     assert "got -1" in text
     assert "budget: must be seconds, or a number with s, m, h or d" in text
+    assert "early_termination: type must be one of bandit, median_stopping" in text
+    assert "got 'bandid'; did you mean 'bandit'?" in text
+    assert "validation_data.typ: unknown key; did you mean 'type'?" in text
+    assert "test_data: 'azureml:fridge:1' is registered in a cloud workspace" in text
+
+
+def test_a_dumped_job_is_the_same_job() -> None:
+    job = checked(
+        {
+            "sweep": {
+                "sampling_algorithm": {"type": "random", "rule": "sobol", "seed": 3},
+                "early_termination": {"type": "asha", "eta": 2, "rungs": [1, 4]},
+            },
+            "search_space": [{"lr_scheduler": "choice('step')", "beta1": "uniform(0.8,0.9)"}],
+            "budget": "5m",
+        }
+    )
+    document = yaml.safe_load(dump_job(job))
+    assert document["search_space"] == [
+        {
+            "learning_rate_scheduler": {"type": "choice", "values": ["step"]},
+            "beta1": {"type": "uniform", "min_value": 0.8, "max_value": 0.9},
+        }
+    ]
+    again, problems = check_job(document)
+    assert problems == []
+    assert again is not None
+    assert again.model_dump() == job.model_dump()
 
 
 def test_unknown_parameter_proposes_the_nearest() -> None:
-    _, problems = check_job(
-        {"training_data": "x", "training_parameters": {"lerning_rate": 0.1, "zzz": 1}}
-    )
-    assert problems == [
+    assert problems_of({"training_parameters": {"lerning_rate": 0.1, "zzz": 1}}) == [
         "training_parameters: 'lerning_rate' is not a parameter; did you mean 'learning_rate'? "
         "'zzz' is not a parameter."
     ]
@@ -48,11 +101,15 @@ def test_unknown_parameter_proposes_the_nearest() -> None:
 
 @pytest.mark.parametrize("alias", sorted(PARAMETER_ALIASES))
 def test_both_spellings_mean_the_same(alias: str) -> None:
-    job, problems = check_job({"training_data": "x", "training_parameters": {alias: 3}})
-    assert not problems
-    assert job is not None
+    job = checked({"training_parameters": {alias: 3}, "search_space": [{alias: 3}]})
     assert job.training_parameters == {PARAMETER_ALIASES[alias]: 3}
+    assert job.search_space == [{PARAMETER_ALIASES[alias]: 3}]
     assert PARAMETER_ALIASES[alias] in PARAMETERS
+
+
+def test_both_spellings_at_once_are_refused() -> None:
+    (problem,) = problems_of({"training_parameters": {"img_size": 3, "image_size": 4}})
+    assert problem.endswith("'img_size' and 'image_size' are the same parameter; leave one out.")
 
 
 @pytest.mark.parametrize(
@@ -63,58 +120,184 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 def test_budget_is_the_smaller_of_ours_and_azures() -> None:
-    job, _ = check_job({"training_data": "x", "budget": "10m", "limits": {"timeout_minutes": 5}})
-    assert job is not None
-    assert job.budget_s == 300
+    assert checked({"budget": "10m", "limits": {"timeout_minutes": 5}}).budget_s == 300
 
 
 def test_one_licence_needs_no_list() -> None:
-    job, problems = check_job({"training_data": "x", "accept_license": "gemma"})
-    assert not problems
-    assert job is not None
-    assert job.accept_license == ["gemma"]
+    assert checked({"accept_license": "gemma"}).accept_license == ["gemma"]
 
 
-def test_yaml_paths_are_relative_to_the_yaml(tmp_path: Path) -> None:
-    path = tmp_path / "job.yml"
-    path.write_text("training_data: {path: data/train, type: mltable}\ntest_data: t.jsonl\n")
-    document = read_document(path)
-    assert document["training_data"]["path"] == str(tmp_path / "data/train")
-    assert document["test_data"] == str(tmp_path / "t.jsonl")
+def test_what_was_read_back_as_null_is_unset() -> None:
+    job = checked({"validation_data": None, "sweep": None, "limits": None, "tags": None})
+    assert (job.validation_data, job.sweep, job.limits.max_trials, job.tags) == (None, None, 1, {})
+    (problem,) = check_job({"training_data": None})[1]
+    assert problem.startswith("training_data: required")
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", "just text\n"])
-def test_what_is_not_a_job_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "job.yml"
-    path.write_text(text)
-    with pytest.raises(JobError, match=r"job\.yml"):
-        read_document(path)
-
-
-def test_set_reaches_into_lists_and_makes_mappings() -> None:
-    document = {"search_space": [{"learning_rate": {"max_value": 1}}]}
-    changed = override(
-        document, ["search_space.0.learning_rate.max_value=0.02", "limits.max_trials=3"]
+def test_spellings_of_the_rest_interface() -> None:
+    job = checked(
+        {
+            "type": "AutoML",
+            "log_verbosity": "Debug",
+            "sweep": {
+                "sampling_algorithm": {"type": "Random", "rule": "Sobol"},
+                "early_termination": {"type": "TruncationSelection", "truncation_percentage": 20},
+            },
+        }
     )
-    assert changed["search_space"][0]["learning_rate"]["max_value"] == 0.02
-    assert changed["limits"] == {"max_trials": 3}
-    assert document["search_space"][0]["learning_rate"]["max_value"] == 1
+    assert (job.type, job.log_verbosity) == ("automl", "debug")
+    assert job.sweep is not None
+    assert (job.sweep.sampling_algorithm.type, job.sweep.sampling_algorithm.rule) == (
+        "random",
+        "sobol",
+    )
+    assert isinstance(job.sweep.early_termination, TruncationSelection)
 
 
-def test_set_names_every_bad_assignment() -> None:
-    with pytest.raises(JobError) as caught:
-        override({"search_space": []}, ["seed", "search_space.4.x=1"])
-    assert len(caught.value.problems) == 2
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("random", Sampling()),
+        ("Bayesian", Sampling(type="bayesian")),
+        ("sobol", Sampling(rule="sobol")),
+        ({"type": "sobol", "seed": 4}, Sampling(rule="sobol", seed=4)),
+        ({"type": "random", "logbase": "10"}, Sampling(logbase=10)),
+        ({"type": "random", "logbase": "e"}, Sampling()),
+    ],
+)
+def test_sampling_algorithms(given: object, meant: Sampling) -> None:
+    assert Sweep.model_validate({"sampling_algorithm": given}).sampling_algorithm == meant
 
 
-@pytest.mark.parametrize("path", sorted(AZURE_JOBS.glob("cli-*.yml")), ids=lambda p: p.stem)
-def test_official_sample_jobs_have_only_known_keys(path: Path) -> None:
-    _, problems = check_job(read_document(path))
-    assert problems == []
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        # The SDK writes the slack that was not given as 0, and an interval of 0.
+        (
+            {"type": "bandit", "slack_factor": 0.2, "slack_amount": 0.0, "evaluation_interval": 0},
+            Bandit(slack_factor=0.2),
+        ),
+        (
+            {"type": "bandit", "slack_amount": 0.1, "slack_factor": None, "delay_evaluation": 6},
+            Bandit(slack_amount=0.1, delay_evaluation=6),
+        ),
+        (
+            {"type": "median_stopping", "evaluation_interval": 2},
+            MedianStopping(evaluation_interval=2),
+        ),
+        (
+            {
+                "type": "truncation_selection",
+                "truncation_percentage": 20,
+                "exclude_finished_jobs": True,
+            },
+            TruncationSelection(truncation_percentage=20, exclude_finished_jobs=True),
+        ),
+        ({"type": "asha"}, Asha(eta=3, rungs=[1, 3, 9, 27])),
+    ],
+)
+def test_policies(given: dict[str, Any], meant: EarlyTermination) -> None:
+    assert Sweep.model_validate({"early_termination": given}).early_termination == meant
 
 
-def test_data_in_the_place_of_the_job_is_told_where_it_goes(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"image_url": "a.jpg", "label": "x"}\n' * 2)
-    with pytest.raises(JobError, match="data is given with --data"):
-        read_document(path)
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"type": "bandit"}, "bandit takes one of slack_factor and slack_amount, above 0."),
+        (
+            {"type": "bandit", "slack_factor": 0.1, "slack_amount": 0.1},
+            "bandit takes one of slack_factor and slack_amount, above 0.",
+        ),
+        (
+            {"type": "bandit", "slack_factr": 0.1},
+            "sweep.early_termination.slack_factr: unknown key; did you mean 'slack_factor'?",
+        ),
+        (
+            {"type": "truncation_selection"},
+            "sweep.early_termination.truncation_percentage: required.",
+        ),
+        ({"type": "truncation_selection", "truncation_percentage": 100}, "got 100"),
+        ({"type": "asha", "eta": 1}, "got 1"),
+        ({"type": "asha", "delay_evaluation": 1}, "delay_evaluation: unknown key"),
+        ({"slack_factor": 0.1}, "type must be one of bandit"),
+        ("bandit", "sweep.early_termination"),
+    ],
+)
+def test_policies_that_cannot_be(given: object, problem: str) -> None:
+    text = "\n".join(problems_of({"sweep": {"early_termination": given}}))
+    assert problem in text
+
+
+def test_cloud_keys_are_named_and_nothing_else() -> None:
+    job = checked(
+        {
+            "compute": "azureml:gpu-cluster",
+            "resources": {"instance_type": "Standard_NC6"},
+            "id": "/subscriptions/1",
+            "training_data": {"path": "x", "mode": "ro_mount"},
+            "properties": {"node_count_per_trial": "2"},
+            "outputs": {"best_model": {"type": "mlflow_model", "path": "azureml://x/y"}},
+            "tags": {"a": None},
+        }
+    )
+    assert job.unused_keys == [
+        "compute",
+        "resources",
+        "id",
+        "training_data.mode",
+        "properties.node_count_per_trial",
+        "outputs.best_model.path",
+    ]
+    plain = {"properties": {"node_count_per_trial": "1"}, "outputs": {"best_model": {"type": "x"}}}
+    assert checked(plain).unused_keys == []
+
+
+@pytest.mark.parametrize("count", ["0", "two", 1.5, "", True])
+def test_nodes_are_counted(count: object) -> None:
+    (problem,) = problems_of({"properties": {"node_count_per_trial": count}})
+    assert problem.startswith("properties.node_count_per_trial: must be a whole number ≥ 1")
+
+
+@pytest.mark.parametrize(
+    ("path", "local"),
+    [
+        ("azureml:./data/train", "./data/train"),
+        ("azureml:train", "train"),
+        ("azureml:/data/train", "/data/train"),
+        ("azureml:C:\\data\\train", "C:\\data\\train"),
+        ("data/train", "data/train"),
+        ("azureml:fridge:1", "azureml:fridge:1"),
+        ("azureml:fridge@latest", "azureml:fridge@latest"),
+        ("azureml://datastores/d/paths/p", "azureml://datastores/d/paths/p"),
+    ],
+)
+def test_the_sdk_writes_local_paths_with_a_prefix(path: str, local: str) -> None:
+    assert local_path(path) == local
+
+
+@pytest.mark.parametrize(
+    "asset", ["azureml:fridge:1", "azureml:fridge@latest", "azureml:/subscriptions/1/x/versions/1"]
+)
+def test_registered_data_needs_a_place(asset: str) -> None:
+    (problem,) = problems_of({"validation_data": {"path": asset, "type": "mltable"}})
+    assert problem == (
+        f"validation_data: {asset!r} is registered in a cloud workspace, which is not asked here. "
+        f"Give its data with --validation-data SRC, or --map {asset}=DIR."
+    )
+    for key in ("map", "datastores"):
+        job = checked({"validation_data": asset, key: {asset: "here/val"}})
+        assert job.validation_data is not None
+        assert job.validation_data.path == "here/val"
+
+
+def test_data_that_another_node_makes_is_said_to_be_missing() -> None:
+    path = "${{parent.jobs.prepare.outputs.train}}"
+    (problem,) = problems_of({"training_data": path})
+    assert problem == (
+        f"training_data: {path} is made by another node of the pipeline, which is not run here. "
+        "Give the data with --data SRC."
+    )
+
+
+def test_one_search_space_needs_no_list() -> None:
+    assert checked({"search_space": {"beta1": 0.9}}).search_space == [{"beta1": 0.9}]

@@ -12,6 +12,10 @@ BOOLEANS = {
     "early_stopping",
     "distributed",
     "enable_onnx_normalization",
+    "multi_scale",
+    "log_training_metrics",
+    "log_validation_loss",
+    "export_as_image",
 }
 # name: (least, greatest or None, just too small, just too large or None)
 WHOLE: dict[str, tuple[int, int | None]] = {
@@ -31,6 +35,11 @@ WHOLE: dict[str, tuple[int, int | None]] = {
     "training_crop_size": (8, 4096),
     "validation_crop_size": (8, 4096),
     "validation_resize_size": (8, 8192),
+    "image_size": (8, 8192),
+    "min_size": (8, 8192),
+    "max_size": (8, 8192),
+    "box_detections_per_image": (1, None),
+    "max_number_of_polygon_points": (3, None),
 }
 NUMBERS: dict[str, tuple[float, float | None]] = {
     "momentum": (0, 1),
@@ -40,11 +49,25 @@ NUMBERS: dict[str, tuple[float, float | None]] = {
     "warmup_cosine_lr_cycles": (0, None),
     "warmup_cosine_lr_warmup_epochs": (0, None),
     "step_lr_gamma": (0, 1),
+    "box_score_threshold": (0, 1),
+    "nms_iou_threshold": (0, 1),
+    "tile_predictions_nms_threshold": (0, 1),
+    "mask_pixel_score_threshold": (0, 1),
 }
 CHOICES = {
     "optimizer": ("sgd", "adam", "adamw"),
     "learning_rate_scheduler": ("warmup_cosine", "step", "flat"),
     "augmentations": ("none", "light", "medium", "strong"),
+    "model_size": ("small", "medium", "large", "extra_large"),
+    "validation_metric_type": ("none", "coco", "voc", "coco_voc"),
+    "image_type": ("JPG", "PNG"),
+}
+OTHERS = {
+    "learning_rate",
+    "tile_grid_size",
+    "tile_overlap_ratio",
+    "validation_iou_threshold",
+    "advanced_settings",
 }
 
 
@@ -64,7 +87,7 @@ def problem(name: str, value: object) -> str:
 
 
 def test_every_parameter_is_covered_here() -> None:
-    covered = BOOLEANS | WHOLE.keys() | NUMBERS.keys() | CHOICES.keys() | {"learning_rate"}
+    covered = BOOLEANS | WHOLE.keys() | NUMBERS.keys() | CHOICES.keys() | OTHERS
     assert covered == PARSERS.keys()
 
 
@@ -144,10 +167,53 @@ def test_choices(name: str) -> None:
         ("optimizer", "Adamw", "adamw"),
         ("learning_rate_scheduler", "WarmupCosine", "warmup_cosine"),
         ("learning_rate_scheduler", "Step", "step"),
+        ("model_size", "ExtraLarge", "extra_large"),
+        ("validation_metric_type", "CocoVoc", "coco_voc"),
+        ("validation_metric_type", "None", "none"),
     ],
 )
 def test_spellings_of_the_rest_interface(name: str, rest_spelling: str, meaning: str) -> None:
     assert parsed(name, rest_spelling) == meaning
+
+
+def test_the_sdk_writes_enums_with_their_class() -> None:
+    assert parsed("log_training_metrics", "LogTrainingMetrics.ENABLE") is True
+    assert parsed("log_validation_loss", "LogValidationLoss.DISABLE") is False
+    assert "true or false" in problem("log_validation_loss", "LogValidationLoss.MAYBE")
+
+
+@pytest.mark.parametrize("value", ["3x2", "3 X 2", "(3, 2)", "3,2", "[3, 2]", [3, 2], (3, 2)])
+def test_tile_grids(value: object) -> None:
+    assert parsed("tile_grid_size", value) == "3x2"
+
+
+@pytest.mark.parametrize("value", ["1x1", "0x3", "3", "3x2x1", "axb", "", 6, -3])
+def test_tile_grids_that_cannot_be(value: object) -> None:
+    assert "such as 3x2, and more than one tile" in problem("tile_grid_size", value)
+
+
+def test_no_tiles_is_unset() -> None:
+    assert check_parameters({"tile_grid_size": "None"}) == ({}, [])
+
+
+def test_tiles_overlap_by_less_than_all() -> None:
+    assert parsed("tile_overlap_ratio", "0.25") == 0.25
+    assert parsed("tile_overlap_ratio", 0) == 0
+    assert "a number ≥ 0 and < 1" in problem("tile_overlap_ratio", 1)
+
+
+def test_iou_threshold_is_at_least_a_tenth_as_published() -> None:
+    assert parsed("validation_iou_threshold", 0.03) == 0.1
+    assert parsed("validation_iou_threshold", "0.75") == 0.75
+    assert "≤ 1" in problem("validation_iou_threshold", 1.2)
+
+
+def test_advanced_settings_are_json() -> None:
+    settings = {"stream_image_files": True}
+    assert parsed("advanced_settings", '{"stream_image_files": true}') == settings
+    assert parsed("advanced_settings", settings) == settings
+    for value in ("{", "[1]", 3, "yes"):
+        assert "a JSON object, such as" in problem("advanced_settings", value)
 
 
 @pytest.mark.parametrize("name", ["optimizer", "learning_rate_scheduler"])
