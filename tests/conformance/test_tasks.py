@@ -1,33 +1,67 @@
 """Every task passes this suite; a new one is picked up from `TASKS`."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from autofocus.data.records import RECORD_TYPES
+from autofocus.models.base import CLASSIFIER, SEGMENTER
 from autofocus.runtime import plain
+from autofocus.structures.frames import Frame
 from autofocus.tasks import TASKS
 from autofocus.tasks.base import Task
 
 LABELS = ["a", "b", "c"]
-SIZES = [(48, 64), (64, 48), (10, 10)]
+FRAMES = [Frame((48, 64)), Frame((64, 48), (0.0, 0.0, 1.0, 1.25)), Frame((10, 10))]
+NUM_CANDIDATES = 6
+
+
+def box_row(label: str, left: float, top: float, right: float, bottom: float, **more: bool):
+    corners = {"topX": left, "topY": top, "bottomX": right, "bottomY": bottom}
+    return {"label": label, **corners, **more}
+
 
 # Rows of each record type, in the wire format; three images each, labels a, b and c.
 ROWS = {
     "image_classification": ["a", "b", "c"],
     "image_classification_multilabel": [["a"], ["a", "b"], []],
+    "image_object_detection": [
+        [box_row("a", 0.1, 0.2, 0.5, 0.6)],
+        [box_row("b", 0.0, 0.0, 1.0, 1.0), box_row("c", 0.2, 0.2, 0.4, 0.4, isCrowd=True)],
+        [],
+    ],
+    "image_instance_segmentation": [
+        [{"label": "a", "polygon": [[0.1, 0.1, 0.6, 0.1, 0.6, 0.7]]}],
+        [{"label": "b", "polygon": [[0, 0, 1, 0, 1, 1, 0, 1], [0.2, 0.2, 0.4, 0.2, 0.4, 0.4]]}],
+        [],
+    ],
 }
+
+
+CLASSIFICATION = [task for task in TASKS.values() if task.model_kind == CLASSIFIER]
 
 
 def records(task: Task):
     return [
-        task.record_type(image_url=f"{i}.jpg", label=label)
+        msgspec.convert({"image_url": f"{i}.jpg", "label": label}, task.record_type)
         for i, label in enumerate(ROWS[task.name])
     ]
 
 
 def outputs(task: Task, seed: int = 0) -> dict[str, np.ndarray]:
-    logits = np.random.default_rng(seed).normal(size=(3, len(LABELS)), scale=3)
-    return {"logits": logits.astype(np.float32)}
+    """Return what a network of the task's kind would emit for three images."""
+    rng = np.random.default_rng(seed)
+    if task.model_kind == CLASSIFIER:
+        return {"logits": rng.normal(size=(3, len(LABELS)), scale=3).astype(np.float32)}
+    corners = np.sort(rng.random((3, NUM_CANDIDATES, 2, 2)), axis=2)
+    found = {
+        "boxes": corners.reshape(3, NUM_CANDIDATES, 4).astype(np.float32),
+        "scores": rng.uniform(0.4, 1, (3, NUM_CANDIDATES)).astype(np.float32),
+        "classes": np.arange(3 * NUM_CANDIDATES).reshape(3, NUM_CANDIDATES) % len(LABELS),
+    }
+    if task.model_kind == SEGMENTER:
+        found["box_masks"] = np.full((3, NUM_CANDIDATES, 28, 28), 0.9, np.float32)
+    return found
 
 
 @pytest.fixture(params=TASKS.values(), ids=list(TASKS))
@@ -47,7 +81,7 @@ def test_targets_have_one_row_a_record(task: Task) -> None:
 
 
 def test_postprocess_gives_one_prediction_an_image_that_fits_the_labels(task: Task) -> None:
-    predictions = task.postprocess(outputs(task), SIZES, {})
+    predictions = task.postprocess(outputs(task), FRAMES, {})
     assert len(predictions) == 3
     for prediction in predictions:
         task.check_prediction(prediction, LABELS)
@@ -58,16 +92,17 @@ def test_postprocess_gives_one_prediction_an_image_that_fits_the_labels(task: Ta
 def test_wire_object_is_plain_json_with_the_declared_columns(task: Task) -> None:
     import json
 
-    for prediction in task.postprocess(outputs(task), SIZES, {}):
+    for prediction in task.postprocess(outputs(task), FRAMES, {}):
         wire = plain(task.encode(prediction, LABELS))
         json.dumps(wire, allow_nan=False)
         required = {name for name, needed in task.response_columns.items() if needed}
         assert required <= set(wire) <= set(task.response_columns)
 
 
+@pytest.mark.parametrize("task", CLASSIFICATION, ids=[task.name for task in CLASSIFICATION])
 def test_probabilities_survive_extreme_logits(task: Task) -> None:
     extreme = {"logits": np.array([[1e4, -1e4, 0.0]] * 3, np.float32)}
-    for prediction in task.postprocess(extreme, SIZES, {}):
+    for prediction in task.postprocess(extreme, FRAMES, {}):
         wire = plain(task.encode(prediction, LABELS))
         assert np.isfinite(wire["probs"]).all()
         assert min(wire["probs"]) >= 0
@@ -75,13 +110,29 @@ def test_probabilities_survive_extreme_logits(task: Task) -> None:
 
 
 def test_every_primary_metric_is_computed(task: Task) -> None:
-    predictions = task.postprocess(outputs(task), SIZES, {})
-    metrics = task.evaluate(predictions, task.encode_targets(records(task), LABELS), LABELS)
+    predictions = task.postprocess(outputs(task), FRAMES, {})
+    metrics = task.evaluate(predictions, task.encode_targets(records(task), LABELS), LABELS, {})
     assert set(task.primary_metrics) <= set(metrics)
 
 
 def test_wire_difference_is_zero_for_the_same_and_grows(task: Task) -> None:
-    first = task.encode(task.postprocess(outputs(task), SIZES, {})[0], LABELS)
-    other = task.encode(task.postprocess(outputs(task, 1), SIZES, {})[0], LABELS)
+    first = task.encode(task.postprocess(outputs(task), FRAMES, {})[0], LABELS)
+    other = task.encode(task.postprocess(outputs(task, 1), FRAMES, {})[0], LABELS)
     assert task.wire_difference(first, first) == 0
     assert task.wire_difference(first, other) > 1e-3
+
+
+def test_summary_is_one_line(task: Task) -> None:
+    for prediction in task.postprocess(outputs(task), FRAMES, {}):
+        line = task.summarize(plain(task.encode(prediction, LABELS)))
+        assert line
+        assert "\n" not in line
+
+
+def test_measuring_sees_at_least_what_serving_sees(task: Task) -> None:
+    served = task.postprocess(outputs(task), FRAMES, {})
+    measured = task.postprocess(outputs(task), FRAMES, task.evaluation_settings({}))
+    for few, many in zip(served, measured, strict=True):
+        wire = [plain(task.encode(each, LABELS)) for each in (few, many)]
+        sizes = [len(each.get("boxes", each.get("labels", []))) for each in wire]
+        assert sizes[0] <= sizes[1]
