@@ -22,6 +22,7 @@ app = typer.Typer(no_args_is_help=True)
 _CLASSES_SHOWN = 20
 _ISSUES_SHOWN = 20
 _SHOWN_PER_CODE = 3
+_DEFAULT_CLASS = "object"
 
 SourceArgument = Annotated[
     str,
@@ -50,7 +51,7 @@ def check(
     image_column: ImageColumn = "image_url",
     image_root: ImageRoot = None,
     map_: Maps = None,
-    class_name: ClassName = "object",
+    class_name: ClassName = _DEFAULT_CLASS,
     as_json: AsJson = False,
 ) -> None:
     """List everything that is wrong with data; exit status 2 when something cannot be used.
@@ -87,7 +88,7 @@ def check(
         emit(f"{source}: {name or 'no task can be told from the rows'}")
         for split, part in reports.items() if found else ():
             emit(f"{split}: {part.num_rows} rows, {part.num_valid} usable")
-        _show(report, output_dir, _train_command(name, source, options))
+        _show(report, output_dir, _next_command(name, source, options))
     if log.num_errors:
         raise typer.Exit(2)
 
@@ -107,7 +108,7 @@ def convert(
     image_column: ImageColumn = "image_url",
     image_root: ImageRoot = None,
     map_: Maps = None,
-    class_name: ClassName = "object",
+    class_name: ClassName = _DEFAULT_CLASS,
     as_json: AsJson = False,
 ) -> None:
     """Write data as clean JSON Lines; what cannot be used is listed in dropped.jsonl.
@@ -135,7 +136,7 @@ def convert(
         emit_json(_written_document(name, written))
     else:
         # What was written has its own columns and places: no flag is needed any more.
-        _show_written(written, _train_command(name, str(written[0].path), ReadOptions()))
+        _show_written(written, _next_command(name, str(written[0].path), ReadOptions()))
 
 
 def _options(
@@ -278,9 +279,13 @@ def _show_examples(report: "Report") -> None:
         emit(f"… and {num_more} more; all of them with -o DIR")
 
 
-def _train_command(task: str | None, source: str, options: "ReadOptions") -> str:
-    """Return the command that trains on what was checked, as a shell takes it."""
+def _next_command(task: str | None, source: str, options: "ReadOptions") -> str:
+    """Return the command that goes on with what was checked, as a shell takes it."""
     words = ["autofocus", "train", "--task", task or "TASK", "--data", source]
+    if options.class_name != _DEFAULT_CLASS:
+        # A job has no name for such classes; converted rows have.
+        words = ["autofocus", "data", "convert", source, "--task", task or "TASK"]
+        words += ["--class-name", options.class_name, "-o", "DIR"]
     if options.label_column != "label":
         words += ["--target-column", options.label_column]
     if options.image_column != "image_url":

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from autofocus.cli.data import app
 from autofocus.data.records import RECORD_TYPES
 from autofocus.data.source import find_splits, read_data
+from object_sources import CAN, CUP, OUTSIDE, write_coco, write_masks, write_text, write_voc
 
 TASKS = list(RECORD_TYPES)
 BOX = {"label": "can", "topX": 0.1, "topY": 0.2, "bottomX": 0.5, "bottomY": 0.6, "isCrowd": 1}
@@ -312,3 +313,96 @@ def test_the_command_to_go_on_with_carries_the_flags(tmp_path: Path) -> None:
     result = run("convert", path, *flags, "-o", tmp_path / "out")
     command = shlex.split(result.stdout.splitlines()[-1].removeprefix("next: "))
     assert command == ["autofocus", "train", *task, "--data", str(tmp_path / "out/train.jsonl")]
+
+
+def test_check_looks_at_all_splits_of_a_source(tmp_path: Path) -> None:
+    write_voc(tmp_path, {"a": [CAN], "b": [CAN, OUTSIDE], "c": [CUP]})
+    for name, stem in (("train", "a"), ("val", "b"), ("test", "c")):
+        write_text(tmp_path / "ImageSets" / "Main" / f"{name}.txt", stem)
+    result = run("check", tmp_path, "--json")
+    assert result.exit_code == 2
+    found = document(result)
+    assert found["task"] == TASKS[2]
+    assert found["splits"] == {
+        split: {"num_rows": 1, "num_valid": 1} for split in ("train", "validation", "test")
+    }
+    assert (found["num_rows"], found["classes"]) == (3, {"can": 2, "cup": 1})
+    bad = next(issue for issue in found["issues"] if issue["severity"] == "error")
+    assert bad["file"] == str(tmp_path / "Annotations" / "b.xml")
+    assert bad["path"] == "object[1].bndbox"
+    text = run("check", tmp_path).stdout
+    assert "validation: 1 rows, 1 usable" in text
+    assert "xmin 31, ymin 6, xmax 60, ymax 15" in text
+
+
+def test_objects_are_converted_with_their_splits(tmp_path: Path) -> None:
+    write_voc(tmp_path / "voc", {"a": [CAN], "b": [CAN, OUTSIDE], "c": [OUTSIDE], "d": []})
+    for name, stems in (("train", "a d"), ("val", "b"), ("test", "c a")):
+        lines = "\n".join(stems.split())
+        write_text(tmp_path / "voc" / "ImageSets" / "Main" / f"{name}.txt", lines)
+    out = tmp_path / "out"
+    result = run("convert", tmp_path / "voc", "-o", out, "--mltable", "--json")
+    assert result.exit_code == 0
+    files = document(result)["files"]
+    assert {split: part["num_records"] for split, part in files.items()} == {
+        "train": 2,
+        "validation": 1,
+        "test": 1,
+    }
+    dropped = [json.loads(line) for line in (out / "dropped.jsonl").read_text().splitlines()]
+    assert [issue["code"] for issue in dropped] == [
+        "coordinate.out_of_range",
+        "coordinate.out_of_range",
+        "row.nothing_valid",
+    ]
+    rows = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+    assert rows[0]["image_url"] == str(tmp_path / "voc" / "JPEGImages" / "a.png")
+    assert rows[0]["image_details"] == {"format": "png", "width": 40, "height": 20}
+    assert rows[0]["label"] == [
+        {
+            "label": "can",
+            "topX": 0.1,
+            "topY": 0.25,
+            "bottomX": 0.35,
+            "bottomY": 0.75,
+            "isCrowd": False,
+        }
+    ]
+    assert rows[1]["label"] == []
+    assert list(find_splits(out)) == ["train", "validation", "test"]
+    assert run("check", out, "--json").exit_code == 0
+    for folder in ("training", "validation", "test"):
+        assert read_data(out / f"{folder}-mltable-folder", RECORD_TYPES[TASKS[2]]).records
+
+
+def test_converted_beside_the_images_they_are_found_anywhere(tmp_path: Path) -> None:
+    path = write_coco(tmp_path / "coco", {"a": [CAN], "b": [CUP]})
+    result = run("convert", path, "--task", TASKS[3], "-o", path)
+    assert result.exit_code == 0, result.output
+    moved = path.rename(tmp_path / "elsewhere")
+    data = read_data(moved, RECORD_TYPES[TASKS[3]])
+    assert data.locations == [str(moved / "images" / f"{name}.png") for name in "ab"]
+
+
+def test_a_source_with_boxes_and_outlines_asks_for_the_task(tmp_path: Path) -> None:
+    path = write_coco(tmp_path / "coco", {"a": [CAN]})
+    for command in (("check",), ("convert", "-o", tmp_path / "out")):
+        result = run(command[0], path, *command[1:])
+        assert result.exit_code == 2
+        assert f"the rows fit {TASKS[2]}, {TASKS[3]}" in result.stderr
+
+
+def test_pixels_are_said_of_json_lines_only(tmp_path: Path) -> None:
+    path = write_coco(tmp_path / "coco", {"a": [CAN]})
+    result = run("convert", path, "--task", TASKS[2], "--absolute", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "--absolute is about JSON Lines" in result.stderr
+
+
+def test_objects_of_masks_may_be_named(tmp_path: Path) -> None:
+    path = write_masks(tmp_path / "masks", {"a": [CAN, CUP], "b": []})
+    result = run("check", path, "--class-name", "cell", "--json")
+    assert document(result)["classes"] == {"cell": 2}
+    assert run("check", path, "--class-name", "").exit_code == 2
+    assert "data convert" in run("check", path, "--class-name", "cell").stdout
+    assert "--class-name cell" in run("check", path, "--class-name", "cell").stdout

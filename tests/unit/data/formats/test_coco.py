@@ -6,6 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from autofocus.data.records import DetectionRecord, InstanceSegmentationRecord, MultilabelRecord
+from autofocus.data.source import ReadOptions, find_source, find_splits, infer_tasks, read_data
+from autofocus.errors import DataError
+from autofocus.structures.masks import encode_rle
+from autofocus.structures.polygons import from_wire, rasterize
 from object_sources import (
     CAN,
     CUP,
@@ -16,12 +22,6 @@ from object_sources import (
     write_image,
     write_json,
 )
-
-from autofocus.data.records import DetectionRecord, InstanceSegmentationRecord, MultilabelRecord
-from autofocus.data.source import ReadOptions, find_source, find_splits, infer_tasks, read_data
-from autofocus.errors import DataError
-from autofocus.structures.masks import encode_rle
-from autofocus.structures.polygons import from_wire, rasterize
 
 SHARED = Path(__file__).parents[4] / "../shared/data"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="no photos beside the project")
