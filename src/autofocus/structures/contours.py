@@ -38,9 +38,9 @@ def _trace(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[Ring]:
     framed = np.pad(np.asarray(mask, np.bool_), 1)
     a, b, c, d = framed[:-1, :-1], framed[:-1, 1:], framed[1:, :-1], framed[1:, 1:]
     # Where two pixels touch by their corners, two corners meet.
-    count = (a ^ b ^ c ^ d) + 2 * ((a == d) & (b == c) & (a != b))
-    y, x = np.nonzero(count)
-    times = count[y, x]
+    twice = (a == d) & (b == c) & (a != b)
+    y, x = np.nonzero((a ^ b ^ c ^ d) | twice)
+    times = 1 + twice[y, x]
     x, y = np.repeat(x, times), np.repeat(y, times)
     by_column = np.lexsort((y, x))
     partner = np.empty_like(by_column)

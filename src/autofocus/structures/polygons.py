@@ -18,7 +18,9 @@ def from_wire(rings: Sequence[Sequence[float]]) -> Polygon:
 
 
 def outline_box(polygon: Polygon) -> NDArray[np.float32]:
-    """Return the box [4] around all rings, in their unit."""
+    """Return the box [4] around all rings, in their unit; zeros where there is no ring."""
+    if not polygon:
+        return np.zeros(4, np.float32)
     points = np.concatenate(polygon)
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 

@@ -13,7 +13,7 @@ from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import Polygon
 
 # Pixels along a side that an object is drawn with at most.
-MAX_SIDE = 1024
+MAX_SIDE = 512
 
 
 def outline_in_box(
