@@ -136,7 +136,9 @@ def convert(
         emit_json(_written_document(name, written))
     else:
         # What was written has its own columns and places: no flag is needed any more.
-        _show_written(written, _next_command(name, str(written[0].path), ReadOptions()))
+        # Of several splits the folder is named: training finds the others beside it.
+        place = written[0].path if len(written) == 1 else output_dir
+        _show_written(written, _next_command(name, str(place), ReadOptions()))
 
 
 def _options(

@@ -370,6 +370,7 @@ def test_objects_are_converted_with_their_splits(tmp_path: Path) -> None:
     ]
     assert rows[1]["label"] == []
     assert list(find_splits(out)) == ["train", "validation", "test"]
+    assert f"--data {out}\n" in run("convert", tmp_path / "voc", "-o", out).stdout
     assert run("check", out, "--json").exit_code == 0
     for folder in ("training", "validation", "test"):
         assert read_data(out / f"{folder}-mltable-folder", RECORD_TYPES[TASKS[2]]).records
