@@ -22,6 +22,7 @@ Rle = dict[str, Any]
 # Fastest first. Each has the modules `mask` with the same functions.
 BACKENDS = ("hotcoco", "faster_coco_eval", "pycocotools")
 _MIN_POINTS = 3
+_BLOCK = 255
 
 
 def find_backend() -> str:
@@ -80,8 +81,9 @@ def encode_outlines(polygons: Sequence[Polygon], size: tuple[int, int], backend:
 def mask_areas(masks: Sequence[Rle], backend: str) -> NDArray[np.float64]:
     """Return the number of pixels of each mask, float64 [m]."""
     area = mask_module(backend).area
-    # One at a time: pycocotools 2.0.11 fails on lists of more than 255 under numpy 2.
-    return np.array([float(area(mask)) for mask in masks], np.float64)
+    # pycocotools 2.0.11 fails on lists of more than 255 under numpy 2.
+    blocks = [area(list(masks[i : i + _BLOCK])) for i in range(0, len(masks), _BLOCK)]
+    return np.concatenate([np.zeros(0), *blocks])
 
 
 def mask_iou(left: Sequence[Rle], right: Sequence[Rle], backend: str) -> NDArray[np.float64]:
