@@ -127,7 +127,11 @@ def _show_plan(plan: dict[str, Any], node: str) -> None:
             f"{data['num_rows']} rows, {len(data['labels'])} classes"
         )
     most = limits["max_trials"]
-    trials = "as many trials as the budget allows" if most is None else f"at most {most} trials"
+    trials = (
+        "as many trials as the budget allows"
+        if most is None
+        else f"at most {most} trial{'s' * (most > 1)}"
+    )
     emit(
         f"mode     {plan['mode']} · {trials}, {limits['max_concurrent_trials']} at once · "
         f"budget {budget} · seed {plan['seed']}"

@@ -1,19 +1,38 @@
 """From a document to a plan: both phases' problems together."""
 
+from typing import Any
+
 import pytest
 
 from autofocus.errors import JobError
+from autofocus.job import Bandit
 from autofocus.models import catalog
-from autofocus.sweep.resolve import resolve
+from autofocus.sweep.resolve import resolve, trial_plan
 from autofocus.tasks import TASKS
+
+SPACE: list[dict[str, Any]] = [
+    {"model_name": "choice('resnet18','vitb16r224')", "number_of_epochs": "quniform(2,9,1.0)"},
+    {"learning_rate": "uniform(0.001,0.01)"},
+]
+
+
+def document(**keys: Any) -> dict[str, Any]:
+    return {"task": "image_classification", "training_data": "x", **keys}
+
+
+def problems_of(**keys: Any) -> str:
+    with pytest.raises(JobError) as caught:
+        resolve(document(**keys))
+    return "\n".join(caught.value.problems)
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
 def test_defaults_are_filled_in(task) -> None:
     plan = resolve({"task": task.name, "training_data": "x"})
-    assert plan.job.primary_metric == task.primary_metrics[0]
+    assert (plan.job.task, plan.job.primary_metric) == (task.name, task.primary_metrics[0])
     assert plan.model == catalog.resolve(catalog.default_model(task.model_kind))
     assert not plan.user_named_model
+    assert (plan.space, plan.early_termination, plan.notes) == ((), None, ())
 
 
 def test_problems_of_both_phases_come_together() -> None:
@@ -23,6 +42,7 @@ def test_problems_of_both_phases_come_together() -> None:
                 "task": "image_clasification",
                 "seed": "x",
                 "training_parameters": {"model_name": "resnet5O"},
+                "search_space": [{"model_name": "vitb16r24", "beta1": 2}],
             }
         )
     text = str(caught.value)
@@ -30,11 +50,13 @@ def test_problems_of_both_phases_come_together() -> None:
     assert "seed:" in text
     assert "did you mean 'image_classification'?" in text
     assert "resnet50" in text
+    assert "search_space.0.model_name: " in text
+    assert "vitb16r224" in text
+    assert "search_space.0.beta1: must be a number ≥ 0 and ≤ 1, got 2." in text
 
 
 def test_metric_of_another_task_is_refused() -> None:
-    with pytest.raises(JobError, match="primary_metric: must be one of accuracy"):
-        resolve({"task": "image_classification", "training_data": "x", "primary_metric": "iou"})
+    assert "primary_metric: must be one of accuracy" in problems_of(primary_metric="iou")
 
 
 def test_missing_task_says_where_to_give_it() -> None:
@@ -42,13 +64,128 @@ def test_missing_task_says_where_to_give_it() -> None:
         resolve({"training_data": "x"})
 
 
+def test_spellings_of_the_rest_interface() -> None:
+    plan = resolve(document(task="ImageClassification", primary_metric="AUCWeighted"))
+    assert (plan.job.task, plan.job.primary_metric) == ("image_classification", "AUC_weighted")
+
+
 def test_azures_model_name_is_the_users_choice() -> None:
-    plan = resolve(
-        {
-            "task": "image_classification",
-            "training_data": "x",
-            "training_parameters": {"model_name": "vitb16r224"},
-        }
-    )
+    plan = resolve(document(training_parameters={"model_name": "vitb16r224"}))
     assert plan.user_named_model
     assert plan.model.name.startswith("vit_base_patch16_224")
+
+
+@pytest.mark.parametrize(
+    ("keys", "mode"),
+    [
+        ({}, "automode"),
+        ({"limits": {"max_trials": 10}}, "automode"),
+        ({"limits": {"timeout_minutes": 10}}, "automode"),
+        ({"training_parameters": {"number_of_epochs": 3}}, "automode"),
+        ({"limits": {"max_trials": 1}}, "single"),
+        ({"training_parameters": {"model_name": "resnet18"}}, "single"),
+        (
+            {"training_parameters": {"model_name": "resnet18"}, "limits": {"max_trials": 5}},
+            "automode",
+        ),
+        ({"search_space": SPACE}, "sweep"),
+        ({"search_space": SPACE, "limits": {"max_trials": 1}}, "sweep"),
+    ],
+)
+def test_modes(keys: dict[str, Any], mode: str) -> None:
+    assert resolve(document(**keys)).mode == mode
+
+
+def test_a_sweep_is_planned() -> None:
+    plan = resolve(
+        document(
+            search_space=SPACE,
+            sweep={
+                "sampling_algorithm": "random",
+                "early_termination": {"type": "bandit", "slack_factor": 0.2},
+            },
+            limits={"max_trials": 9},
+        )
+    )
+    assert [sorted(subspace) for subspace in plan.space] == [
+        ["model_name", "number_of_epochs"],
+        ["learning_rate"],
+    ]
+    assert plan.sampling.type == "random"
+    assert plan.early_termination == Bandit(slack_factor=0.2)
+    assert plan.notes == ()
+
+
+def test_without_a_sampling_algorithm_it_is_random() -> None:
+    assert resolve(document(search_space=SPACE)).sampling.type == "random"
+
+
+def test_a_sweep_needs_something_to_search() -> None:
+    assert "sweep: there is nothing to search" in problems_of(sweep={"sampling_algorithm": "grid"})
+
+
+def test_what_the_algorithm_cannot_search_is_refused() -> None:
+    text = problems_of(search_space=SPACE, sweep={"sampling_algorithm": "bayesian"})
+    assert "bayesian takes one sub-space, search_space has 2" in text
+
+
+def test_models_of_a_search_space_must_fit_the_task() -> None:
+    text = problems_of(search_space=[{"model_name": "fasterrcnn_resnet50_fpn"}])
+    assert "search_space.0.model_name: image_classification needs a classifier" in text
+
+
+def test_log_base_reaches_the_space() -> None:
+    plan = resolve(
+        document(
+            search_space=[{"learning_rate": "loguniform(-4,-2)"}],
+            sweep={"sampling_algorithm": {"type": "random", "logbase": 10}},
+        )
+    )
+    assert plan.space[0]["learning_rate"].base == 10  # type: ignore[union-attr]
+
+
+def test_notes_say_what_may_not_be_meant() -> None:
+    plan = resolve(
+        document(
+            search_space=[{"learning_rate": "choice(0.1,0.2)", "layers_to_freeze": "choice(0,2)"}],
+            sweep={"sampling_algorithm": "grid"},
+            training_parameters={"learning_rate": 0.3},
+        )
+    )
+    assert plan.notes == (
+        "learning_rate: in training_parameters and in search_space; the latter holds where it has "
+        "them",
+        "limits.max_trials is 1: the sweep is one trial",
+        "limits.max_trials of 1 leaves out part of the grid of 4",
+    )
+
+
+def test_unused_parameters_of_the_space_are_named_too() -> None:
+    plan = resolve(
+        document(
+            search_space=[{"number_of_workers": "choice(1,2)"}],
+            training_parameters={"distributed": True, "advanced_settings": "{}"},
+        )
+    )
+    assert plan.unused_parameters == ["advanced_settings", "distributed", "number_of_workers"]
+
+
+def test_a_trial_is_the_job_with_what_was_drawn() -> None:
+    plan = resolve(
+        document(search_space=SPACE, training_parameters={"learning_rate": 0.5, "optimizer": "sgd"})
+    )
+    trial = trial_plan(plan, {"model_name": "vitb16r224", "number_of_epochs": 4.0, "beta1": None})
+    assert trial.parameters == {
+        "learning_rate": 0.5,
+        "optimizer": "sgd",
+        "model_name": "vitb16r224",
+        "number_of_epochs": 4,
+    }
+    assert type(trial.parameters["number_of_epochs"]) is int
+    assert trial.job.model_name == "vitb16r224"
+    assert trial.model == catalog.resolve("vitb16r224")
+    assert (trial.user_named_model, trial.space, trial.task) == (True, (), plan.task)
+    other = trial_plan(plan, {"learning_rate": 0.01})
+    assert other.parameters["learning_rate"] == 0.01
+    assert (other.model, other.user_named_model) == (plan.model, False)
+    assert plan.parameters["learning_rate"] == 0.5
