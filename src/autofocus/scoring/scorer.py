@@ -5,6 +5,7 @@ the MLflow model and the check after packaging. Imports no torch.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 
 from autofocus.data.images import DEFAULT_MAX_PIXELS, decode
 from autofocus.data.preprocess import frame_of, preprocess
+from autofocus.data.tiles import Region
 from autofocus.errors import ImageError, ModelFolderError
-from autofocus.manifest import Manifest, Preprocess, check_files, read_manifest
+from autofocus.manifest import Manifest, Preprocess, Tiling, check_files, read_manifest
 from autofocus.scoring.backends.onnx import OnnxBackend
+from autofocus.scoring.tiling import check_tiles, merge_tiles, tile_views
 from autofocus.structures.frames import Frame
 from autofocus.tasks import TASKS
 from autofocus.tasks.base import Settings, Task
@@ -50,6 +53,8 @@ class Scorer:
         self.labels = manifest.labels
         self._backend = backend
         self._max_pixels = max_pixels
+        if manifest.tiling:
+            check_tiles(self.task)
 
     @classmethod
     def load(
@@ -97,9 +102,11 @@ class Scorer:
             images: Files' contents.
             settings: Used instead of the manifest's.
         """
+        used = self.manifest.settings if settings is None else settings
+        if self.manifest.tiling:
+            return [self._predict_tiles(image, self.manifest.tiling, used) for image in images]
         samples = [self._prepare(image) for image in images]
         good = [sample for sample in samples if not isinstance(sample, ImageError)]
-        used = self.manifest.settings if settings is None else settings
         predictions = iter(self._predict_samples(good, used))
         return [
             sample if isinstance(sample, ImageError) else next(predictions) for sample in samples
@@ -117,6 +124,22 @@ class Scorer:
             return prepare(data, self.manifest.preprocess, self._max_pixels)
         except ImageError as error:
             return error
+
+    def _predict_tiles(self, data: bytes, tiling: Tiling, settings: Settings) -> Any:
+        """Return an image's prediction, or the `ImageError` in its place."""
+        try:
+            image = decode(data, self._max_pixels)
+        except ImageError as error:
+            return error
+        predictions: list[Any] = []
+        regions: list[Region] = []
+        views = tile_views(image, self.manifest.preprocess, tiling)
+        # A few at a time: a large grid's views together would take gigabytes.
+        while some := list(islice(views, MAX_BATCH)):
+            samples = [(view.tensor, view.frame) for view in some]
+            predictions += self._predict_samples(samples, settings)
+            regions += [view.region for view in some]
+        return merge_tiles(self.task, predictions, regions, settings)
 
     def _predict_samples(self, samples: Sequence[Sample], settings: Settings) -> list[Any]:
         predictions: list[Any] = []

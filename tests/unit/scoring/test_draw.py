@@ -135,7 +135,7 @@ def test_many_objects_leave_the_picture_to_be_seen() -> None:
 def test_signs_never_overlap_nor_leave_the_picture() -> None:
     rng = np.random.default_rng(1)
     picture = photo()
-    corners = rng.uniform(0, 700, (80, 2))
+    corners = rng.uniform(0, 700, (60, 2))
     signs = [
         Sign("label", f" {i}", (i, 255 - i, 7), np.array([*c, *(c + 60)]))
         for i, c in enumerate(corners)
@@ -148,17 +148,15 @@ def test_signs_never_overlap_nor_leave_the_picture() -> None:
             height, width = band(sign.label, sign.rest, sign.paper, 14, 800).shape[:2]
             whole += (np.ptp(ys) + 1, np.ptp(xs) + 1) == (height, width)
     assert whole == len(signs) - num_left_out
-    assert 10 < whole < 80
+    assert 10 < whole < 60
 
 
 def test_beside_the_truth_misses_and_errors_are_named() -> None:
     response = boxes(
         ([0.1, 0.2, 0.3, 0.5], "can", 0.9),  # right
-        ([0.4, 0.2, 0.6, 0.5], "can", 0.8),  # a carton
+        ([0.4, 0.2, 0.6, 0.5], "can", 0.8),  # nothing is there
     )
-    labelled = truth(
-        ([0.1, 0.2, 0.3, 0.5], 0), ([0.4, 0.2, 0.6, 0.5], 1), ([0.7, 0.2, 0.9, 0.5], 1)
-    )
+    labelled = truth(([0.1, 0.2, 0.3, 0.5], 0), ([0.7, 0.2, 0.9, 0.5], 1))
     picture = draw(photo(), response, LABELS, labelled)
     alone = draw(photo(), response, LABELS)
     assert picture.shape[0] > alone.shape[0]
