@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,19 @@ def assert_equal(scalars: dict[str, float | None], stats: NDArray[np.float64]) -
     assert 0.1 < values[0] < 0.9
 
 
+@cache
+def box_case(num_images: int, num_classes: int, max_objects: int, max_spurious: int) -> Any:
+    """Return scenes and pycocotools' evaluation of them, the same for every backend."""
+    scenes = random_scenes(7, num_images, num_classes, max_objects, max_spurious)
+    return scenes, reference(*scenes, num_classes)
+
+
+@cache
+def mask_case(num_images: int, max_objects: int) -> Any:
+    scenes = outlined(*random_scenes(3, num_images, 3, max_objects))
+    return scenes, reference(*scenes, 3)
+
+
 @each_backend
 @pytest.mark.parametrize(
     ("num_images", "num_classes", "max_objects", "max_spurious"),
@@ -147,9 +161,8 @@ def assert_equal(scalars: dict[str, float | None], stats: NDArray[np.float64]) -
 def test_boxes(
     backend: str, num_images: int, num_classes: int, max_objects: int, max_spurious: int
 ) -> None:
-    scenes = random_scenes(7, num_images, num_classes, max_objects, max_spurious)
+    scenes, expected = box_case(num_images, num_classes, max_objects, max_spurious)
     found = coco_metrics(*scenes, num_classes, 100, backend)
-    expected = reference(*scenes, num_classes)
     assert_equal(found.scalars, expected.stats)
     tables = expected.eval["precision"][:, :, :, 0, -1]
     for i in range(num_classes):
@@ -164,10 +177,10 @@ def test_boxes(
 @each_backend
 @pytest.mark.parametrize(("num_images", "max_objects"), [(25, 8), (2, 320)])
 def test_masks(backend: str, num_images: int, max_objects: int) -> None:
-    scenes = outlined(*random_scenes(3, num_images, 3, max_objects))
+    scenes, expected = mask_case(num_images, max_objects)
     outlines = outlines_of(*scenes, backend)
     found = coco_metrics(*scenes, 3, 100, backend, outlines)
-    assert_equal(found.scalars, reference(*scenes, 3).stats)
+    assert_equal(found.scalars, expected.stats)
 
 
 @each_backend
