@@ -23,6 +23,7 @@ from autofocus.explain.parameters import Parameters, parse_parameters
 from autofocus.explain.visualize import Caption, method_text, shown_pixels, visualize
 from autofocus.explain.xrai import warm_up
 from autofocus.manifest import Manifest, ResizeCrop, check_files, read_manifest
+from autofocus.models.timm_classifiers import Classifier
 from autofocus.runtime import keep_big_blocks
 from autofocus.scoring.backends.torch import load_network
 from autofocus.scoring.explain_needs import why_unavailable
@@ -106,7 +107,9 @@ class Explainer:
         keep_big_blocks()
         manifest = read_manifest(folder)
         check_files(folder, manifest)
-        explainer = cls(manifest, freeze(load_network(folder, manifest)), max_pixels)
+        network = load_network(folder, manifest)
+        assert isinstance(network, Classifier), "only classes are explained by a network"
+        explainer = cls(manifest, freeze(network), max_pixels)
         warm_up()
         return explainer
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from autofocus.errors import InputError, ModelFolderError
 from autofocus.manifest import Manifest
 from autofocus.models import catalog
-from autofocus.models.network import to_numpy
-from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.models.build import build
+from autofocus.models.network import Network, to_numpy
 from autofocus.scoring.explain_needs import WEIGHTS_NAME
 
 
@@ -41,7 +41,7 @@ class TorchBackend:
         return dict(zip(self._output_names, map(to_numpy, outputs), strict=True))
 
 
-def load_network(folder: Path, manifest: Manifest) -> Classifier:
+def load_network(folder: Path, manifest: Manifest) -> Network:
     """Return the network of a model folder in evaluation mode. Downloads nothing.
 
     Raises:
@@ -50,7 +50,8 @@ def load_network(folder: Path, manifest: Manifest) -> Classifier:
     path = folder / WEIGHTS_NAME
     try:
         spec = catalog.resolve(manifest.model_name)
-        network = build(spec, len(manifest.labels), None, manifest.preprocess.size[0])
+        size, options = manifest.preprocess.size, manifest.network
+        network = build(spec, len(manifest.labels), None, size, options)
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError, InputError) as error:
         reason = str(error).strip().partition("\n")[0]
