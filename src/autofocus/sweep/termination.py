@@ -125,7 +125,8 @@ def _best(curve: Curve, interval: int) -> float | None:
 
 
 def _until(curve: Curve, interval: int) -> list[float]:
-    return [value for at, value in curve if at <= interval]
+    # Intervals are whole and rise from 1: what is wanted is among the first `interval` of them.
+    return [value for at, value in curve[:interval] if at <= interval]
 
 
 def _last(curve: Curve) -> int:

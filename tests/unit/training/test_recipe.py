@@ -178,7 +178,8 @@ def test_the_page_names_every_parameter_and_its_defaults() -> None:
     documented = documented_defaults()
     assert RECIPE_PARAMETERS.keys() <= documented.keys()
     assert documented.keys() <= PARSERS.keys()
-    text = (Path(__file__).parents[3] / "docs" / "reference" / "training.md").read_text("utf-8")
+    pages = Path(__file__).parents[3] / "docs" / "reference"
+    text = "".join((pages / name).read_text("utf-8") for name in ("training.md", "job.md"))
     assert {name for name in PARSERS if f"`{name}`" not in text} == set()
     azure = by_published_name(recipe_of("image_classification", "resnet50"))
     ours = by_published_name(recipe_of("image_classification", None))
