@@ -14,7 +14,7 @@ from autofocus.models.base import CLASSIFIER
 from autofocus.runtime import Track, no_progress
 from autofocus.sweep.resolve import Plan, resolve
 from autofocus.sweep.run_folder import RunFolder, identity
-from autofocus.sweep.sources import Sources, read_sources
+from autofocus.sweep.sources import Sources, read_sources, with_splits
 from autofocus.sweep.study import Outcome, Study
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def run(
         StoppedError: If the user stopped the run; says how to go on.
     """
     started_s = time.monotonic() if started_s is None else started_s
-    plan = resolve(document)
+    plan = with_splits(resolve(document))
     if plan.job.log_verbosity in VERBOSITY:
         logging.getLogger("autofocus").setLevel(VERBOSITY[plan.job.log_verbosity])
     _require_torch()

@@ -1,13 +1,17 @@
 """A run's data by role."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autofocus.data.source import Data, ReadOptions, read_data
+from autofocus.data.source import Data, ReadOptions, find_splits, read_data
 from autofocus.errors import DataError
+from autofocus.job import DataInput
 from autofocus.runtime import Track
 from autofocus.sweep.resolve import Plan
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,26 @@ class Sources:
     def fingerprint(self) -> str:
         """What all of the data is, as one string."""
         return "+".join(f"{role}:{data.fingerprint}" for role, data in self.given.items())
+
+
+def with_splits(plan: Plan) -> Plan:
+    """Return the plan with the validation and test splits of its training data filled in.
+
+    A source that has splits is read by them, whatever a job calls training data; roles that the
+    job names itself stay.
+    """
+    job = plan.job
+    splits = find_splits(job.training_data.path)
+    roles = {"train": "training_data", "validation": "validation_data", "test": "test_data"}
+    found: dict[str, DataInput] = {
+        roles[split]: DataInput(path=str(path))
+        for split, path in splits.items()
+        if split == "train" or getattr(job, roles[split]) is None
+    }
+    if found:
+        named = ", ".join(f"{role} {entry.path}" for role, entry in found.items())
+        log.info("splits of %s: %s", job.training_data.path, named)
+    return replace(plan, job=job.model_copy(update=found))
 
 
 def read_sources(plan: Plan, track: Track) -> Sources:

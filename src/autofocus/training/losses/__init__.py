@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 from autofocus.tasks.base import Targets
 from autofocus.tasks.detection import ObjectDetection
+from autofocus.tasks.instance_segmentation import InstanceSegmentation
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.tasks.multilabel import MultilabelClassification
 from autofocus.training.losses import multiclass, multilabel
 from autofocus.training.losses.classification import ClassificationObjective
-from autofocus.training.losses.detection import DetectionObjective
+from autofocus.training.losses.detection import DetectionObjective, OutlineObjective
 from autofocus.training.losses.objective import Objective
 from autofocus.training.recipe import Recipe
 
@@ -19,4 +20,5 @@ OBJECTIVES: dict[str, Callable[[Recipe, Targets, int], Objective]] = {
     MulticlassClassification.name: lambda *given: ClassificationObjective(multiclass, *given),
     MultilabelClassification.name: lambda *given: ClassificationObjective(multilabel, *given),
     ObjectDetection.name: lambda *given: DetectionObjective(),
+    InstanceSegmentation.name: lambda *given: OutlineObjective(),
 }

@@ -1,17 +1,18 @@
 """The objective of tasks whose networks compute their own losses: boxes and outlines."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autofocus.data.augment import BOX_PRESETS
+from autofocus.data.augment import BOX_PRESETS, OUTLINE_PRESETS
 from autofocus.data.box_views import BoxViews
+from autofocus.data.outline_views import OutlineViews
 from autofocus.data.views import Views
 from autofocus.manifest import ResizeFit
-from autofocus.structures.targets import BoxTarget
+from autofocus.structures.targets import BoxTarget, MaskTarget, OutlineTarget
 from autofocus.tasks.base import Targets
 
 Target = dict[str, Tensor]
@@ -39,6 +40,15 @@ class DetectionObjective:
         return torch.stack(list(losses.values())).sum()
 
 
+class OutlineObjective(DetectionObjective):
+    """The same with a mask an object."""
+
+    def views(self, spec: ResizeFit, targets: Targets, augmentation: str | None) -> Views:
+        """Return views in which outlines move with the image and become masks last."""
+        params = None if augmentation is None else OUTLINE_PRESETS[augmentation]
+        return OutlineViews(spec, cast(Sequence[OutlineTarget], targets), params)
+
+
 def _tensors(target: BoxTarget, device: torch.device) -> Target:
     height, width = target.size
     boxes = target.xyxy_frac * np.array([width, height, width, height], np.float32)
@@ -46,7 +56,6 @@ def _tensors(target: BoxTarget, device: torch.device) -> Target:
         "boxes": torch.from_numpy(np.ascontiguousarray(boxes, np.float32)),
         "classes": torch.from_numpy(target.classes),
     }
-    masks: Any = getattr(target, "masks", None)
-    if masks is not None:
-        tensors["masks"] = torch.from_numpy(masks)
+    if isinstance(target, MaskTarget):
+        tensors["masks"] = torch.from_numpy(target.masks)
     return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
