@@ -1,0 +1,68 @@
+"""How far two replies are apart: pairs, edges of thresholds, doubles."""
+
+from typing import Any
+
+import pytest
+
+from autofocus.tasks.replies import match_objects, reply_difference
+
+
+def found(label: str, score: float, left: float = 0.1, top: float = 0.1) -> dict[str, Any]:
+    """Return a wire object of 0.2 x 0.2."""
+    box = {"topX": left, "topY": top, "bottomX": left + 0.2, "bottomY": top + 0.2}
+    return {"box": box, "label": label, "score": score}
+
+
+CAN, JAR = found("can", 0.9), found("jar", 0.6, left=0.6)
+
+
+def test_the_same_objects_in_another_order_are_no_difference() -> None:
+    assert reply_difference([CAN, JAR], [JAR, CAN]) == 0
+    assert reply_difference([], []) == 0
+
+
+def test_a_pair_differs_by_its_score_or_its_corners() -> None:
+    assert reply_difference([CAN, JAR], [found("can", 0.88), JAR]) == pytest.approx(0.02)
+    assert reply_difference([CAN, JAR], [found("can", 0.9, left=0.13), JAR]) == pytest.approx(0.03)
+
+
+def test_each_object_has_one_partner_the_nearest() -> None:
+    left = [found("can", 0.9, left=0.1), found("can", 0.8, left=0.14)]
+    right = [found("can", 0.8, left=0.14), found("can", 0.9, left=0.1)]
+    assert sorted(match_objects(left, right).tolist()) == [[0, 1], [1, 0]]
+    assert match_objects(left, right[:1]).tolist() == [[1, 0]]
+
+
+def test_another_label_or_place_is_another_object() -> None:
+    assert match_objects([CAN], [found("jar", 0.9)]).tolist() == []
+    assert match_objects([CAN], [found("can", 0.9, left=0.25)]).tolist() == []
+    assert reply_difference([CAN], [found("jar", 0.9)]) >= 0.4
+
+
+@pytest.mark.parametrize("others", [[], [JAR]])
+def test_a_lost_object_counts(others: list[dict[str, Any]]) -> None:
+    assert reply_difference([CAN, *others], others) >= 0.3
+    assert reply_difference(others, [CAN, *others]) >= 0.3
+
+
+def test_an_object_at_the_threshold_may_be_missing() -> None:
+    edge = found("can", 0.3001, left=0.7, top=0.7)
+    assert reply_difference([CAN, JAR, edge], [CAN, JAR]) == 0
+    lost = found("jar", 0.4, left=0.3, top=0.7)
+    assert reply_difference([CAN, lost, edge], [CAN]) == pytest.approx(0.0999)
+
+
+def test_an_object_at_the_cap_may_be_missing() -> None:
+    grid = [found("can", 0.9, left=0.5 * i, top=0.5 * j) for i in range(10) for j in range(10)]
+    last, other = found("jar", 0.8, left=-3), found("jar", 0.8, left=-6)
+    assert reply_difference([*grid, last], [*grid, other]) == 0
+    better = found("jar", 0.85, left=-9)
+    assert reply_difference([*grid, better, last], [*grid, last]) == pytest.approx(0.05)
+
+
+def test_a_double_at_the_edge_of_suppression_may_be_missing() -> None:
+    # Two cans overlap by half, as much as any two objects do; one network suppressed one.
+    double = found("can", 0.7, left=0.1 + 0.2 / 3)
+    assert reply_difference([CAN, double, JAR], [CAN, JAR]) == 0
+    # The jar overlaps no better jar: that it is missing is a difference.
+    assert reply_difference([CAN, double, JAR], [CAN, double]) == pytest.approx(0.1)
