@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from autofocus.cli.drawings import DrawingFolder
 from autofocus.cli.output import command, emit, emit_json, progress
 
 
@@ -16,6 +17,13 @@ def evaluate(
     image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image_url",
     image_root: Annotated[Path | None, typer.Option(help="Where relative image_url start.")] = None,
     map_: Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR.")] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write each image into this folder: what was found, missed and wrong.",
+            metavar="DIR",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Score labelled data and print the published metrics."""
@@ -35,11 +43,25 @@ def evaluate(
     )
     track = progress()
     rows = read_data(data, task_of(read_manifest(folder)).record_type, options, track)
-    result = evaluate_model(folder, rows, track)
+    drawings = DrawingFolder(draw, rows.locations) if draw else None
+    result = evaluate_model(folder, rows, track, _drawing(drawings, rows) if drawings else None)
+    if drawings:
+        drawings.report()
     if as_json:
         emit_json(result)
     else:
         _show(result)
+
+
+def _drawing(drawings: DrawingFolder, rows: Any) -> Any:
+    """Return what draws each image as it is evaluated."""
+    from autofocus.scoring.draw_evaluated import draw_evaluated
+
+    def observe(scorer: Any, place: int, image: bytes, prediction: Any) -> None:
+        picture = draw_evaluated(scorer, rows.records[place], image, prediction)
+        drawings.write(rows.locations[place], picture)
+
+    return observe
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -1,12 +1,13 @@
 """Score image files: what the endpoint would answer, on stdout."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from autofocus.cli.drawings import DrawingFolder
 from autofocus.cli.output import command, emit, note, progress
 
 # Images held at once; also the network's batch.
@@ -20,6 +21,10 @@ def score(
     images: Annotated[
         list[str], typer.Argument(help="Image files, folders or patterns.", metavar="IMAGE…")
     ],
+    draw: Annotated[
+        Path | None,
+        typer.Option(help="Write each image with what was found into this folder.", metavar="DIR"),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write exactly the endpoint's JSON array.")
     ] = False,
@@ -35,25 +40,45 @@ def score(
 
     folder = resolve_model(model)
     paths = expand_images(images)
+    drawings = DrawingFolder(draw, paths) if draw else None
     scorer = Scorer.load(folder, num_threads=num_cores())
     # Lines that appear on a terminal are progress enough, and a bar would write over them.
     track = no_progress if sys.stdout.isatty() else progress()
-    results = track(_score_files(scorer, paths), "Scoring", len(paths))
-    num_failed = _write_json(results) if as_json else _write_lines(paths, results)
+    results = track(_score_files(scorer, paths, drawings), "Scoring", len(paths))
+    num_failed = (
+        _write_json(results) if as_json else _write_lines(paths, results, scorer.task.summarize)
+    )
     if num_failed:
         note(f"{num_failed} of {len(paths)} images could not be read")
+    if drawings:
+        drawings.report()
     if num_failed == len(paths):
         raise typer.Exit(_INPUT_IS_WRONG)
 
 
-def _score_files(scorer: Any, paths: list[Path]) -> Iterator[dict[str, Any]]:
+def _score_files(
+    scorer: Any, paths: list[Path], drawings: DrawingFolder | None
+) -> Iterator[dict[str, Any]]:
     from autofocus.scoring.image_paths import read_image
     from autofocus.scoring.request import Cell, score_cells
 
     for start in range(0, len(paths), _BATCH):
-        yield from score_cells(
-            scorer, [Cell(read_image(path)) for path in paths[start : start + _BATCH]]
-        )
+        batch = paths[start : start + _BATCH]
+        cells = [Cell(read_image(path)) for path in batch]
+        results = score_cells(scorer, cells)
+        for path, cell, result in zip(batch, cells, results, strict=True):
+            if drawings and isinstance(cell.image, bytes) and "error" not in result:
+                _draw(drawings, path, cell.image, result, scorer.labels)
+            yield result
+
+
+def _draw(
+    drawings: DrawingFolder, path: Path, image: bytes, result: dict[str, Any], labels: list[str]
+) -> None:
+    from autofocus.data.images import decode
+    from autofocus.scoring.draw import draw
+
+    drawings.write(path, draw(decode(image), result, labels))
 
 
 def _write_json(results: Iterable[dict[str, Any]]) -> int:
@@ -72,16 +97,15 @@ def _write_json(results: Iterable[dict[str, Any]]) -> int:
     return num_failed
 
 
-def _write_lines(paths: list[Path], results: Iterable[dict[str, Any]]) -> int:
+def _write_lines(
+    paths: list[Path],
+    results: Iterable[dict[str, Any]],
+    summarize: Callable[[dict[str, Any]], str],
+) -> int:
     num_failed = 0
     for path, result in zip(paths, results, strict=True):
-        num_failed += "error" in result
-        emit(f"{path}: {_summary(result)}")
+        failed = "error" in result
+        num_failed += failed
+        said = f"error: {result['error']['message']}" if failed else summarize(result)
+        emit(f"{path}: {said}")
     return num_failed
-
-
-def _summary(result: dict[str, Any]) -> str:
-    if "error" in result:
-        return f"error: {result['error']['message']}"
-    ranked = sorted(zip(result["probs"], result["labels"], strict=True), reverse=True)
-    return "  ".join(f"{label} {prob:.3f}" for prob, label in ranked[:3])

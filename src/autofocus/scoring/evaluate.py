@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from autofocus.data.locate import open_bytes
 from autofocus.data.source import Data
@@ -14,13 +14,26 @@ from autofocus.scoring.scorer import MAX_BATCH, Scorer
 log = logging.getLogger(__name__)
 
 
-def evaluate_model(folder: Path, data: Data[Any], track: Track = no_progress) -> dict[str, Any]:
+class Observe(Protocol):
+    """Is shown each image that was scored."""
+
+    def __call__(self, scorer: Scorer, place: int, image: bytes, prediction: Any) -> None:
+        """See the file and the prediction of the record at a place of the data."""
+
+
+def evaluate_model(
+    folder: Path,
+    data: Data[Any],
+    track: Track = no_progress,
+    observe: Observe | None = None,
+) -> dict[str, Any]:
     """Return `{"metrics": {…}, "num_images": n}`.
 
     Args:
         folder: A model folder.
         data: Rows of the model's task.
         track: Shows progress.
+        observe: Is shown each image, for what else is to be made of it.
 
     Raises:
         DataError: If a row has a class that the model does not know, or no image can be read.
@@ -32,14 +45,16 @@ def evaluate_model(folder: Path, data: Data[Any], track: Track = no_progress) ->
     predictions: list[tuple[Any, Any]] = []
     starts = range(0, len(data.records), MAX_BATCH)
     for start in track(starts, "evaluate", len(starts)):
-        batch = slice(start, start + MAX_BATCH)
-        pairs = _loaded(data.records[batch], data.locations[batch])
-        scored = scorer.try_predict([image for _, image in pairs], measured)
-        for (record, _), prediction in zip(pairs, scored, strict=True):
+        loaded = _loaded(data.locations, range(start, min(start + MAX_BATCH, len(data.records))))
+        scored = scorer.try_predict([image for _, image in loaded], measured)
+        for (place, image), prediction in zip(loaded, scored, strict=True):
+            record = data.records[place]
             if isinstance(prediction, ImageError):
                 log.warning("%s: %s The image is left out.", record.image_url, prediction)
-            else:
-                predictions.append((record, prediction))
+                continue
+            predictions.append((record, prediction))
+            if observe:
+                observe(scorer, place, image, prediction)
     if not predictions:
         raise DataError(f"{data.name}: no image can be read.")
     targets = task.encode_targets([record for record, _ in predictions], scorer.labels)
@@ -47,14 +62,14 @@ def evaluate_model(folder: Path, data: Data[Any], track: Track = no_progress) ->
     return {"metrics": metrics, "num_images": len(predictions)}
 
 
-def _loaded(records: Sequence[Any], locations: Sequence[str]) -> list[tuple[Any, bytes]]:
-    pairs = []
-    for record, location in zip(records, locations, strict=True):
+def _loaded(locations: Sequence[str], places: Sequence[int]) -> list[tuple[int, bytes]]:
+    loaded = []
+    for place in places:
         try:
-            pairs.append((record, open_bytes(location)))
+            loaded.append((place, open_bytes(locations[place])))
         except InputError as error:
             log.warning("%s The image is left out.", error)
-    return pairs
+    return loaded
 
 
 def _check_labels(scorer: Scorer, data: Data[Any]) -> None:
