@@ -1,6 +1,7 @@
 """torchvision's FCOS, RetinaNet, Faster R-CNN and Mask R-CNN on any timm encoder."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -11,11 +12,35 @@ from autofocus.models.catalog import resolve
 from autofocus.models.detection import planning
 from autofocus.models.detection.detector import Detector
 from autofocus.models.detection.fcos import Fcos
-from autofocus.models.detection.options import FcosOptions, read_options
+from autofocus.models.detection.mask_rcnn import MaskRcnn
+from autofocus.models.detection.options import (
+    FcosOptions,
+    PyramidOptions,
+    RcnnOptions,
+    RetinaNetOptions,
+    read_options,
+)
 from autofocus.models.detection.pyramid import create_feature_encoder
+from autofocus.models.detection.rcnn import FasterRcnn
+from autofocus.models.detection.retinanet import RetinaNet
 from autofocus.models.weights import LoadedWeights
 
-_FITTED: Final[dict[str, Callable[..., msgspec.Struct]]] = {"fcos": planning.fcos_options}
+
+@dataclass(frozen=True)
+class _Head:
+    """One of `catalog.HEADS`: its network, its options, and how they come from the boxes."""
+
+    network: Callable[[Any, int, Any], Detector]
+    options: type[PyramidOptions]
+    fit: Callable[[ModelSpec, BoxProfile, tuple[int, int]], PyramidOptions]
+
+
+_HEADS: Final = {
+    "fcos": _Head(Fcos, FcosOptions, planning.fcos_options),
+    "retinanet": _Head(RetinaNet, RetinaNetOptions, planning.retinanet_options),
+    "fasterrcnn": _Head(FasterRcnn, RcnnOptions, planning.rcnn_options),
+    "maskrcnn": _Head(MaskRcnn, RcnnOptions, planning.rcnn_options),
+}
 
 
 def build(
@@ -41,10 +66,8 @@ def build(
     assert spec.backbone is not None, "a torchvision detector has a backbone"
     state_dict = weights.state_dict if weights else None
     encoder = create_feature_encoder(resolve(spec.backbone), size, state_dict)
-    head = spec.name.partition("_")[0]
-    assert head == "fcos"
-    network = Fcos(encoder, num_classes, read_options(options, FcosOptions))
-    return network.eval()
+    head = _head(spec)
+    return head.network(encoder, num_classes, read_options(options, head.options)).eval()
 
 
 def network_options(spec: ModelSpec, profile: BoxProfile, size: tuple[int, int]) -> dict[str, Any]:
@@ -55,6 +78,9 @@ def network_options(spec: ModelSpec, profile: BoxProfile, size: tuple[int, int])
         profile: Of the training boxes.
         size: (height, width) of the input, in pixels.
     """
-    options = _FITTED[spec.name.partition("_")[0]](spec, profile, size)
-    built: dict[str, Any] = msgspec.to_builtins(options)
-    return built
+    options: dict[str, Any] = msgspec.to_builtins(_head(spec).fit(spec, profile, size))
+    return options
+
+
+def _head(spec: ModelSpec) -> _Head:
+    return _HEADS[spec.name.partition("_")[0]]

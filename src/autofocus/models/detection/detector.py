@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from autofocus.models.detection.pyramid import Pyramid
 from autofocus.models.network import Network
@@ -30,7 +29,6 @@ class Detector(Network):
     Args:
         encoder: timm's network, from `create_feature_encoder`.
         pyramid: On its maps.
-        anchors: Of all levels.
         strides: Of the levels, in pixels.
         num_classes: k.
 
@@ -39,21 +37,18 @@ class Detector(Network):
         stride: Sides of the input must be a multiple of it, in pixels.
     """
 
-    output_names = ("boxes", "scores", "classes")
+    output_names: tuple[str, ...] = ("boxes", "scores", "classes")
 
     def __init__(
         self,
         encoder: Any,
         pyramid: Pyramid,
-        anchors: AnchorGenerator,
         strides: Sequence[int],
         num_classes: int,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pyramid = pyramid
-        self.anchor_generator = anchors
-        self.strides = list(strides)
         self.num_classes = num_classes
         self.takes_any_size = not encoder.pretrained_cfg.get("fixed_input_size", False)
         self.stride = next(s for s in (strides[0] * 2**i for i in range(5)) if s > _MIN_STRIDE)
@@ -69,14 +64,6 @@ class Detector(Network):
         )
         levels: list[Tensor] = self.pyramid(maps)
         return levels
-
-    def anchors(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Return the anchors of each level, corners in pixels, [a of the level, 4]."""
-        self.anchor_generator.set_cell_anchors(torch.float32, levels[0].device)
-        grids = [list(level.shape[-2:]) for level in levels]
-        strides: Any = [[stride, stride] for stride in self.strides]
-        points: list[Tensor] = self.anchor_generator.grid_anchors(grids, strides)
-        return points
 
 
 def solid_targets(targets: Sequence[Target], first_label: int = 0) -> list[Target]:

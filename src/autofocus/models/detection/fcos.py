@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSHead
 
+from autofocus.models.detection.anchors import LevelAnchors
 from autofocus.models.detection.detector import (
     Detector,
     Target,
@@ -35,11 +35,9 @@ class Fcos(Detector):
     """
 
     def __init__(self, encoder: Any, num_classes: int, options: FcosOptions) -> None:
-        anchors = AnchorGenerator(
-            tuple((stride,) for stride in options.strides), ((1.0,),) * len(options.strides)
-        )
-        pyramid = Pyramid(encoder, options)
-        super().__init__(encoder, pyramid, anchors, options.strides, num_classes)
+        super().__init__(encoder, Pyramid(encoder, options), options.strides, num_classes)
+        squares = [[stride] for stride in options.strides]
+        self.points = LevelAnchors(squares, [1.0], options.strides)
         self.head = FCOSHead(options.channels, 1, num_classes)
         self.range_ends = options.range_ends
         self.num_candidates = options.num_candidates
@@ -49,7 +47,7 @@ class Fcos(Detector):
     ) -> dict[str, Tensor] | tuple[Tensor, Tensor, Tensor]:
         """Return losses, or boxes, scores and classes; see `models.base`."""
         levels = self.feature_maps(images)
-        points = self.anchors(levels)
+        points = self.points.of_levels(levels)
         # Box arithmetic in half precision would cost whole pixels.
         outputs = {name: output.float() for name, output in self.head(levels).items()}
         if targets is not None:

@@ -70,17 +70,21 @@ class RcnnOptions(PyramidOptions, frozen=True, forbid_unknown_fields=True, kw_on
         anchor_sizes: Roots of the anchors' areas, of each level, in pixels.
         aspect_ratios: Heights / widths of the anchors.
         num_proposals: Regions an image that the box head looks at.
-        num_candidates: c, at most; with masks, boxes that are left after suppression.
+        num_candidates: c, at most, without masks.
+        num_masks: c with masks: boxes of an image that are left after suppression, at most.
         num_samples: Regions an image that the box head learns from.
         head_width: Features of a region.
+        num_mask_layers: Convolutions of the mask head.
     """
 
     anchor_sizes: AnchorSizes
     aspect_ratios: AspectRatios
     num_proposals: Number
     num_candidates: Number
+    num_masks: Number
     num_samples: Number
     head_width: Channels
+    num_mask_layers: Annotated[int, msgspec.Meta(ge=1, le=8)]
 
 
 AnyOptions = TypeVar("AnyOptions", bound=PyramidOptions)

@@ -18,9 +18,11 @@ LARGE_CHANNELS: Final = 256
 # Encoders up to this many parameters are meant for CPUs: their pyramid is half as wide.
 _MAX_SMALL_PARAMS: Final = 12_500_000
 
-# The pyramid reaches at least as far as every encoder, and no further than published ones.
-_ENCODER_STRIDE: Final = 32
+# No pyramid reaches further than the published ones, and none is a single map.
 _MAX_STRIDE: Final = 128
+_MIN_LEVELS: Final = 2
+# From one anchor size to the next: beyond this a box between them overlaps neither by half.
+_MAX_SIZE_STEP: Final = 2.2
 
 # Augmentation makes some objects this much larger than any in the data.
 _GROWTH: Final = 2.0
@@ -42,12 +44,7 @@ class _Objects:
 def fcos_options(spec: ModelSpec, profile: BoxProfile, size: tuple[int, int]) -> FcosOptions:
     """Return FCOS for objects such as `profile`'s on a canvas of `size` (height, width)."""
     objects = _objects(profile, size)
-    if objects.p10 >= 64 and objects.p1 >= 24:
-        finest = 16
-    elif objects.p10 < 8 or objects.p50 < 16:
-        finest = 4
-    else:
-        finest = 8
+    finest = 4 if objects.p50 < 16 else 16 if objects.p10 >= 64 and objects.p1 >= 48 else 8
     # A level learns distances to a box's sides of 4 to 8 times its stride.
     longest = 0.5 * objects.p99 * _GROWTH * _elongation(profile)
     strides = _strides(spec, finest, coarsest=longest / 4)
@@ -65,12 +62,12 @@ def retinanet_options(
     """Return RetinaNet for objects such as `profile`'s on a canvas of `size` (height, width)."""
     objects = _objects(profile, size)
     # An anchor finds an object anywhere between its points if it is three strides wide.
-    finest = max([s for s in (8, 16) if objects.p10 >= 3 * s and objects.p1 >= 1.5 * s], default=4)
+    finest = 4 if objects.p50 < 24 else 16 if objects.p10 >= 48 and objects.p1 >= 40 else 8
     strides = _strides(spec, finest, coarsest=_REACH * objects.p99 / 4)
     return RetinaNetOptions(
         strides=strides,
         channels=_channels(spec),
-        anchor_sizes=_anchor_sizes(objects, len(strides), sizes_a_level=3),
+        anchor_sizes=_anchor_sizes(objects, strides, sizes_a_level=3),
         aspect_ratios=_aspect_ratios(profile),
         num_candidates=_num_candidates(profile),
         group_norm=spec.weights_enum is None,
@@ -82,19 +79,24 @@ def rcnn_options(spec: ModelSpec, profile: BoxProfile, size: tuple[int, int]) ->
     """Return Faster or Mask R-CNN for objects such as `profile`'s on a canvas of `size`."""
     objects = _objects(profile, size)
     # Regions are pooled from the finest level too: it must resolve an object's inside.
-    finest = 8 if objects.p10 >= 64 and objects.p1 >= 32 else 4
-    strides = _strides(spec, finest, coarsest=_REACH * objects.p99 / 8)
+    finest = 8 if objects.p10 >= 64 and objects.p1 >= 48 else 4
+    strides = _strides(spec, finest, coarsest=_REACH * objects.p99 / 4)
+    sizes = _anchor_sizes(objects, strides, sizes_a_level=1)
+    if spec.weights_enum is None and sizes[1][0] / sizes[0][0] > _MAX_SIZE_STEP:
+        sizes = _anchor_sizes(objects, strides, sizes_a_level=2)
     is_small = _channels(spec) == SMALL_CHANNELS
     most = max_detections(profile)
     return RcnnOptions(
         strides=strides,
         channels=_channels(spec),
-        anchor_sizes=_anchor_sizes(objects, len(strides), sizes_a_level=1),
+        anchor_sizes=sizes,
         aspect_ratios=_aspect_ratios(profile),
         num_proposals=min(max(300 if is_small else 1000, 3 * most), 3000),
-        num_candidates=most,
-        num_samples=128 if is_small else 512,
+        num_candidates=_num_candidates(profile),
+        num_masks=most,
+        num_samples=min(max(128 if is_small else 512, 2 * math.ceil(profile.objects_p99)), 1024),
         head_width=512 if is_small else 1024,
+        num_mask_layers=2 if is_small else 4,
     )
 
 
@@ -117,12 +119,12 @@ def _elongation(profile: BoxProfile) -> float:
 
 
 def _strides(spec: ModelSpec, finest: int, coarsest: float) -> list[int]:
-    """Return the strides from `finest` to the last not above `coarsest`, or the encoder's."""
+    """Return the strides from `finest` to the last not above `coarsest`."""
     unit = stride_unit(spec)
     if not (unit * finest).is_integer():
         finest = 8
-    last = min(max(coarsest, _ENCODER_STRIDE), _MAX_STRIDE)
-    num = math.floor(math.log2(last / finest)) + 1
+    last = min(max(coarsest, finest), _MAX_STRIDE)
+    num = max(math.floor(math.log2(last / finest)) + 1, _MIN_LEVELS)
     return [round(unit * finest * 2**level) for level in range(num)]
 
 
@@ -139,12 +141,15 @@ def _num_candidates(profile: BoxProfile) -> int:
     return min(max(300, 10 * math.ceil(1.5 * profile.objects_p99)), 3000)
 
 
-def _anchor_sizes(objects: _Objects, num_levels: int, sizes_a_level: int) -> list[list[float]]:
+def _anchor_sizes(
+    objects: _Objects, strides: Sequence[int], sizes_a_level: int
+) -> list[list[float]]:
     """Return sizes that grow by one factor from the smallest objects to the largest."""
-    sizes = np.geomspace(
-        objects.p1 / _REACH, objects.p99 * _REACH, num_levels * sizes_a_level
-    ).reshape(num_levels, sizes_a_level)
-    return _rounded(sizes.tolist())
+    # Anchors narrower than the distance between them overlap with next to nothing.
+    low = max(objects.p1 / _REACH, strides[0])
+    high = max(objects.p99 * _REACH, 2 * low)
+    sizes = np.geomspace(low, high, len(strides) * sizes_a_level)
+    return _rounded(sizes.reshape(len(strides), sizes_a_level).tolist())
 
 
 def _rounded(rows: Sequence[Sequence[float]]) -> list[list[float]]:

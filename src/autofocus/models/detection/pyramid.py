@@ -76,6 +76,9 @@ class Pyramid(nn.Module):
                 pool=pool_coarse,
             ),
         )
+        # Coarser maps than the levels only feed these from above.
+        for position in range(self.num_levels, len(strides)):
+            self.fpn.layer_blocks[position] = nn.Identity()
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Return one map a level, finest first, [n, f, h / stride, w / stride].
