@@ -23,6 +23,7 @@ def mask_rings(mask: NDArray[np.bool_] | NDArray[np.uint8], max_points: int) -> 
     Returns:
         Rings float32 [p, 2] of (x, y) in pixels, p <= `max_points`.
     """
+    assert max_points >= 3, max_points
     rings = _trace(mask)
     areas = np.array([_area(ring) for ring in rings])
     large = [i for i in np.argsort(-areas, kind="stable") if areas[i] >= areas.sum() * SPECK_FRAC]
@@ -83,21 +84,23 @@ def _chamfer(ring: Ring) -> Ring:
 
 def _simplify(ring: Ring, max_points: int) -> Ring:
     """Return the ring that strays least from `ring` among those of at most `max_points`."""
-    simple = _douglas_peucker(ring, STRAY)
-    if len(simple) <= max_points:
-        return simple
     low, high = STRAY, STRAY
+    simple = _douglas_peucker(ring, high)
     while len(simple) > max_points:
         low, high = high, 2 * high
         simple = _douglas_peucker(ring, high)
-    for _ in range(5):
+    for _ in range(5 if high > low else 0):
         middle = (low + high) / 2
         tried = _douglas_peucker(ring, middle)
         if len(tried) <= max_points:
             simple, high = tried, middle
         else:
             low = middle
-    return simple
+    if len(simple) >= 3:
+        return simple
+    # What is thin collapsed into a line.
+    chosen = np.linspace(0, len(ring), min(len(ring), max_points), endpoint=False)
+    return np.asarray(ring[chosen.astype(int)])
 
 
 def _douglas_peucker(ring: Ring, stray: float) -> Ring:

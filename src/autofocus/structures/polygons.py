@@ -1,7 +1,9 @@
 """Outlines of objects: rings of points, exclusive or where they overlap.
 
 Area convention: pixel (i, j) covers [j, j + 1] x [i, i + 1] and belongs to an outline when its
-centre lies inside. Multiplying fractions by (width, height) gives such coordinates.
+centre lies inside. Multiplying fractions by (width, height) gives such coordinates. COCO's
+`frPyObjects` means the same but rounds points to fifths of a pixel: where outlines keep to pixel
+edges both draw the same, elsewhere they differ only within 0.2 pixels of the outline.
 """
 
 from collections.abc import Sequence

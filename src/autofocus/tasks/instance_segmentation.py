@@ -59,7 +59,7 @@ class InstanceSegmentation(ObjectsTask[InstanceSegmentationRecord, Instances]):
             settings: Of the manifest.
         """
         threshold = self.number(settings, "mask_pixel_score_threshold")
-        max_points = int(self.number(settings, "max_number_of_polygon_points"))
+        max_points = max(3, int(self.number(settings, "max_number_of_polygon_points")))
         outlines: list[Polygon]
         if "box_masks" in candidates:
             masks = candidates["box_masks"][selection.rows]

@@ -79,6 +79,15 @@ def test_no_ring_has_more_points_and_more_points_are_closer(max_points: int) -> 
     assert agreement[1] > agreement[0]
 
 
+@pytest.mark.parametrize("max_points", [3, 4, 100])
+def test_what_is_thin_stays_a_ring(max_points: int) -> None:
+    shapes = [np.eye(30), np.eye(30)[:, ::-1], np.ones((1, 30)), np.ones((30, 1)), np.ones((9, 9))]
+    for shape in shapes:
+        rings = mask_rings(shape > 0, max_points)
+        assert rings
+        assert all(3 <= len(ring) <= max_points for ring in rings)
+
+
 def test_nothing_has_no_rings() -> None:
     assert mask_rings(np.zeros((5, 5), bool), 100) == []
     assert mask_rings(np.zeros((0, 5), bool), 100) == []
