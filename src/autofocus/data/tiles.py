@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from autofocus.errors import JobError
 from autofocus.manifest import Tiling
+from autofocus.structures.polygons import outline_box
 from autofocus.structures.predictions import Polygon
-from autofocus.structures.ring_clipping import area, bounds, cut_out
+from autofocus.structures.ring_clipping import area, cut_out
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 
 # (left, top, right, bottom) in fractions of the image.
@@ -147,7 +148,7 @@ def crop_target(target: TargetT, region: Region) -> TargetT:
         parts = [cut_out(rings) for rings in outlines]
         # A crowd may come without an outline; its box says where it is.
         for i in (i for i, rings in enumerate(outlines) if rings):
-            visible[i] = bounds(parts[i])
+            visible[i] = outline_box(parts[i]) if parts[i] else 0
             shown_frac[i] = _shares(area(parts[i]), area(outlines[i]))
     there = np.flatnonzero((shown_frac > 0) & (_areas(visible) > 0))
     hardly = (shown_frac < MIN_VISIBLE_FRAC) & (_areas(visible) < MIN_COVERED_FRAC)

@@ -25,7 +25,9 @@ from autofocus.structures.seams import OUTWARD, Seen, agreement, gather, overlap
 Settings = Mapping[str, float | str]
 PredictionT = TypeVar("PredictionT", bound=Detections)
 
+# Published defaults.
 DEFAULT_NMS_THRESHOLD: Final = 0.25
+DEFAULT_MAX_POINTS: Final = 100
 
 # Two objects are one when this much of what both views saw is the same.
 _SAME: Final = 0.5
@@ -47,11 +49,13 @@ def merge_views(
     Args:
         predictions: One a view of the image, in fractions of the image; at least one.
         regions: (left, top, right, bottom) of what each view shows, in fractions of the image.
-        settings: `tile_predictions_nms_threshold`; published default 0.25.
+        settings: `tile_predictions_nms_threshold` and, for what is united,
+            `max_number_of_polygon_points`.
         max_objects: The most to return; None returns all.
     """
     assert len(predictions) == len(regions), "one region a view"
     threshold = float(settings.get("tile_predictions_nms_threshold", DEFAULT_NMS_THRESHOLD))
+    max_points = int(settings.get("max_number_of_polygon_points", DEFAULT_MAX_POINTS))
     size = predictions[0].size
     views = np.asarray(regions, np.float64)
     everything = gather(predictions, views)
@@ -59,7 +63,7 @@ def merge_views(
     for label in np.unique(everything.classes):
         seen = everything.at(np.flatnonzero(everything.classes == label))
         seen = _hand_over(seen, views)
-        seen = _unite(seen, views, size)
+        seen = _unite(seen, views, size, max_points)
         merged = merged.joined(seen.at(_most_certain(seen, threshold)))
     merged = merged.at(np.argsort(-merged.scores, kind="stable")[:max_objects])
     return _as_prediction(predictions[0], merged)
@@ -91,7 +95,9 @@ def _hand_over(seen: Seen, regions: NDArray[np.float64]) -> Seen:
     return seen.with_scores(scores).at(np.flatnonzero(alive))
 
 
-def _unite(seen: Seen, regions: NDArray[np.float64], size: tuple[int, int]) -> Seen:
+def _unite(
+    seen: Seen, regions: NDArray[np.float64], size: tuple[int, int], max_points: int
+) -> Seen:
     """Replace pieces that meet at a seam by the whole that they make."""
     group = np.arange(len(seen))
     for i, j in _meeting_pairs(seen, regions):
@@ -99,7 +105,8 @@ def _unite(seen: Seen, regions: NDArray[np.float64], size: tuple[int, int]) -> S
     num_members = np.bincount(group, minlength=len(seen))
     result = seen.at(np.flatnonzero(num_members[group] == 1))
     for leader in np.flatnonzero(num_members > 1):
-        result = result.joined(_whole_of(seen.at(np.flatnonzero(group == leader)), size))
+        pieces = seen.at(np.flatnonzero(group == leader))
+        result = result.joined(_whole_of(pieces, size, max_points))
     return result
 
 
@@ -140,7 +147,7 @@ def _intersection(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.
     return np.concatenate([np.minimum(lower, upper), np.maximum(lower, upper)])
 
 
-def _whole_of(pieces: Seen, size: tuple[int, int]) -> Seen:
+def _whole_of(pieces: Seen, size: tuple[int, int], max_points: int) -> Seen:
     """Return the one object that pieces make."""
     box = np.concatenate([pieces.xyxy[:, :2].min(axis=0), pieces.xyxy[:, 2:].max(axis=0)])
     # Cut is what is cut at the very end; elsewhere another piece goes on.
@@ -149,8 +156,8 @@ def _whole_of(pieces: Seen, size: tuple[int, int]) -> Seen:
     polygons: list[Polygon] | None = None
     if pieces.polygons is not None:
         sides_px = (box[2:] - box[:2]) * (size[1], size[0])
-        width, height = (max(1, int(side)) for side in np.ceil(sides_px))
-        polygons = [united(pieces.polygons, box, (height, width))]
+        width, height = (int(side) for side in np.ceil(sides_px))
+        polygons = [united(pieces.polygons, box, (height, width), max_points)]
     return Seen(
         xyxy=box[None],
         scores=best.scores,

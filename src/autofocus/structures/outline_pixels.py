@@ -1,4 +1,4 @@
-"""Outlines as pixels of a window: to compare two of them, and to unite several into one."""
+"""Outlines within a window: how far two of them are the same, and several as one."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -7,50 +7,38 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.structures.contours import mask_rings
+from autofocus.structures.polygons import rasterize
 from autofocus.structures.predictions import Polygon
 
 # OpenCV takes points in 1/16 pixels.
 _SHIFT: Final = 4
-# Where outlines are united: pixels a pixel of the image, up to so many a side; and how far the
-# result may be from the edge, in the image's pixels.
-_FINE: Final = 4.0
-_MAX_SIDE_PX: Final = 2048
-_TOLERANCE_PX: Final = 0.4
+# Pixels along a side that outlines are compared with, and united with at most.
+_COARSE: Final = 48
+_MAX_SIDE: Final = 1024
 
 
-def draw_outline(
-    polygon: Polygon, window: NDArray[np.floating], size: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """Return which pixels of a window an outline covers, 0 or 1.
+def outline_iou(a: Polygon, b: Polygon, window: NDArray[np.floating]) -> float:
+    """Return the intersection over union of two outlines within a window; 0 if both are empty.
+
+    Drawn by OpenCV, edges and all, a tenth of the time that exact masks take: enough to tell
+    objects apart.
 
     Args:
-        polygon: Rings in fractions of the image; exclusive or.
+        a: Rings in fractions of the image.
+        b: The same.
         window: (left, top, right, bottom) in the same fractions.
-        size: (height, width) of the result.
     """
-    height, width = size
-    scale = np.array([width, height]) / (window[2:] - window[:2])
-    # OpenCV's pixel centres lie on whole numbers.
-    rings = [
-        np.round(((ring - window[:2]) * scale - 0.5) * (1 << _SHIFT)).astype(np.int32)
-        for ring in polygon
-    ]
-    pixels = np.zeros(size, np.uint8)
-    cv2.fillPoly(pixels, rings, (1,), shift=_SHIFT)
-    return pixels
-
-
-def outline_iou(
-    a: Polygon, b: Polygon, window: NDArray[np.floating], size: tuple[int, int] = (48, 48)
-) -> float:
-    """Return the intersection over union of two outlines within a window, at its resolution."""
-    first, second = draw_outline(a, window, size), draw_outline(b, window, size)
+    first, second = _drawn(a, window), _drawn(b, window)
     union = np.count_nonzero(first | second)
     return np.count_nonzero(first & second) / union if union else 0.0
 
 
 def united(
-    polygons: Sequence[Polygon], window: NDArray[np.floating], size: tuple[int, int]
+    polygons: Sequence[Polygon],
+    window: NDArray[np.floating],
+    size: tuple[int, int],
+    max_points: int,
 ) -> Polygon:
     """Return the outline of what any of several outlines covers within a window.
 
@@ -58,16 +46,25 @@ def united(
         polygons: Rings in fractions of the image.
         window: (left, top, right, bottom) around them, in the same fractions.
         size: (height, width) of the window in the image's pixels.
+        max_points: A ring has at most so many points.
     """
-    # Drawing adds half a pixel and tracing takes it away; finer pixels make both small.
-    zoom = np.clip(_MAX_SIDE_PX / max(size), 1e-9, _FINE)
-    height, width = (max(1, round(side * zoom)) for side in size)
-    pixels = np.zeros((height, width), np.uint8)
-    for polygon in polygons:
-        pixels |= draw_outline(polygon, window, (height, width))
-    contours, _ = cv2.findContours(pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    scale = (window[2:] - window[:2]) / (width, height)
-    rings = (cv2.approxPolyDP(ring, _TOLERANCE_PX * zoom, True).reshape(-1, 2) for ring in contours)
+    height, width = (min(max(1, side), _MAX_SIDE) for side in size)
+    start, span = window[:2].astype(np.float32), (window[2:] - window[:2]).astype(np.float32)
+    placed = [tuple((ring - start) / span for ring in polygon) for polygon in polygons]
+    mask = np.bitwise_or.reduce(rasterize(placed, (height, width)))
     return tuple(
-        ((ring + 0.5) * scale + window[:2]).astype(np.float32) for ring in rings if len(ring) >= 3
+        (ring / (width, height) * span + start).astype(np.float32)
+        for ring in mask_rings(mask, max_points)
     )
+
+
+def _drawn(polygon: Polygon, window: NDArray[np.floating]) -> NDArray[np.uint8]:
+    scale = _COARSE / (window[2:] - window[:2])
+    # OpenCV's pixel centres lie on whole numbers.
+    rings = [
+        np.round(((ring - window[:2]) * scale - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        for ring in polygon
+    ]
+    pixels = np.zeros((_COARSE, _COARSE), np.uint8)
+    cv2.fillPoly(pixels, rings, (1,), shift=_SHIFT)
+    return pixels

@@ -33,14 +33,6 @@ def area(rings: Sequence[Ring]) -> float:
     return float(sum(abs(_signed_area(np.asarray(ring, np.float64))) for ring in rings))
 
 
-def bounds(rings: Sequence[Ring]) -> NDArray[np.float32]:
-    """Return the box [4] around an outline; zeros where there is none."""
-    if not rings:
-        return np.zeros(4, np.float32)
-    points = np.concatenate(list(rings))
-    return np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float32)
-
-
 def _keep_above(ring: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     """Cut away what is below 0 on an axis."""
     if len(ring) == 0 or (ring[:, axis] >= 0).all():

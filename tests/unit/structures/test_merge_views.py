@@ -8,7 +8,7 @@ import pytest
 from autofocus.data.tiles import WHOLE, crop_target, tile_regions
 from autofocus.manifest import Tiling
 from autofocus.structures.merge_views import merge_views
-from autofocus.structures.outline_pixels import outline_iou
+from autofocus.structures.polygons import polygon_iou
 from autofocus.structures.predictions import Detections, Instances
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 
@@ -174,8 +174,7 @@ def test_outlines_are_united_across_seams(centre: tuple[float, float], overlap: 
     result = merged_from(target, Tiling(2, 2, overlap), whole=False)
     assert isinstance(result, Instances)
     assert len(result) == 1
-    window = np.array([0.0, 0.0, 1.0, 1.0])
-    assert outline_iou(result.polygons[0], target.polygons[0], window, SIZE) > 0.985
+    assert polygon_iou(result.polygons[0], target.polygons[0], 256) > 0.985
     np.testing.assert_allclose(result.xyxy_frac[0], target.xyxy_frac[0], atol=1e-4)
     assert len(result.polygons[0]) == 1
 
@@ -188,9 +187,8 @@ def test_outlines_side_by_side_stay_apart_though_their_boxes_overlap(whole: bool
     result = merged_from(target, Tiling(2, 2), whole=whole)
     assert isinstance(result, Instances)
     assert len(result) == 2
-    window = np.array([0.0, 0.0, 1.0, 1.0])
     for outline in target.polygons:
-        overlaps = [outline_iou(outline, other, window, SIZE) for other in result.polygons]
+        overlaps = [polygon_iou(outline, other, 256) for other in result.polygons]
         assert max(overlaps) > 0.95
 
 
@@ -206,8 +204,7 @@ def test_hole_is_kept_when_pieces_are_united() -> None:
     result = merged_from(target, Tiling(2, 2), whole=False)
     assert isinstance(result, Instances)
     assert len(result) == 1
-    window = np.array([0.0, 0.0, 1.0, 1.0])
-    assert outline_iou(result.polygons[0], target.polygons[0], window, SIZE) > 0.97
+    assert polygon_iou(result.polygons[0], target.polygons[0], 256) > 0.97
 
 
 def test_many_objects_at_random_come_back_as_they_were() -> None:
