@@ -19,6 +19,7 @@ from autofocus.spelling import did_you_mean, spelled
 from autofocus.sweep.samplers import GridSampler, sampling_problems
 from autofocus.tasks import TASKS
 from autofocus.tasks.base import Task
+from autofocus.tasks.objects import ObjectsTask
 
 # What training reads besides the recipe.
 USED_PARAMETERS = {
@@ -26,6 +27,10 @@ USED_PARAMETERS = {
     "random_seed",
     "validation_crop_size",
     "validation_resize_size",
+    "image_size",
+    "min_size",
+    "max_size",
+    *ObjectsTask.default_values,
     *RECIPE_PARAMETERS,
 }
 
