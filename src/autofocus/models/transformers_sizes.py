@@ -164,6 +164,7 @@ def _rt_detr_v2(depths: list[int], *, basic: bool, **config: Any) -> Size:
     widths = [64, 128, 256, 512] if basic else [256, 512, 1024, 2048]
     backbone = {
         "model_type": "rt_detr_resnet",
+        "embedding_size": 64,
         "hidden_sizes": widths,
         "depths": depths,
         "layer_type": "basic" if basic else "bottleneck",
@@ -219,9 +220,7 @@ def _rf_detr_seg(
 
 
 SIZES: Final[dict[str, Size]] = {
-    "d_fine_n": Size(
-        D_FINE, 640, 32, (16, 32), 300, _NANO, {**_B0, "out_indices": [3, 4]}
-    ),
+    "d_fine_n": Size(D_FINE, 640, 32, (16, 32), 300, _NANO, {**_B0, "out_indices": [3, 4]}),
     "d_fine_s": _d_fine(_B0, decoder_layers=3, hidden_expansion=0.5, depth_mult=0.34),
     "d_fine_m": _d_fine(_B2, decoder_layers=4, depth_mult=0.67),
     "d_fine_l": _d_fine(_B4),
@@ -250,12 +249,8 @@ SIZES: Final[dict[str, Size]] = {
         {**_NANO, "decoder_activation_function": "silu"},
         {**_B0, "out_indices": [3, 4]},
     ),
-    "rt_detr_v2_r18": _rt_detr_v2(
-        [2, 2, 2, 2], basic=True, hidden_expansion=0.5, decoder_layers=3
-    ),
-    "rt_detr_v2_r34": _rt_detr_v2(
-        [3, 4, 6, 3], basic=True, hidden_expansion=0.5, decoder_layers=4
-    ),
+    "rt_detr_v2_r18": _rt_detr_v2([2, 2, 2, 2], basic=True, hidden_expansion=0.5, decoder_layers=3),
+    "rt_detr_v2_r34": _rt_detr_v2([3, 4, 6, 3], basic=True, hidden_expansion=0.5, decoder_layers=4),
     "rt_detr_v2_r50": _rt_detr_v2([3, 4, 6, 3], basic=False),
     "rt_detr_v2_r101": _rt_detr_v2(
         [3, 4, 23, 3],
