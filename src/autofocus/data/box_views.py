@@ -79,6 +79,18 @@ class BoxViews:
         """(height, width) of evaluation input, in pixels."""
         return self.spec.size
 
+    @property
+    def largest_size(self) -> tuple[int, int]:
+        """(height, width) of the largest canvas, in pixels."""
+        if self.augmentation is None or not self.augmentation.size_jitter:
+            return self.size
+        return self._canvas(1 + self.augmentation.size_jitter)
+
+    def heaviest(self, num_images: int) -> NDArray[np.int64]:
+        """Return the positions of the images with most objects, that one first."""
+        num_objects = np.array([len(target) for target in self.targets])
+        return np.argsort(-num_objects, kind="stable")[:num_images]
+
     def at(self, done_frac: float) -> "BoxViews":
         """Return these views, towards the end of training without mosaics."""
         params = self.augmentation
@@ -90,8 +102,10 @@ class BoxViews:
         """Return the canvas of evaluation, or one near it: multiples of `SIZE_STEP`."""
         if self.augmentation is None or not self.augmentation.size_jitter:
             return self.size
-        jitter = self.augmentation.size_jitter
-        factor = 1 + jitter * (2 * rng.random() - 1)
+        return self._canvas(1 + self.augmentation.size_jitter * (2 * rng.random() - 1))
+
+    def _canvas(self, factor: float) -> tuple[int, int]:
+        """Return the canvas of evaluation scaled by about `factor`."""
         height, width = (
             max(SIZE_STEP, round(side * factor / SIZE_STEP) * SIZE_STEP) for side in self.size
         )

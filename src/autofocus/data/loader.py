@@ -8,6 +8,7 @@ An epoch is a function of (seed, epoch): the same images in the same order and, 
 Only the size of a batch, where that varies, is drawn from (seed, epoch, batch).
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -119,6 +120,36 @@ class Loader:
         """Batches an epoch."""
         num_full, rest = divmod(self._num_images, self._batch_size)
         return num_full + (rest > 0 and not (self._drop_last and num_full))
+
+    @property
+    def own_batch_size(self) -> int:
+        """Images that this rank gets of a full batch, at most."""
+        return math.ceil(min(self._batch_size, self._num_images) / self._num_ranks)
+
+    def worst_batch(self, num_images: int) -> Batch:
+        """Make the batch that takes most memory: the heaviest images on the largest canvas.
+
+        Args:
+            num_images: In the batch; the heaviest repeat where there are fewer.
+        """
+        heaviest = np.resize(self._views.heaviest(num_images), num_images)
+        return self.batch_of(heaviest, self._views.largest_size)
+
+    def batch_of(self, index: NDArray[np.int64], size: tuple[int, int], epoch: int = 0) -> Batch:
+        """Make one batch of chosen images.
+
+        Args:
+            index: [n], their positions in the data set.
+            size: (height, width) of the batch, one that the views can draw, in pixels.
+            epoch: Whose views to draw.
+
+        Raises:
+            ImageError: If an image cannot be decoded; names the file.
+            LocateError: If it cannot be read.
+        """
+        todo = _Todo(self._views, epoch, index, np.zeros_like(index))
+        with ThreadPoolExecutor(self._num_threads, "autofocus-loader") as pool:
+            return self._submit(pool, todo, size).batch()
 
     def epoch(self, epoch: int, start_batch: int = 0, done_frac: float = 0.0) -> Iterator[Batch]:
         """Make the batches of an epoch, in order.

@@ -33,6 +33,13 @@ class Views(Protocol):
     def size(self) -> tuple[int, int]:
         """(height, width) of evaluation input, in pixels."""
 
+    @property
+    def largest_size(self) -> tuple[int, int]:
+        """(height, width) of the largest that `input_size` gives, in pixels."""
+
+    def heaviest(self, num_images: int) -> NDArray[np.int64]:
+        """Return the positions of the images whose targets take most memory, that one first."""
+
     def at(self, done_frac: float) -> "Views":
         """Return the views of an epoch that begins with this share of training over."""
 
@@ -78,6 +85,15 @@ class ClassificationViews:
     def size(self) -> tuple[int, int]:
         """(height, width) of evaluation input, in pixels."""
         return self.spec.size
+
+    @property
+    def largest_size(self) -> tuple[int, int]:
+        """The crop: the only size."""
+        return self.spec.size
+
+    def heaviest(self, num_images: int) -> NDArray[np.int64]:
+        """Return the first images: all targets take the same."""
+        return np.arange(min(num_images, len(self.targets)), dtype=np.int64)
 
     def at(self, done_frac: float) -> "ClassificationViews":
         """Return itself: these views stay as they are."""

@@ -335,3 +335,24 @@ def test_impossible_ranges_are_named_together() -> None:
     assert "augmentation.zoom_range" in text
     assert "augmentation.mosaic_prob must be in [0, 1], got 1.5." in text
     assert "augmentation.min_shown_fracs" in text
+
+
+def test_the_worst_batch_has_most_objects_on_the_largest_canvas(tmp_path: Path) -> None:
+    num_objects = [1, 3, 0, 2]
+    locations, targets = [], []
+    for i, num in enumerate(num_objects):
+        boxes = [(10 * j, 10, 10 * j + 8, 60) for j in range(num)]
+        targets.append(box_target((120, 150), boxes, [0] * num))
+        locations.append(str(tmp_path / f"{i}.png"))
+        Path(locations[i]).write_bytes(png(np.full((120, 150, 3), 90, np.uint8)))
+    params = BoxAugmentation(size_jitter=0.25)
+    views = BoxViews(SPEC, targets, params)
+    assert views.largest_size == max(views.input_size(rng(number)) for number in range(300))
+    assert BoxViews(SPEC, targets).largest_size == (128, 160)
+    assert views.heaviest(2).tolist() == [1, 3]
+    with Loader(locations, views, batch_size=3, num_threads=1) as loader:
+        batch, again = loader.worst_batch(3), loader.worst_batch(6)
+    assert batch.index.tolist() == [1, 3, 0]
+    assert batch.images.shape == (3, 3, *views.largest_size)
+    assert again.index.tolist() == [1, 3, 0, 2, 1, 3]
+    assert np.array_equal(again.images[:3], batch.images)

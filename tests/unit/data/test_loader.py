@@ -295,3 +295,20 @@ def test_threads_run_a_bounded_number_of_batches_ahead(
         time.sleep(0.05)
         assert len(started) == 2 * (1 + NUM_PREFETCHED)
         batches.close()
+
+
+def test_a_chosen_batch_has_the_views_of_its_epoch(photos: list[str]) -> None:
+    with Loader(photos, STRONG, batch_size=4, seed=3, shuffle=True) as loader:
+        drawn = by_image(loader.epoch(2))
+        index = np.array([5, 0, 9])
+        batch = loader.batch_of(index, SPEC.size, epoch=2)
+        assert batch.targets == [5, 0, 9]
+        assert all(batch.images[k].tobytes() == drawn[i] for k, i in enumerate(index.tolist()))
+        assert loader.own_batch_size == 4
+        assert loader.worst_batch(2).images.shape == (2, 3, *SPEC.size)
+    assert num_loader_threads() == 0
+    for rank in (0, 1):
+        with Loader(photos, PLAIN, batch_size=7, rank=rank, num_ranks=2) as loader:
+            assert loader.own_batch_size == 4
+    with Loader(photos, PLAIN, batch_size=700) as loader:
+        assert loader.own_batch_size == len(photos)
