@@ -8,6 +8,7 @@ o = 0.25. The network sees the whole image too, so objects larger than a tile ar
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil, floor
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from autofocus.errors import JobError
 from autofocus.manifest import Tiling
+from autofocus.structures.frames import Frame
 from autofocus.structures.polygons import outline_box
 from autofocus.structures.predictions import Polygon
 from autofocus.structures.ring_clipping import area, cut_out
@@ -68,7 +70,7 @@ def auto_grid(
     `MIN_OBJECT_FRAC`; where none does, the one that comes nearest.
 
     Args:
-        targets: Of the training images.
+        targets: Of the training images, with their sizes.
         overlap_frac: What neighbours will share.
 
     Returns:
@@ -107,6 +109,42 @@ def tile_regions(tiling: Tiling) -> list[Region]:
     columns = _intervals(tiling.cols, tiling.overlap_frac)
     rows = _intervals(tiling.rows, tiling.overlap_frac)
     return [(left, top, right, bottom) for top, bottom in rows for left, right in columns]
+
+
+def evaluation_entries(num_images: int, tiling: Tiling) -> list[tuple[int, Region]]:
+    """Return (position of the image, region) of everything that is seen of n images, in order."""
+    regions = [WHOLE, *tile_regions(tiling)]
+    return [(index, region) for index in range(num_images) for region in regions]
+
+
+def pixel_region(region: Region, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the whole pixels (left, top, right, bottom) that a region touches.
+
+    Args:
+        region: In fractions of the image.
+        size: (height, width) of the image, in pixels.
+    """
+    height, width = size
+    left, top, right, bottom = region
+    return floor(left * width), floor(top * height), ceil(right * width), ceil(bottom * height)
+
+
+def frame_in_image(
+    canvas: Frame, pixels: tuple[int, int, int, int], size: tuple[int, int]
+) -> Frame:
+    """Return where a canvas lies in the image, given where it lies in a part of it.
+
+    Args:
+        canvas: Within the part.
+        pixels: (left, top, right, bottom) of the part.
+        size: (height, width) of the image.
+    """
+    height, width = size
+    left, top, right, bottom = pixels
+    span, start = np.array([right - left, bottom - top] * 2), np.array([left, top] * 2)
+    placed = (np.array(canvas.region) * span + start) / ([width, height] * 2)
+    first, second, third, fourth = placed.tolist()
+    return Frame(size, (first, second, third, fourth))
 
 
 def tile_targets(targets: Sequence[TargetT], tiling: Tiling) -> list[tuple[int, Region, TargetT]]:
@@ -197,7 +235,8 @@ def _object_sides(
     sides: list[NDArray[np.float64]] = []
     sizes: list[NDArray[np.float64]] = []
     for target in targets:
-        height, width = target.size
+        # Rows may not state a size; then the image counts as square.
+        height, width = target.size if all(target.size) else (1, 1)
         areas = _areas(target.xyxy_frac[~target.is_crowd]).astype(np.float64)
         sides.append(np.sqrt(areas.clip(0) * height * width))
         sizes.append(np.tile([float(height), float(width)], (len(areas), 1)))

@@ -18,10 +18,11 @@ from autofocus.data.tiles import Region
 from autofocus.errors import ImageError, ModelFolderError
 from autofocus.manifest import Manifest, Preprocess, Tiling, check_files, read_manifest
 from autofocus.scoring.backends.onnx import OnnxBackend
-from autofocus.scoring.tiling import check_tiles, merge_tiles, tile_views
+from autofocus.scoring.tiling import check_tiles, tile_views
 from autofocus.structures.frames import Frame
 from autofocus.tasks import TASKS
 from autofocus.tasks.base import Settings, Task
+from autofocus.tasks.tiles import merge_tiles
 
 ONNX_NAME = "model.onnx"
 MAX_BATCH = 16
@@ -82,17 +83,23 @@ class Scorer:
             ) from error
         return scorer
 
-    def score(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+    def score(
+        self, images: Sequence[bytes], settings: Settings | None = None
+    ) -> list[dict[str, Any]]:
         """Return one wire object an image, in order.
 
         An image that does not decode keeps its place as `{"error": {"code", "message"}}`.
         Values may be numpy arrays: orjson writes them, `runtime.plain` makes them lists.
+
+        Args:
+            images: Files' contents.
+            settings: Used instead of the manifest's.
         """
         return [
             {"error": {"code": prediction.code, "message": prediction.message}}
             if isinstance(prediction, ImageError)
             else self.task.encode(prediction, self.labels)
-            for prediction in self.try_predict(images)
+            for prediction in self.try_predict(images, settings)
         ]
 
     def try_predict(self, images: Sequence[bytes], settings: Settings | None = None) -> list[Any]:

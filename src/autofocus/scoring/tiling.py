@@ -1,21 +1,19 @@
-"""Tiled images at inference: what the network sees of one, and the objects of all views as one."""
+"""Tiled images at inference: what the network sees of one."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil, floor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.preprocess import frame_of, preprocess
-from autofocus.data.tiles import WHOLE, Region, tile_regions
+from autofocus.data.tiles import WHOLE, Region, frame_in_image, pixel_region, tile_regions
 from autofocus.errors import ModelFolderError
 from autofocus.manifest import Preprocess, Tiling
 from autofocus.structures.frames import Frame
-from autofocus.structures.merge_views import merge_views
 from autofocus.tasks.base import Task
-from autofocus.tasks.objects import ObjectsTask
+from autofocus.tasks.tiles import can_tile
 
 
 @dataclass(frozen=True)
@@ -48,38 +46,12 @@ def tile_views(image: NDArray[np.uint8], spec: Preprocess, tiling: Tiling) -> It
 def view_of(image: NDArray[np.uint8], spec: Preprocess, region: Region) -> View:
     """Return the part of an image that a region covers, in whole pixels."""
     height, width = image.shape[:2]
-    left, top = floor(region[0] * width), floor(region[1] * height)
-    right, bottom = ceil(region[2] * width), ceil(region[3] * height)
+    pixels = pixel_region(region, (height, width))
+    left, top, right, bottom = pixels
     part = image[top:bottom, left:right]
-    # Within the part, then within the image.
-    canvas = np.array(frame_of(spec, (bottom - top, right - left)).region)
-    placed = canvas * ([right - left, bottom - top] * 2) + [left, top] * 2
-    fractions = placed / ([width, height] * 2)
+    canvas = frame_of(spec, (bottom - top, right - left))
     shown = (left / width, top / height, right / width, bottom / height)
-    return View(preprocess(part, spec), Frame((height, width), tuple(fractions.tolist())), shown)
-
-
-def merge_tiles(
-    task: Task[Any, Any],
-    predictions: Sequence[Any],
-    regions: Sequence[Region],
-    settings: Mapping[str, float | str],
-) -> Any:
-    """Return one image's prediction from those of its views.
-
-    Args:
-        task: Which predictions these are.
-        predictions: One a view.
-        regions: What each view shows, in fractions of the image.
-        settings: Of the manifest.
-
-    Raises:
-        ModelFolderError: If the task's predictions are not of places in the image.
-    """
-    check_tiles(task)
-    assert isinstance(task, ObjectsTask), "checked above"
-    cap = int(task.number(settings, "box_detections_per_image"))
-    return merge_views(predictions, regions, settings, cap)
+    return View(preprocess(part, spec), frame_in_image(canvas, pixels, (height, width)), shown)
 
 
 def check_tiles(task: Task[Any, Any]) -> None:
@@ -88,7 +60,7 @@ def check_tiles(task: Task[Any, Any]) -> None:
     Raises:
         ModelFolderError: If it says something of whole images only.
     """
-    if not isinstance(task, ObjectsTask):
+    if not can_tile(task):
         raise ModelFolderError(
             f"manifest.json: tiling is for models that find objects; {task.name} says what a "
             "whole image shows. Remove tiling."

@@ -49,7 +49,8 @@ def merge_views(
     Args:
         predictions: One a view of the image, in fractions of the image; at least one.
         regions: (left, top, right, bottom) of what each view shows, in fractions of the image.
-        settings: `tile_predictions_nms_threshold` and, for what is united,
+        settings: `tile_predictions_nms_threshold`, at 1 of which every view's objects are returned
+            as they are, and, for what is united,
             `max_number_of_polygon_points`.
         max_objects: The most to return; None returns all.
     """
@@ -59,8 +60,10 @@ def merge_views(
     size = predictions[0].size
     views = np.asarray(regions, np.float64)
     everything = gather(predictions, views)
-    merged = everything.at(np.empty(0, np.int64))
-    for label in np.unique(everything.classes):
+    # As in any suppression, at 1 nothing is suppressed: two networks can be compared.
+    merges = threshold < 1
+    merged = everything.at(np.empty(0, np.int64)) if merges else everything
+    for label in np.unique(everything.classes) if merges else ():
         seen = everything.at(np.flatnonzero(everything.classes == label))
         seen = _hand_over(seen, views)
         seen = _unite(seen, views, size, max_points)

@@ -133,6 +133,18 @@ def test_threshold_decides_what_two_views_share() -> None:
     assert len(merge_views(views, regions, {"tile_predictions_nms_threshold": 0.4})) == 2
 
 
+def test_at_a_threshold_of_one_everything_is_returned_as_it_is() -> None:
+    regions = [WHOLE, (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)]
+    target = boxes([0.4, 0.1, 0.6, 0.2])
+    views = [
+        found(target, region, [score])
+        for region, score in zip(regions, (0.5, 0.9, 0.7), strict=True)
+    ]
+    result = merge_views(views, regions, {"tile_predictions_nms_threshold": 1.0})
+    assert result.scores.tolist() == pytest.approx([0.9, 0.7, 0.5])
+    np.testing.assert_allclose(result.xyxy_frac[2], target.xyxy_frac[0], atol=1e-6)
+
+
 def test_the_most_certain_are_returned_first_and_up_to_the_limit() -> None:
     target = boxes([0.1, 0.1, 0.2, 0.2], [0.7, 0.1, 0.8, 0.2], [0.4, 0.8, 0.6, 0.9])
     regions = [WHOLE]
