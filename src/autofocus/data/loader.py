@@ -66,6 +66,8 @@ class Loader:
         drop_last: Whether to leave out a last batch that is not full, unless it is the only one.
         weights: [number of images], how often each image is wanted relative to the others; at
             least one above 0. None shows each image once an epoch.
+        num_views: Images to draw an epoch, where tiles make them more than there are files; the
+            views know which file each is of.
         rank: Which of several training processes this is; it gets its share of each batch.
         num_ranks: How many there are.
     """
@@ -83,13 +85,14 @@ class Loader:
         shuffle: bool = False,
         drop_last: bool = False,
         weights: NDArray[np.float64] | None = None,
+        num_views: int | None = None,
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
         assert batch_size >= num_ranks > rank >= 0, "each rank gets at least one image a batch"
-        assert weights is None or len(weights) == len(locations), "one weight an image"
+        self._num_images = len(locations) if num_views is None else num_views
+        assert weights is None or len(weights) == self._num_images, "one weight an image"
         self.cache = ImageCache(locations, views.kept, cache, rung)
-        self._num_images = len(locations)
         self._views = views
         self._batch_size = batch_size
         self._seed = seed

@@ -12,13 +12,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.augment.box_presets import BoxAugmentation
+from autofocus.data.box_views import BoxViews
 from autofocus.data.images import decode
 from autofocus.data.kept import Kept, KeptImage, training_canvas
 from autofocus.data.preprocess import seen
 from autofocus.data.tiles import Region, frame_in_image, pixel_region
-from autofocus.data.views import Read, Views
-from autofocus.manifest import ResizeFit
+from autofocus.data.views import Read
 from autofocus.structures.frames import Frame
 
 
@@ -27,16 +26,13 @@ class TileViews:
     """Draws entries through the views of another kind.
 
     Attributes:
-        parts: Views whose images are the entries and whose targets are theirs.
+        parts: Views whose images are the entries and whose targets are theirs. Without
+            augmentation they give exactly what the scorer sees of a tile.
         entries: (position of the image, region) of each.
-        spec: Size and normalisation of the network's input.
-        augmentation: That of `parts`; None gives exactly what the scorer sees of a tile.
     """
 
-    parts: Views
+    parts: BoxViews
     entries: Sequence[tuple[int, Region]]
-    spec: ResizeFit
-    augmentation: BoxAugmentation | None = None
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -44,16 +40,14 @@ class TileViews:
     @property
     def kept(self) -> Kept:
         """As much of the images as their smallest tiles can show."""
-        if self.augmentation is None:
+        spec, params = self.parts.spec, self.parts.augmentation
+        if params is None:
             return Kept(decode, lambda header: (header.height, header.width))
         regions = np.array([region for _, region in self.entries])
         width_frac, height_frac = (regions[:, 2:] - regions[:, :2]).min(axis=0)
         # The canvas of a whole image whose tile fills the canvas of a tile.
-        height = round(self.spec.height / height_frac)
-        enlarged = msgspec.structs.replace(
-            self.spec, height=height, width=round(self.spec.width / width_frac)
-        )
-        return training_canvas(enlarged, self.augmentation)
+        height, width = round(spec.height / height_frac), round(spec.width / width_frac)
+        return training_canvas(msgspec.structs.replace(spec, height=height, width=width), params)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -82,7 +76,7 @@ class TileViews:
     ) -> tuple[Any, Frame]:
         """Write one view of entry `index` into `out`; see `Views.draw`."""
         target, frame = self.parts.draw(index, lambda i: self._part(i, read), rng, out)
-        if self.augmentation is not None:
+        if self.parts.augmentation is not None:
             return target, frame
         # Predictions of an evaluated tile are placed in the image.
         place, region = self.entries[index]
@@ -97,6 +91,6 @@ class TileViews:
         left, top, right, bottom = pixel_region(region, (height, width))
         pixels = image.pixels[top:bottom, left:right]
         size = ((bottom - top) * image.factor, (right - left) * image.factor)
-        if self.augmentation is None:
-            pixels = seen(pixels, self.spec)
+        if self.parts.augmentation is None:
+            pixels = seen(pixels, self.parts.spec)
         return KeptImage(pixels, size)

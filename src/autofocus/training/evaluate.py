@@ -13,6 +13,7 @@ from autofocus.data.loader import Loader
 from autofocus.models.network import Network, to_numpy
 from autofocus.structures.frames import Frame
 from autofocus.tasks.base import Settings, Targets, Task
+from autofocus.tasks.tiles import Region, merge_images
 from autofocus.training.step import DivergedError
 
 Outputs = dict[str, NDArray[Any]]
@@ -27,12 +28,15 @@ class EvaluationSet:
         targets: The task's targets, rows as in the loader.
         labels: k class names.
         settings: Of the model, such as thresholds.
+        entries: Where images are tiled, (position of the image, region) of each that the loader
+            gives; then predictions of one image become one.
     """
 
     loader: Loader
     targets: Targets
     labels: Sequence[str]
     settings: Settings = field(default_factory=dict)
+    entries: Sequence[tuple[int, Region]] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ def evaluate(
     for outputs, frames in run_network(network, data.loader, device):
         # Batch by batch: what a detector emits is a thousand times what is left of it.
         predictions += task.postprocess(outputs, frames, settings)
+    if data.entries:
+        predictions = merge_images(task, predictions, data.entries, settings)
     metrics = task.evaluate(predictions, data.targets, data.labels, data.settings)
     return Evaluation(predictions, metrics)
 

@@ -8,7 +8,8 @@ import pytest
 
 from autofocus.data.augment import BOX_PRESETS
 from autofocus.data.box_views import BoxViews
-from autofocus.data.cache import ImageCache
+from autofocus.data.cache import CacheBudget, ImageCache
+from autofocus.data.loader import Loader
 from autofocus.data.outline_views import OutlineViews
 from autofocus.data.tile_views import TileViews
 from autofocus.data.tiles import WHOLE, evaluation_entries, tile_targets
@@ -62,7 +63,7 @@ def test_evaluation_sees_what_the_scorer_sees(photo: Path, keep_aspect: bool) ->
     spec = ResizeFit(96, 128, keep_aspect=keep_aspect)
     entries = evaluation_entries(1, TILING)
     parts = BoxViews(spec, [target()] * len(entries))
-    views = TileViews(parts, entries, spec)
+    views = TileViews(parts, entries)
     cache = ImageCache([str(photo)], views.kept)
     image = cv2.cvtColor(cv2.imread(str(photo)), cv2.COLOR_BGR2RGB)
     expected = list(tile_views(image, spec, TILING))
@@ -79,7 +80,7 @@ def test_training_boxes_lie_on_what_tiles_show(photo: Path, preset: str) -> None
     params = BOX_PRESETS[preset]
     made = tile_targets([target()], TILING)
     entries = [(index, region) for index, region, _ in made]
-    views = TileViews(BoxViews(SPEC, [part for _, _, part in made], params), entries, SPEC, params)
+    views = TileViews(BoxViews(SPEC, [part for _, _, part in made], params), entries)
     cache = ImageCache([str(photo)], views.kept)
     num_boxes = 0
     for index in range(len(views)):
@@ -101,7 +102,7 @@ def test_training_boxes_lie_on_what_tiles_show(photo: Path, preset: str) -> None
 def test_tiles_enlarge_what_they_show(photo: Path) -> None:
     made = tile_targets([target()], TILING)
     entries = [(index, region) for index, region, _ in made]
-    views = TileViews(BoxViews(SPEC, [part for _, _, part in made]), entries, SPEC)
+    views = TileViews(BoxViews(SPEC, [part for _, _, part in made]), entries)
     cache = ImageCache([str(photo)], views.kept)
     sides = {}
     for index, (_, region) in enumerate(entries):
@@ -114,7 +115,7 @@ def test_tiles_enlarge_what_they_show(photo: Path) -> None:
 def test_masks_of_tiles(photo: Path) -> None:
     made = tile_targets([outlined()], TILING)
     entries = [(index, region) for index, region, _ in made]
-    views = TileViews(OutlineViews(SPEC, [part for _, _, part in made]), entries, SPEC)
+    views = TileViews(OutlineViews(SPEC, [part for _, _, part in made]), entries)
     cache = ImageCache([str(photo)], views.kept)
     for index in range(len(views)):
         out = blank()
@@ -124,3 +125,17 @@ def test_masks_of_tiles(photo: Path) -> None:
         red = (out[..., 0] > 0.6) & (out[..., 1] < 0.35)
         overlap = (fine & red).sum() / (fine | red).sum()
         assert overlap > 0.5
+
+
+def test_loader_draws_every_entry_and_reads_every_file_once(photo: Path) -> None:
+    entries = evaluation_entries(2, TILING)
+    views = TileViews(BoxViews(SPEC, [target()] * len(entries)), entries)
+    files = [str(photo), str(photo)]
+    cache = CacheBudget(ram_bytes=1 << 26)
+    with Loader(files, views, batch_size=4, num_views=len(views), cache=cache) as loader:
+        batches = list(loader.epoch(0))
+        assert loader.cache.used_bytes <= 2 * (SIZE[0] * SIZE[1] * 3 + 1000)
+    index = np.concatenate([batch.index for batch in batches])
+    np.testing.assert_array_equal(index, np.arange(14))
+    frames = [frame for batch in batches for frame in batch.frames]
+    assert len({frame.region for frame in frames}) == 7
