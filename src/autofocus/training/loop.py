@@ -30,6 +30,7 @@ from autofocus.training.early_stopping import EarlyStopping
 from autofocus.training.ema import WeightAverage
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate
 from autofocus.training.losses import Objective
+from autofocus.training.memory import Rehearsal, fitting_batch
 from autofocus.training.optim import (
     build_optimizer,
     freeze_layers,
@@ -173,6 +174,7 @@ class _Loop:
         """Train until done, stopped, out of time or out of patience."""
         if not self._resume():
             self._start()
+            self._fit_into_memory()
         try:
             ended = self._ended()
             while ended is None:
@@ -186,6 +188,16 @@ class _Loop:
         started_s = time.monotonic()
         self._judge(self._evaluate(self._judged_network()), loss=None, seconds=0.0)
         self.at.closing_s = time.monotonic() - started_s
+
+    def _fit_into_memory(self) -> None:
+        """Compute fewer images at once where the worst batch would not fit."""
+        num_images = self.stepper.micro_batch or self.fit.training.own_batch_size
+        self._to_train_mode()
+        network = self.accelerator.unwrap_model(self.model)
+        step = Rehearsal(network, self.optimizer, self.fit.objective, self.accelerator)
+        num_fitting = fitting_batch(step, self.fit.training, num_images)
+        if num_fitting < num_images:
+            self.stepper.micro_batch = num_fitting
 
     def _ended(self) -> tuple[str, str] | None:
         """Return status and reason when there is nothing left to do."""

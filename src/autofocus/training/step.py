@@ -72,7 +72,7 @@ class Stepper:
                 value = self._sum(self._gradients(images, targets, loss, num_all))
                 break
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or self._accelerator.num_processes > 1:
+                if not is_out_of_memory(error) or self._accelerator.num_processes > 1:
                     raise
                 self._shrink(len(images), error)
         if not value <= MAX_LOSS:
@@ -125,6 +125,10 @@ class Stepper:
             self._accelerator.clip_grad_value_(parameters, self._recipe.clip_value)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    # The CPU allocator raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error of torch means that fewer images might work."""
+    # The allocators of CPUs and of Apple's GPUs raise a plain RuntimeError.
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        said in text for said in ("can't allocate memory", "out of memory")
+    )
