@@ -16,7 +16,7 @@ from autofocus.tasks.base import Settings, Task
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.curves import draw_curves
 from autofocus.training.evaluate import EvaluationSet
-from autofocus.training.loaders import evaluation_loader, training_loader
+from autofocus.training.loaders import evaluation_loader, shared_budgets, training_loader
 from autofocus.training.loop import Fit, Trained, fit
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.recipe import Recipe
@@ -81,12 +81,15 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
     network = trial.network.to(trial.accelerator.device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = OBJECTIVES[task.name](recipe, targets, len(labels))
-    spec = trial.preprocess
+    spec, accelerator = trial.preprocess, trial.accelerator
+    caches = shared_budgets(len(targets), len(judged), accelerator.num_processes)
     with (
         training_loader(
-            trial.train, targets, objective, spec, recipe, trial.seed, trial.accelerator
+            trial.train, targets, objective, spec, recipe, trial.seed, accelerator, caches[0]
         ) as training,
-        evaluation_loader(trial.held_out, judged, objective, spec, recipe.batch_size) as validation,
+        evaluation_loader(
+            trial.held_out, judged, objective, spec, recipe.batch_size, caches[1]
+        ) as validation,
     ):
         trained = fit(
             Fit(

@@ -21,7 +21,7 @@ from autofocus.structures.predictions import ClassScores
 from autofocus.training.candidate import Candidate
 from autofocus.training.curves import draw_curves
 from autofocus.training.evaluate import Evaluation, EvaluationSet, run_network
-from autofocus.training.loaders import evaluation_loader, training_loader
+from autofocus.training.loaders import evaluation_loader, shared_budgets, training_loader
 from autofocus.training.loop import Fit, Trained, fit
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.probe_trial import Probed, ProbeSetup
@@ -81,12 +81,14 @@ def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
     judged = task.encode_targets(probed.held_out.records, labels)
     objective = OBJECTIVES[task.name](job.recipe, targets, len(labels))
     spec, recipe, accelerator = setup.preprocess, job.recipe, job.accelerator
-    batch_size = recipe.batch_size
+    caches = shared_budgets(len(targets), len(judged), accelerator.num_processes)
     with (
         training_loader(
-            probed.train, targets, objective, spec, recipe, setup.seed, accelerator
+            probed.train, targets, objective, spec, recipe, setup.seed, accelerator, caches[0]
         ) as training,
-        evaluation_loader(probed.held_out, judged, objective, spec, batch_size) as validation,
+        evaluation_loader(
+            probed.held_out, judged, objective, spec, recipe.batch_size, caches[1]
+        ) as validation,
     ):
         trained = fit(
             Fit(

@@ -1,0 +1,58 @@
+"""The two loaders of a trial share one budget for the images that they keep."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from autofocus.data.cache import CacheBudget
+from autofocus.data.cache.budget import MIB
+from autofocus.manifest import ResizeCrop
+from autofocus.training import loaders
+from autofocus.training.candidate import Samples
+from autofocus.training.device import make_accelerator
+from autofocus.training.loaders import evaluation_loader, shared_budgets, training_loader
+from autofocus.training.losses import multiclass
+from autofocus.training.losses.classification import ClassificationObjective
+from autofocus.training.recipe import Recipe
+
+
+@pytest.fixture(autouse=True)
+def _free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loaders, "free_budget", lambda: CacheBudget(100 * MIB))
+
+
+@pytest.mark.parametrize(
+    ("num_training", "num_validation", "share"),
+    [(90, 10, 0.9), (50, 50, 0.5), (10, 990, 0.5), (7, 0, 1.0)],
+)
+def test_training_gets_the_larger_part_of_one_budget(
+    num_training: int, num_validation: int, share: float
+) -> None:
+    training, validation = shared_budgets(num_training, num_validation, 1)
+    assert training.ram_bytes == pytest.approx(share * 100 * MIB, abs=2)
+    assert training.ram_bytes + validation.ram_bytes <= 100 * MIB
+    assert training.ram_bytes >= validation.ram_bytes
+
+
+def test_processes_share_the_memory_of_their_machine() -> None:
+    budgets = shared_budgets(9, 1, 4)
+    assert sum(budget.ram_bytes for budget in budgets) <= 25 * MIB
+
+
+def test_loaders_keep_no_more_than_they_were_given(photos: list[Path]) -> None:
+    samples = Samples([None] * len(photos), [str(photo) for photo in photos], "photos")
+    targets = np.zeros(len(photos), np.int64)
+    recipe, spec = Recipe(batch_size=4), ResizeCrop(36, 32)
+    objective = ClassificationObjective(multiclass, recipe, targets, 2)
+    accelerator = make_accelerator(torch.device("cpu"))
+    file_bytes = sum(photo.stat().st_size for photo in photos)
+    # Enough for the files, not for their pixels (48 x 64 x 3 each).
+    budget = CacheBudget(file_bytes + 1000)
+    with (
+        training_loader(samples, targets, objective, spec, recipe, 0, accelerator, budget) as one,
+        evaluation_loader(samples, targets, objective, spec, 4, CacheBudget()) as other,
+    ):
+        assert (one.cache.rung.name, other.cache.rung.name) == ("bytes", "none")
+        assert one.cache.rung.max_bytes == budget.ram_bytes
