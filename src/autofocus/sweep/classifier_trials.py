@@ -3,15 +3,26 @@
 import logging
 import time
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autofocus.errors import BudgetError
 from autofocus.manifest import ResizeCrop
+from autofocus.models.weights import LoadedWeights
 from autofocus.runtime import StopRequest
+from autofocus.structures.predictions import ClassScores
+from autofocus.sweep.prepare import prepare
 from autofocus.sweep.recipes import preprocess_for, recipe_for
+from autofocus.sweep.resolve import Plan
 from autofocus.sweep.study import PACKAGING_RESERVE_S, RESERVE_FACTOR, Outcome, Study, shown
+from autofocus.sweep.trial import Common, Hooks, TrialResult
 from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.choose import compare
 from autofocus.training.device import make_accelerator
 from autofocus.training.finetune_trial import Finetuned, Finetuning, run_finetune
 from autofocus.training.probe_trial import Probed, ProbeSetup, run_probe
+from autofocus.training.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +34,7 @@ PROBE_ID, FINETUNE_ID = "0", "1"
 
 def run_trials(study: Study) -> Outcome:
     """Probe, publish, fine-tune, and publish again what is better."""
-    setup = _setup(study)
-    probed = _probe(study, setup)
+    setup, probed = probe(study, study.plan, PROBE_ID)
     folder = study.folder
     # A run that was stopped or killed has it already, and perhaps a better one.
     model = folder.published(PROBE_ID) or study.publish(PROBE_ID, probed.candidate)
@@ -38,31 +48,23 @@ def run_trials(study: Study) -> Outcome:
         # What an earlier, interrupted command had put above the probe has lost to it now.
         folder.publish(model, PROBE_ID)
     is_stopped = finetuned is not None and finetuned.trained.status == "stopped"
-    return Outcome(best, model, seconds_to_first_model, is_stopped)
+    return Outcome(best.metrics, model, seconds_to_first_model, is_stopped)
 
 
-def _setup(study: Study) -> ProbeSetup:
-    plan = study.plan
-    assert isinstance(plan.task, ClassificationTask), "only classifiers have frozen features"
+def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:
+    """Look at all images and fit a head on the frozen encoder of a plan's model.
+
+    Args:
+        study: The run.
+        plan: Its own, or that of a trial.
+        trial: Id under which the probe is kept.
+    """
     if len(study.labels) == 1:
         log.warning("only one class, %r: there is nothing to tell apart", study.labels[0])
-    weights, device = study.prepare()
-    default = weights.spec.preprocess
-    assert isinstance(default, ResizeCrop), "classifiers see a crop"
-    return ProbeSetup(
-        task=plan.task,
-        weights=weights,
-        preprocess=preprocess_for(plan, default),
-        labels=study.labels,
-        validation_frac=plan.job.validation_data_size,
-        seed=study.seed,
-        device=device,
-        data_fingerprint=study.sources.fingerprint,
-        deadline_s=study.deadline(PACKAGING_RESERVE_S),
-    )
-
-
-def _probe(study: Study, setup: ProbeSetup) -> Probed:
+    weights, device = prepare(plan, len(study.labels), study.track)
+    deadline_s = study.deadline(PACKAGING_RESERVE_S)
+    fingerprint = study.sources.fingerprint
+    setup = _setup(plan, weights, device, study.labels, fingerprint, deadline_s)
     started_s = time.monotonic()
     roles = study.samples()
     probed = run_probe(
@@ -76,10 +78,60 @@ def _probe(study: Study, setup: ProbeSetup) -> Probed:
     seconds = time.monotonic() - started_s
     value = probed.candidate.metrics[study.metric]
     log.info("frozen probe: %s %s after %.0f s", study.metric, shown(value), study.seconds())
-    study.record(
-        PROBE_ID, setup.weights.spec.name, value, 0, seconds, "completed", "frozen-feature probe"
+    study.record(trial, weights.spec.name, value, 0, seconds, "completed", "frozen-feature probe")
+    return setup, probed
+
+
+def train_trial(
+    common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
+) -> TrialResult:
+    """Train a classifier from a frozen probe of its own model; see `TrainTrial`."""
+    weights, device = prepare(plan, len(common.labels), hooks.track)
+    fingerprint = common.data_fingerprint
+    setup = _setup(plan, weights, device, common.labels, fingerprint, deadline_s)
+    probed = run_probe(
+        setup,
+        common.train,
+        common.held_out,
+        report=lambda role, issue: log.warning("%s", issue.text()),
+        decide=lambda what, **inputs: hooks.decide(what, trial=trial, **inputs),
+        track=hooks.track,
     )
-    return probed
+    if len(probed.held_out) < len(common.held_out):
+        raise BudgetError("the budget ended before all images were seen")
+    recipe = recipe_for(plan, len(probed.train))
+    finetuned = _train(common, setup, probed, recipe, trial, deadline_s, hooks)
+    losses = _losses(setup, probed, finetuned.predictions)
+    return TrialResult(finetuned.candidate, finetuned.trained, losses)
+
+
+def probe_losses(setup: ProbeSetup, probed: Probed) -> NDArray[np.float64]:
+    """Return the loss of each held-out image under the probe, [n]."""
+    return _losses(setup, probed, probed.predictions)
+
+
+def _setup(
+    plan: Plan,
+    weights: LoadedWeights,
+    device: torch.device,
+    labels: list[str],
+    data_fingerprint: str,
+    deadline_s: float | None,
+) -> ProbeSetup:
+    assert isinstance(plan.task, ClassificationTask), "only classifiers have frozen features"
+    default = weights.spec.preprocess
+    assert isinstance(default, ResizeCrop), "classifiers see a crop"
+    return ProbeSetup(
+        task=plan.task,
+        weights=weights,
+        preprocess=preprocess_for(plan, default),
+        labels=labels,
+        validation_frac=plan.job.validation_data_size,
+        seed=plan.seed,
+        device=device,
+        data_fingerprint=data_fingerprint,
+        deadline_s=deadline_s,
+    )
 
 
 def _finetune(study: Study, setup: ProbeSetup, probed: Probed) -> Finetuned | None:
@@ -91,23 +143,11 @@ def _finetune(study: Study, setup: ProbeSetup, probed: Probed) -> Finetuned | No
     if recipe.num_epochs == 0 or left_s < MIN_FINETUNING_S:
         study.folder.decide("no_finetuning", num_epochs=recipe.num_epochs, seconds_left=left_s)
         return None
-    study.folder.decide("recipe", trial=FINETUNE_ID, **vars(recipe))
     started_s = time.monotonic()
     with StopRequest() as stop:
-        finetuned = run_finetune(
-            Finetuning(
-                setup=setup,
-                recipe=recipe,
-                accelerator=make_accelerator(setup.device),
-                primary_metric=study.metric,
-                folder=study.folder.path / "trials" / FINETUNE_ID,
-                deadline_s=deadline_s,
-                should_stop=stop,
-                on_epoch=lambda report: False,
-                track=study.track,
-            ),
-            probed,
-        )
+        hooks = Hooks(study.folder.decide, should_stop=stop, track=study.track)
+        common = study.common(probed.train, probed.held_out)
+        finetuned = _train(common, setup, probed, recipe, FINETUNE_ID, deadline_s, hooks)
     trained = finetuned.trained
     study.record(
         FINETUNE_ID,
@@ -121,14 +161,42 @@ def _finetune(study: Study, setup: ProbeSetup, probed: Probed) -> Finetuned | No
     return finetuned
 
 
+def _train(
+    common: Common,
+    setup: ProbeSetup,
+    probed: Probed,
+    recipe: Recipe,
+    trial: str,
+    deadline_s: float | None,
+    hooks: Hooks,
+) -> Finetuned:
+    hooks.decide("recipe", trial=trial, **vars(recipe))
+    return run_finetune(
+        Finetuning(
+            setup=setup,
+            recipe=recipe,
+            accelerator=make_accelerator(setup.device),
+            primary_metric=common.metric,
+            folder=common.folder / "trials" / trial,
+            deadline_s=deadline_s,
+            should_stop=hooks.should_stop,
+            on_epoch=hooks.on_epoch,
+            track=hooks.track,
+        ),
+        probed,
+    )
+
+
+def _losses(
+    setup: ProbeSetup, probed: Probed, predictions: list[ClassScores]
+) -> NDArray[np.float64]:
+    targets = setup.task.encode_targets(probed.held_out.records, setup.labels)
+    return setup.task.sample_losses(predictions, targets)
+
+
 def _is_better(study: Study, setup: ProbeSetup, probed: Probed, finetuned: Finetuned) -> bool:
     """Decide whether fine-tuning beat the probe, on the same held-out images."""
-    task = setup.task
-    targets = task.encode_targets(probed.held_out.records, setup.labels)
-    comparison = compare(
-        task.sample_losses(probed.predictions, targets),
-        task.sample_losses(finetuned.predictions, targets),
-    )
+    comparison = compare(probe_losses(setup, probed), _losses(setup, probed, finetuned.predictions))
     wins = comparison.challenger_wins and finetuned.trained.improved
     study.folder.decide("finetuned_against_probe", wins=wins, **vars(comparison))
     log.info(

@@ -14,13 +14,15 @@ from autofocus.manifest import ResizeFit
 from autofocus.models import build as families
 from autofocus.models.box_profile import BoxProfile, profile_boxes
 from autofocus.runtime import StopRequest
+from autofocus.sweep.prepare import prepare
 from autofocus.sweep.recipes import detector_recipe_for, is_azure_detector
+from autofocus.sweep.resolve import Plan
 from autofocus.sweep.study import RESERVE_FACTOR, Outcome, Study, shown
+from autofocus.sweep.trial import Common, Hooks, TrialResult
 from autofocus.tasks.objects import ObjectsTask
-from autofocus.training.candidate import Candidate, Samples
+from autofocus.training.candidate import Samples
 from autofocus.training.detector_trial import DetectorTrial, run_detector_trial
 from autofocus.training.device import make_accelerator
-from autofocus.training.loop import Trained
 from autofocus.training.usable import Usable, usable
 
 log = logging.getLogger(__name__)
@@ -32,15 +34,29 @@ TEST_IMAGE_S = 0.25
 
 def run_trials(study: Study) -> Outcome:
     """Train the job's detector and publish its best epoch."""
-    train, held_out = _parts(study)
-    candidate, trained = _train(study, train, held_out)
+    common = study.common(*parts(study))
+    deadline_s = study.deadline(reserve_s(study))
+    started_s = time.monotonic()
+    with StopRequest() as stop:
+        hooks = Hooks(study.folder.decide, should_stop=stop, track=study.track)
+        result = train_trial(common, study.plan, TRIAL_ID, deadline_s, hooks)
+    trained, metrics = result.trained, result.candidate.metrics
+    seconds = time.monotonic() - started_s
+    value, name = metrics[study.metric], study.plan.model.name
+    log.info("trained: %s %s after %.0f s", study.metric, shown(value), study.seconds())
+    study.record(TRIAL_ID, name, value, trained.num_epochs, seconds, trained.status, trained.reason)
     if trained.status == "failed" and not trained.improved:
         raise TrainingError(f"training failed: {trained.reason}")
-    model = study.publish(TRIAL_ID, candidate)
-    return Outcome(candidate, model, study.seconds(), trained.status == "stopped")
+    model = study.publish(TRIAL_ID, result.candidate)
+    return Outcome(metrics, model, study.seconds(), trained.status == "stopped")
 
 
-def _parts(study: Study) -> tuple[Samples[Any], Samples[Any]]:
+def reserve_s(study: Study) -> float:
+    """Return the seconds to keep back for packaging and for scoring the test data."""
+    return study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(TEST_IMAGE_S)
+
+
+def parts(study: Study) -> tuple[Samples[Any], Samples[Any]]:
     """Return the images to learn from and to judge by, all of which decode."""
     given = study.samples()
     looked = {
@@ -70,67 +86,55 @@ def _split(study: Study, seen: Usable) -> tuple[Samples[Any], Samples[Any]]:
     return samples.chosen(train), samples.chosen(held_out)
 
 
-def _train(study: Study, train: Samples[Any], held_out: Samples[Any]) -> tuple[Candidate, Trained]:
-    plan, task = study.plan, study.plan.task
+def train_trial(
+    common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
+) -> TrialResult:
+    """Train a detector from its pretrained encoder on; see `TrainTrial`."""
+    task, labels, train = plan.task, common.labels, common.train
     assert isinstance(task, ObjectsTask), "a detector's task has objects"
-    weights, device = study.prepare(plan.model.backbone)
-    profile = profile_boxes(list(task.encode_targets(train.records, study.labels)))
+    weights, device = prepare(plan, len(labels), hooks.track, plan.model.backbone)
+    profile = profile_boxes(list(task.encode_targets(train.records, labels)))
     spec = families.input_spec(plan.model, profile, plan.parameters, device.type == "cpu")
     options = families.network_options(plan.model, profile, spec.size)
     settings = task.default_settings(profile.objects_p99, is_azure_detector(plan), plan.parameters)
-    _announce(study, profile, spec)
+    _announce(plan, profile, spec)
     recipe = detector_recipe_for(plan, len(train))
-    study.folder.decide("recipe", trial=TRIAL_ID, **vars(recipe))
-    study.folder.decide("network", size=spec.size, options=options, settings=settings)
-    torch.manual_seed(study.seed)
-    network = families.build(plan.model, len(study.labels), weights, spec.size, options)
-    reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(TEST_IMAGE_S)
-    started_s = time.monotonic()
-    with StopRequest() as stop:
-        candidate, trained = run_detector_trial(
-            DetectorTrial(
-                task=task,
-                model_name=plan.model.name,
-                network=network,
-                weights=weights,
-                preprocess=spec,
-                options=options,
-                settings=settings,
-                labels=study.labels,
-                recipe=recipe,
-                train=train,
-                held_out=held_out,
-                data_fingerprint=study.sources.fingerprint,
-                primary_metric=study.metric,
-                seed=study.seed,
-                accelerator=make_accelerator(device),
-                folder=study.folder.path / "trials" / TRIAL_ID,
-                deadline_s=study.deadline(reserve_s),
-                should_stop=stop,
-                on_epoch=lambda report: False,
-                track=study.track,
-            )
+    hooks.decide("recipe", trial=trial, **vars(recipe))
+    hooks.decide("network", trial=trial, size=spec.size, options=options, settings=settings)
+    torch.manual_seed(plan.seed)
+    network = families.build(plan.model, len(labels), weights, spec.size, options)
+    candidate, trained = run_detector_trial(
+        DetectorTrial(
+            task=task,
+            model_name=plan.model.name,
+            network=network,
+            weights=weights,
+            preprocess=spec,
+            options=options,
+            settings=settings,
+            labels=labels,
+            recipe=recipe,
+            train=train,
+            held_out=common.held_out,
+            data_fingerprint=common.data_fingerprint,
+            primary_metric=common.metric,
+            seed=plan.seed,
+            accelerator=make_accelerator(device),
+            folder=common.folder / "trials" / trial,
+            deadline_s=deadline_s,
+            should_stop=hooks.should_stop,
+            on_epoch=hooks.on_epoch,
+            track=hooks.track,
         )
-    value = candidate.metrics[study.metric]
-    log.info("trained: %s %s after %.0f s", study.metric, shown(value), study.seconds())
-    seconds = time.monotonic() - started_s
-    study.record(
-        TRIAL_ID,
-        plan.model.name,
-        value,
-        trained.num_epochs,
-        seconds,
-        trained.status,
-        trained.reason,
     )
-    return candidate, trained
+    return TrialResult(candidate, trained)
 
 
-def _announce(study: Study, profile: BoxProfile, spec: ResizeFit) -> None:
+def _announce(plan: Plan, profile: BoxProfile, spec: ResizeFit) -> None:
     log.info(
         "%s · %d objects in %d images, half of them below %.0f %% of the image's side"
         " · input %d x %d pixels",
-        study.plan.model.name,
+        plan.model.name,
         profile.num_objects,
         profile.num_images,
         100 * profile.side_frac[2],

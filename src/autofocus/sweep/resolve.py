@@ -70,6 +70,11 @@ class Plan:
         return "single" if one or named_one else "automode"
 
     @property
+    def seed(self) -> int:
+        """What decides splits, folds, fresh layers and the order of work."""
+        return int(self.parameters.get("random_seed", self.job.seed))
+
+    @property
     def sampling(self) -> Sampling:
         """How the space is searched."""
         return Sampling() if self.job.sweep is None else self.job.sweep.sampling_algorithm

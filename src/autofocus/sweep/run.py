@@ -3,14 +3,12 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from autofocus.errors import InputError
 from autofocus.job import Job
-from autofocus.models.base import CLASSIFIER
 from autofocus.runtime import Track, no_progress
 from autofocus.sweep.resolve import Plan, resolve
 from autofocus.sweep.run_folder import RunFolder, identity
@@ -69,9 +67,10 @@ def run(
 
 
 def _trials_of(plan: Plan) -> Callable[[Study], Outcome]:
-    """Return what runs the trials of the model's kind; importing it imports torch."""
-    name = "classifier_trials" if plan.model.kind == CLASSIFIER else "detector_trials"
-    run_trials: Callable[[Study], Outcome] = import_module(f"autofocus.sweep.{name}").run_trials
+    """Return what runs the plan's trials; importing it imports torch."""
+    from autofocus.sweep.trial import trials_module
+
+    run_trials: Callable[[Study], Outcome] = trials_module(plan).run_trials
     return run_trials
 
 

@@ -20,9 +20,7 @@ from autofocus.sweep.sources import Sources
 
 # torch takes seconds to import: only once the job and the data are known to be good.
 if TYPE_CHECKING:
-    import torch
-
-    from autofocus.models.weights import LoadedWeights
+    from autofocus.sweep.trial import Common
     from autofocus.training.candidate import Candidate, Samples
 
 log = logging.getLogger(__name__)
@@ -38,13 +36,13 @@ class Outcome:
     """What the trials came to.
 
     Attributes:
-        best: What was published.
-        model: The folder it is in.
+        metrics: Every metric of the best trial on validation.
+        model: The folder it was published in.
         seconds_to_first_model: From the start to the first verified model.
         is_stopped: Whether the user ended it.
     """
 
-    best: "Candidate"
+    metrics: dict[str, Any]
     model: Path
     seconds_to_first_model: float
     is_stopped: bool
@@ -90,8 +88,8 @@ class Study:
             "run": str(self.folder.path),
             "task": self.plan.task.name,
             "primary_metric": self.metric,
-            "value": outcome.best.metrics[self.metric],
-            "metrics": outcome.best.metrics,
+            "value": outcome.metrics[self.metric],
+            "metrics": outcome.metrics,
             "test_metrics": self._test(outcome.model),
             "seconds": self.seconds(),
             "seconds_to_first_model": outcome.seconds_to_first_model,
@@ -101,7 +99,7 @@ class Study:
     @property
     def seed(self) -> int:
         """What decides splits, folds and the order of work."""
-        return int(self.plan.parameters.get("random_seed", self.plan.job.seed))
+        return self.plan.seed
 
     def samples(self) -> "dict[str, Samples[Any]]":
         """Return the data by role, as trials take it."""
@@ -111,6 +109,24 @@ class Study:
             role: Samples(data.records, data.locations, data.name)
             for role, data in self.sources.given.items()
         }
+
+    def common(self, train: "Samples[Any]", held_out: "Samples[Any]") -> "Common":
+        """Return what all trials have in common.
+
+        Args:
+            train: Images to learn from.
+            held_out: Images to judge by.
+        """
+        from autofocus.sweep.trial import Common
+
+        return Common(
+            labels=self.labels,
+            train=train,
+            held_out=held_out,
+            data_fingerprint=self.sources.fingerprint,
+            metric=self.metric,
+            folder=self.folder.path,
+        )
 
     def _labels(self) -> list[str]:
         task = self.plan.task
@@ -135,31 +151,6 @@ class Study:
                 f"{test.name}: test data has classes that training data has not: "
                 f"{', '.join(unknown[:10])}. Training has {', '.join(labels[:10])}."
             )
-
-    def prepare(self, name: str | None = None) -> "tuple[LoadedWeights, torch.device]":
-        """Return the pretrained weights and the device, and say which.
-
-        Args:
-            name: Catalog name of the encoder they are for; None is the model's own.
-        """
-        from autofocus.models.catalog import resolve
-        from autofocus.models.weights import load_weights
-        from autofocus.training.device import choose_device, prepare_torch
-
-        job = self.plan.job
-        prepare_torch()
-        device = choose_device(job.device)
-        weights = load_weights(
-            self.plan.model if name is None else resolve(name),
-            job.weights,
-            job.on_missing_weights,
-            job.accept_license,
-            self.plan.user_named_model,
-            track=self.track,
-        )
-        num = len(self.labels)
-        log.info("%s · device %s · %d class%s", weights.line, device, num, "es"[: 2 * (num != 1)])
-        return weights, device
 
     def report(self, role: str, issue: Issue) -> None:
         """Take the issue of an image that was lost.

@@ -1,0 +1,44 @@
+"""What every trial needs before it trains: the device, and the pretrained weights of its model."""
+
+import logging
+
+import torch
+
+from autofocus.models.catalog import resolve
+from autofocus.models.weights import LoadedWeights, load_weights
+from autofocus.runtime import Track
+from autofocus.sweep.resolve import Plan
+from autofocus.training.device import choose_device, prepare_torch
+
+log = logging.getLogger(__name__)
+
+
+def prepare(
+    plan: Plan, num_classes: int, track: Track, name: str | None = None
+) -> tuple[LoadedWeights, torch.device]:
+    """Return the pretrained weights and the device, and say which.
+
+    Args:
+        plan: Of the trial.
+        num_classes: k.
+        track: Shows downloads.
+        name: Catalog name of the encoder they are for; None is the model's own.
+
+    Raises:
+        WeightsError: If they cannot be had or their licence was not accepted.
+        JobError: If the device is not there.
+    """
+    job = plan.job
+    prepare_torch()
+    device = choose_device(job.device)
+    weights = load_weights(
+        plan.model if name is None else resolve(name),
+        job.weights,
+        job.on_missing_weights,
+        job.accept_license,
+        plan.user_named_model,
+        track=track,
+    )
+    classes = f"{num_classes} class{'es' * (num_classes != 1)}"
+    log.info("%s · device %s · %s", weights.line, device, classes)
+    return weights, device
