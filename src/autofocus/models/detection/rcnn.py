@@ -34,6 +34,7 @@ _PROPOSAL_IOUS, _BOX_IOUS = (0.7, 0.3), (0.5, 0.5)
 _PROPOSAL_SAMPLES, _PROPOSAL_POSITIVES = 256, 0.5
 _BOX_POSITIVES = 0.25
 _PROPOSAL_NMS_IOU = 0.7
+_MIN_PROPOSAL_SIDE = 1e-3
 _BOX_CELLS = 7
 
 
@@ -165,8 +166,9 @@ class FasterRcnn(Detector):
                 chosen.flatten(0, 1), anchors[index].flatten(0, 1)
             )
             clipped = clip_boxes_to_image(decoded.view_as(chosen), size)
+            is_solid = ((clipped[..., 2:] - clipped[..., :2]) >= _MIN_PROPOSAL_SIDE).all(dim=2)
             boxes.append(clipped)
-            scores.append(suppressed(clipped, best.sigmoid(), _PROPOSAL_NMS_IOU))
+            scores.append(suppressed(clipped, best.sigmoid() * is_solid, _PROPOSAL_NMS_IOU))
         kept = torch.cat(scores, dim=1)
         best, index = kept.topk(min(self.num_proposals, kept.shape[1]), dim=1)
         return rows_at(torch.cat(boxes, dim=1), index), (best > 0).float()
