@@ -31,7 +31,6 @@ class ResizeCrop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="r
         Annotated[float, msgspec.Meta(gt=0)],
     ] = (0.229, 0.224, 0.225)
 
-
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the network's input, in pixels."""
@@ -73,8 +72,8 @@ class Tiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         overlap_frac: What neighbours share, in fractions of a tile's side.
     """
 
-    cols: Annotated[int, msgspec.Meta(ge=1, le=32)]
-    rows: Annotated[int, msgspec.Meta(ge=1, le=32)]
+    cols: Annotated[int, msgspec.Meta(ge=1, le=16)]
+    rows: Annotated[int, msgspec.Meta(ge=1, le=16)]
     overlap_frac: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.25
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from autofocus.manifest import DataInfo, Manifest, ResizeFit
+from autofocus.data.tiles import evaluation_entries
+from autofocus.manifest import DataInfo, Manifest, ResizeFit, Tiling
 from autofocus.models.network import Network
 from autofocus.models.weights import LoadedWeights
 from autofocus.runtime import Track
@@ -49,6 +50,7 @@ class DetectorTrial:
         should_stop: Whether the user has asked to stop.
         on_epoch: Told each evaluation; True ends training.
         track: Shows progress.
+        tiling: How images are cut up besides being seen whole; None where they are not.
     """
 
     task: Task[Any, Any]
@@ -71,6 +73,7 @@ class DetectorTrial:
     should_stop: Callable[[], bool]
     on_epoch: Callable[[dict[str, Any]], bool]
     track: Track
+    tiling: Tiling | None = None
 
 
 def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
@@ -83,12 +86,15 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
     objective = OBJECTIVES[task.name](recipe, targets, len(labels))
     spec, accelerator = trial.preprocess, trial.accelerator
     caches = shared_budgets(len(targets), len(judged), accelerator.num_processes)
+    tiling = trial.tiling
+    entries = evaluation_entries(len(judged), tiling) if tiling else []
+    seed, batch_size = trial.seed, recipe.batch_size
     with (
         training_loader(
-            trial.train, targets, objective, spec, recipe, trial.seed, accelerator, caches[0]
+            trial.train, targets, objective, spec, recipe, seed, accelerator, caches[0], tiling
         ) as training,
         evaluation_loader(
-            trial.held_out, judged, objective, spec, recipe.batch_size, caches[1]
+            trial.held_out, judged, objective, spec, batch_size, caches[1], entries
         ) as validation,
     ):
         trained = fit(
@@ -98,7 +104,7 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
                 objective=objective,
                 recipe=recipe,
                 training=training,
-                validation=EvaluationSet(validation, judged, labels, trial.settings),
+                validation=EvaluationSet(validation, judged, labels, trial.settings, entries),
                 score=lambda metrics: _score(metrics, trial.primary_metric),
                 folder=trial.folder,
                 seed=trial.seed,
@@ -131,6 +137,7 @@ def _candidate(trial: DetectorTrial, trained: Trained) -> Candidate:
         preprocess=trial.preprocess,
         weights=trial.weights.info,
         data=DataInfo(trial.data_fingerprint, len(trial.train), len(trial.held_out)),
+        tiling=trial.tiling,
         outputs=list(network.output_names),
         settings=dict(trial.settings),
         network=dict(trial.options),

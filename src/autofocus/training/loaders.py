@@ -1,11 +1,18 @@
 """The two loaders of a trial: varied batches to learn from, plain ones to judge by."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from accelerate import Accelerator
 
+from autofocus.data.box_views import BoxViews
 from autofocus.data.cache import CacheBudget, free_budget
 from autofocus.data.loader import Loader
+from autofocus.data.tile_views import TileViews
+from autofocus.data.tiles import Region, tile_targets
+from autofocus.data.views import Views
+from autofocus.manifest import Tiling
+from autofocus.structures.targets import BoxTarget
 from autofocus.tasks.base import Targets
 from autofocus.training.candidate import Samples
 from autofocus.training.losses import Objective
@@ -40,6 +47,7 @@ def training_loader(
     seed: int,
     accelerator: Accelerator,
     cache: CacheBudget,
+    tiling: Tiling | None = None,
 ) -> Loader:
     """Return a loader of augmented, shuffled batches, this process's share of each.
 
@@ -52,10 +60,21 @@ def training_loader(
         seed: Decides order and views.
         accelerator: Knows the other processes.
         cache: What may be taken to keep images between epochs.
+        tiling: Images are learnt whole and in these tiles; None has no tiles.
     """
+    num_views: int | None = None
+    views: Views
+    if tiling is None:
+        views = objective.views(spec, targets, recipe.augmentation)
+    else:
+        made = tile_targets(cast(Sequence[BoxTarget], targets), tiling)
+        parts = objective.views(spec, [target for *_, target in made], recipe.augmentation)
+        views = _tiled(parts, [(index, region) for index, region, _ in made])
+        num_views = len(made)
     return Loader(
         samples.locations,
-        objective.views(spec, targets, recipe.augmentation),
+        views,
+        num_views=num_views,
         batch_size=min(recipe.batch_size, len(samples)),
         seed=seed,
         cache=cache,
@@ -74,7 +93,32 @@ def evaluation_loader(
     spec: Any,
     batch_size: int,
     cache: CacheBudget,
+    entries: Sequence[tuple[int, Region]] = (),
 ) -> Loader:
-    """Return a loader of what the packaged model would see."""
-    views = objective.views(spec, targets, None)
-    return Loader(samples.locations, views, batch_size=batch_size, cache=cache)
+    """Return a loader of what the packaged model would see.
+
+    Args:
+        samples: Images.
+        targets: One an image.
+        objective: Draws the views.
+        spec: Size and normalisation of the network's input.
+        batch_size: Images a step.
+        cache: What may be taken to keep images between epochs.
+        entries: `data.tiles.evaluation_entries` where images are tiled.
+    """
+    if not entries:
+        views = objective.views(spec, targets, None)
+        return Loader(samples.locations, views, batch_size=batch_size, cache=cache)
+    parts = objective.views(spec, [targets[index] for index, _ in entries], None)
+    return Loader(
+        samples.locations,
+        _tiled(parts, entries),
+        num_views=len(entries),
+        batch_size=batch_size,
+        cache=cache,
+    )
+
+
+def _tiled(parts: Views, entries: Sequence[tuple[int, Region]]) -> TileViews:
+    assert isinstance(parts, BoxViews), "tiles are of images with objects"
+    return TileViews(parts, entries)
