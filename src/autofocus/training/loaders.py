@@ -62,7 +62,7 @@ def training_loader(
         cache: What may be taken to keep images between epochs.
         tiling: Images are learnt whole and in these tiles; None has no tiles.
     """
-    num_views: int | None = None
+    num_views = len(samples)
     views: Views
     if tiling is None:
         views = objective.views(spec, targets, recipe.augmentation)
@@ -75,7 +75,7 @@ def training_loader(
         samples.locations,
         views,
         num_views=num_views,
-        batch_size=min(recipe.batch_size, len(samples)),
+        batch_size=min(recipe.batch_size, num_views),
         seed=seed,
         cache=cache,
         shuffle=True,
