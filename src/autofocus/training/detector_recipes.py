@@ -20,6 +20,7 @@ AZURE: Final[dict[str, Any]] = {
     "learning_rate": 0.005,
     "layer_decay": 1.0,
     "weight_decay": 1e-4,
+    "max_warmup_frac": None,
     "cosine_cycles": 0.45,
     "clip_value": 5.0,
     "clip_norm": None,

@@ -19,7 +19,6 @@ _STAGE_GROUPS = ("ResNet", "ResNeSt")
 _TRAILING = ("conv_head", "bn2", "norm.", "fc_norm.", "head.norm", "norm_head")
 # A block in a parameter's name: `stages.2.blocks.1`, `stages.2` (its downsampling), `stem`.
 _BLOCK = re.compile(r"\w+(?:\.\d+(?:\.[a-z_]+\.\d+)?)?")
-_MAX_WARMUP_FRAC = 0.2
 
 
 def freeze_layers(network: Network, num_groups: int, frac: float = 0.0) -> int:
@@ -135,7 +134,9 @@ def rate_factor(recipe: Recipe, step: int, num_steps: int, steps_an_epoch: int) 
         return 1.0
     if recipe.schedule == "step":
         return float(recipe.step_gamma ** (step // max(1, recipe.step_size * steps_an_epoch)))
-    warmup = min(recipe.warmup_epochs * steps_an_epoch, _MAX_WARMUP_FRAC * num_steps)
+    warmup = recipe.warmup_epochs * steps_an_epoch
+    if recipe.max_warmup_frac is not None:
+        warmup = min(warmup, recipe.max_warmup_frac * num_steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(1.0, num_steps - warmup)

@@ -27,7 +27,9 @@ class Recipe:
         learning_rate: Of the head and the last block.
         layer_decay: Each earlier block learns this much slower; 1 is the same rate for all.
         backbone_scale: Rate of the encoder's last block relative to the head.
-        warmup_epochs: Epochs of linear warm-up; at most a fifth of all steps.
+        warmup_epochs: Epochs of linear warm-up.
+        max_warmup_frac: Share of all steps that warm-up takes at most, for runs that a budget
+            cuts short; None has no such limit.
         cosine_cycles: Of the cosine after warm-up: 0.5 ends at zero, 0.45 a little above.
         clip_value: Gradients are clipped to ± this; None does not.
         clip_norm: Gradients are scaled down to this norm; None does not.
@@ -57,6 +59,7 @@ class Recipe:
     nesterov: bool = True
     schedule: Schedule = "warmup_cosine"
     warmup_epochs: float = 2.0
+    max_warmup_frac: float | None = 0.2
     cosine_cycles: float = 0.5
     step_gamma: float = 0.5
     step_size: int = 5
@@ -90,6 +93,8 @@ AZURE_DEFAULTS: dict[str, Any] = {
     "backbone_scale": 1.0,
     "layer_decay": 1.0,
     "weight_decay": 1e-4,
+    # As published, however few epochs there are.
+    "max_warmup_frac": None,
     "cosine_cycles": 0.45,
     "clip_value": 5.0,
     "clip_norm": None,

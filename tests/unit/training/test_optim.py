@@ -9,6 +9,7 @@ from torch import nn
 from autofocus.errors import JobError
 from autofocus.models import catalog
 from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.training.detector_recipes import detector_recipe
 from autofocus.training.optim import (
     build_optimizer,
     freeze_layers,
@@ -16,7 +17,7 @@ from autofocus.training.optim import (
     rate_factor,
     set_rates,
 )
-from autofocus.training.recipe import Recipe
+from autofocus.training.recipe import Recipe, default_recipe
 
 
 def group_of(network: Classifier, optimizer: torch.optim.Optimizer, name: str) -> dict:
@@ -206,6 +207,19 @@ def test_warmup_takes_at_most_a_fifth_of_a_run_that_a_budget_cut() -> None:
     assert factors.index(max(factors)) == 4
     assert max(factors) == 1.0
     assert factors[-1] < 0.02
+
+
+@pytest.mark.parametrize("num_epochs", [1, 2, 3, 15])
+def test_the_published_warmup_is_not_cut(num_epochs: int) -> None:
+    """Two epochs of warm-up, also in a run of one: its rate never comes to the top."""
+    recipe = default_recipe("resnet50", 100, {"*": 0.01}, is_azure=True)
+    num_steps, warmup = 10 * num_epochs, 20
+    for step in range(num_steps):
+        ours = rate_factor(recipe, step, num_steps, 10)
+        theirs = reference_cosine(step + 1, warmup + 1, num_steps + 1, 0.45)
+        assert ours == pytest.approx(theirs, abs=1e-12)
+    assert detector_recipe("fasterrcnn", 100, is_azure=True).max_warmup_frac is None
+    assert detector_recipe("fasterrcnn", 100, is_azure=False).max_warmup_frac == 0.2
 
 
 def test_step_schedule() -> None:
