@@ -39,6 +39,8 @@ class Recipe:
         frozen_frac: Share of the groups that do not learn, where a job does not say how many.
         freeze_norm_stats: Batch norms keep their pretrained statistics.
         mixup_alpha: 0 does not mix.
+        max_loss: Training ends as failed above it: it is not coming back. Sums over many layers
+            and queries may start higher than the published 100.
         evaluation_frequency: Epochs between evaluations.
         early_stopping_patience: Evaluations without a better one before stopping.
         early_stopping_delay: Epochs before patience begins.
@@ -73,6 +75,7 @@ class Recipe:
     freeze_norm_stats: bool = True
     augmentation: str = "light"
     mixup_alpha: float = 0.0
+    max_loss: float = 100.0
     early_stopping: bool = True
     early_stopping_patience: int = 5
     early_stopping_delay: int = 5

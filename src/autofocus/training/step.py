@@ -17,9 +17,6 @@ log = logging.getLogger(__name__)
 # From a model, images and targets to their mean loss.
 Loss = Callable[[nn.Module, Tensor, Any], Tensor]
 
-# As published: a loss above this is not coming back.
-MAX_LOSS = 100.0
-
 
 class DivergedError(AutofocusError):
     """The loss is not a number, or exploded; the last good weights stay."""
@@ -62,7 +59,7 @@ class Stepper:
             loss: Mean loss of a model on images and targets.
 
         Raises:
-            DivergedError: If the loss is not finite or above 100.
+            DivergedError: If the loss is not finite or above the recipe's `max_loss`.
             torch.OutOfMemoryError: If a single image does not fit.
         """
         num_all = self._sum(float(len(images)))
@@ -75,9 +72,10 @@ class Stepper:
                 if not is_out_of_memory(error) or self._accelerator.num_processes > 1:
                     raise
                 self._shrink(len(images), error)
-        if not value <= MAX_LOSS:
+        if not value <= self._recipe.max_loss:
+            limit = f", above {self._recipe.max_loss:g}" if value > self._recipe.max_loss else ""
             raise DivergedError(
-                f"the loss is {value:.3g}: it exploded. Try a smaller learning_rate."
+                f"the loss is {value:.3g}{limit}: it exploded. Try a smaller learning_rate."
             )
         self._clip()
         self._optimizer.step()

@@ -176,6 +176,15 @@ def test_a_high_loss_is_not_an_exploded_one(network: Classifier) -> None:
     assert value == pytest.approx(99.0)
 
 
+def test_a_recipe_may_begin_with_a_higher_loss(network: Classifier) -> None:
+    stepper = make_stepper(network, replace(RECIPE, max_loss=500.0))
+    value = stepper.step(*a_step(), lambda model, x, targets: model(x).mean() * 0 + 499.0)
+    assert value == pytest.approx(499.0)
+    for bad, said in ((501.0, "501, above 500"), (float("inf"), "inf"), (float("nan"), "nan: ")):
+        with pytest.raises(DivergedError, match=said):
+            stepper.step(*a_step(), lambda model, x, targets, bad=bad: model(x).mean() * 0 + bad)
+
+
 def clipped(network: nn.Module, **clips: Any) -> tuple[Tensor, Tensor]:
     """Return gradients without and with clipping."""
     other = copy.deepcopy(network)
