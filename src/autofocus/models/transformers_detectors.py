@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 _QUERIES_PER_OBJECT: Final = 1.5
 # A side at which a step of training takes a second or so on two cores.
 _CPU_SIDE: Final = 320
+# Of input that is enlarged to have room for all objects.
+_MAX_SIDE: Final = 1024
 # The least size that the smaller objects (the 10th percentile) must keep, in pixels.
 _MIN_OBJECT_SIDE: Final = 12.0
 _MASK_STRIDE: Final = 4
@@ -169,7 +171,7 @@ def network_options(spec: ModelSpec, profile: BoxProfile, size: tuple[int, int])
         size: (height, width) of the input, in pixels.
     """
     sizes = SIZES[spec.architecture]
-    needed = math.ceil(_QUERIES_PER_OBJECT * profile.objects_p99)
+    needed = _num_needed(profile)
     wanted = max(sizes.num_queries, needed)
     num_queries = min(wanted, sizes.num_positions(size))
     if num_queries < needed:
@@ -196,18 +198,26 @@ def input_spec(
     Args:
         spec: The model.
         profile: Of the training data.
-        parameters: The job's: `image_size`, in pixels, overrides what is chosen here.
-        is_cpu: Whether training runs without an accelerator: then smaller, unless that would
-            make the objects too small.
+        parameters: May have `image_size`, in pixels, which overrides what is chosen here.
+        is_cpu: Whether it runs without an accelerator: then input is smaller, unless that would
+            make the objects too small. Very full images get larger input in any case.
     """
     sizes = SIZES[spec.architecture]
-    side = parameters.get("image_size") or sizes.side
-    if is_cpu and not parameters.get("image_size"):
+    side = parameters.get("image_size", sizes.side)
+    if is_cpu and "image_size" not in parameters:
         visible = _MIN_OBJECT_SIDE / max(profile.side_frac[1], 1e-6)
         side = min(sizes.side, max(_CPU_SIDE, visible))
     side = math.ceil(side / sizes.multiple) * sizes.multiple
-    preprocess = spec.preprocess
-    return ResizeFit(side, side, keep_aspect=False, mean=preprocess.mean, std=preprocess.std)
+    if "image_size" not in parameters:
+        while sizes.num_positions((side, side)) < _num_needed(profile) and side < _MAX_SIDE:
+            side += sizes.multiple
+    normal = spec.preprocess
+    return ResizeFit(side, side, keep_aspect=False, mean=normal.mean, std=normal.std)
+
+
+def _num_needed(profile: BoxProfile) -> int:
+    """Return how many queries all but the fullest images need."""
+    return math.ceil(_QUERIES_PER_OBJECT * profile.objects_p99)
 
 
 def _config(

@@ -163,14 +163,15 @@ def _label(target: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
     """Return a target as transformers' losses want it: centres and sides in fractions."""
     height, width = images.shape[-2:]
     boxes = target["boxes"].to(images.device, torch.float32)  # [m, 4]
-    boxes = boxes / boxes.new_tensor([width, height, width, height])
-    corner, other = boxes[:, :2].clamp(0, 1), boxes[:, 2:].clamp(0, 1)
+    boxes = (boxes / boxes.new_tensor([width, height, width, height])).clamp(0, 1)
+    corner, other = boxes[:, :2], boxes[:, 2:]
+    kept = (other > corner).all(dim=1)
     label = {
-        "boxes": torch.cat([(corner + other) / 2, other - corner], dim=1),
-        "class_labels": target["classes"].to(images.device),
+        "boxes": torch.cat([(corner + other) / 2, other - corner], dim=1)[kept],
+        "class_labels": target["classes"].to(images.device)[kept],
     }
     if "masks" in target:
-        label["masks"] = target["masks"].to(images.device)
+        label["masks"] = target["masks"].to(images.device)[kept]
     return label
 
 
