@@ -50,6 +50,8 @@ def test_a_planted_task_name_is_found() -> None:
         "autofocus.data.source",
         "autofocus.scoring.scorer",
         "autofocus.scoring.evaluate",
+        "autofocus.scoring.explain_boxes",
+        "autofocus.scoring.explain_box_quality",
         "autofocus.scoring.explain_request",
         "autofocus.serve.app",
         "autofocus.serve.worker",

@@ -115,13 +115,14 @@ class Model:
     def explain(
         self, images: Iterable[bytes | str | Path], **parameters: Any
     ) -> list[list["Explanation"]]:
-        """Return the explanations of each image, in order; one a class. Needs torch.
+        """Return the explanations of each image, in order; one a class, or one a box.
 
             for explanation in model.explain(["a.jpg"], xai_algorithm="guided_gradcam")[0]:
                 Path(f"{explanation.label}.png").write_bytes(explanation.png)
 
         Explained is the most probable class, for multi-label models every class that is probable
-        enough, or the `target`. The network is loaded at the first call.
+        enough, or the `target`; of models that find objects each box, or those of the `target`.
+        Classes need torch, boxes do not. The network is loaded at the first call.
 
         Args:
             images: Encoded image files: their bytes, or where they are.
@@ -131,10 +132,14 @@ class Model:
             InputError: If a parameter is unknown or a value not allowed, an image does not decode,
                 or the model cannot be explained.
         """
-        from autofocus.scoring.explanations import Explainer, checked_parameters, explain_images
+        from autofocus.scoring.explanations import (
+            checked_parameters,
+            explain_images,
+            load_explainer,
+        )
 
         if self._explainer is None:
-            self._explainer = Explainer.load(self._folder)
+            self._explainer = load_explainer(self._folder)
         checked = checked_parameters(self._explainer, parameters)
         explained = []
         found = explain_images(self._scorer, self._explainer, _contents(images), checked)

@@ -1,16 +1,16 @@
-"""`autofocus explain`: pictures of what speaks for a class, and what such pictures are worth."""
+"""`autofocus explain`: pictures of what speaks for a class or a box, and what they are worth."""
 
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
 from autofocus.cli.output import command, emit, emit_json, note, progress
 
-Algorithm = Literal["xrai", "integrated_gradients", "guided_gradcam", "guided_backprop"]
+Algorithm = Literal["xrai", "integrated_gradients", "guided_gradcam", "guided_backprop", "d_rise"]
 Style = Literal["panel", "overlay", "heatmap"]
 
 _INPUT_IS_WRONG = 2
@@ -22,9 +22,12 @@ def explain(
     images: Annotated[
         list[str] | None, typer.Argument(help="Image files, folders or patterns.", metavar="IMAGE…")
     ] = None,
-    algorithm: Annotated[Algorithm, typer.Option(help="How to explain.")] = "xrai",
+    algorithm: Annotated[
+        Algorithm | None,
+        typer.Option(help="How to explain (default: xrai; d_rise for models that find objects)."),
+    ] = None,
     target: Annotated[
-        str | None, typer.Option(help="The class to explain (default: the predicted ones).")
+        str | None, typer.Option(help="The class to explain (default: whatever is predicted).")
     ] = None,
     style: Annotated[Style, typer.Option(help="What a picture shows.")] = "panel",
     n_steps: Annotated[
@@ -33,11 +36,19 @@ def explain(
     threshold: Annotated[
         float, typer.Option(help="Multi-label: explain classes of this probability or more.")
     ] = 0.5,
+    num_masks: Annotated[
+        int, typer.Option(help="Random masks of d_rise; fewer are faster and noisier.")
+    ] = 1000,
+    grid: Annotated[
+        int, typer.Option(help="Cells of such a mask along each side; more are finer and noisier.")
+    ] = 16,
+    max_boxes: Annotated[int, typer.Option(help="Boxes explained in an image, best first.")] = 16,
+    seed: Annotated[int, typer.Option(help="Decides the masks, and what --evaluate draws.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path(
         "explanations"
     ),
     npy: Annotated[
-        bool, typer.Option("--npy", help="Write the numbers too, float32 [3, h, w].")
+        bool, typer.Option("--npy", help="Write the numbers too, float32 [channels, h, w].")
     ] = False,
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Measure all algorithms on --data instead.")
@@ -54,10 +65,11 @@ def explain(
     map_: Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Explain image files with MODEL; writes a picture a class and image into the output folder.
+    """Explain image files with MODEL; writes a picture a class or box into the output folder.
 
     With --evaluate: insertion and deletion areas of every algorithm, beside a random map and a
-    centred Gaussian, and how much of a map stays when the weights are shuffled.
+    centred Gaussian, and how much of a map stays when the weights are shuffled. Where the data has
+    boxes or outlines, also how often the highest value lies on the object.
     """
     from autofocus.errors import InputError
     from autofocus.scoring.model_path import resolve_model
@@ -65,27 +77,26 @@ def explain(
     folder = resolve_model(model)
     _check_mode(evaluate, data, images)
     _require(folder, model)
-    if evaluate:
-        assert data is not None
-        columns = {"label_column": target_column, "image_column": image_column}
-        result = _evaluate(
-            folder, data, max_images, {**columns, "image_root": image_root}, map_ or []
-        )
-        if as_json:
-            emit_json(result)
-        else:
-            _show_quality(result)
-        return
-    parameters = {
-        "xai_algorithm": algorithm,
+    parameters: dict[str, Any] = {
         "n_steps": n_steps,
         "confidence_score_threshold_multilabel": threshold,
         "target": target,
         "visualization_style": style,
+        "num_masks": num_masks,
+        "grid": grid,
+        "seed": seed,
+        "max_boxes": max_boxes,
     }
+    if algorithm is not None:
+        parameters["xai_algorithm"] = algorithm
     try:
-        found = _explain(folder, images or [], parameters, output, npy)
-        failed = _report(found, output, as_json)
+        if evaluate:
+            assert data is not None
+            columns = {"label_column": target_column, "image_column": image_column}
+            reading = {**columns, "image_root": image_root, "maps": map_ or []}
+            _print_quality(_evaluate(folder, data, max_images, reading, parameters), as_json)
+            return
+        failed = _report(_explain(folder, images or [], parameters, output, npy), output, as_json)
     except InputError as error:
         # Parameters are checked by their names in a request; here they are flags.
         raise InputError([_as_flags(problem) for problem in error.problems]) from error
@@ -120,17 +131,21 @@ def _explain(
 ) -> Iterator[dict[str, Any]]:
     """Return what is written for each image, as it is written."""
     from autofocus.runtime import no_progress, num_cores
-    from autofocus.scoring.explanations import Explainer, checked_parameters, explain_images
+    from autofocus.scoring.explanations import (
+        checked_parameters,
+        explain_images,
+        load_explainer,
+    )
     from autofocus.scoring.image_paths import expand_images, read_image
     from autofocus.scoring.scorer import Scorer
 
     paths = expand_images(images)
+    explainer = load_explainer(folder)
+    parameters = checked_parameters(explainer, raw)
     note(
         f"Explaining {len(paths)} image{'s' if len(paths) != 1 else ''} by"
-        f" {raw['xai_algorithm']} into {output}/"
+        f" {parameters.xai_algorithm} into {output}/"
     )
-    explainer = Explainer.load(folder)
-    parameters = checked_parameters(explainer, raw)
     scorer = Scorer.load(folder, num_threads=num_cores())
     output.mkdir(parents=True, exist_ok=True)
     explained = explain_images(scorer, explainer, map(read_image, paths), parameters)
@@ -145,18 +160,21 @@ def _written(path: Path, stem: Path, found: Any, npy: bool) -> dict[str, Any]:
     """Write one image's files; return what they are."""
     from autofocus.errors import ImageError
     from autofocus.scoring.request import error_object
+    from autofocus.tasks.replies import CORNERS
 
     if isinstance(found, ImageError):
         return {"image": str(path), **error_object(found)}
     rows = []
     for explanation in found:
-        base = f"{stem.name}.{_file_name(explanation.label)}"
+        base = f"{stem.name}.{_part_name(explanation.explained)}"
         row = {
             "label": explanation.label,
             "probability": explanation.probability,
             "png": str(stem.with_name(f"{base}.png")),
             "metadata": dict(explanation.attribution.metadata),
         }
+        if explanation.xyxy_frac is not None:
+            row["box"] = dict(zip(CORNERS, explanation.xyxy_frac, strict=True))
         Path(row["png"]).write_bytes(explanation.png)
         if npy:
             import numpy as np
@@ -188,7 +206,10 @@ def _lines(image: dict[str, Any]) -> list[str]:
     if "error" in image:
         return [f"{image['image']}: error: {image['error']['message']}"]
     if not image["explanations"]:
-        return [f"{image['image']}: no class is probable enough; lower --threshold"]
+        return [
+            f"{image['image']}: nothing to explain: no class is probable enough,"
+            " or no such box is found"
+        ]
     return [
         f"{image['image']}: {row['label']} {row['probability']:.3f}  {row['png']}"
         for row in image["explanations"]
@@ -209,6 +230,12 @@ def _unique_stems(paths: list[Path]) -> list[str]:
     return stems
 
 
+def _part_name(explained: Any) -> str:
+    """Return the class, behind a box's position in the reply."""
+    label = _file_name(explained.label)
+    return label if explained.xyxy_frac is None else f"{explained.place:02d}-{label}"
+
+
 def _file_name(label: str) -> str:
     """Return the label with whatever a file system may not like replaced."""
     return re.sub(r"[^\w.-]+", "_", label)[:80] or "_"
@@ -220,37 +247,67 @@ def _as_flags(problem: str) -> str:
         ("visualization_style", "--style"),
         ("confidence_score_threshold_multilabel", "--threshold"),
         ("n_steps", "--n-steps"),
+        ("num_masks", "--num-masks"),
+        ("max_boxes", "--max-boxes"),
         ("target", "--target"),
+        ("grid", "--grid"),
+        ("seed", "--seed"),
     ):
         problem = problem.replace(f"xai_parameters.{key}", flag)
     return problem
 
 
 def _evaluate(
-    folder: Path, data: str, max_images: int, reading: dict[str, Any], maps: list[str]
+    folder: Path, data: str, max_images: int, reading: dict[str, Any], raw: dict[str, Any]
 ) -> dict[str, Any]:
     from autofocus.data.locate import parse_maps
-    from autofocus.data.source import ReadOptions, read_data
+    from autofocus.data.source import ReadOptions
+    from autofocus.explain.parameters import parse_parameters
     from autofocus.manifest import read_manifest
-    from autofocus.scoring.explain_quality import measure_explanations
+    from autofocus.scoring.explain_choice import choice_of
+    from autofocus.scoring.explain_quality import Measuring, measure_explanations, read_photos
     from autofocus.scoring.scorer import task_of
 
+    choice = choice_of(task_of(read_manifest(folder)))
+    assert choice is not None, "every task has one"
+    parameters = parse_parameters(raw, choice.kind)
     track = progress()
-    options = ReadOptions(**reading, maps=parse_maps(maps))
-    rows = read_data(data, task_of(read_manifest(folder)).record_type, options, track)
+    options = ReadOptions(**{**reading, "maps": parse_maps(reading["maps"])})
+    rows = read_photos(folder, data, options, track)
     number = min(max_images, len(rows.records))
     note(f"Measuring explanations on {number} of {len(rows.records)} images of {data}")
-    return measure_explanations(folder, rows, max_images=max_images, track=track)
+    measuring = Measuring(parameters, max_images, parameters.seed)
+    return measure_explanations(folder, rows, measuring, track)
 
 
-def _show_quality(result: dict[str, Any]) -> None:
+# Column -> its name in a row, and what is better.
+_MEASURES: Final = {
+    "insertion": "insertion: higher is better",
+    "deletion": "deletion: lower is better",
+    "pointing": "pointing: share of maps whose highest value lies on the object",
+    "randomised": "shuffled: near 0 is better",
+    "half_agreement": "halves: correlation of the maps of both halves of the masks; low: add masks",
+}
+_HEADINGS: Final = {"randomised": "shuffled", "half_agreement": "halves"}
+
+
+def _print_quality(result: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        emit_json(result)
+        return
     emit(f"{result['num_images']} images, {result['num_explanations']} explanations")
-    emit(f"{'':22}{'insertion':>16}{'deletion':>16}{'shuffled':>10}")
-    for name, row in result["algorithms"].items():
-        insertion = f"{row['insertion']:.3f} ± {row['insertion_error']:.3f}"
-        deletion = f"{row['deletion']:.3f} ± {row['deletion_error']:.3f}"
-        kept = "–" if row["randomised"] is None else f"{row['randomised']:.2f}"
-        emit(f"{name:22}{insertion:>16}{deletion:>16}{kept:>10}")
+    rows = result["algorithms"]
+    shown = [key for key in _MEASURES if any(row.get(key) is not None for row in rows.values())]
+    emit(f"{'':22}" + "".join(f"{_HEADINGS.get(key, key):>16}" for key in shown))
+    for name, row in rows.items():
+        emit(f"{name:22}" + "".join(f"{_measured(row, key):>16}" for key in shown))
     for name, reason in result["refused"].items():
         emit(f"{name:22}{reason}")
-    emit("insertion: higher is better; deletion: lower is better; shuffled: near 0 is better")
+    emit("; ".join(_MEASURES[key] for key in shown))
+
+
+def _measured(row: dict[str, Any], key: str) -> str:
+    if row.get(key) is None:
+        return "–"
+    error = row.get(f"{key}_error")
+    return f"{row[key]:.2f}" if error is None else f"{row[key]:.3f} ± {error:.3f}"

@@ -1,5 +1,7 @@
 """What an explainer is: a network, images and one class each in; one attribution an image out.
 
+Imports no torch: boxes are explained without.
+
 Notation for tensor shapes:
     - n: images in a batch
     - h, w: height and width of the network's input, in pixels
@@ -8,15 +10,21 @@ Notation for tensor shapes:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from autofocus.explain.frozen import FrozenClassifier
-from autofocus.explain.gradients import Output
 from autofocus.explain.parameters import Parameters
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from autofocus.explain.frozen import FrozenClassifier
+
+# The number whose change is attributed: the class's logit, its share of the softmax over all
+# logits, or how well the best candidate resembles a box.
+Output = Literal["logit", "softmax", "resemblance"]
 
 # positive: the sum of what speaks for the class; what speaks against it counts as nothing.
 # size: the sum of the sizes. A gradient's sign says which way a colour would have to change, not
@@ -30,11 +38,10 @@ class Attribution:
     """How much each value of one input image speaks for one class.
 
     Attributes:
-        map: Signed, float32 [3, h, w].
+        map: Signed, float32 [3, h, w]; [1, h, w] of a box.
         algorithm: Published name of the algorithm.
         target: Index of the explained class.
-        output: The number whose change is attributed: the class's logit, or its share of the
-            softmax over all logits.
+        output: The number whose change is attributed.
         ranking: How the channels become one value a pixel.
         metadata: What the algorithm says about this map; see docs/reference/explanations.md.
     """
@@ -64,8 +71,8 @@ class Explainer(Protocol):
 
     def attribute(
         self,
-        network: FrozenClassifier,
-        images: Tensor,
+        network: "FrozenClassifier",
+        images: "Tensor",
         targets: Sequence[int],
         parameters: Parameters,
     ) -> list[Attribution]:

@@ -5,14 +5,13 @@ Notation: n images; b baselines an image; s steps of a path; p = n · b paths.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from autofocus.explain.base import Output
 from autofocus.explain.quadrature import quadrature
-
-Output = Literal["logit", "softmax"]
 
 # Pixels of one batch: 20 images of 224 × 224, where a CPU is fastest.
 _PIXELS_PER_BATCH: Final = 20 * 224 * 224

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from autofocus.explain.base import Attribution
+from autofocus.explain.base import Attribution, Output
 from autofocus.explain.batches import in_batches
 from autofocus.explain.frozen import FrozenClassifier
-from autofocus.explain.gradients import Output, select
+from autofocus.explain.gradients import select
 from autofocus.explain.guided_rule import guided
 from autofocus.explain.parameters import Parameters
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from autofocus.explain.base import Attribution
+from autofocus.explain.base import Attribution, Output
 from autofocus.explain.batches import in_batches
 from autofocus.explain.frozen import FrozenClassifier
-from autofocus.explain.gradients import Output, select
+from autofocus.explain.gradients import select
 from autofocus.explain.guided_rule import guided
 from autofocus.explain.parameters import Parameters
 from autofocus.explain.spatial_map import forward_with_map

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from autofocus.explain.base import Attribution
+from autofocus.explain.base import Attribution, Output
 from autofocus.explain.frozen import FrozenClassifier
-from autofocus.explain.gradients import Output, integrated_gradients, values_of
+from autofocus.explain.gradients import integrated_gradients, values_of
 from autofocus.explain.parameters import Parameters
 
 

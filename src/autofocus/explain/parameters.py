@@ -8,12 +8,16 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from autofocus.errors import RequestError
 from autofocus.tasks.explaining import Activation
 
+# What is explained: a class of an image, by how logits become probabilities, or a found box.
+Kind = Activation | Literal["boxes"]
+
 ALGORITHMS: Final = ("xrai", "integrated_gradients", "guided_gradcam", "guided_backprop")
+BOX_ALGORITHMS: Final = ("d_rise",)
 APPROXIMATION_METHODS: Final = (
     "riemann_middle",
     "riemann_left",
@@ -25,6 +29,12 @@ VISUALIZATION_STYLES: Final = ("panel", "overlay", "heatmap")
 
 # More steps than this change no digit that the network's own single precision leaves meaningful.
 MAX_STEPS: Final = 1000
+# Two, so that the maps of both halves of the masks can be compared.
+MIN_MASKS: Final = 2
+MAX_MASKS: Final = 20_000
+MAX_GRID: Final = 64
+MAX_BOXES: Final = 1000
+MAX_SEED: Final = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +42,7 @@ class Parameters:
     """What to explain, how, and what to return. Defaults are the published ones.
 
     Attributes:
-        xai_algorithm: One of `ALGORITHMS`.
+        xai_algorithm: One of `ALGORITHMS`, or of `BOX_ALGORITHMS`.
         n_steps: Points on the path from a baseline to the image (xrai, integrated_gradients).
         approximation_method: Where on the path they lie and what they weigh.
         xrai_fast: Rank regions once by their whole mean, instead of after each one taken.
@@ -41,6 +51,10 @@ class Parameters:
         confidence_score_threshold_multilabel: Classes of at least this probability are explained.
         target: Explain this class instead of the predicted ones. Ours, not published.
         visualization_style: One of `VISUALIZATION_STYLES`. Ours, not published.
+        num_masks: Random masks through which a detector looks (d_rise). Ours, as are the next.
+        grid: Cells of a mask along each side of the image (d_rise).
+        seed: Decides the masks (d_rise).
+        max_boxes: Boxes explained, the ones with the highest scores (d_rise).
     """
 
     xai_algorithm: str = "xrai"
@@ -52,32 +66,36 @@ class Parameters:
     confidence_score_threshold_multilabel: float = 0.5
     target: str | None = None
     visualization_style: str = "panel"
+    num_masks: int = 1000
+    grid: int = 16
+    seed: int = 0
+    max_boxes: int = 16
 
 
-def parse_parameters(raw: Mapping[str, Any] | None, kind: Activation) -> Parameters:
+def parse_parameters(raw: Mapping[str, Any] | None, kind: Kind) -> Parameters:
     """Return the parameters of one row of a request.
 
     Args:
         raw: The row's `xai_parameters`; None or empty for all defaults.
-        kind: How the network's logits become probabilities. `softmax` explains one class an image,
-            so that the threshold is accepted there and has no effect.
+        kind: What the model's predictions are. Parameters that do not matter for it are checked
+            and have no effect.
 
     Raises:
         RequestError: If a key is unknown or a value not allowed; names every one of them.
     """
-    assert kind in ("softmax", "sigmoid")
-    if raw is None:
-        return Parameters()
+    algorithms = BOX_ALGORITHMS if kind == "boxes" else ALGORITHMS
+    given = {"xai_algorithm": algorithms[0], **(raw or {})}
+    checks = {**_CHECKS, "xai_algorithm": _one_of(*algorithms)}
     problems = []
-    for key, value in raw.items():
-        check = _CHECKS.get(key)
+    for key, value in given.items():
+        check = checks.get(key)
         if check is None:
             problems.append(_unknown_key(key))
         elif (rule := check(value)) is not None:
             problems.append(f"xai_parameters.{key} must be {rule}, got {_shown(value)}.")
     if problems:
         raise RequestError(" ".join(problems))
-    return Parameters(**raw)
+    return Parameters(**given)
 
 
 # A check returns what is allowed where the value is not, else None.
@@ -93,9 +111,12 @@ def _flag(value: Any) -> str | None:
     return None if isinstance(value, bool) else "true or false"
 
 
-def _steps(value: Any) -> str | None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return None if whole and 2 <= value <= MAX_STEPS else f"a whole number from 2 to {MAX_STEPS}"
+def _whole(low: int, high: int) -> Check:
+    def check(value: Any) -> str | None:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return None if whole and low <= value <= high else f"a whole number from {low} to {high}"
+
+    return check
 
 
 def _probability(value: Any) -> str | None:
@@ -110,8 +131,8 @@ def _class_name(value: Any) -> str | None:
 
 
 _CHECKS: Final[dict[str, Check]] = {
-    "xai_algorithm": _one_of(*ALGORITHMS),
-    "n_steps": _steps,
+    "xai_algorithm": _one_of(*ALGORITHMS, *BOX_ALGORITHMS),
+    "n_steps": _whole(2, MAX_STEPS),
     "approximation_method": _one_of(*APPROXIMATION_METHODS),
     "xrai_fast": _flag,
     "visualizations": _flag,
@@ -119,6 +140,10 @@ _CHECKS: Final[dict[str, Check]] = {
     "confidence_score_threshold_multilabel": _probability,
     "target": _class_name,
     "visualization_style": _one_of(*VISUALIZATION_STYLES),
+    "num_masks": _whole(MIN_MASKS, MAX_MASKS),
+    "grid": _whole(1, MAX_GRID),
+    "seed": _whole(0, MAX_SEED),
+    "max_boxes": _whole(1, MAX_BOXES),
 }
 
 

@@ -27,6 +27,15 @@ from autofocus.explain.explainers import explain
 from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.gradients import batch_size
 from autofocus.explain.parameters import Parameters
+from autofocus.explain.saliency_maps import (
+    Mask,
+    SaliencyMap,
+    area_under,
+    centred_gaussian,
+    pointing_game,
+    random_map,
+    step_of_pixels,
+)
 from autofocus.runtime import Track, no_progress
 from autofocus.tasks.explaining import Activation
 
@@ -34,10 +43,6 @@ NUM_STEPS: Final = 32
 
 # The blur that insertion starts from, as a share of the shorter side.
 _BLUR_FRAC: Final = 0.05
-_GAUSSIAN_FRAC: Final = 0.25
-
-SaliencyMap = NDArray[np.floating]
-Masks = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def measure(
     kind: Activation,
     algorithms: Mapping[str, Parameters],
     *,
-    truths: Sequence[Masks] | None = None,
+    truths: Sequence[Mask] | None = None,
     seed: int = 0,
     track: Track = no_progress,
 ) -> dict[str, Quality]:
@@ -115,7 +120,7 @@ def _judge(
     targets: Sequence[int],
     kind: Activation,
     maps: Sequence[SaliencyMap],
-    truths: Sequence[Masks] | None,
+    truths: Sequence[Mask] | None,
     seed: int,
     similar: Sequence[float],
 ) -> Quality:
@@ -160,24 +165,14 @@ def insertion_deletion(
         num_steps: Equal parts in which pixels return or go.
         seed: Decides the order of equal values.
     """
-    steps = _step_of_pixels(saliency, num_steps, seed)
+    steps = step_of_pixels(saliency, num_steps, seed)
     shown = torch.from_numpy(steps)[None] < torch.arange(num_steps + 1)[:, None, None]
     shown = shown[:, None].to(image.device)  # [num_steps + 1, 1, h, w]
     inserted = torch.where(shown, image, _blurred(image))
     deleted = torch.where(shown, torch.zeros_like(image), image)
     probs = _probabilities(network, torch.cat([inserted, deleted]), target, kind)
     insertion, deletion = probs.reshape(2, -1)
-    return _area(insertion), _area(deletion)
-
-
-def _step_of_pixels(saliency: SaliencyMap, num_steps: int, seed: int) -> NDArray[np.int64]:
-    """Return in which step, from 0, each pixel's turn comes, int64 [h, w]."""
-    flat = saliency.ravel()
-    shuffled = np.random.default_rng(seed).permutation(flat.size)
-    order = shuffled[np.argsort(-flat[shuffled], kind="stable")]
-    steps = np.empty(flat.size, np.int64)
-    steps[order] = np.arange(flat.size) * num_steps // flat.size
-    return steps.reshape(saliency.shape)
+    return area_under(insertion), area_under(deletion)
 
 
 def _blurred(image: Tensor) -> Tensor:
@@ -194,19 +189,6 @@ def _probabilities(
         logits = torch.cat([network(chunk) for chunk in torch.split(images, batch_size(images))])
         probs = logits.softmax(dim=1) if kind == "softmax" else logits.sigmoid()
     return probs[:, target].double().cpu().numpy()
-
-
-def _area(curve: NDArray[np.float64]) -> float:
-    return float((curve[1:] + curve[:-1]).mean() / 2)
-
-
-def pointing_game(saliency: SaliencyMap, truth: Masks) -> float:
-    """Return whether the highest value lies on the object; a share where several are highest.
-
-    Regions have one value everywhere: any of their pixels may be pointed at.
-    """
-    highest = saliency == saliency.max()
-    return float(truth[highest].mean())
 
 
 def shuffle_weights(network: FrozenClassifier, seed: int) -> FrozenClassifier:
@@ -229,15 +211,3 @@ def rank_correlation(left: SaliencyMap, right: SaliencyMap) -> float | None:
     if np.ptp(left) == 0 or np.ptp(right) == 0:
         return None
     return float(spearmanr(left.ravel(), right.ravel()).statistic)
-
-
-def random_map(height: int, width: int, seed: int) -> SaliencyMap:
-    """Return uniform noise, [h, w]."""
-    return np.random.default_rng(seed).random((height, width), np.float32)
-
-
-def centred_gaussian(height: int, width: int) -> SaliencyMap:
-    """Return a bell over the centre, [h, w], its width a quarter of each side."""
-    y = (np.arange(height) - (height - 1) / 2) / (_GAUSSIAN_FRAC * height)
-    x = (np.arange(width) - (width - 1) / 2) / (_GAUSSIAN_FRAC * width)
-    return np.asarray(np.exp(-(y[:, None] ** 2 + x[None, :] ** 2) / 2), np.float32)

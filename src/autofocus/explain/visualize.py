@@ -5,7 +5,8 @@ panel     photo, heat map, overlay, and the 30 % of pixels with the highest valu
 overlay   the heat map over the photo in grey, one pixel a network pixel
 heatmap   the heat map alone, the same size
 
-Pictures keep the aspect of what the network saw. Notation: h, w its height and width in pixels.
+Pictures keep the aspect of what the network saw, for boxes that of the image. Notation: h, w its
+height and width in pixels.
 """
 
 from collections.abc import Callable
@@ -33,6 +34,7 @@ _CAPTION: Final = 34
 _LEGEND: Final = 44
 _MIN_WIDTH: Final = 720
 _INK: Final = (24, 24, 27)
+_WHITE: Final = (255, 255, 255)
 _SOFT_INK: Final = (82, 82, 91)
 _SLATE: Final = (74, 85, 110)
 
@@ -41,6 +43,7 @@ _METHODS: Final = {
     "integrated_gradients": "Integrated gradients",
     "guided_gradcam": "Guided Grad-CAM",
     "guided_backprop": "Guided backprop",
+    "d_rise": "D-RISE",
 }
 
 # Single pixels far above all others would leave the rest one colour.
@@ -53,13 +56,15 @@ class Caption:
 
     Attributes:
         label: The explained class.
-        probability: The network's probability of it, in [0, 1].
+        probability: The network's probability of it, or the box's score, in [0, 1].
         method: The algorithm and its main choices, in words.
+        xyxy_frac: The explained box, drawn on every picture; None for the whole image.
     """
 
     label: str
     probability: float
     method: str
+    xyxy_frac: tuple[float, float, float, float] | None = None
 
 
 def visualize(
@@ -70,7 +75,7 @@ def visualize(
     Args:
         photo: What the network saw, RGB [h, w, 3]; see `shown_pixels`.
         saliency: One value a pixel, [h, w]; see `Attribution.saliency`.
-        caption: Written on a panel only.
+        caption: Written on a panel only; its box is drawn on all.
         style: A key of `STYLES`.
     """
     assert photo.shape[:2] == saliency.shape, "photo and saliency must share one frame"
@@ -88,6 +93,10 @@ def method_text(attribution: Attribution, parameters: Parameters) -> str:
         parts.append("fast" if metadata["fast"] else "full")
     if "fast" in metadata or "completeness_error" in metadata:
         parts.append(f"{parameters.n_steps} steps")
+    if "half_agreement" in metadata:
+        parts.append(f"{metadata['num_masks']} masks")
+        agreement = metadata["half_agreement"]
+        parts.append("nothing matters" if agreement is None else f"halves agree {agreement:.2f}")
     if "completeness_error" in metadata:
         explained = metadata["value"] - metadata["baseline_value"]
         error = metadata["completeness_error"]
@@ -152,12 +161,28 @@ def top_pixels_shown(photo: Image, saliency: NDArray[np.floating]) -> Image:
     return np.where(top_pixels(saliency)[:, :, None], photo, faded)
 
 
+def with_box(picture: Image, caption: Caption) -> Image:
+    """Return the picture with the caption's box, if it has one: white within black."""
+    if caption.xyxy_frac is None:
+        return picture
+    height, width = picture.shape[:2]
+    corners = np.array(caption.xyxy_frac) * (width, height, width, height)
+    left, top, right, bottom = corners.round().astype(int).tolist()
+    drawn = picture.copy()
+    for colour, thickness in ((_INK, 3), (_WHITE, 1)):
+        cv2.rectangle(drawn, (left, top), (right - 1, bottom - 1), colour, thickness)
+    return drawn
+
+
 def _panel(photo: Image, saliency: NDArray[np.floating], caption: Caption) -> Image:
     pictures = {
-        "Photo": photo,
-        "Heat map": heat_map(saliency),
-        "Overlay": overlay(photo, saliency),
-        f"Highest {TOP_FRAC * 100:.0f} %": top_pixels_shown(photo, saliency),
+        name: with_box(picture, caption)
+        for name, picture in {
+            "Photo": photo,
+            "Heat map": heat_map(saliency),
+            "Overlay": overlay(photo, saliency),
+            f"Highest {TOP_FRAC * 100:.0f} %": top_pixels_shown(photo, saliency),
+        }.items()
     }
     height, width = photo.shape[:2]
     enlarge = _CELL / max(height, width)
@@ -195,6 +220,6 @@ def _with_legend(canvas: Image) -> Image:
 
 STYLES: Final[dict[str, Callable[[Image, NDArray[np.floating], Caption], Image]]] = {
     "panel": _panel,
-    "overlay": lambda photo, saliency, caption: overlay(photo, saliency),
-    "heatmap": lambda photo, saliency, caption: heat_map(saliency),
+    "overlay": lambda photo, saliency, caption: with_box(overlay(photo, saliency), caption),
+    "heatmap": lambda photo, saliency, caption: with_box(heat_map(saliency), caption),
 }

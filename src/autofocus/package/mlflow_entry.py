@@ -12,7 +12,7 @@ import pandas as pd
 from autofocus.errors import RequestError
 from autofocus.runtime import plain
 from autofocus.scoring.explain_needs import NOT_PACKAGED
-from autofocus.scoring.explain_request import explaining_task
+from autofocus.scoring.explain_request import explaining_choice
 from autofocus.scoring.request import parse_cell, score_cells
 from autofocus.scoring.scorer import Scorer
 
@@ -33,7 +33,7 @@ class AutofocusModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             RequestError: If a row is no image, or asks for explanations.
         """
         cells = [parse_cell(value) for value in model_input["image"]]
-        if any(cell.explain for cell in cells) and explaining_task(self._scorer):
+        if explaining_choice(self._scorer, cells):
             raise RequestError(NOT_PACKAGED)
         results: list[dict[str, Any]] = plain(score_cells(self._scorer, cells))
         return results

@@ -4,7 +4,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from autofocus.manifest import Manifest, read_manifest
+
 WEIGHTS_NAME: Final = "model.safetensors"
+
+# Boxes are explained from a network's answers alone, whatever runs it.
+_BOX_OUTPUTS: Final = frozenset({"boxes", "scores", "classes"})
 
 # Heads of the dependency tree; the rest comes with them.
 _MODULES: Final = ("torch", "timm", "safetensors", "numba", "scipy")
@@ -17,10 +22,21 @@ NOT_PACKAGED: Final = (
 )
 
 
+def needs_torch(manifest: Manifest) -> bool:
+    """Return whether a model's explanations need gradients."""
+    return not set(manifest.outputs) >= _BOX_OUTPUTS
+
+
 def why_unavailable(folder: Path) -> str | None:
-    """Return why a model folder cannot be explained here and what to install, or None."""
+    """Return why a model folder cannot be explained here and what to install, or None.
+
+    Raises:
+        ModelFolderError: If its manifest cannot be read.
+    """
     if not _ON_DISK.is_file():
         return NOT_PACKAGED
+    if not needs_torch(read_manifest(folder)):
+        return None
     missing = [name for name in _MODULES if find_spec(name) is None]
     if missing:
         return (

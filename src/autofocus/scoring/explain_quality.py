@@ -1,107 +1,100 @@
-"""Measure on labelled or unlabelled photos what a model's explanations are worth. Imports torch."""
+"""Measure on photos what explanations are worth. Imports torch where the model needs it."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from autofocus.data.locate import open_bytes
-from autofocus.data.source import Data
-from autofocus.errors import DataError, ImageError, InputError
-from autofocus.explain.explainers import explain
-from autofocus.explain.parameters import ALGORITHMS, Parameters
-from autofocus.explain.quality import measure
-from autofocus.runtime import Track, no_progress, num_cores
-from autofocus.scoring.explain_request import choose_classes
-from autofocus.scoring.explanations import Explainer
-from autofocus.scoring.scorer import Scorer
+from autofocus.data.options import ReadOptions
+from autofocus.data.records import RECORD_TYPES, ImageRecord
+from autofocus.data.source import Data, find_source, infer_tasks, read_data
+from autofocus.errors import InputError
+from autofocus.explain.parameters import Parameters
+from autofocus.manifest import Manifest, read_manifest
+from autofocus.runtime import Track, no_progress
+from autofocus.scoring.explain_choice import BoxChoice, choice_of
+from autofocus.scoring.explain_truths import PLACED_RECORDS
+from autofocus.scoring.scorer import task_of
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Measuring:
+    """How explanations are measured.
+
+    Attributes:
+        parameters: Of every algorithm, `xai_algorithm` aside.
+        max_images: As many are drawn from the data.
+        seed: Decides which, and whatever else is random.
+    """
+
+    parameters: Parameters
+    max_images: int
+    seed: int = 0
+
+
+def read_photos(
+    folder: Path, source: str | Path, options: ReadOptions, track: Track = no_progress
+) -> Data[Any]:
+    """Return the photos to measure on.
+
+    For a model of whole images, data with outlines or boxes is read with them: they say where a
+    class is. Otherwise rows are the model's own.
+
+    Raises:
+        DataError: If there is no such data, or nothing in it can be used.
+    """
+    manifest = read_manifest(folder)
+    return read_data(source, _record_type(manifest, source, options), options, track)
+
+
+def _record_type(manifest: Manifest, source: str | Path, options: ReadOptions) -> type[ImageRecord]:
+    own = task_of(manifest).record_type
+    if own in PLACED_RECORDS:
+        return own
+    fitting = {RECORD_TYPES[name] for name in infer_tasks(find_source(source, options), options)}
+    # Rows whose labels are all empty lists fit the model's own type too.
+    placed = [] if own in fitting else [kind for kind in PLACED_RECORDS if kind in fitting]
+    return placed[0] if placed else own
+
+
 def measure_explanations(
-    folder: Path,
-    data: Data[Any],
-    *,
-    max_images: int,
-    seed: int = 0,
-    track: Track = no_progress,
+    folder: Path, data: Data[Any], measuring: Measuring, track: Track = no_progress
 ) -> dict[str, Any]:
     """Return `{"num_images", "num_explanations", "algorithms": {name: {…}}, "refused": {…}}`.
 
-    Explained is what the endpoint explains: the most probable class, or all that are probable.
+    Explained is what the endpoint explains: the most probable class, or all that are probable, or
+    the boxes with the highest scores. Where `data` says where classes are, it is every class that
+    an image shows.
 
     Args:
         folder: A model folder.
-        data: Rows of the model's task; their labels are not used.
-        max_images: As many are drawn from `data`.
-        seed: Decides which, and whatever else is random.
+        data: What `read_photos` returned; labels of whole images are not used.
+        measuring: How.
         track: Shows progress.
 
     Raises:
-        DataError: If no image can be read, or none has a class to explain.
+        DataError: If no image can be read, or none has anything to explain.
     """
-    scorer = Scorer.load(folder, num_threads=num_cores())
-    explainer = Explainer.load(folder)
-    inputs: list[NDArray[np.float32]] = []
-    targets: list[int] = []
-    num_images = 0
-    for image in _drawn(data, max_images, seed):
-        (prediction,) = scorer.try_predict([image])
-        if isinstance(prediction, ImageError):
-            log.warning("%s; left out", prediction)
-            continue
-        num_images += 1
-        classes = choose_classes(explainer.task, scorer.labels, prediction, Parameters())
-        inputs += [explainer.prepared(image)] * len(classes)
-        targets += [chosen.index for chosen in classes]
-    if not inputs:
-        raise DataError(f"{data.name}: no image that can be read has a class to explain.")
-    images = torch.from_numpy(np.stack(inputs))
-    able, refused = _able(explainer, images, targets)
-    rows = measure(
-        explainer.network,
-        images,
-        targets,
-        explainer.task.activation,
-        able,
-        seed=seed,
-        track=track,
-    )
-    return {
-        "num_images": num_images,
-        "num_explanations": len(targets),
-        "algorithms": {name: asdict(quality) for name, quality in rows.items()},
-        "refused": refused,
-    }
+    if isinstance(choice_of(task_of(read_manifest(folder))), BoxChoice):
+        from autofocus.scoring.explain_box_quality import measure_boxes
+
+        return measure_boxes(folder, data, measuring, track)
+    from autofocus.scoring.explain_class_quality import measure_classes
+
+    return measure_classes(folder, data, measuring, track)
 
 
-def _drawn(data: Data[Any], max_images: int, seed: int) -> Iterator[bytes]:
-    """Yield the files of rows drawn without replacement, the same for the same seed."""
-    order = np.random.default_rng(seed).permutation(len(data.locations))
-    for index in order[:max_images]:
+def drawn(data: Data[Any], measuring: Measuring) -> Iterator[tuple[Any, bytes]]:
+    """Yield records drawn without replacement and their files, the same for the same seed."""
+    order = np.random.default_rng(measuring.seed).permutation(len(data.locations))
+    for index in order[: measuring.max_images]:
         try:
-            yield open_bytes(data.locations[index])
+            yield data.records[index], open_bytes(data.locations[index])
         except InputError as error:
             log.warning("%s; left out", error)
-
-
-def _able(
-    explainer: Explainer, images: torch.Tensor, targets: Sequence[int]
-) -> tuple[dict[str, Parameters], dict[str, str]]:
-    """Return the algorithms that can explain this network, and why the others cannot."""
-    able, refused = {}, {}
-    for name in ALGORITHMS:
-        fewest = Parameters(xai_algorithm=name, n_steps=2)
-        try:
-            explain(explainer.network, images[:1], targets[:1], fewest)
-        except InputError as error:
-            refused[name] = str(error)
-        else:
-            able[name] = Parameters(xai_algorithm=name)
-    return able, refused

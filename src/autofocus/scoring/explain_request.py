@@ -14,9 +14,9 @@ import pybase64
 from numpy.typing import NDArray
 
 from autofocus.errors import ImageError, RequestError
+from autofocus.scoring.explain_choice import Choice, Explained, choice_of
 from autofocus.scoring.request import Cell, ImageScorer, error_object
 from autofocus.scoring.scorer import Scorer
-from autofocus.tasks.explaining import ExplainsClasses
 
 if TYPE_CHECKING:
     from autofocus.explain.parameters import Parameters
@@ -26,47 +26,45 @@ _MAX_SHOWN: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class ExplainedClass:
-    """One class of one image."""
-
-    index: int
-    label: str
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
 class ExplainRow:
     """One image of a request, and what to explain of it. Travels between processes.
 
     Attributes:
         place: Its index in the request.
         image: The encoded file; it has been decoded once, to score it.
-        classes: May be empty.
+        explained: Classes or boxes; may be empty.
+        num_places: What `Choice.num_places` says of the image.
     """
 
     place: int
     image: bytes
     parameters: "Parameters"
-    classes: tuple[ExplainedClass, ...]
+    explained: tuple[Explained, ...]
+    num_places: int = 0
 
     @property
     def needs_network(self) -> bool:
         """Whether the answer takes more than empty lists."""
-        return bool(self.classes) and (
+        return bool(self.explained) and (
             self.parameters.visualizations or self.parameters.attributions
         )
 
 
-def explaining_task(scorer: ImageScorer) -> ExplainsClasses | None:
-    """Return the scorer's task when it can explain, else None: then there are scores alone."""
-    task = scorer.task if isinstance(scorer, Scorer) else None
-    return task if isinstance(task, ExplainsClasses) else None
+def explaining_choice(scorer: ImageScorer, cells: Sequence[Cell]) -> Choice | None:
+    """Return what can be explained when a row asks for it, else None: scores are the answer."""
+    choice = choice_of(scorer.task) if isinstance(scorer, Scorer) else None
+    return choice if choice and any(is_taken(choice, cell) for cell in cells) else None
+
+
+def is_taken(choice: Choice, cell: Cell) -> bool:
+    """Return whether a row asks for explanations and gets them."""
+    return cell.explain and choice.takes(cell.xai_parameters)
 
 
 def row_parameters(
-    cells: Sequence[Cell], task: ExplainsClasses, labels: Sequence[str]
+    cells: Sequence[Cell], choice: Choice, labels: Sequence[str]
 ) -> dict[int, "Parameters"]:
-    """Return the checked parameters of every row that asks for explanations, by place.
+    """Return the checked parameters of every row that is to be explained, by place.
 
     Raises:
         RequestError: Names the rows, in each every key that is wrong, and what is allowed.
@@ -76,10 +74,10 @@ def row_parameters(
     found: dict[int, Parameters] = {}
     problems = []
     for place, cell in enumerate(cells):
-        if not cell.explain:
+        if not is_taken(choice, cell):
             continue
         try:
-            parameters = parse_parameters(cell.xai_parameters, task.activation)
+            parameters = parse_parameters(cell.xai_parameters, choice.kind)
             check_target(parameters.target, labels)
         except RequestError as error:
             problems.append(f"input_data.data[{place}]: {error.message}")
@@ -109,16 +107,16 @@ def check_target(target: str | None, labels: Sequence[str]) -> None:
 
 def score_and_choose(
     scorer: Scorer,
-    task: ExplainsClasses,
+    choice: Choice,
     cells: Sequence[Cell],
     parameters: Mapping[int, "Parameters"],
     first: int = 0,
 ) -> tuple[list[dict[str, Any]], list[ExplainRow]]:
-    """Score rows and choose the classes to explain; broken images give `{"error": …}`.
+    """Score rows and choose what to explain; broken images give `{"error": …}`.
 
     Args:
-        scorer: Its probabilities are the reply's, with or without explanations.
-        task: The scorer's.
+        scorer: Its scores are the reply's, with or without explanations.
+        choice: What is explained.
         cells: Rows in order.
         parameters: What `row_parameters` returned for the whole request.
         first: Place of the first of `cells` in the request.
@@ -135,59 +133,48 @@ def score_and_choose(
         results.append(scorer.task.encode(prediction, scorer.labels))
         if wanted := parameters.get(place):
             assert isinstance(cell.image, bytes)
-            chosen = choose_classes(task, scorer.labels, prediction, wanted)
-            rows.append(ExplainRow(place, cell.image, wanted, chosen))
+            chosen = choice.choose(scorer.labels, prediction, wanted)
+            num_places = choice.num_places(prediction)
+            rows.append(ExplainRow(place, cell.image, wanted, chosen, num_places))
     return results, rows
 
 
-def choose_classes(
-    task: ExplainsClasses, labels: Sequence[str], prediction: Any, parameters: "Parameters"
-) -> tuple[ExplainedClass, ...]:
-    """Return the named target, or the classes that the task takes of itself."""
-    if parameters.target is not None:
-        indices = [list(labels).index(parameters.target)]
-    else:
-        threshold = parameters.confidence_score_threshold_multilabel
-        indices = task.explained_classes(prediction, threshold)
-    return tuple(ExplainedClass(i, labels[i], float(prediction.probs[i])) for i in indices)
-
-
 def check_num_explanations(rows: Sequence[ExplainRow], most: int) -> None:
-    """Do nothing when the classes of all rows together are few enough.
+    """Do nothing when what is explained of all rows together is little enough.
 
     Raises:
         RequestError: 413.
     """
-    number = sum(len(row.classes) for row in rows if row.needs_network)
+    number = sum(len(row.explained) for row in rows if row.needs_network)
     if number > most:
         raise RequestError(
-            f"The request asks for {number:,} explanations, one a class and image; at most"
-            f" {most:,} are allowed. Send fewer images at once, raise"
-            " confidence_score_threshold_multilabel, or name a target.",
+            f"The request asks for {number:,} explanations, one a class or box and image; at most"
+            f" {most:,} are allowed. Send fewer images at once, name a target, raise"
+            " confidence_score_threshold_multilabel, or lower max_boxes.",
             413,
         )
 
 
 def reply_columns(
-    task: ExplainsClasses,
-    parameters: "Parameters",
+    choice: Choice,
+    row: ExplainRow,
     pngs: Sequence[bytes],
     maps: Sequence[NDArray[np.float32]],
 ) -> dict[str, Any]:
     """Return the keys that explanations add to an image's reply: those that were asked for.
 
     Args:
-        task: Decides between a value and a list.
-        parameters: Those of the row.
-        pngs: One a class.
-        maps: One a class, [3, crop, crop].
+        choice: Decides between a value and a list.
+        row: What was asked.
+        pngs: One an explained class or box.
+        maps: One an explained class or box, [channels, h, w].
     """
     columns: dict[str, Any] = {}
-    if parameters.visualizations:
+    if row.parameters.visualizations:
         texts = [pybase64.b64encode(png).decode() for png in pngs]
-        columns["visualizations"] = task.explanation_column(texts)
-    if parameters.attributions:
-        columns["attributions"] = task.explanation_column(list(maps))
+        columns["visualizations"] = choice.column(texts, row.explained, row.num_places)
+    if row.parameters.attributions:
+        columns["attributions"] = choice.column(list(maps), row.explained, row.num_places)
     return columns
 
 
@@ -195,7 +182,7 @@ def join(
     results: Sequence[dict[str, Any]],
     rows: Sequence[ExplainRow],
     answers: Mapping[int, Mapping[str, bytes]],
-    task: ExplainsClasses,
+    choice: Choice,
 ) -> list[dict[str, Any]]:
     """Return the results with their explanations.
 
@@ -203,7 +190,7 @@ def join(
         results: One wire object an image.
         rows: What was to be explained.
         answers: Place -> key -> JSON, for every row that needs the network.
-        task: The scorer's.
+        choice: What was explained.
     """
     joined = list(results)
     for row in rows:
@@ -211,6 +198,6 @@ def join(
         if row.needs_network:
             columns = {key: orjson.Fragment(text) for key, text in answers[row.place].items()}
         else:
-            columns = reply_columns(task, row.parameters, [], [])
+            columns = reply_columns(choice, row, [], [])
         joined[row.place] = results[row.place] | columns
     return joined

@@ -20,10 +20,12 @@ from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from autofocus.errors import RequestError
+from autofocus.scoring.explain_choice import Choice
 from autofocus.scoring.explain_request import (
     ExplainRow,
     check_num_explanations,
-    explaining_task,
+    explaining_choice,
+    is_taken,
     join,
     row_parameters,
     score_and_choose,
@@ -49,7 +51,6 @@ from autofocus.serve.limits import (
 )
 from autofocus.serve.settings import Settings
 from autofocus.serve.swagger import swagger
-from autofocus.tasks.explaining import ExplainsClasses
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,8 @@ class _Scored:
 
     results: list[dict[str, Any]]
     rows: list[ExplainRow]
-    task: ExplainsClasses
+    choice: Choice
+    headers: Headers
     milliseconds: float
 
 
@@ -245,22 +247,22 @@ class Endpoint:
         assert self._scorer is not None, "loading is the lane's first job"
         started = time.perf_counter()
         cells = parse_request(body, self.settings.max_images)
-        asked = any(cell.explain for cell in cells)
-        task = explaining_task(self._scorer) if asked else None
-        if task is not None:
+        choice = explaining_choice(self._scorer, cells)
+        if choice is not None:
             assert isinstance(self._scorer, Scorer)
-            scored = self._score_to_explain(self._scorer, task, cells, deadline)
+            scored = self._score_to_explain(self._scorer, choice, cells, deadline)
             if any(row.needs_network for row in scored.rows):
                 return scored
-            return _encoded(join(scored.results, scored.rows, {}, task), started, [])
+            joined = join(scored.results, scored.rows, {}, choice)
+            return _encoded(joined, started, scored.headers)
         results: list[dict[str, Any]] = []
         for start in _batches(cells, deadline):
             results += score_cells(self._scorer, cells[start : start + _BATCH])
         refuse_all_failed(results)
-        return _encoded(results, started, [EXPLANATIONS_HEADER] if asked else [])
+        return _encoded(results, started, _left_out(None, cells))
 
     def _score_to_explain(
-        self, scorer: Scorer, task: ExplainsClasses, cells: Sequence[Cell], deadline: float
+        self, scorer: Scorer, choice: Choice, cells: Sequence[Cell], deadline: float
     ) -> _Scored:
         """Return scores and what to explain.
 
@@ -269,14 +271,14 @@ class Endpoint:
                 much; 429 when the lane is full.
         """
         started = time.perf_counter()
-        parameters = row_parameters(cells, task, scorer.labels)
+        parameters = row_parameters(cells, choice, scorer.labels)
         if isinstance(self._explain, str):
             raise RequestError(self._explain)
         self.explain_lane.check_room()
-        scored = _Scored([], [], task, 0.0)
+        scored = _Scored([], [], choice, _left_out(choice, cells), 0.0)
         for start in _batches(cells, deadline):
             batch = cells[start : start + _BATCH]
-            results, rows = score_and_choose(scorer, task, batch, parameters, start)
+            results, rows = score_and_choose(scorer, choice, batch, parameters, start)
             scored.results.extend(results)
             scored.rows.extend(rows)
         refuse_all_failed(scored.results)
@@ -290,9 +292,16 @@ class Endpoint:
         answers = self._explain(rows, deadline)
         places = [row.place for row in rows]
         results = join(
-            scored.results, scored.rows, dict(zip(places, answers, strict=True)), scored.task
+            scored.results, scored.rows, dict(zip(places, answers, strict=True)), scored.choice
         )
-        return _encoded(results, started, [])
+        return _encoded(results, started, scored.headers)
+
+
+def _left_out(choice: Choice | None, cells: Sequence[Cell]) -> Headers:
+    """Return the header that says that a row asked for explanations and gets scores alone."""
+    asked = (cell for cell in cells if cell.explain)
+    left_out = any(choice is None or not is_taken(choice, cell) for cell in asked)
+    return [EXPLANATIONS_HEADER] if left_out else []
 
 
 def _batches(cells: Sequence[Cell], deadline: float) -> Iterator[int]:

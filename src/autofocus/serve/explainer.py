@@ -45,6 +45,9 @@ Answers = list[dict[str, bytes]]
 class RowExplainer(Protocol):
     """What explains; `scoring.explanations.Explainer` is one."""
 
+    def warm_up(self) -> None:
+        """Do once what would make the first request slow."""
+
     def answer(self, row: Any, check: Callable[[], None]) -> dict[str, bytes]:
         """Return JSON by key for one row; `check` is called now and then and may raise."""
 
@@ -85,11 +88,11 @@ def forget(address: Address) -> None:
 
 
 def load_explainer(folder: Path, max_pixels: int | None) -> RowExplainer:
-    """Load the torch network of a folder, for one thread."""
-    from autofocus.scoring.explanations import Explainer
+    """Load what explains the model of a folder, for one thread."""
+    from autofocus.scoring import explanations
 
     limits = {} if max_pixels is None else {"max_pixels": max_pixels}
-    return Explainer.load(folder, num_threads=1, **limits)
+    return explanations.load_explainer(folder, num_threads=1, **limits)
 
 
 def ask(address: Address, rows: Sequence[Any], deadline: float) -> Answers:

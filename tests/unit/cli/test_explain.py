@@ -15,7 +15,7 @@ import autofocus
 from autofocus.cli import explain as command
 from autofocus.cli.explain import explain
 from autofocus.errors import ImageError, RequestError
-from autofocus.explain.parameters import ALGORITHMS, VISUALIZATION_STYLES
+from autofocus.explain.parameters import ALGORITHMS, BOX_ALGORITHMS, VISUALIZATION_STYLES
 
 Capture = pytest.CaptureFixture[str]
 
@@ -129,7 +129,7 @@ def test_evaluation_prints_algorithms_beside_maps_that_know_nothing(
     assert result["num_images"] == result["num_explanations"] == 2
     assert set(result["algorithms"]) == {*ALGORITHMS, "random map", "centred Gaussian"}
     assert result["refused"] == {}
-    command._show_quality({**result, "refused": {"guided_gradcam": "has no map"}})
+    command._print_quality({**result, "refused": {"guided_gradcam": "has no map"}}, False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2 images, 2 explanations"
     assert [line.split("  ")[0] for line in lines[2:8]] == list(result["algorithms"])
@@ -140,7 +140,7 @@ def test_evaluation_prints_algorithms_beside_maps_that_know_nothing(
 
 
 def test_choices_are_the_published_ones() -> None:
-    assert get_args(command.Algorithm) == ALGORITHMS
+    assert get_args(command.Algorithm) == ALGORITHMS + BOX_ALGORITHMS
     assert get_args(command.Style) == VISUALIZATION_STYLES
 
 

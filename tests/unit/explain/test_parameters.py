@@ -4,7 +4,13 @@ from typing import Any
 import pytest
 
 from autofocus.errors import RequestError
-from autofocus.explain.parameters import ALGORITHMS, MAX_STEPS, Parameters, parse_parameters
+from autofocus.explain.parameters import (
+    ALGORITHMS,
+    BOX_ALGORITHMS,
+    MAX_STEPS,
+    Parameters,
+    parse_parameters,
+)
 
 LABELS = ["can", "carton", "milk_bottle"]
 
@@ -21,7 +27,12 @@ def test_defaults_are_the_published_ones() -> None:
         "confidence_score_threshold_multilabel": 0.5,
         "target": None,
         "visualization_style": "panel",
+        "num_masks": 1000,
+        "grid": 16,
+        "seed": 0,
+        "max_boxes": 16,
     }
+    assert parse_parameters(None, "boxes") == Parameters(xai_algorithm="d_rise")
 
 
 def test_every_algorithm_has_an_explainer_of_its_name() -> None:
@@ -42,6 +53,10 @@ def test_every_value_is_taken_over() -> None:
         "confidence_score_threshold_multilabel": 0,
         "target": "can",
         "visualization_style": "heatmap",
+        "num_masks": 20_000,
+        "grid": 1,
+        "seed": 2**32 - 1,
+        "max_boxes": 1,
     }
     assert dataclasses.asdict(parse_parameters(raw, "sigmoid")) == raw
 
@@ -80,6 +95,15 @@ def test_bad_parameters_are_named_with_what_is_allowed(raw: dict[str, Any], mess
     assert message in caught.value.message
     assert caught.value.status == 400
     assert len(caught.value.message) < 400
+
+
+def test_boxes_and_classes_have_algorithms_of_their_own() -> None:
+    assert parse_parameters({"xai_algorithm": "d_rise"}, "boxes").xai_algorithm == "d_rise"
+    with pytest.raises(RequestError, match=r"must be one of d_rise, got 'xrai'\."):
+        parse_parameters({"xai_algorithm": "xrai"}, "boxes")
+    with pytest.raises(RequestError, match=r"guided_backprop, got 'd_rise'\."):
+        parse_parameters({"xai_algorithm": "d_rise"}, "softmax")
+    assert not set(ALGORITHMS) & set(BOX_ALGORITHMS)
 
 
 def test_all_problems_come_at_once() -> None:

@@ -8,14 +8,12 @@ from torch import Tensor, nn
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import Parameters
 from autofocus.explain.quality import (
-    centred_gaussian,
     insertion_deletion,
     measure,
-    pointing_game,
-    random_map,
     rank_correlation,
     shuffle_weights,
 )
+from autofocus.explain.saliency_maps import centred_gaussian, pointing_game, random_map
 from autofocus.models.catalog import resolve
 from autofocus.models.timm_classifiers import build
 

@@ -1,6 +1,7 @@
 """Rows that ask for explanations, without a network: parameters, choice of classes, replies."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,12 @@ import pytest
 from autofocus.errors import ImageError, RequestError
 from autofocus.explain.parameters import Parameters
 from autofocus.scoring import explain_needs
+from autofocus.scoring.explain_choice import BoxChoice, ClassChoice, Explained
 from autofocus.scoring.explain_needs import WEIGHTS_NAME, why_unavailable
 from autofocus.scoring.explain_request import (
-    ExplainedClass,
     ExplainRow,
     check_num_explanations,
-    choose_classes,
-    explaining_task,
+    explaining_choice,
     join,
     reply_columns,
     row_parameters,
@@ -26,11 +26,12 @@ from autofocus.scoring.explain_request import (
 )
 from autofocus.scoring.request import Cell
 from autofocus.scoring.scorer import Scorer
-from autofocus.structures.predictions import ClassScores
+from autofocus.structures.predictions import ClassScores, Detections
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.tasks.multilabel import MultilabelClassification
 
 LABELS = ["can", "carton", "milk_bottle", "water_bottle"]
+ONE, SEVERAL = ClassChoice(MulticlassClassification()), ClassChoice(MultilabelClassification())
 MAP = np.arange(12, dtype=np.float32).reshape(3, 2, 2) / 7
 
 
@@ -39,7 +40,7 @@ def asking(**parameters: Any) -> Cell:
 
 
 def row(place: int, parameters: Parameters, *indices: int) -> ExplainRow:
-    classes = tuple(ExplainedClass(i, LABELS[i], 0.5) for i in indices)
+    classes = tuple(Explained(i, LABELS[i], 0.5) for i in indices)
     return ExplainRow(place, b"image", parameters, classes)
 
 
@@ -51,7 +52,7 @@ def test_each_row_keeps_its_own_parameters_and_plain_rows_have_none() -> None:
         asking(xai_algorithm="guided_backprop", attributions=True),
         Cell(b"image", explain=True),
     ]
-    found = row_parameters(cells, MulticlassClassification(), LABELS)
+    found = row_parameters(cells, ONE, LABELS)
     guided = Parameters(xai_algorithm="guided_backprop", attributions=True)
     assert found == {1: Parameters(), 3: guided, 4: Parameters()}
 
@@ -59,7 +60,7 @@ def test_each_row_keeps_its_own_parameters_and_plain_rows_have_none() -> None:
 def test_every_bad_row_is_named_with_its_keys_and_what_is_allowed() -> None:
     cells = [asking(n_steps=1, colour="red"), asking(), asking(target="cans")]
     with pytest.raises(RequestError) as caught:
-        row_parameters(cells, MulticlassClassification(), LABELS)
+        row_parameters(cells, ONE, LABELS)
     message = caught.value.message
     assert caught.value.status == 400
     assert "input_data.data[0]: xai_parameters.n_steps must be a whole number" in message
@@ -73,39 +74,78 @@ def test_every_bad_row_is_named_with_its_keys_and_what_is_allowed() -> None:
 
 def test_many_bad_rows_are_counted() -> None:
     with pytest.raises(RequestError, match=r"data\[4\].* And 3 more rows\.$"):
-        row_parameters([asking(n_steps=1)] * 8, MulticlassClassification(), LABELS)
+        row_parameters([asking(n_steps=1)] * 8, ONE, LABELS)
 
 
 def test_named_target_is_explained_whatever_its_probability() -> None:
     scores = ClassScores(np.array([0.9, 0.1, 0.0, 0.0], np.float32))
-    for task in (MulticlassClassification(), MultilabelClassification()):
-        (chosen,) = choose_classes(task, LABELS, scores, Parameters(target="milk_bottle"))
-        assert chosen == ExplainedClass(2, "milk_bottle", 0.0)
+    for choice in (ONE, SEVERAL):
+        (chosen,) = choice.choose(LABELS, scores, Parameters(target="milk_bottle"))
+        assert chosen == Explained(2, "milk_bottle", 0.0)
 
 
 def test_scores_are_the_plain_ones_and_broken_images_keep_their_place(
     tiny_model: Path, photo: bytes
 ) -> None:
     scorer = Scorer.load(tiny_model)
-    task = explaining_task(scorer)
-    assert task is not None
     broken = ImageError("image.base64", "no")
     cells = [Cell(broken, explain=True), Cell(photo), Cell(photo, explain=True), Cell(b"text")]
-    results, rows = score_and_choose(scorer, task, cells, {10: Parameters(), 12: Parameters()}, 10)
+    choice = explaining_choice(scorer, cells)
+    assert isinstance(choice, ClassChoice)
+    assert explaining_choice(scorer, cells[1:2]) is None
+    results, rows = score_and_choose(
+        scorer, choice, cells, {10: Parameters(), 12: Parameters()}, 10
+    )
     assert results[0]["error"]["code"] == "image.base64"
     assert results[3]["error"]["code"] == "image.unknown_format"
     (plain,) = scorer.score([photo])
     assert results[1]["probs"].tolist() == results[2]["probs"].tolist() == plain["probs"].tolist()
     assert [r.place for r in rows] == [12]
-    assert rows[0].classes[0].index == int(np.argmax(plain["probs"]))
+    assert rows[0].explained[0].index == int(np.argmax(plain["probs"]))
 
 
-def test_scorers_of_other_tasks_have_nothing_to_explain() -> None:
-    class Boxes:
+def test_scorers_of_other_kinds_have_nothing_to_explain() -> None:
+    class Other:
         def score(self, images: Any) -> list[dict[str, Any]]:
-            return [{"boxes": []} for _ in images]
+            return [{} for _ in images]
 
-    assert explaining_task(Boxes()) is None
+    assert explaining_choice(Other(), [asking()]) is None
+
+
+def test_boxes_are_explained_when_d_rise_is_named_and_not_otherwise() -> None:
+    cells = [asking(xai_algorithm="d_rise", num_masks=7), asking(), asking(xai_algorithm="xrai")]
+    expected = Parameters(xai_algorithm="d_rise", num_masks=7)
+    # What else a row names that gets scores alone is not looked at, as published.
+    cells.append(asking(colour="red"))
+    assert row_parameters(cells, BoxChoice(), LABELS) == {0: expected}
+    bad = [asking(), asking(xai_algorithm="d_rise", grid=0, num_masks=1)]
+    with pytest.raises(RequestError) as caught:
+        row_parameters(bad, BoxChoice(), LABELS)
+    assert caught.value.message == (
+        "input_data.data[1]: xai_parameters.grid must be a whole number from 1 to 64, got 0."
+        " xai_parameters.num_masks must be a whole number from 2 to 20000, got 1."
+    )
+    with pytest.raises(RequestError, match=r"must be one of xrai, .* got 'd_rise'"):
+        row_parameters(cells[:1], ONE, LABELS)
+
+
+def test_the_best_boxes_or_those_of_the_target_are_explained_in_their_places() -> None:
+    boxes = np.array([[0.1 * i, 0.0, 0.1 * i + 0.2, 1.0] for i in range(4)], np.float32)
+    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+    found = Detections(boxes, scores, np.array([2, 0, 2, 1]), (10, 20))
+    choice = BoxChoice()
+    first, second = choice.choose(LABELS, found, Parameters(max_boxes=2))
+    assert (first.label, first.place, second.label, second.place) == ("milk_bottle", 0, "can", 1)
+    assert first.probability == pytest.approx(0.9)
+    assert second.xyxy_frac == pytest.approx((0.1, 0.0, 0.3, 1.0))
+    chosen = choice.choose(LABELS, found, Parameters(target="milk_bottle"))
+    assert [part.place for part in chosen] == [0, 2]
+    asked = ExplainRow(0, b"image", Parameters(), chosen, choice.num_places(found))
+    columns = reply_columns(choice, asked, [b"png", b"png"], [])
+    assert columns == {"visualizations": ["cG5n", None, "cG5n", None]}
+    nothing = ExplainRow(0, b"image", Parameters(target="carton"), (), 4)
+    assert not nothing.needs_network
+    assert reply_columns(choice, nothing, [], []) == {"visualizations": [None] * 4}
 
 
 @pytest.mark.parametrize(
@@ -118,9 +158,9 @@ def test_scorers_of_other_tasks_have_nothing_to_explain() -> None:
     ],
 )
 def test_keys_are_absent_when_not_asked_for(parameters: Parameters, keys: list[str]) -> None:
-    single = reply_columns(MulticlassClassification(), parameters, [b"png"], [MAP])
+    single = reply_columns(ONE, row(0, parameters, 1), [b"png"], [MAP])
     assert list(single) == keys
-    several = reply_columns(MultilabelClassification(), parameters, [b"png"] * 2, [MAP] * 2)
+    several = reply_columns(SEVERAL, row(0, parameters, 1, 2), [b"png"] * 2, [MAP] * 2)
     assert list(several) == keys
     if "visualizations" in keys:
         assert single["visualizations"] == "cG5n"
@@ -137,7 +177,7 @@ def test_answers_join_their_rows_and_images_without_classes_get_empty_lists() ->
     rows = [row(1, both, 0, 2), row(2, both), row(3, Parameters(visualizations=False), 1)]
     assert [r.needs_network for r in rows] == [True, False, False]
     answers = {1: {"visualizations": b'["a","b"]', "attributions": b"[[1],[2]]"}}
-    joined = join(results, rows, answers, MultilabelClassification())
+    joined = join(results, rows, answers, SEVERAL)
     assert json.loads(orjson.dumps(joined)) == [
         {"probs": [0]},
         {"probs": [1], "visualizations": ["a", "b"], "attributions": [[1], [2]]},
@@ -155,8 +195,9 @@ def test_explanations_in_one_request_are_bounded() -> None:
 
 
 def test_what_is_missing_is_said_with_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
     reason = why_unavailable(tmp_path)
     assert reason is not None
     assert "no model.safetensors" in reason

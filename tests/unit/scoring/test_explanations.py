@@ -11,22 +11,26 @@ import torch
 
 from autofocus.errors import ImageError, ModelFolderError, RequestError
 from autofocus.explain.parameters import Parameters
+from autofocus.scoring.explain_choice import Explained
+from autofocus.scoring.explain_classes import ClassExplainer
 from autofocus.scoring.explain_needs import WEIGHTS_NAME
-from autofocus.scoring.explain_request import ExplainedClass, ExplainRow
-from autofocus.scoring.explanations import Explainer, checked_parameters, explain_images
+from autofocus.scoring.explain_request import ExplainRow
+from autofocus.scoring.explanations import checked_parameters, explain_images, load_explainer
 from autofocus.scoring.scorer import Scorer
 
 GUIDED = Parameters(xai_algorithm="guided_backprop")
-BLUE, RED = ExplainedClass(0, "blue", 0.1), ExplainedClass(2, "red", 0.6)
+BLUE, RED = Explained(0, "blue", 0.1), Explained(2, "red", 0.6)
 
 
 @pytest.fixture(scope="module")
-def explainer(model_folder: Path) -> Explainer:
-    return Explainer.load(model_folder)
+def explainer(model_folder: Path) -> ClassExplainer:
+    explainer = load_explainer(model_folder)
+    assert isinstance(explainer, ClassExplainer)
+    return explainer
 
 
 def test_network_answers_as_the_packaged_one(
-    explainer: Explainer, model_folder: Path, photo: bytes
+    explainer: ClassExplainer, model_folder: Path, photo: bytes
 ) -> None:
     (expected,) = Scorer.load(model_folder).score([photo])
     with torch.inference_mode():
@@ -34,7 +38,7 @@ def test_network_answers_as_the_packaged_one(
     assert logits.softmax(dim=1)[0].numpy() == pytest.approx(expected["probs"], abs=1e-5)
 
 
-def test_one_map_and_picture_a_class_in_order(explainer: Explainer, photo: bytes) -> None:
+def test_one_map_and_picture_a_class_in_order(explainer: ClassExplainer, photo: bytes) -> None:
     first, second = explainer.explain(photo, [RED, BLUE], GUIDED)
     assert [first.label, second.label] == ["red", "blue"]
     assert first.probability == 0.6
@@ -47,7 +51,9 @@ def test_one_map_and_picture_a_class_in_order(explainer: Explainer, photo: bytes
     assert cv2.imdecode(np.frombuffer(first.png, np.uint8), cv2.IMREAD_COLOR) is not None
 
 
-def test_pictures_have_the_asked_style_or_are_not_drawn(explainer: Explainer, photo: bytes) -> None:
+def test_pictures_have_the_asked_style_or_are_not_drawn(
+    explainer: ClassExplainer, photo: bytes
+) -> None:
     small = Parameters(xai_algorithm="guided_backprop", visualization_style="heatmap")
     (drawn,) = explainer.explain(photo, [RED], small)
     assert drawn.png is not None
@@ -59,7 +65,9 @@ def test_pictures_have_the_asked_style_or_are_not_drawn(explainer: Explainer, ph
     assert undrawn.png is None
 
 
-def test_answer_is_json_of_single_precision_numbers(explainer: Explainer, photo: bytes) -> None:
+def test_answer_is_json_of_single_precision_numbers(
+    explainer: ClassExplainer, photo: bytes
+) -> None:
     parameters = Parameters(xai_algorithm="integrated_gradients", n_steps=4, attributions=True)
     (expected,) = explainer.explain(photo, [RED], parameters)
     answer = explainer.answer(ExplainRow(0, photo, parameters, (RED,)))
@@ -68,7 +76,9 @@ def test_answer_is_json_of_single_precision_numbers(explainer: Explainer, photo:
     assert np.array_equal(written, expected.map)
 
 
-def test_the_caller_may_stop_between_batches_of_classes(explainer: Explainer, photo: bytes) -> None:
+def test_the_caller_may_stop_between_batches_of_classes(
+    explainer: ClassExplainer, photo: bytes
+) -> None:
     calls = []
 
     def check() -> None:
@@ -81,7 +91,7 @@ def test_the_caller_may_stop_between_batches_of_classes(explainer: Explainer, ph
 
 
 def test_images_that_cannot_be_read_keep_their_place(
-    explainer: Explainer, model_folder: Path, photo: bytes
+    explainer: ClassExplainer, model_folder: Path, photo: bytes
 ) -> None:
     scorer = Scorer.load(model_folder)
     missing = ImageError("image.missing", "No such file.")
@@ -92,7 +102,7 @@ def test_images_that_cannot_be_read_keep_their_place(
     assert found[0][0].label == scorer.labels[int(np.argmax(best["probs"]))]
 
 
-def test_parameters_are_checked_against_the_model(explainer: Explainer) -> None:
+def test_parameters_are_checked_against_the_model(explainer: ClassExplainer) -> None:
     assert checked_parameters(explainer, {"target": "red"}) == Parameters(target="red")
     with pytest.raises(RequestError, match=r"\(blue, green, red\), got 'pink'"):
         checked_parameters(explainer, {"target": "pink"})
@@ -107,10 +117,10 @@ def test_folder_without_or_with_other_weights_is_refused(
     del manifest["files"][WEIGHTS_NAME]
     (folder / "manifest.json").write_text(json.dumps({**manifest, "model_name": "test_vit"}))
     with pytest.raises(ModelFolderError, match="not the weights of test_vit"):
-        Explainer.load(folder)
+        load_explainer(folder)
     (folder / WEIGHTS_NAME).write_bytes(b"damaged")
     with pytest.raises(ModelFolderError, match=r"model\.safetensors: not the weights"):
-        Explainer.load(folder)
+        load_explainer(folder)
     (folder / WEIGHTS_NAME).unlink()
     with pytest.raises(ModelFolderError, match=r"no model\.safetensors"):
-        Explainer.load(folder)
+        load_explainer(folder)

@@ -1,0 +1,51 @@
+"""What is asked of any saliency map, and two maps that know nothing. Imports no torch.
+
+A random map and a centred Gaussian stand beside the algorithms: photos show things in the middle,
+so that the Gaussian is the one to beat. Notation: h, w size of a map in pixels.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+SaliencyMap = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+
+_GAUSSIAN_FRAC: Final = 0.25
+
+
+def pointing_game(saliency: SaliencyMap, truth: Mask) -> float:
+    """Return whether the highest value lies on the object; a share where several are highest.
+
+    Regions have one value everywhere: any of their pixels may be pointed at.
+    """
+    highest = saliency == saliency.max()
+    return float(truth[highest].mean())
+
+
+def step_of_pixels(saliency: SaliencyMap, num_steps: int, seed: int) -> NDArray[np.int64]:
+    """Return in which step, from 0, each pixel's turn comes, int64 [h, w]."""
+    flat = saliency.ravel()
+    shuffled = np.random.default_rng(seed).permutation(flat.size)
+    order = shuffled[np.argsort(-flat[shuffled], kind="stable")]
+    steps = np.empty(flat.size, np.int64)
+    steps[order] = np.arange(flat.size) * num_steps // flat.size
+    return steps.reshape(saliency.shape)
+
+
+def area_under(curve: NDArray[np.float64]) -> float:
+    """Return the area under a curve of equal steps from 0 to 1, by trapezoids."""
+    return float((curve[1:] + curve[:-1]).mean() / 2)
+
+
+def random_map(height: int, width: int, seed: int) -> SaliencyMap:
+    """Return uniform noise, [h, w]."""
+    return np.random.default_rng(seed).random((height, width), np.float32)
+
+
+def centred_gaussian(height: int, width: int) -> SaliencyMap:
+    """Return a bell over the centre, [h, w], its width a quarter of each side."""
+    y = (np.arange(height) - (height - 1) / 2) / (_GAUSSIAN_FRAC * height)
+    x = (np.arange(width) - (width - 1) / 2) / (_GAUSSIAN_FRAC * width)
+    return np.asarray(np.exp(-(y[:, None] ** 2 + x[None, :] ** 2) / 2), np.float32)

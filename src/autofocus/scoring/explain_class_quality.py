@@ -1,0 +1,112 @@
+"""What explanations of classes are worth on photos. Imports torch."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autofocus.data.source import Data
+from autofocus.errors import DataError, ImageError, InputError
+from autofocus.explain.explainers import explain
+from autofocus.explain.parameters import ALGORITHMS, Parameters
+from autofocus.explain.quality import measure
+from autofocus.runtime import Track, num_cores
+from autofocus.scoring.explain_classes import ClassExplainer
+from autofocus.scoring.explain_quality import Measuring, drawn
+from autofocus.scoring.explain_truths import PLACED_RECORDS, class_masks
+from autofocus.scoring.scorer import Scorer, prepare
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One class of one photo.
+
+    Attributes:
+        pixels: The network's input, float32 [3, h, w].
+        target: The class.
+        truth: Where it is, bool [h, w]; None where nobody says.
+    """
+
+    pixels: NDArray[np.float32]
+    target: int
+    truth: NDArray[np.bool_] | None
+
+
+def measure_classes(
+    folder: Path, data: Data[Any], measuring: Measuring, track: Track
+) -> dict[str, Any]:
+    """See `explain_quality.measure_explanations`."""
+    scorer = Scorer.load(folder, num_threads=num_cores())
+    explainer = ClassExplainer.load(folder)
+    num_images = 0
+    cases: list[_Case] = []
+    for record, image in drawn(data, measuring):
+        try:
+            cases += _cases(scorer, explainer, record, image)
+        except ImageError as error:
+            log.warning("%s; left out", error)
+        else:
+            num_images += 1
+    if not cases:
+        raise DataError(f"{data.name}: no image that can be read has a class to explain.")
+    images = torch.from_numpy(np.stack([case.pixels for case in cases]))
+    targets = [case.target for case in cases]
+    truths = [case.truth for case in cases if case.truth is not None]
+    able, refused = _able(explainer, images, targets, measuring.parameters)
+    rows = measure(
+        explainer.network,
+        images,
+        targets,
+        explainer.task.activation,
+        able,
+        truths=truths or None,
+        seed=measuring.seed,
+        track=track,
+    )
+    return {
+        "num_images": num_images,
+        "num_explanations": len(cases),
+        "algorithms": {name: asdict(quality) for name, quality in rows.items()},
+        "refused": refused,
+    }
+
+
+def _cases(scorer: Scorer, explainer: ClassExplainer, record: Any, image: bytes) -> list[_Case]:
+    """Return what is explained of one photo.
+
+    Raises:
+        ImageError: If it does not decode.
+    """
+    pixels, frame = prepare(image, explainer.manifest.preprocess)
+    if isinstance(record, PLACED_RECORDS):
+        masks = class_masks(record, scorer.labels, frame, explainer.manifest.preprocess.size)
+        return [_Case(pixels, target, truth) for target, truth in masks.items()]
+    (prediction,) = scorer.try_predict([image])
+    chosen = explainer.choice.choose(scorer.labels, prediction, Parameters())
+    return [_Case(pixels, part.index, None) for part in chosen]
+
+
+def _able(
+    explainer: ClassExplainer,
+    images: torch.Tensor,
+    targets: Sequence[int],
+    parameters: Parameters,
+) -> tuple[dict[str, Parameters], dict[str, str]]:
+    """Return the algorithms that can explain this network, and why the others cannot."""
+    able, refused = {}, {}
+    for name in ALGORITHMS:
+        fewest = Parameters(xai_algorithm=name, n_steps=2)
+        try:
+            explain(explainer.network, images[:1], targets[:1], fewest)
+        except InputError as error:
+            refused[name] = str(error)
+        else:
+            able[name] = replace(parameters, xai_algorithm=name)
+    return able, refused

@@ -1,0 +1,138 @@
+"""Explain the classes of an image with a model folder's torch network.
+
+The image takes the same way from bytes to network input as for scores. Imports torch: whoever
+answers requests imports this module when one asks for explanations.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autofocus.data.images import DEFAULT_MAX_PIXELS
+from autofocus.errors import ModelFolderError
+from autofocus.explain.base import Attribution
+from autofocus.explain.explainers import explain
+from autofocus.explain.frozen import FrozenClassifier, freeze
+from autofocus.explain.parameters import Parameters
+from autofocus.explain.visualize import Caption, method_text, shown_pixels, visualize
+from autofocus.explain.xrai import warm_up
+from autofocus.manifest import Manifest, ResizeCrop, check_files, read_manifest
+from autofocus.models.timm_classifiers import Classifier
+from autofocus.runtime import keep_big_blocks
+from autofocus.scoring.backends.torch import load_network
+from autofocus.scoring.explain_choice import ClassChoice, Explained
+from autofocus.scoring.explain_needs import why_unavailable
+from autofocus.scoring.explanations import Explainer, Explanation
+from autofocus.scoring.scorer import prepare, task_of
+from autofocus.tasks.explaining import ExplainsClasses
+
+# Classes explained between two looks at the clock.
+_BATCH: Final = 8
+# Enough for a full batch of gradients, whose memory and kernels are then there.
+_WARM_UP: Final = Parameters(n_steps=10)
+
+
+class ClassExplainer(Explainer):
+    """Explains classes with one network.
+
+    Args:
+        manifest: What the model is.
+        network: Its network.
+        max_pixels: Larger images are refused before they are decoded.
+
+    Raises:
+        ModelFolderError: If the model's task has no classes to explain.
+    """
+
+    def __init__(
+        self, manifest: Manifest, network: FrozenClassifier, max_pixels: int = DEFAULT_MAX_PIXELS
+    ) -> None:
+        task = task_of(manifest)
+        if not isinstance(task, ExplainsClasses):
+            raise ModelFolderError(f"explanations: {task.name} has no classes of whole images.")
+        super().__init__(manifest, ClassChoice(task))
+        self.task: ExplainsClasses = task
+        self.network = network
+        self._max_pixels = max_pixels
+
+    @classmethod
+    def load(
+        cls, folder: Path, num_threads: int | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
+    ) -> "ClassExplainer":
+        """Load the network of a model folder and compile what runs only once compiled.
+
+        Args:
+            folder: A model folder.
+            num_threads: Threads of torch, in the whole process; None leaves them as they are.
+            max_pixels: Larger images are refused before they are decoded.
+
+        Raises:
+            ModelFolderError: If anything in the folder is missing, damaged or does not fit.
+        """
+        if reason := why_unavailable(folder):
+            raise ModelFolderError(f"{folder}: {reason}")
+        if num_threads is not None:
+            torch.set_num_threads(num_threads)
+        keep_big_blocks()
+        manifest = read_manifest(folder)
+        check_files(folder, manifest)
+        network = load_network(folder, manifest)
+        assert isinstance(network, Classifier), "only classes are explained by a network"
+        explainer = cls(manifest, freeze(network), max_pixels)
+        warm_up()
+        return explainer
+
+    def warm_up(self) -> None:
+        """Explain noise once, so that the first request is not the slow one."""
+        size = self.manifest.preprocess.size
+        noise = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
+        explain(self.network, noise, [0], _WARM_UP)
+
+    def prepared(self, image: bytes) -> NDArray[np.float32]:
+        """Return the network's input, float32 [3, crop, crop].
+
+        Raises:
+            ImageError: If the image does not decode.
+        """
+        return prepare(image, self.manifest.preprocess, self._max_pixels)[0]
+
+    def explain(
+        self,
+        image: bytes,
+        explained: Sequence[Explained],
+        parameters: Parameters,
+        check: Callable[[], None] = lambda: None,
+    ) -> list[Explanation]:
+        """See `Explainer.explain`."""
+        pixels = self.prepared(image)
+        tensor = torch.from_numpy(pixels)
+        spec = self.manifest.preprocess
+        assert isinstance(spec, ResizeCrop), "classifiers see a crop"
+        photo = shown_pixels(pixels, spec)
+        found = []
+        for start in range(0, len(explained), _BATCH):
+            check()
+            batch = explained[start : start + _BATCH]
+            attributions = explain(
+                self.network,
+                tensor.expand(len(batch), -1, -1, -1),
+                [chosen.index for chosen in batch],
+                parameters,
+            )
+            for chosen, attribution in zip(batch, attributions, strict=True):
+                png = _png(photo, chosen, attribution, parameters)
+                found.append(Explanation(chosen, attribution, png))
+        return found
+
+
+def _png(
+    photo: NDArray[np.uint8], chosen: Explained, attribution: Attribution, parameters: Parameters
+) -> bytes | None:
+    if not parameters.visualizations:
+        return None
+    caption = Caption(chosen.label, chosen.probability, method_text(attribution, parameters))
+    return visualize(photo, attribution.saliency(), caption, parameters.visualization_style)
