@@ -12,11 +12,12 @@ from autofocus.manifest import ResizeCrop
 from autofocus.models.weights import LoadedWeights
 from autofocus.runtime import StopRequest
 from autofocus.structures.predictions import ClassScores
+from autofocus.sweep.champion import Entry
 from autofocus.sweep.prepare import prepare
 from autofocus.sweep.recipes import preprocess_for, recipe_for
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.study import PACKAGING_RESERVE_S, RESERVE_FACTOR, Outcome, Study, shown
-from autofocus.sweep.trial import Common, Hooks, TrialResult
+from autofocus.sweep.trial import Common, Hooks, SweepStart, TrialResult
 from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.choose import compare
 from autofocus.training.device import make_accelerator
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 MIN_FINETUNING_S = 10.0
 
 PROBE_ID, FINETUNE_ID = "0", "1"
+# The trials of a sweep are numbered from 0.
+SWEEP_PROBE_ID = "probe"
 
 
 def run_trials(study: Study) -> Outcome:
@@ -80,6 +83,17 @@ def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:
     log.info("frozen probe: %s %s after %.0f s", study.metric, shown(value), study.seconds())
     study.record(trial, weights.spec.name, value, 0, seconds, "completed", "frozen-feature probe")
     return setup, probed
+
+
+def begin_sweep(study: Study, plan: Plan) -> SweepStart:
+    """Publish the frozen probe of the first trial's model, and split the images with it."""
+    started_s = time.monotonic()
+    setup, probed = probe(study, plan, SWEEP_PROBE_ID)
+    num_images = len(probed.train) + len(probed.held_out)
+    image_s = (time.monotonic() - started_s) / max(1, num_images)
+    candidate = probed.candidate
+    entry = Entry(SWEEP_PROBE_ID, candidate.metrics[study.metric], probe_losses(setup, probed))
+    return SweepStart(study.common(probed.train, probed.held_out), image_s, entry, candidate)
 
 
 def train_trial(

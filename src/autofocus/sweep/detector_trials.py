@@ -18,7 +18,7 @@ from autofocus.sweep.prepare import prepare
 from autofocus.sweep.recipes import detector_recipe_for, is_azure_detector
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.study import RESERVE_FACTOR, Outcome, Study, shown
-from autofocus.sweep.trial import Common, Hooks, TrialResult
+from autofocus.sweep.trial import Common, Hooks, SweepStart, TrialResult
 from autofocus.tasks.objects import ObjectsTask
 from autofocus.training.candidate import Samples
 from autofocus.training.detector_trial import DetectorTrial, run_detector_trial
@@ -49,6 +49,11 @@ def run_trials(study: Study) -> Outcome:
         raise TrainingError(f"training failed: {trained.reason}")
     model = study.publish(TRIAL_ID, result.candidate)
     return Outcome(metrics, model, study.seconds(), trained.status == "stopped")
+
+
+def begin_sweep(study: Study, plan: Plan) -> SweepStart:
+    """Look at all images and split them; there is no model before the first trial's."""
+    return SweepStart(study.common(*parts(study)), TEST_IMAGE_S)
 
 
 def reserve_s(study: Study) -> float:

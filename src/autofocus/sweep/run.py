@@ -68,6 +68,10 @@ def run(
 
 def _trials_of(plan: Plan) -> Callable[[Study], Outcome]:
     """Return what runs the plan's trials; importing it imports torch."""
+    if plan.mode == "sweep":
+        from autofocus.sweep.sweep_trials import run_sweep
+
+        return run_sweep
     from autofocus.sweep.trial import trials_module
 
     run_trials: Callable[[Study], Outcome] = trials_module(plan).run_trials
@@ -95,8 +99,6 @@ def _announce(plan: Plan) -> None:
     )
     if job.unused_keys:
         log.info("not used here (cloud only): %s", ", ".join(job.unused_keys))
-    if job.sweep or job.search_space:
-        log.info("not used yet: sweep and search_space; a probe and one fine-tuning trial run")
     if plan.unused_parameters:
         log.info("not used here: %s", ", ".join(plan.unused_parameters))
 

@@ -13,7 +13,8 @@ from autofocus.data.labels import label_map
 from autofocus.data.locate import open_bytes
 from autofocus.data.source import Data
 from autofocus.errors import DataError, InputError, StoppedError
-from autofocus.runtime import Track
+from autofocus.runtime import Track, write_atomically
+from autofocus.sweep.leaderboard import Leaderboard
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.run_folder import RunFolder
 from autofocus.sweep.sources import Sources
@@ -62,6 +63,7 @@ class Study:
         self.issues = {role: data.issues for role, data in sources.given.items()}
         self.num_lost = dict.fromkeys(self.issues, 0)
         self.trials: list[dict[str, Any]] = []
+        self.board = Leaderboard()
         self.labels = self._labels()
         self.packaging_s = PACKAGING_RESERVE_S
         self.metric = str(plan.job.primary_metric)
@@ -80,7 +82,6 @@ class Study:
             outcome = run_trials(self)
         finally:
             self._write_data_check()
-        self._rank()
         if outcome.is_stopped:
             raise StoppedError(self._how_to_go_on())
         return {
@@ -230,14 +231,18 @@ class Study:
             "seconds": round(seconds, 3),
             "reason": reason,
         }
-        self.trials.append(row)
-        self.folder.write_json(f"trials/{trial}/trial.json", row)
+        self.keep(row)
 
-    def _rank(self) -> None:
-        # Seconds vary from run to run; the leaderboard is bit-same for the same job and seed.
-        rows = [{k: v for k, v in trial.items() if k != "seconds"} for trial in self.trials]
-        rows.sort(key=lambda row: (row["value"] is None, -(row["value"] or 0.0)))
-        self.folder.write_json("leaderboard.json", rows)
+    def keep(self, row: dict[str, Any]) -> None:
+        """Keep the row of a trial that ended, and rank it."""
+        self.trials.append(row)
+        self.rank(row)
+
+    def rank(self, row: dict[str, Any]) -> None:
+        """Write a trial's row, which may have changed, and the leaderboard."""
+        self.folder.write_json(f"trials/{row['id']}/trial.json", row)
+        self.board.add(row)
+        write_atomically(self.folder.path / "leaderboard.json", self.board.json())
 
     def _write_data_check(self) -> None:
         document = {

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from autofocus.models.base import CLASSIFIER
 from autofocus.runtime import Track, no_progress
+from autofocus.sweep.champion import Entry
 from autofocus.sweep.resolve import Plan
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.loop import Trained
@@ -69,6 +70,23 @@ class TrialResult:
     losses: NDArray[np.float64] | None = None
 
 
+@dataclass(frozen=True)
+class SweepStart:
+    """What a sweep has before its first trial.
+
+    Attributes:
+        common: Of all trials.
+        image_s: Seconds that scoring an image of the test data may take.
+        entry: Of the model that is there already; None where there is none.
+        candidate: That model.
+    """
+
+    common: Common
+    image_s: float
+    entry: Entry | None = None
+    candidate: Candidate | None = None
+
+
 class TrainTrial(Protocol):
     """Trains the model of a plan in `trials/<id>/`, or goes on where that was interrupted."""
 
@@ -90,3 +108,42 @@ def trials_module(plan: Plan) -> Any:
     """Return the module of the model's kind; importing it imports torch."""
     name = "classifier_trials" if plan.model.kind == CLASSIFIER else "detector_trials"
     return import_module(f"autofocus.sweep.{name}")
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial to run.
+
+    Attributes:
+        number: 0, 1, 2, …; its id.
+        plan: The sweep's, with what was drawn.
+        deadline_s: `time.monotonic()` by which it ends, or None.
+    """
+
+    number: int
+    plan: Plan
+    deadline_s: float | None
+
+    @property
+    def trial(self) -> str:
+        """The trial's id."""
+        return str(self.number)
+
+
+@dataclass(frozen=True)
+class TrialEnd:
+    """How a trial ended; what it is worth is in its folder.
+
+    Attributes:
+        status: `completed`, `terminated` by the policy, `stopped` by the user, or `failed`.
+        reason: Why it ended.
+        value: Of the primary metric at its best epoch; None without one.
+        epochs: That were finished.
+        seconds: That it took, in this process.
+    """
+
+    status: str
+    reason: str
+    value: float | None
+    epochs: int
+    seconds: float

@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 # Steps whose time is taken before the schedule is fitted to a budget; the first one is warm-up.
 NUM_TIMED_STEPS = 4
+# Why a run is over that `on_epoch` ended.
+ENDED_EARLY = "ended early: other trials are better"
 # A plan that moves by less is not worth a line.
 _NOTED_CHANGE = 0.05
 
@@ -359,7 +361,7 @@ class _Loop:
             lines = "".join(json.dumps(row) + "\n" for row in at.history)
             write_atomically(self.fit.folder / "metrics.jsonl", lines.encode())
         if self._agreed([self.fit.on_epoch(report)])[0]:
-            at.ended = "ended early: other trials are better"
+            at.ended = ENDED_EARLY
 
     def _tell(self, loss: float, images_a_second: float) -> None:
         at, score = self.at, self.at.history[-1]["score"]

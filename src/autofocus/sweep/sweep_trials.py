@@ -1,0 +1,377 @@
+"""The conductor of a sweep: what is tried next, what stops early, what is published.
+
+All of its memory is in the run folder: a conductor that takes over from one that was killed goes
+on with the trials that were running and repeats none that had ended.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from autofocus.errors import AutofocusError, BudgetError, StoppedError, TrainingError
+from autofocus.models.catalog import resolve
+from autofocus.runtime import StopRequest
+from autofocus.search_space import Choice
+from autofocus.sweep.champion import Champion, Entry
+from autofocus.sweep.executors import Executor
+from autofocus.sweep.executors.inline import InlineExecutor
+from autofocus.sweep.prepare import prepare
+from autofocus.sweep.resolve import Plan, trial_plan
+from autofocus.sweep.samplers import Past, Sampler, make_sampler
+from autofocus.sweep.study import RESERVE_FACTOR, Outcome, Study, shown
+from autofocus.sweep.termination import Verdict, is_due, verdict
+from autofocus.sweep.trial import Assignment, SweepStart, TrialEnd, trials_module
+from autofocus.sweep.trial_folder import (
+    TRIAL_NAME,
+    Curve,
+    drop_checkpoint,
+    forget_result,
+    read_curve,
+    read_losses,
+    read_result,
+    read_row,
+    rebuild,
+)
+from autofocus.sweep.trial_runner import failure, is_disk_full
+from autofocus.training.candidate import Candidate
+from autofocus.training.probe_trial import NUM_CHECK_IMAGES
+
+log = logging.getLogger(__name__)
+
+# A trial that cannot run this long is not begun.
+MIN_TRIAL_S = 10.0
+# That an error lists; the leaderboard has all of them.
+MAX_REASONS = 5
+UNFINISHED = ("running", "stopped")
+
+
+def run_sweep(study: Study) -> Outcome:
+    """Run the trials of the plan's search space and publish the best.
+
+    Raises:
+        StoppedError: If the user stopped before any trial had a model.
+        BudgetError: If the budget ended before any trial had a model.
+        TrainingError: If no trial had a model; says why each failed.
+    """
+    plan = study.plan
+    sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
+    _check_weights(study)
+    first = trial_plan(plan, sampler.ask(0))
+    start: SweepStart = trials_module(first).begin_sweep(study, first)
+    with StopRequest() as stop:
+        sweep = Sweep(study, sampler, start, stop)
+        sweep.improve()
+        _executor(plan, start, study).run(sweep)
+        return sweep.outcome()
+
+
+def _executor(plan: Plan, start: SweepStart, study: Study) -> Executor:
+    return InlineExecutor(start.common, study.track)
+
+
+def _check_weights(study: Study) -> None:
+    """Refuse now what would fail hours later: weights that cannot be had, or may not be used."""
+    plan = study.plan
+    names: dict[str, None] = {}
+    for subspace in plan.space:
+        choice = subspace.get("model_name")
+        names |= dict.fromkeys(choice.values if isinstance(choice, Choice) else ())
+    if len(names) < 2:
+        return
+    for name in names:
+        model = resolve(str(name))
+        one = trial_plan(plan, {"model_name": name})
+        prepare(one, len(study.labels), study.track, model.backbone)
+
+
+class Sweep:
+    """Conducts; see `executors.Conductor`.
+
+    Args:
+        study: The run.
+        sampler: Says what trial n tries.
+        start: What there is before the first trial.
+        is_stopped: Whether the user has asked to stop.
+    """
+
+    def __init__(
+        self, study: Study, sampler: Sampler, start: SweepStart, is_stopped: Callable[[], bool]
+    ) -> None:
+        self._study = study
+        self._plan = study.plan
+        self._sampler = sampler
+        self._start = start
+        self._stop = is_stopped
+        self._num_trials = _num_trials(study.plan, sampler)
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._curves: dict[int, Curve] = {}
+        # As `termination.verdict` takes them.
+        self._points: dict[int, list[tuple[int, float]]] = {}
+        self._ended: set[int] = set()
+        self._unfinished: deque[int] = deque()
+        self._champion = Champion(study.folder.decide, start.entry)
+        self._published: str | None = None
+        self._first_model_s = 0.0
+        self._is_over = False
+        self._restore()
+
+    def next_trial(self) -> Assignment | None:
+        """See `Conductor.next_trial`."""
+        number = self._unfinished[0] if self._unfinished else len(self._rows)
+        if self._is_over or self._stop() or number >= self._num_trials:
+            return None
+        deadline_s = self._deadline()
+        if deadline_s is not None and deadline_s - time.monotonic() < MIN_TRIAL_S:
+            self._is_over = True
+            self.decide("no_more_trials", reason="budget", next_trial=number)
+            return None
+        if self._unfinished:
+            self._unfinished.popleft()
+        return Assignment(number, self._begin(number), deadline_s)
+
+    def report(self, number: int, report: dict[str, Any]) -> Verdict:
+        """See `Conductor.report`."""
+        if not self._curves[number].add(report, self._study.metric):
+            return "continue"
+        return self.verdict(number)
+
+    def verdict(self, number: int) -> Verdict:
+        """See `Conductor.verdict`."""
+        policy, interval = self._plan.early_termination, self._curves[number].interval
+        if policy is None or not is_due(policy, interval):
+            return "continue"
+        in_order = self._plan.job.budget_s is None
+        found = verdict(policy, number, interval, self._points, self._ended, in_order=in_order)
+        if found == "stop":
+            self.decide(
+                "early_termination",
+                trial=str(number),
+                policy=policy.type,
+                interval=interval,
+                best=max(value for _, value in self._points[number]),
+                num_trials=len(self._points),
+                num_ended=len(self._ended),
+            )
+        return found
+
+    def end(self, number: int, end: TrialEnd) -> None:
+        """See `Conductor.end`."""
+        row = self._rows[number]
+        row |= {
+            "status": end.status,
+            "value": end.value,
+            "epochs": end.epochs,
+            "seconds": round(row["seconds"] + end.seconds, 3),
+            "reason": end.reason,
+        }
+        self._study.keep(row)
+        if end.status not in UNFINISHED:
+            self._settle(number, row)
+        log.info(
+            "trial %d (%d of %d): %s %s · %s · %s %s after %d epochs, %.0f s (%s)",
+            number,
+            number + 1,
+            self._num_trials,
+            row["model"],
+            _listed(row["parameters"]),
+            end.status,
+            self._study.metric,
+            shown(end.value),
+            end.epochs,
+            row["seconds"],
+            end.reason,
+        )
+
+    def improve(self) -> None:
+        """See `Conductor.improve`."""
+        while (best := self._champion.current) is not None and best.trial != self._published:
+            try:
+                self._publish(best)
+            except Exception as error:
+                if not best.trial.isdigit() or is_disk_full(error):
+                    raise
+                self._disqualify(int(best.trial), error)
+
+    def decide(self, what: str, **inputs: Any) -> None:
+        """See `Conductor.decide`."""
+        self._study.folder.decide(what, **inputs)
+
+    def is_stopped(self) -> bool:
+        """See `Conductor.is_stopped`."""
+        return self._stop()
+
+    def outcome(self) -> Outcome:
+        """Return what the trials came to, once all have ended or the user has stopped.
+
+        Raises:
+            StoppedError: If the user stopped before any trial had a model.
+            BudgetError: If the budget ended before any trial had a model.
+            TrainingError: If no trial had a model.
+        """
+        best = self._champion.current
+        if best is None and self._stop():
+            best = self._best_unfinished()
+            if best is not None:
+                self._publish(best)
+        if best is None:
+            raise self._without_model()
+        model = self._study.folder.published(best.trial)
+        assert model is not None, "the best is published"
+        self._study.trials.sort(key=_order)
+        return Outcome(self._metrics(best.trial), model, self._first_model_s, self._stop())
+
+    def _restore(self) -> None:
+        """Take over what is in the folder."""
+        for number in range(self._num_trials):
+            folder = self._folder(number)
+            row = read_row(folder)
+            if row is None:
+                break
+            self._rows[number] = row
+            self._know(number, read_curve(folder, self._study.metric))
+            if row["status"] in UNFINISHED:
+                self._unfinished.append(number)
+                continue
+            self._study.trials.append(row)
+            self._study.board.add(row)
+            self._settle(number, row)
+        if self._rows:
+            log.info(
+                "%d trials were begun before, %d of them ended", len(self._rows), len(self._ended)
+            )
+
+    def _settle(self, number: int, row: Mapping[str, Any]) -> None:
+        folder = self._folder(number)
+        drop_checkpoint(folder)
+        self._ended.add(number)
+        has_model = read_result(folder) is not None
+        entry = Entry(str(number), row["value"], read_losses(folder)) if has_model else None
+        self._champion.add(number, entry)
+
+    def _begin(self, number: int) -> Plan:
+        """Write down that a trial is running, and return its plan."""
+        folder, row = self._folder(number), self._rows.get(number)
+        if row is None:
+            parameters = self._sampler.ask(number, self._past())
+            row = {"id": str(number), "model": "", "status": "running", "value": None, "epochs": 0}
+            row |= {"seconds": 0.0, "reason": "", "parameters": parameters}
+            self._rows[number] = row
+            self._know(number, Curve())
+        else:
+            forget_result(folder)
+        plan = trial_plan(self._plan, row["parameters"])
+        row |= {"model": plan.model.name, "status": "running"}
+        self._study.folder.write_json(f"trials/{number}/{TRIAL_NAME}", row)
+        log.info(
+            "trial %d (%d of %d): %s %s",
+            number,
+            number + 1,
+            self._num_trials,
+            plan.model.name,
+            _listed(row["parameters"]),
+        )
+        return plan
+
+    def _know(self, number: int, curve: Curve) -> None:
+        self._curves[number], self._points[number] = curve, curve.points
+
+    def _past(self) -> list[Past]:
+        if self._plan.sampling.type != "bayesian":
+            return []
+        return [
+            Past(number, row["parameters"], row["value"], is_running=number not in self._ended)
+            for number, row in self._rows.items()
+        ]
+
+    def _deadline(self) -> float | None:
+        study = self._study
+        reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(self._start.image_s)
+        return study.deadline(reserve_s)
+
+    def _publish(self, best: Entry) -> None:
+        folder = self._study.folder
+        model = folder.published(best.trial)
+        if model is None:
+            self._study.publish(best.trial, self._candidate(best.trial))
+        elif not folder.is_best_model(model):
+            folder.publish(model, best.trial)
+        self._published = best.trial
+        self._first_model_s = self._first_model_s or self._study.seconds()
+        log.info("best so far: trial %s, %s %s", best.trial, self._study.metric, shown(best.value))
+
+    def _candidate(self, trial: str) -> Candidate:
+        entry, candidate = self._start.entry, self._start.candidate
+        if entry is not None and candidate is not None and trial == entry.trial:
+            return candidate
+        folder = self._folder(int(trial))
+        manifest = read_result(folder)
+        assert manifest is not None, "only a trial with a model is published"
+        images = self._start.common.held_out.locations[:NUM_CHECK_IMAGES]
+        return rebuild(folder, manifest, images)
+
+    def _metrics(self, trial: str) -> dict[str, Any]:
+        entry, candidate = self._start.entry, self._start.candidate
+        if entry is not None and candidate is not None and trial == entry.trial:
+            return candidate.metrics
+        manifest = read_result(self._folder(int(trial)))
+        assert manifest is not None, "only a trial with a model is published"
+        return manifest.metrics
+
+    def _disqualify(self, number: int, error: Exception) -> None:
+        """Take a trial out whose model cannot be packaged, and judge the others without it."""
+        reason = f"its model cannot be served: {failure(error)}"
+        log.warning("trial %d: %s", number, reason)
+        row = self._rows[number]
+        row |= {"status": "failed", "value": None, "reason": reason}
+        forget_result(self._folder(number))
+        self._study.rank(row)
+        self._champion = Champion(self.decide, self._start.entry)
+        for ended in sorted(self._ended):
+            self._settle(ended, self._rows[ended])
+
+    def _best_unfinished(self) -> Entry | None:
+        """Return the best of the trials that the user stopped: it is all there is."""
+        found = [
+            Entry(str(number), row["value"])
+            for number, row in self._rows.items()
+            if row["status"] == "stopped" and read_result(self._folder(number)) is not None
+        ]
+        return max(
+            found, key=lambda entry: -inf if entry.value is None else entry.value, default=None
+        )
+
+    def _without_model(self) -> AutofocusError:
+        if self._stop():
+            return StoppedError(
+                "stopped before any trial had a model. "
+                "The same command goes on where this one stopped."
+            )
+        failed = [row for row in self._rows.values() if row["status"] == "failed"]
+        if not failed:
+            return BudgetError("the budget ended before any trial had a model; give more.")
+        reasons = "; ".join(f"trial {row['id']}: {row['reason']}" for row in failed[:MAX_REASONS])
+        return TrainingError(f"no trial had a model: {reasons}")
+
+    def _folder(self, number: int) -> Path:
+        return self._study.folder.path / "trials" / str(number)
+
+
+def _num_trials(plan: Plan, sampler: Sampler) -> int:
+    most = plan.job.limits.max_trials
+    return most if sampler.num_trials is None else min(most, sampler.num_trials)
+
+
+def _listed(parameters: Mapping[str, Any]) -> str:
+    shown_values = {name: value for name, value in parameters.items() if name != "model_name"}
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in shown_values.items()
+    )
+
+
+def _order(row: Mapping[str, Any]) -> int:
+    return int(row["id"]) if row["id"].isdigit() else -1

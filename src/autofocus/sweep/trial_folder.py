@@ -1,0 +1,141 @@
+"""What is left of a trial in `trials/<id>/`: enough to rank it, to package it, to judge others.
+
+trial.json  metrics.jsonl  manifest.json  losses.npy  best/  last/  error.txt
+"""
+
+import json
+import shutil
+from bisect import bisect_left
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest, read_manifest
+from autofocus.models import catalog
+from autofocus.models.build import build
+from autofocus.models.timm_classifiers import Classifier
+from autofocus.runtime import whole_file, write_atomically
+from autofocus.sweep.trial import TrialResult
+from autofocus.training.candidate import Candidate
+from autofocus.training.checkpoint import load_checkpoint
+
+TRIAL_NAME = "trial.json"
+_LOSSES_NAME = "losses.npy"
+
+
+class Curve:
+    """What a trial measured of the primary metric, evaluation by evaluation.
+
+    Attributes:
+        points: (interval, value), where interval n is the n-th evaluation; undefined values are
+            left out.
+    """
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, float]] = []
+        self._steps: list[int] = []
+
+    @property
+    def interval(self) -> int:
+        """How often it was evaluated."""
+        return len(self._steps)
+
+    def add(self, report: dict[str, Any], metric: str) -> bool:
+        """Take a report of the loop; return whether it counts: what training starts from does not.
+
+        What is measured again after a kill replaces what was known.
+        """
+        if report["loss"] is None:
+            return False
+        known = bisect_left(self._steps, report["step"])
+        del self._steps[known:]
+        while self.points and self.points[-1][0] > known:
+            self.points.pop()
+        self._steps.append(report["step"])
+        value = report.get(metric)
+        if value is not None:
+            self.points.append((self.interval, float(value)))
+        return True
+
+
+def keep_result(folder: Path, result: TrialResult) -> None:
+    """Write what the candidate can be rebuilt and compared from; its weights are in `best/`."""
+    if result.losses is not None:
+        with whole_file(folder / _LOSSES_NAME) as file:
+            np.save(file, result.losses, allow_pickle=False)
+    write_atomically(folder / MANIFEST_NAME, encode_manifest(result.candidate.manifest))
+
+
+def forget_result(folder: Path) -> None:
+    """Remove what `keep_result` wrote, and that it was published: the trial trains on."""
+    for name in (MANIFEST_NAME, _LOSSES_NAME, "published.json"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def read_row(folder: Path) -> dict[str, Any] | None:
+    """Return a trial's row, or None when it was never begun."""
+    try:
+        row: dict[str, Any] = json.loads((folder / TRIAL_NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+    return row
+
+
+def read_result(folder: Path) -> Manifest | None:
+    """Return the manifest of a trial's best network, or None when it has none."""
+    return read_manifest(folder) if (folder / MANIFEST_NAME).exists() else None
+
+
+def read_losses(folder: Path) -> NDArray[np.float64] | None:
+    """Return the loss of each validation image, [n], or None where images have none."""
+    path = folder / _LOSSES_NAME
+    if not path.exists():
+        return None
+    losses: NDArray[np.float64] = np.load(path, allow_pickle=False)
+    return losses
+
+
+def read_curve(folder: Path, metric: str) -> Curve:
+    """Return what a trial has measured so far."""
+    curve, path = Curve(), folder / "metrics.jsonl"
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            curve.add(json.loads(line), metric)
+    return curve
+
+
+def last_epoch(folder: Path) -> int:
+    """Return the last epoch that was evaluated; 0 before the first."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return int(json.loads(lines[-1])["epoch"]) if lines else 0
+
+
+def rebuild(folder: Path, manifest: Manifest, check_images: Sequence[str]) -> Candidate:
+    """Return a trial's best network as it was when training ended.
+
+    Args:
+        folder: Of the trial.
+        manifest: What `read_result` returned.
+        check_images: Locations of validation images.
+    """
+    best = load_checkpoint(folder / "best")
+    assert best is not None, "a trial with a manifest has weights"
+    spec = catalog.resolve(manifest.model_name)
+    num_classes, size = len(manifest.labels), manifest.preprocess.size
+    network = build(spec, num_classes, None, size, manifest.network)
+    network.load_state_dict(best[0])
+    if isinstance(network, Classifier):
+        # `best/` is what was trained; the temperature was found after it.
+        temperature = manifest.calibration.temperature
+        network.set_head(network.head.weight / temperature, network.head.bias / temperature)
+    return Candidate(network.eval(), manifest, manifest.metrics, check_images)
+
+
+def drop_checkpoint(folder: Path) -> None:
+    """Remove what only a trial that goes on needs: most of its disk space."""
+    for path in folder.glob("*last*"):
+        shutil.rmtree(path, ignore_errors=True)
