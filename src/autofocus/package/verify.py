@@ -19,6 +19,7 @@ from autofocus.manifest import Manifest
 from autofocus.scoring.backends.torch import TorchBackend
 from autofocus.scoring.scorer import Scorer
 from autofocus.tasks import TASKS
+from autofocus.tasks.base import Settings
 
 TIMEOUT_S = 120
 
@@ -31,8 +32,9 @@ from autofocus.runtime import plain
 from autofocus.scoring.scorer import Scorer
 assert Path(autofocus.__file__).is_relative_to(Path(sys.argv[1])), autofocus.__file__
 scorer = Scorer.load(Path(sys.argv[2]))
-images = [base64.b64decode(text) for text in json.load(sys.stdin)]
-print(json.dumps(plain(scorer.score(images))))
+given = json.load(sys.stdin)
+images = [base64.b64decode(text) for text in given["images"]]
+print(json.dumps(plain(scorer.score(images, given["settings"]))))
 assert "torch" not in sys.modules
 """
 
@@ -54,9 +56,10 @@ def verify_package(
     Raises:
         VerificationError: If the package does not load or differs by the task's tolerance.
     """
-    expected = Scorer(manifest, TorchBackend(network, manifest.outputs)).score(images)
-    scored = _score_in_child(folder, images)
     task = TASKS[manifest.task]
+    settings = task.comparison_settings(manifest.settings)
+    expected = Scorer(manifest, TorchBackend(network, manifest.outputs)).score(images, settings)
+    scored = _score_in_child(folder, images, settings)
     difference = max(map(task.wire_difference, expected, scored), default=0.0)
     if not difference < task.wire_tolerance:
         raise VerificationError(
@@ -66,12 +69,16 @@ def verify_package(
     return difference
 
 
-def _score_in_child(folder: Path, images: Sequence[bytes]) -> list[dict[str, Any]]:
+def _score_in_child(
+    folder: Path, images: Sequence[bytes], settings: Settings
+) -> list[dict[str, Any]]:
     # -I: neither the user's environment variables nor the current folder reach the child.
+    encoded = [base64.b64encode(image).decode() for image in images]
+    given = {"images": encoded, "settings": dict(settings)}
     code, root = (folder / "code").resolve(), folder.resolve()
     child = subprocess.run(
         [sys.executable, "-I", "-c", _CHILD, str(code), str(root)],
-        input=json.dumps([base64.b64encode(image).decode() for image in images]),
+        input=json.dumps(given),
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

@@ -30,6 +30,8 @@ USED_PARAMETERS = {
     "image_size",
     "min_size",
     "max_size",
+    "tile_grid_size",
+    "tile_overlap_ratio",
     *ObjectsTask.default_values,
     *RECIPE_PARAMETERS,
 }

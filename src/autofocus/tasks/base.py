@@ -115,6 +115,13 @@ class Task(ABC, Generic[RecordT, PredictionT]):
         The check after packaging and the parity tests compare networks with it.
         """
 
+    def comparison_settings(self, settings: Settings) -> Settings:
+        """Return the settings with which two networks' outputs are compared.
+
+        Without choices that rounding can turn: what is compared is the networks.
+        """
+        return settings
+
     def evaluation_settings(self, settings: Settings) -> Settings:
         """Return the settings that predictions are made with when they are to be measured."""
         return settings

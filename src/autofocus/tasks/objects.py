@@ -64,6 +64,7 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
         "box_detections_per_image": 100,
         "validation_metric_type": "voc",
         "validation_iou_threshold": 0.5,
+        "tile_predictions_nms_threshold": 0.25,
     }
 
     @abstractmethod
@@ -112,6 +113,10 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
                 wanted,
             )
         return settings
+
+    def comparison_settings(self, settings: Settings) -> Settings:
+        """Return the settings without suppression: rounding decides which of two equals stays."""
+        return {**settings, "nms_iou_threshold": 1.0, "tile_predictions_nms_threshold": 1.0}
 
     def evaluation_settings(self, settings: Settings) -> Settings:
         """Return the settings with a score threshold that average precision can be taken over."""

@@ -1,16 +1,18 @@
 import numpy as np
 import pytest
 
+from autofocus.models.base import CLASSIFIER
 from autofocus.structures.predictions import ClassScores
 from autofocus.tasks import TASKS
+from autofocus.tasks.base import Task
 from autofocus.tasks.explaining import ExplainsClasses
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.tasks.multilabel import MultilabelClassification
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
-def test_classification_tasks_can_be_explained(task: object) -> None:
-    assert isinstance(task, ExplainsClasses)
+def test_tasks_of_whole_images_can_be_explained(task: Task) -> None:
+    assert isinstance(task, ExplainsClasses) == (task.model_kind == CLASSIFIER)
 
 
 def test_multiclass_explains_the_most_probable_class_whatever_the_threshold() -> None:
