@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import IO, Any
 
@@ -96,8 +96,8 @@ class RunFolder:
         return model if model.is_dir() and (self.path / BEST_MODEL).exists() else None
 
     def is_best_model(self, model: Path) -> bool:
-        """Return whether `best_model` is this model folder; a copy is not known to be."""
-        return (self.path / BEST_MODEL).resolve() == model.resolve()
+        """Return whether `best_model` is this model folder."""
+        return self._best_model() == model.name
 
     def publish(self, model: Path, trial: str) -> Path:
         """Point `best_model` at a trial's verified model folder, atomically where possible."""
@@ -113,7 +113,28 @@ class RunFolder:
             shutil.copytree(model, link)
             self.write_json("best_model.json", {"model": f"models/{model.name}"})
         self.write_json(f"trials/{trial}/published.json", {"model": f"models/{model.name}"})
+        self._sweep_models()
         return link
+
+    def _best_model(self) -> str | None:
+        """Return the name of the model folder that `best_model` is, or is a copy of."""
+        link, copied = self.path / BEST_MODEL, self.path / "best_model.json"
+        if link.is_symlink():
+            return link.readlink().name
+        if not copied.exists():
+            return None
+        return PurePosixPath(json.loads(copied.read_bytes())["model"]).name
+
+    def _sweep_models(self) -> None:
+        """Remove models that were not finished, or that a kill left before they were published."""
+        published = {
+            PurePosixPath(json.loads(path.read_bytes())["model"]).name
+            for path in (self.path / "trials").glob("*/published.json")
+        } | {self._best_model()}
+        for model in (self.path / "models").glob("*"):
+            is_left_over = model.name.isdigit() and model.name not in published
+            if is_left_over or model.name.startswith("."):
+                shutil.rmtree(model)
 
     def _adopt(self, job: Mapping[str, Any], overwrite: bool) -> None:
         owner = self.path / "run.json"
@@ -123,8 +144,7 @@ class RunFolder:
             _clear(self.path)
         elif overwrite:
             _clear(self.path)
-        for unfinished in (self.path / "models").glob(".*"):
-            shutil.rmtree(unfinished)
+        self._sweep_models()
         text = yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True)
         write_atomically(self.path / "job.yml", text.encode())
         self.write_json("run.json", {"identity": self._identity})

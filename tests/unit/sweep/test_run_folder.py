@@ -1,5 +1,6 @@
 """Run folders: one owner, one driver, atomic changes."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -61,12 +62,71 @@ def test_a_killed_driver_leaves_no_lock(tmp_path: Path) -> None:
         pass
 
 
+def make_model(run: Path, name: str) -> Path:
+    model = run / "models" / name
+    model.mkdir(parents=True)
+    (model / "who").write_text(name)
+    return model
+
+
+def models_of(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "models").iterdir())
+
+
 def test_half_written_models_are_swept_away(tmp_path: Path) -> None:
-    (tmp_path / "models" / ".2").mkdir(parents=True)
-    (tmp_path / "models" / "1").mkdir()
     with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
-        assert sorted(p.name for p in (tmp_path / "models").iterdir()) == ["1"]
+        folder.publish(make_model(tmp_path, "1"), trial="0")
+    make_model(tmp_path, ".2")
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        assert models_of(tmp_path) == ["1"]
         assert folder.next_model_dir().name == "2"
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_kill_at_any_moment_of_publishing_leaves_no_model_over(
+    tmp_path: Path, has_links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before, between and after the swap and the note of who was published."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    if not has_links:
+        monkeypatch.setattr(Path, "symlink_to", refused)
+    for moment, kept in (("rename", ["1"]), ("note", ["1", "2"]), ("never", ["1", "2"])):
+        run = tmp_path / moment
+        with RunFolder(run, JOB, "data", overwrite=False) as folder:
+            folder.publish(make_model(run, "1"), trial="0")
+            model = make_model(run, "2")
+            if moment != "rename":
+                original = folder.write_json
+                folder.write_json = lambda name, document, original=original, moment=moment: (  # type: ignore[method-assign]
+                    killed()
+                    if "published" in name and moment == "note"
+                    else original(name, document)
+                )
+                with contextlib.suppress(Killed):
+                    folder.publish(model, trial="1")
+        with RunFolder(run, JOB, "data", overwrite=False) as folder:
+            assert models_of(run) == kept
+            assert (run / "best_model" / "who").read_text() == kept[-1]
+            assert folder.is_best_model(run / "models" / kept[-1])
+            assert not folder.is_best_model(run / "models" / "7")
+
+
+def test_a_trial_that_is_published_anew_leaves_its_former_model(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        for name, trial in (("1", "0"), ("2", "1"), ("3", "1")):
+            folder.publish(make_model(tmp_path, name), trial)
+        assert models_of(tmp_path) == ["1", "3"]
+        assert folder.published("1") == tmp_path / "models" / "3"
+
+
+def refused(*_: object, **__: object) -> None:
+    raise OSError("symlinks are not permitted")
 
 
 def test_best_model_is_swapped_as_a_relative_link(tmp_path: Path) -> None:
@@ -82,9 +142,6 @@ def test_best_model_is_swapped_as_a_relative_link(tmp_path: Path) -> None:
 def test_without_symlinks_best_model_is_a_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: object, **__: object) -> None:
-        raise OSError("symlinks are not permitted")
-
     monkeypatch.setattr(Path, "symlink_to", refused)
     with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
         for name in ("1", "2"):
