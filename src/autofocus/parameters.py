@@ -159,14 +159,23 @@ def _is_unset(value: object) -> bool:
     return str(value).strip().lower() in ("none", "not_set")
 
 
+# Of an image, across or down.
+MAX_TILES = 16
+
+
 def _tile_grid(value: object) -> str | None:
-    """Parse `3x2`, `(3, 2)` or `[3, 2]`: tiles across and tiles down."""
+    """Parse `auto`, `3x2`, `(3, 2)` or `[3, 2]`: tiles across and tiles down."""
     if _is_unset(value):
         return None
+    if str(value).strip().lower() == "auto":
+        return "auto"
     numbers = re.fullmatch(r"[(\[]?\s*(\d+)\s*[x×,]\s*(\d+)\s*[)\]]?", str(value).strip().lower())
     across, down = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
-    if across < 1 or down < 1 or across * down == 1:
-        raise ValueError("tiles across x tiles down, such as 3x2, and more than one tile")
+    if not (1 <= across <= MAX_TILES and 1 <= down <= MAX_TILES) or across * down == 1:
+        raise ValueError(
+            f"tiles across x tiles down, such as 3x2, each at most {MAX_TILES} and more than one"
+            " tile; or auto"
+        )
     return f"{across}x{down}"
 
 

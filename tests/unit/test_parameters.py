@@ -189,7 +189,7 @@ def test_tile_grids(value: object) -> None:
 
 @pytest.mark.parametrize("value", ["1x1", "0x3", "3", "3x2x1", "axb", "", 6, -3])
 def test_tile_grids_that_cannot_be(value: object) -> None:
-    assert "such as 3x2, and more than one tile" in problem("tile_grid_size", value)
+    assert "such as 3x2, each at most 16 and more than one" in problem("tile_grid_size", value)
 
 
 def test_no_tiles_is_unset() -> None:

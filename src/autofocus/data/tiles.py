@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from autofocus.errors import JobError
 from autofocus.manifest import Tiling
+from autofocus.parameters import MAX_TILES
 from autofocus.structures.frames import Frame
 from autofocus.structures.polygons import outline_box
 from autofocus.structures.predictions import Polygon
@@ -34,7 +35,6 @@ DEFAULT_OVERLAP: Final = 0.25
 MIN_OBJECT_FRAC: Final = 0.03
 # Each tile is one more run of the network; `auto` does not go beyond this many.
 MAX_AUTO_TILES: Final = 12
-MAX_SIDE: Final = 16
 
 # What is hardly there is neither to be found nor wrong to find: less than this share of the object
 # that is also less than that share of the tile.
@@ -52,10 +52,10 @@ def parse_grid(text: str) -> tuple[int, int]:
     """
     found = re.fullmatch(r"\s*\(?\s*(\d{1,4})\s*[x×X,]\s*(\d{1,4})\s*\)?\s*", text)
     cols, rows = (int(number) for number in found.groups()) if found else (0, 0)
-    if not (1 <= cols <= MAX_SIDE and 1 <= rows <= MAX_SIDE) or cols * rows == 1:
+    if not (1 <= cols <= MAX_TILES and 1 <= rows <= MAX_TILES) or cols * rows == 1:
         raise JobError(
             "tile_grid_size must be tiles across x tiles down, such as 3x2, each 1 to "
-            f"{MAX_SIDE} and not 1x1, or {AUTO}; got {text!r}."
+            f"{MAX_TILES} and not 1x1, or {AUTO}; got {text!r}."
         )
     return cols, rows
 

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy as np
 import torch
 
 from autofocus.data.split import split_indices
+from autofocus.data.tiles import DEFAULT_OVERLAP, tile_targets, tiling_of
 from autofocus.errors import DataError, TrainingError
-from autofocus.manifest import ResizeFit
+from autofocus.manifest import ResizeFit, Tiling
 from autofocus.models import build as families
 from autofocus.models.box_profile import BoxProfile, profile_boxes
 from autofocus.runtime import StopRequest
+from autofocus.structures.targets import BoxTarget
 from autofocus.sweep.prepare import prepare
 from autofocus.sweep.recipes import detector_recipe_for, is_azure_detector
 from autofocus.sweep.resolve import Plan
@@ -98,14 +101,24 @@ def train_trial(
     task, labels, train = plan.task, common.labels, common.train
     assert isinstance(task, ObjectsTask), "a detector's task has objects"
     weights, device = prepare(plan, len(labels), hooks.track, plan.model.backbone)
-    profile = profile_boxes(list(task.encode_targets(train.records, labels)))
+    targets = list(task.encode_targets(train.records, labels))
+    tiling = _tiling(plan, targets)
+    views = [target for _, _, target in tile_targets(targets, tiling)] if tiling else targets
+    profile = profile_boxes(views)
     spec = families.input_spec(plan.model, profile, plan.parameters, device.type == "cpu")
     options = families.network_options(plan.model, profile, spec.size)
     settings = task.default_settings(profile.objects_p99, is_azure_detector(plan), plan.parameters)
     _announce(plan, profile, spec)
-    recipe = detector_recipe_for(plan, len(train))
+    recipe = detector_recipe_for(plan, len(views))
     hooks.decide("recipe", trial=trial, **vars(recipe))
-    hooks.decide("network", trial=trial, size=spec.size, options=options, settings=settings)
+    hooks.decide(
+        "network",
+        trial=trial,
+        size=spec.size,
+        options=options,
+        settings=settings,
+        tiling=tiling and [tiling.cols, tiling.rows, tiling.overlap_frac],
+    )
     torch.manual_seed(plan.seed)
     network = families.build(plan.model, len(labels), weights, spec.size, options)
     candidate, trained = run_detector_trial(
@@ -130,9 +143,22 @@ def train_trial(
             should_stop=hooks.should_stop,
             on_epoch=hooks.on_epoch,
             track=hooks.track,
+            tiling=tiling,
         )
     )
     return TrialResult(candidate, trained)
+
+
+def _tiling(plan: Plan, targets: Sequence[BoxTarget]) -> Tiling | None:
+    """Return how images are cut up, as the job says or as its objects ask for."""
+    grid = plan.parameters.get("tile_grid_size")
+    if grid is None:
+        return None
+    overlap_frac = plan.parameters.get("tile_overlap_ratio", DEFAULT_OVERLAP)
+    tiling = tiling_of(grid, overlap_frac, targets)
+    if tiling is not None:
+        log.info("each image is seen whole and in %d x %d tiles", tiling.cols, tiling.rows)
+    return tiling
 
 
 def _announce(plan: Plan, profile: BoxProfile, spec: ResizeFit) -> None:
