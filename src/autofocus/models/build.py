@@ -45,9 +45,16 @@ def _torchvision() -> Family:
     return Family(torchvision_detectors.build, torchvision_detectors.network_options, input_spec)
 
 
+def _transformers() -> Family:
+    from autofocus.models import transformers_detectors as detectors
+
+    return Family(detectors.build, detectors.network_options, detectors.input_spec)
+
+
 FAMILIES: Final[dict[str, Callable[[], Family]]] = {
     "timm": _timm,
     "torchvision": _torchvision,
+    "transformers": _transformers,
 }
 
 

@@ -11,9 +11,10 @@ import math
 import re
 from typing import Any, Final
 
-from autofocus.errors import JobError, WeightsError
+from autofocus.errors import InputError, JobError, WeightsError
 from autofocus.manifest import ResizeCrop, ResizeFit
 from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER, UNKNOWN_LICENCE, ModelSpec
+from autofocus.models.transformers_catalog import TRANSFORMERS
 
 DEFAULT_MODEL: Final = "tf_efficientnet_lite0.in1k"
 DEFAULT_DETECTOR: Final = "fcos_tf_efficientnet_lite0_fpn"
@@ -70,7 +71,7 @@ def resolve(name: str) -> ModelSpec:
     """Return the model that `name` means.
 
     Args:
-        name: A name or alias of the table, any timm name with or without its weights' tag, or the
+        name: A name or alias of the tables, any timm name with or without its weights' tag, or the
             hub id of a timm model (`timm/resnet18.a1_in1k`); any of these between a head and
             `_fpn` (`fcos_resnet18_fpn`).
 
@@ -189,7 +190,7 @@ RECOMMENDED: Final[tuple[ModelSpec, ...]] = (
 _BY_NAME: Final[dict[str, ModelSpec]] = {
     name.lower(): spec
     # Reversed, so that of two rows with one architecture the first keeps the bare name.
-    for spec in reversed(RECOMMENDED)
+    for spec in reversed((*RECOMMENDED, *TRANSFORMERS))
     for name in (spec.architecture, spec.name, *spec.aliases)
 }
 
@@ -199,7 +200,11 @@ def _detector_spec(name: str) -> ModelSpec | None:
     found = re.fullmatch(rf"(?i)({'|'.join(HEADS)})_(.+)_fpn", name)
     if found is None or re.match(rf"(?i)({'|'.join(HEADS)})_", found[2]):
         return None
-    head, backbone = found[1].lower(), resolve(found[2])
+    head = found[1].lower()
+    try:
+        backbone = resolve(found[2])
+    except InputError as error:
+        raise type(error)([f"{name}: {problem}" for problem in error.problems]) from error
     if backbone.kind != CLASSIFIER:
         raise JobError(f"model_name: {backbone.name} is no backbone of a detector, got '{name}'.")
     is_tagged = found[2].lower() == backbone.name.lower()
@@ -261,11 +266,12 @@ def _unknown_name(name: str, wanted: str) -> str:
 
     architecture, _, tag = wanted.lower().partition(".")
     tags = list(timm.list_pretrained(f"{architecture}.*")) if tag else []
-    known_names = tags or {*_BY_NAME, *timm.list_models()}
+    detectors = {f"{head}_{spec.architecture}_fpn" for head in HEADS for spec in RECOMMENDED}
+    known_names = tags or {*_BY_NAME, *timm.list_models(), *detectors}
     near = difflib.get_close_matches(wanted.lower(), known_names, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return (
         f"model_name must be a model that autofocus knows, got '{name}'.{hint}"
         " Names: docs/reference/models.md, or any timm classification model, such as"
-        " 'resnet50.a1_in1k'."
+        " 'resnet50.a1_in1k', alone or as a detector's backbone: 'fcos_resnet50.a1_in1k_fpn'."
     )

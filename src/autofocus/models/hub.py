@@ -14,7 +14,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -109,12 +109,16 @@ def check_online() -> None:
     Raises:
         SourceError: If `HF_HUB_OFFLINE` is set, or `HF_ENDPOINT` is not an address.
     """
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+    if _is_offline():
         raise SourceError("hub: not asked, HF_HUB_OFFLINE is set")
     if not re.match(r"https?://[^/]", endpoint()):
         raise SourceError(
             f"hub: HF_ENDPOINT must start with http:// or https://, got '{endpoint()}'"
         )
+
+
+def _is_offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
 def read_card(hub_id: str, revision: str | None, patience: Patience = PATIENCE) -> Card:
@@ -190,6 +194,52 @@ def download(
     raise AssertionError("the loop returns or raises")
 
 
+def download_address(
+    address: str,
+    sha256: str,
+    folder: Path,
+    where: str,
+    patience: Patience = PATIENCE,
+    track: Track = no_progress,
+) -> Download:
+    """Download one file from its own address, in one bounded attempt, and without the hub's token.
+
+    Args:
+        address: `https://…/<name of the file>`.
+        sha256: How its hex digest begins.
+        folder: Where to write; the file keeps its name.
+        where: What errors call the server.
+        patience: How long to wait.
+        track: Shows progress, one item a MiB.
+
+    Raises:
+        SourceError: If it could not be had whole; nothing is left behind.
+        OSError: If `folder` cannot be written.
+    """
+    from huggingface_hub import get_session
+
+    if _is_offline():
+        raise SourceError(f"{where}: not asked, HF_HUB_OFFLINE is set")
+    filename = address.rpartition("/")[2]
+    path = folder / filename
+    timeout = _timeout(patience, patience.stall_s)
+    headers = {"Accept-Encoding": "identity"}
+    try:
+        with get_session().stream("GET", address, headers=headers, timeout=timeout) as response:
+            response.raise_for_status()
+            promised = replace(_promised(response), sha256=sha256)
+            digest, num_bytes = _save(
+                response.iter_bytes(), path, promised, where, filename, patience, track
+            )
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, _http_error()):
+            reason = _reason(error, filename, patience.stall_s, patience, where)
+            raise SourceError(reason) from error
+        raise
+    return Download(path, filename, None, digest, num_bytes)
+
+
 def _download_one(
     hub_id: str,
     revision: str | None,
@@ -212,7 +262,7 @@ def _download_one(
         promised = _promised(response)
         try:
             sha256, num_bytes = _save(
-                response.iter_bytes(), path, promised, hub_id, patience, track
+                response.iter_bytes(), path, promised, f"hub {endpoint()}", hub_id, patience, track
             )
         except BaseException:
             path.unlink(missing_ok=True)
@@ -222,7 +272,13 @@ def _download_one(
 
 @dataclass(frozen=True)
 class _Promised:
-    """What the response's headers say of the file."""
+    """What is known of the file before it comes: by the response's headers, or by its address.
+
+    Attributes:
+        num_bytes: Its size.
+        sha256: How the hex digest begins, or all of it.
+        commit: Of the repository.
+    """
 
     num_bytes: int | None
     sha256: str | None
@@ -246,6 +302,7 @@ def _save(
     parts: Iterable[bytes],
     path: Path,
     promised: _Promised,
+    where: str,
     hub_id: str,
     patience: Patience,
     track: Track,
@@ -257,24 +314,25 @@ def _save(
     if promised.num_bytes is not None:
         num_blocks = math.ceil(promised.num_bytes / _BLOCK_BYTES)
     with path.open("wb") as file:
-        for block in track(_blocks(parts, patience), f"Downloading {hub_id}", num_blocks):
+        blocks = _blocks(parts, patience, where)
+        for block in track(blocks, f"Downloading {hub_id}", num_blocks):
             file.write(block)
             digest.update(block)
             num_bytes += len(block)
     if promised.num_bytes is not None and num_bytes != promised.num_bytes:
         raise SourceError(
-            f"hub {endpoint()}: {hub_id}/{path.name} ended after {num_bytes:,} of"
+            f"{where}: {hub_id}/{path.name} ended after {num_bytes:,} of"
             f" {promised.num_bytes:,} bytes; the part was discarded"
         )
-    if promised.sha256 is not None and digest.hexdigest() != promised.sha256:
+    if promised.sha256 is not None and not digest.hexdigest().startswith(promised.sha256):
         raise SourceError(
-            f"hub {endpoint()}: {hub_id}/{path.name} has sha256 {digest.hexdigest()[:12]}…, the"
+            f"{where}: {hub_id}/{path.name} has sha256 {digest.hexdigest()[:12]}…, the"
             f" server promised {promised.sha256[:12]}…; the file was discarded"
         )
     return digest.hexdigest(), num_bytes
 
 
-def _blocks(parts: Iterable[bytes], patience: Patience) -> Iterator[bytes]:
+def _blocks(parts: Iterable[bytes], patience: Patience, where: str) -> Iterator[bytes]:
     """Join what arrives into blocks of 1 MiB; give up on a server that only drips."""
     block = bytearray()
     window_started_s = time.monotonic()
@@ -285,7 +343,7 @@ def _blocks(parts: Iterable[bytes], patience: Patience) -> Iterator[bytes]:
         if time.monotonic() - window_started_s > patience.stall_s:
             if window_bytes < _MIN_WINDOW_BYTES:
                 raise SourceError(
-                    f"hub {endpoint()}: only {window_bytes:,} bytes came in"
+                    f"{where}: only {window_bytes:,} bytes came in"
                     f" {patience.stall_s:g} s; the part was discarded"
                 )
             window_started_s = time.monotonic()
@@ -349,9 +407,9 @@ def _timeout(patience: Patience, read_s: float) -> tuple[float, float, float, fl
     return (patience.connect_s, read_s, patience.connect_s, patience.connect_s)
 
 
-def _reason(error: Exception, what: str, read_s: float, patience: Patience) -> str:
+def _reason(error: Exception, what: str, read_s: float, patience: Patience, where: str = "") -> str:
     """Return one line for a failed request."""
-    where = f"hub {endpoint()}"
+    where = where or f"hub {endpoint()}"
     status = _status(error)
     if status == 404:
         return f"{where}: 404, there is no {what}"

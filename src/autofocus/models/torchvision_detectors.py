@@ -5,11 +5,17 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from torch import nn
 
 from autofocus.models.base import ModelSpec
 from autofocus.models.box_profile import BoxProfile
-from autofocus.models.catalog import resolve
+from autofocus.models.catalog import COCO_WEIGHTS, resolve
 from autofocus.models.detection import planning
+from autofocus.models.detection.checkpoints import (
+    TORCHVISION_PREFIX,
+    encoder_of_torchvision,
+    load_heads,
+)
 from autofocus.models.detection.detector import Detector
 from autofocus.models.detection.fcos import Fcos
 from autofocus.models.detection.mask_rcnn import MaskRcnn
@@ -23,7 +29,13 @@ from autofocus.models.detection.options import (
 from autofocus.models.detection.pyramid import create_feature_encoder
 from autofocus.models.detection.rcnn import FasterRcnn
 from autofocus.models.detection.retinanet import RetinaNet
+from autofocus.models.timm_encoders import OWN_PREFIX
 from autofocus.models.weights import LoadedWeights
+
+# Trained with norms that add nothing to the variance.
+_WITHOUT_EPSILON: Final = {
+    name for head, name in COCO_WEIGHTS.items() if not head.startswith("fcos")
+}
 
 
 @dataclass(frozen=True)
@@ -65,9 +77,21 @@ def build(
     """
     assert spec.backbone is not None, "a torchvision detector has a backbone"
     state_dict = weights.state_dict if weights else None
-    encoder = create_feature_encoder(resolve(spec.backbone), size, state_dict)
+    is_whole = any(key.startswith(TORCHVISION_PREFIX) for key in state_dict or {})
+    encoder_dict = state_dict
+    if state_dict is not None and is_whole:
+        own = encoder_of_torchvision(state_dict)
+        encoder_dict = {f"{OWN_PREFIX}{key}": tensor for key, tensor in own.items()}
+    encoder = create_feature_encoder(resolve(spec.backbone), size, encoder_dict)
+    if spec.weights_enum in _WITHOUT_EPSILON:
+        for module in encoder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = 0.0
     head = _head(spec)
-    return head.network(encoder, num_classes, read_options(options, head.options)).eval()
+    network = head.network(encoder, num_classes, read_options(options, head.options))
+    if state_dict is not None and is_whole:
+        load_heads(network, state_dict, spec.name)
+    return network.eval()
 
 
 def network_options(spec: ModelSpec, profile: BoxProfile, size: tuple[int, int]) -> dict[str, Any]:

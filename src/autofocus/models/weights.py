@@ -20,9 +20,9 @@ from torch import Tensor
 
 from autofocus.errors import WeightsError
 from autofocus.manifest import WeightsInfo, file_sha256
-from autofocus.models import embedded, hub
+from autofocus.models import embedded, hub, torchvision_weights
 from autofocus.models.base import ModelSpec, is_permissive
-from autofocus.models.catalog import resolve
+from autofocus.models.catalog import default_model, resolve
 from autofocus.models.hub import PATIENCE, Patience, SourceError
 from autofocus.runtime import Track, cache_dir, no_progress, write_atomically
 
@@ -92,16 +92,23 @@ def load_weights(
         return LoadedWeights(spec, None, info, f"weights: {spec.name}, random, not pretrained")
     if weights is not None:
         return _from_file(spec, Path(weights))
-    if spec.backbone is not None:
+    if spec.backbone is not None and spec.weights_enum is None:
         return _of_backbone(spec, on_missing, accept_licences, user_named_model, patience, track)
     if spec.name == embedded.EMBEDDED_MODEL:
         return _from_package(spec)
     _check_licence(spec, spec.licence, accept_licences)
-    sources = (
-        lambda: _from_cache(spec, accept_licences),
-        lambda: _from_hub_cache(spec, accept_licences),
-        lambda: _from_hub(spec, accept_licences, patience, track),
-    )
+    if spec.weights_enum is not None:
+        sources = (
+            lambda: _from_cache(spec, accept_licences),
+            lambda: _from_torch_cache(spec),
+            lambda: _from_torchvision(spec, patience, track),
+        )
+    else:
+        sources = (
+            lambda: _from_cache(spec, accept_licences),
+            lambda: _from_hub_cache(spec, accept_licences),
+            lambda: _from_hub(spec, accept_licences, patience, track),
+        )
     tried: list[str] = []
     if loaded := _first(sources, tried):
         return loaded
@@ -128,8 +135,7 @@ def _of_backbone(
     except WeightsError as error:
         raise WeightsError([f"{spec.name}: {problem}" for problem in error.problems]) from error
     if loaded.spec != backbone:
-        head = spec.name.partition("_")[0]
-        spec = resolve(f"{head}_{loaded.spec.architecture}_fpn")
+        spec = _stand_in(spec)
     line = loaded.line.replace("weights: ", f"weights: {spec.name}: encoder ", 1)
     return replace(loaded, spec=spec, line=line)
 
@@ -251,10 +257,44 @@ def _from_hub(
     return LoadedWeights(spec, state_dict, WeightsInfo(source, licence, got.sha256), line)
 
 
+def _from_torch_cache(spec: ModelSpec) -> LoadedWeights:
+    """Read what torchvision downloaded earlier."""
+    assert spec.weights_enum is not None
+    path = torchvision_weights.torch_cache_file(spec.weights_enum)
+    try:
+        info = WeightsInfo(f"cache:{spec.weights_enum}", spec.licence, file_sha256(path))
+    except OSError as error:
+        raise SourceError(f"torch's cache: {path} cannot be read ({error.strerror})") from error
+    line = f"weights: {spec.name} from torch's cache ({path}), licence {spec.licence}"
+    return LoadedWeights(spec, _read_checkpoint(path), info, line)
+
+
+def _from_torchvision(spec: ModelSpec, patience: Patience, track: Track) -> LoadedWeights:
+    """Download torchvision's own weights, and keep them for next time."""
+    assert spec.weights_enum is not None
+    folder = _cache_folder(spec)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
+            got = torchvision_weights.download(spec.weights_enum, Path(partial), patience, track)
+            state_dict = _read_checkpoint(got.path)
+            os.replace(got.path, folder / got.filename)
+        record = _CachedFile(got.filename, got.sha256, spec.weights_enum, None, spec.licence)
+        write_atomically(folder / _RECORD, msgspec.json.encode(record))
+    except OSError as error:
+        raise SourceError(f"cannot write to {folder} ({error.strerror or error})") from error
+    source = f"torchvision:{spec.weights_enum}"
+    line = (
+        f"weights: {spec.name} from {source}, {got.num_bytes / 1e6:.1f} MB, licence"
+        f" {spec.licence}; kept in {folder}"
+    )
+    return LoadedWeights(spec, state_dict, WeightsInfo(source, spec.licence, got.sha256), line)
+
+
 def _substitute(spec: ModelSpec, tried: list[str]) -> LoadedWeights:
     """Return the embedded model's weights in place of `spec`'s, and say so."""
     try:
-        stand_in = _from_package(resolve(embedded.EMBEDDED_MODEL))
+        stand_in = replace(_from_package(resolve(embedded.EMBEDDED_MODEL)), spec=_stand_in(spec))
     except SourceError as error:
         raise WeightsError(_not_found(spec, [*tried, str(error)])) from error
     line = (
@@ -264,12 +304,24 @@ def _substitute(spec: ModelSpec, tried: list[str]) -> LoadedWeights:
     return LoadedWeights(stand_in.spec, stand_in.state_dict, stand_in.info, line)
 
 
+def _stand_in(spec: ModelSpec) -> ModelSpec:
+    """Return the model of `spec`'s kind that the embedded weights are for."""
+    if spec.family == "torchvision":
+        head = spec.name.partition("_")[0]
+        return resolve(f"{head}_{embedded.EMBEDDED_MODEL.partition('.')[0]}_fpn")
+    return resolve(default_model(spec.kind))
+
+
 def _not_found(spec: ModelSpec, tried: list[str]) -> str:
+    ways = ""
+    if spec.weights_enum is not None and spec.backbone is not None:
+        tagged = spec.name.replace(spec.backbone.partition(".")[0], spec.backbone)
+        ways = f" '{tagged}' takes its backbone's weights."
     return (
         f"model '{spec.name}': its pretrained weights cannot be had. Tried: {'; '.join(tried)}."
         " Ways on (keys of the job, or --set KEY=VALUE): 'weights: <file>' reads a .safetensors or"
         " .pth file, 'weights: random' starts without pretraining, 'on_missing_weights: substitute'"
-        f" takes the embedded {embedded.EMBEDDED_MODEL.partition('.')[0]} instead."
+        f" takes the embedded {embedded.EMBEDDED_MODEL.partition('.')[0]} instead.{ways}"
     )
 
 

@@ -115,7 +115,7 @@ def test_hopeless_name_is_one_error_without_a_proposal(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["yolov8n", "yolo11s", "YOLO26-n", "yolov5", "ultralytics/yolov8", "FastSAM-s"]
+    "name", ["yolov8n", "yolo11s", "YOLO26-n", "yolov5nu", "ultralytics/yolov8", "FastSAM-s"]
 )
 def test_agpl_names_are_answered(name: str) -> None:
     with pytest.raises(WeightsError, match="AGPL") as caught:

@@ -33,8 +33,9 @@ class Detector(Network):
         num_classes: k.
 
     Attributes:
+        strides: Of the levels, finest first, in pixels.
         takes_any_size: Whether images may have another size than the one it was built for.
-        stride: Sides of the input must be a multiple of it, in pixels.
+        size_multiple: Sides of the input are multiples of it, in pixels.
     """
 
     output_names: tuple[str, ...] = ("boxes", "scores", "classes")
@@ -50,8 +51,11 @@ class Detector(Network):
         self.encoder = encoder
         self.pyramid = pyramid
         self.num_classes = num_classes
+        self.strides = list(strides)
         self.takes_any_size = not encoder.pretrained_cfg.get("fixed_input_size", False)
-        self.stride = next(s for s in (strides[0] * 2**i for i in range(5)) if s > _MIN_STRIDE)
+        self.size_multiple = next(
+            stride for stride in (strides[0] * 2**i for i in range(5)) if stride > _MIN_STRIDE
+        )
 
     def feature_maps(self, images: Tensor) -> list[Tensor]:
         """Return one map a level, finest first, of images [n, 3, h, w]."""

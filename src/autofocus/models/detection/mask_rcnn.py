@@ -33,6 +33,9 @@ class MaskRcnn(FasterRcnn):
         encoder: timm's network, from `create_feature_encoder`.
         num_classes: k.
         options: Levels, anchors and limits.
+
+    Attributes:
+        stride: Pixels along one cell of the masks that it is best taught with; any will do.
     """
 
     output_names = ("boxes", "scores", "classes", "box_masks")
@@ -45,6 +48,7 @@ class MaskRcnn(FasterRcnn):
         heads.mask_head = MaskRCNNHeads(channels, [channels] * options.num_mask_layers, dilation=1)
         heads.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes + 1)
         self.num_masks = options.num_masks
+        self.stride = options.mask_stride
 
     def forward(
         self, images: Tensor, targets: list[Target] | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -52,15 +52,12 @@ class RetinaNetOptions(PyramidOptions, frozen=True, forbid_unknown_fields=True, 
         aspect_ratios: Heights / widths of the anchors.
         num_candidates: c, at most.
         group_norm: Whether the head normalises; COCO's weights are of one that does not.
-        coarse_from_encoder: Whether levels beyond the encoder start from its last map instead of
-            the pyramid's; so they do in COCO's weights.
     """
 
     anchor_sizes: AnchorSizes
     aspect_ratios: AspectRatios
     num_candidates: Number
     group_norm: bool = True
-    coarse_from_encoder: bool = False
 
 
 class RcnnOptions(PyramidOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -75,6 +72,7 @@ class RcnnOptions(PyramidOptions, frozen=True, forbid_unknown_fields=True, kw_on
         num_samples: Regions an image that the box head learns from.
         head_width: Features of a region.
         num_mask_layers: Convolutions of the mask head.
+        mask_stride: Pixels along one cell of the masks that it learns from.
     """
 
     anchor_sizes: AnchorSizes
@@ -85,6 +83,7 @@ class RcnnOptions(PyramidOptions, frozen=True, forbid_unknown_fields=True, kw_on
     num_samples: Number
     head_width: Channels
     num_mask_layers: Annotated[int, msgspec.Meta(ge=1, le=8)]
+    mask_stride: Literal[1, 2, 4] = 4
 
 
 AnyOptions = TypeVar("AnyOptions", bound=PyramidOptions)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
@@ -29,6 +29,11 @@ _GROWTH: Final = 2.0
 # How far anchors reach beyond the 1st and 99th percentile of the objects' sides.
 _REACH: Final = 1.25
 _MIN_ASPECT_SPREAD: Final = 1.2
+
+# A box's mask has 28 x 28 cells: below this side, in pixels, bitmaps of half the canvas show less.
+_SMALL_MASK_SIDE: Final = 56
+# With more objects than this in one image, bitmaps of the whole canvas would fill memory.
+_MAX_FINE_MASKS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,6 @@ def retinanet_options(
         aspect_ratios=_aspect_ratios(profile),
         num_candidates=_num_candidates(profile),
         group_norm=spec.weights_enum is None,
-        coarse_from_encoder=spec.weights_enum is not None,
     )
 
 
@@ -97,6 +101,7 @@ def rcnn_options(spec: ModelSpec, profile: BoxProfile, size: tuple[int, int]) ->
         num_samples=min(max(128 if is_small else 512, 2 * math.ceil(profile.objects_p99)), 1024),
         head_width=512 if is_small else 1024,
         num_mask_layers=2 if is_small else 4,
+        mask_stride=_mask_stride(profile, objects),
     )
 
 
@@ -150,6 +155,13 @@ def _anchor_sizes(
     high = max(objects.p99 * _REACH, 2 * low)
     sizes = np.geomspace(low, high, len(strides) * sizes_a_level)
     return _rounded(sizes.reshape(len(strides), sizes_a_level).tolist())
+
+
+def _mask_stride(profile: BoxProfile, objects: _Objects) -> Literal[1, 2, 4]:
+    """Return the coarsest masks that still show the usual object, if they fit in memory."""
+    if objects.p50 < _SMALL_MASK_SIDE and profile.objects_p99 <= _MAX_FINE_MASKS:
+        return 1
+    return 2 if objects.p50 < 2 * _SMALL_MASK_SIDE else 4
 
 
 def _rounded(rows: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -29,7 +29,6 @@ class Pyramid(nn.Module):
         options: Strides of the levels, and their channels.
         pool_coarse: Whether levels beyond the encoder are subsampled (as R-CNNs have it) or
             convolved.
-        coarse_from_encoder: Whether convolved ones start from the encoder's last map.
 
     Attributes:
         indices: Which maps of the encoder are used; for its `forward_intermediates`.
@@ -42,7 +41,6 @@ class Pyramid(nn.Module):
         options: PyramidOptions,
         *,
         pool_coarse: bool = False,
-        coarse_from_encoder: bool = False,
     ) -> None:
         super().__init__()
         infos = _map_infos(encoder)
@@ -71,7 +69,6 @@ class Pyramid(nn.Module):
             options.channels,
             _coarse_levels(
                 self.num_levels - len(strides),
-                in_channels[-1] if coarse_from_encoder else options.channels,
                 options.channels,
                 pool=pool_coarse,
             ),
@@ -102,22 +99,20 @@ class CoarseLevels(ExtraFPNBlock):  # type: ignore[misc]  # torchvision is not t
     torchvision's `LastLevelP6P7` for any number of them; its names, so that its weights load.
     """
 
-    def __init__(self, num_levels: int, in_channels: int, out_channels: int) -> None:
+    def __init__(self, num_levels: int, channels: int) -> None:
         super().__init__()
         self.names = [f"p{6 + level}" for level in range(num_levels)]
-        self.from_pyramid = in_channels == out_channels
         for name in self.names:
-            convolution = nn.Conv2d(in_channels, out_channels, 3, 2, 1)
+            convolution = nn.Conv2d(channels, channels, 3, 2, 1)
             nn.init.kaiming_uniform_(convolution.weight, a=1)
             nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
             self.add_module(name, convolution)
-            in_channels = out_channels
 
     def forward(
         self, results: list[Tensor], x: list[Tensor], names: list[str]
     ) -> tuple[list[Tensor], list[str]]:
         """Append the levels and their names."""
-        level = results[-1] if self.from_pyramid else x[-1]
+        level = results[-1]
         for position, name in enumerate(self.names):
             level = self.get_submodule(name)(level if position == 0 else torch.relu(level))
             results.append(level)
@@ -206,11 +201,7 @@ def _rescaled(channels: int, base: int, stride: int) -> nn.Module:
     return nn.Sequential(*layers[:-1]) if layers else nn.Identity()
 
 
-def _coarse_levels(
-    num_levels: int, in_channels: int, out_channels: int, *, pool: bool
-) -> ExtraFPNBlock | None:
+def _coarse_levels(num_levels: int, channels: int, *, pool: bool) -> ExtraFPNBlock | None:
     if num_levels <= 0:
         return None
-    if pool:
-        return PooledLevels(num_levels)
-    return CoarseLevels(num_levels, in_channels, out_channels)
+    return PooledLevels(num_levels) if pool else CoarseLevels(num_levels, channels)

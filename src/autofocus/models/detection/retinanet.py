@@ -39,8 +39,7 @@ class RetinaNet(Detector):
     """
 
     def __init__(self, encoder: Any, num_classes: int, options: RetinaNetOptions) -> None:
-        pyramid = Pyramid(encoder, options, coarse_from_encoder=options.coarse_from_encoder)
-        super().__init__(encoder, pyramid, options.strides, num_classes)
+        super().__init__(encoder, Pyramid(encoder, options), options.strides, num_classes)
         self.anchors = LevelAnchors(options.anchor_sizes, options.aspect_ratios, options.strides)
         self.head = RetinaNetHead(
             options.channels,
