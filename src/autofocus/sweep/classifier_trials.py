@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from autofocus.errors import BudgetError
-from autofocus.manifest import ResizeCrop
+from autofocus.manifest import MANIFEST_NAME, ResizeCrop, encode_manifest
 from autofocus.models.weights import LoadedWeights
-from autofocus.runtime import StopRequest
+from autofocus.runtime import StopRequest, write_atomically
 from autofocus.structures.predictions import ClassScores
 from autofocus.sweep.champion import Entry
 from autofocus.sweep.prepare import prepare
@@ -24,6 +24,7 @@ from autofocus.training.device import make_accelerator
 from autofocus.training.finetune_trial import Finetuned, Finetuning, run_finetune
 from autofocus.training.probe_trial import Probed, ProbeSetup, run_probe
 from autofocus.training.recipe import Recipe
+from autofocus.training.trial_log import trial_facts, trial_log
 
 log = logging.getLogger(__name__)
 
@@ -69,19 +70,23 @@ def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:
     fingerprint = study.sources.fingerprint
     setup = _setup(plan, weights, device, study.labels, fingerprint, deadline_s)
     started_s = time.monotonic()
-    roles = study.samples()
-    probed = run_probe(
-        setup,
-        roles["training"],
-        roles.get("validation"),
-        report=study.report,
-        decide=study.folder.decide,
-        track=study.track,
-    )
+    roles, folder = study.samples(), study.folder.path / "trials" / trial
+    train, held_out = roles["training"], roles.get("validation")
+    name = weights.spec.name
+    with trial_log(folder, trial_facts(name, train, held_out, weights, device, "no", deadline_s)):
+        probed = run_probe(
+            setup,
+            train,
+            held_out,
+            report=study.report,
+            decide=study.folder.decide,
+            track=study.track,
+        )
+    write_atomically(folder / MANIFEST_NAME, encode_manifest(probed.candidate.manifest))
     seconds = time.monotonic() - started_s
     value = probed.candidate.metrics[study.metric]
     log.info("frozen probe: %s %s after %.0f s", study.metric, shown(value), study.seconds())
-    study.record(trial, weights.spec.name, value, 0, seconds, "completed", "frozen-feature probe")
+    study.record(trial, name, value, 0, seconds, "completed", "frozen-feature probe")
     return setup, probed
 
 

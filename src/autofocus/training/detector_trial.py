@@ -9,10 +9,17 @@ import torch
 from accelerate import Accelerator
 
 from autofocus.data.tiles import evaluation_entries
-from autofocus.manifest import DataInfo, Manifest, ResizeFit, Tiling
+from autofocus.manifest import (
+    MANIFEST_NAME,
+    DataInfo,
+    Manifest,
+    ResizeFit,
+    Tiling,
+    encode_manifest,
+)
 from autofocus.models.network import Network
 from autofocus.models.weights import LoadedWeights
-from autofocus.runtime import Track
+from autofocus.runtime import Track, write_atomically
 from autofocus.tasks.base import Settings, Task
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.curves import draw_curves
@@ -21,6 +28,7 @@ from autofocus.training.loaders import evaluation_loader, shared_budgets, traini
 from autofocus.training.loop import Fit, Trained, fit
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.recipe import Recipe
+from autofocus.training.trial_log import trial_facts, trial_log
 
 NUM_CHECK_IMAGES = 8
 
@@ -78,6 +86,27 @@ class DetectorTrial:
 
 def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
     """Train, and return the best of its epochs and how training went."""
+    accelerator = trial.accelerator
+    if not accelerator.is_main_process:
+        return _trained(trial)
+    facts = trial_facts(
+        trial.model_name,
+        trial.train,
+        trial.held_out,
+        trial.weights,
+        accelerator.device,
+        accelerator.mixed_precision,
+        trial.deadline_s,
+    )
+    folder = trial.folder
+    with trial_log(folder, facts):
+        candidate, trained = _trained(trial)
+    draw_curves(folder / "metrics.jsonl", folder / "curves.png", trial.primary_metric)
+    write_atomically(folder / MANIFEST_NAME, encode_manifest(candidate.manifest))
+    return candidate, trained
+
+
+def _trained(trial: DetectorTrial) -> tuple[Candidate, Trained]:
     task, labels, recipe = trial.task, trial.labels, trial.recipe
     targets = task.encode_targets(trial.train.records, labels)
     judged = task.encode_targets(trial.held_out.records, labels)
@@ -114,10 +143,6 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
                 on_epoch=trial.on_epoch,
                 track=trial.track,
             )
-        )
-    if trial.accelerator.is_main_process:
-        draw_curves(
-            trial.folder / "metrics.jsonl", trial.folder / "curves.png", trial.primary_metric
         )
     return _candidate(trial, trained), trained
 

@@ -12,10 +12,10 @@ import torch
 from accelerate import Accelerator
 
 from autofocus.data.loader import Loader
-from autofocus.manifest import Calibration
+from autofocus.manifest import MANIFEST_NAME, Calibration, encode_manifest
 from autofocus.metrics.calibration import MIN_CALIBRATION_IMAGES, fit_temperature
 from autofocus.models.timm_classifiers import Classifier
-from autofocus.runtime import Track
+from autofocus.runtime import Track, write_atomically
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
 from autofocus.training.candidate import Candidate
@@ -26,6 +26,7 @@ from autofocus.training.loop import Fit, Trained, fit
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.probe_trial import Probed, ProbeSetup
 from autofocus.training.recipe import Recipe
+from autofocus.training.trial_log import trial_facts, trial_log
 
 # With fewer validation images one of them moves accuracy more than most epochs do.
 SMALL_VALIDATION = 200
@@ -75,6 +76,27 @@ class Finetuning:
 
 def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
     """Fine-tune the probe's network and return the best of its epochs."""
+    accelerator, weights = job.accelerator, job.setup.weights
+    if not accelerator.is_main_process:
+        return _fine_tuned(job, probed)
+    facts = trial_facts(
+        weights.spec.name,
+        probed.train,
+        probed.held_out,
+        weights,
+        accelerator.device,
+        accelerator.mixed_precision,
+        job.deadline_s,
+    )
+    with trial_log(job.folder, facts):
+        finetuned = _fine_tuned(job, probed)
+    draw_curves(job.folder / "metrics.jsonl", job.folder / "curves.png", job.primary_metric)
+    manifest = encode_manifest(finetuned.candidate.manifest)
+    write_atomically(job.folder / MANIFEST_NAME, manifest)
+    return finetuned
+
+
+def _fine_tuned(job: Finetuning, probed: Probed) -> Finetuned:
     setup = job.setup
     task, labels = setup.task, setup.labels
     targets = task.encode_targets(probed.train.records, labels)
@@ -108,10 +130,7 @@ def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
                 track=job.track,
             )
         )
-        finetuned = _finetuned(job, probed, trained, validation)
-    if job.accelerator.is_main_process:
-        draw_curves(job.folder / "metrics.jsonl", job.folder / "curves.png", job.primary_metric)
-    return finetuned
+        return _calibrated(job, probed, trained, validation)
 
 
 def selection_score(primary_metric: str, num_images: int) -> Callable[[dict[str, Any]], float]:
@@ -136,7 +155,7 @@ def _channels_last(network: Classifier, device: torch.device) -> Classifier:
     return placed
 
 
-def _finetuned(job: Finetuning, probed: Probed, trained: Trained, validation: Loader) -> Finetuned:
+def _calibrated(job: Finetuning, probed: Probed, trained: Trained, validation: Loader) -> Finetuned:
     task, labels, size = job.setup.task, job.setup.labels, job.setup.preprocess.size
     network: Classifier = trained.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     evaluation = trained.evaluation

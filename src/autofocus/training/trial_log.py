@@ -1,0 +1,92 @@
+"""The log of one trial in its own folder, below what it works with."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autofocus.models.weights import LoadedWeights
+from autofocus.runtime import naming_full_disk
+from autofocus.training.candidate import Samples
+
+LOG_NAME = "log.txt"
+
+_PRECISIONS = {"no": "fp32"}
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
+        """Let training go on without the line; a full disk ends it where that matters."""
+
+
+@contextmanager
+def trial_log(folder: Path, facts: Mapping[str, object]) -> Iterator[None]:
+    """Append what autofocus logs to `log.txt` in a trial's folder, while this is entered.
+
+    Args:
+        folder: Of the trial; made when missing.
+        facts: What it works with; written first, one a line.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = {"began": f"{datetime.now():%Y-%m-%d %H:%M:%S}", **facts}
+    width = max(map(len, facts))
+    head = [f"{name:{width}}  {value}" for name, value in facts.items()]
+    path = folder / LOG_NAME
+    with naming_full_disk(path), path.open("a", encoding="utf-8") as file:
+        file.write("\n".join(head) + "\n")
+    handler = _LogFile(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger = logging.getLogger("autofocus")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        # Lines for which the disk had no room are tried once more, and are not worth an error.
+        with suppress(OSError):
+            handler.close()
+
+
+def trial_facts(
+    model_name: str,
+    train: Samples[Any],
+    held_out: Samples[Any] | None,
+    weights: LoadedWeights,
+    device: torch.device,
+    precision: str,
+    deadline_s: float | None,
+) -> dict[str, object]:
+    """Return what a trial works with, for the head of its log.
+
+    Args:
+        model_name: Of the catalog.
+        train: Images to learn from.
+        held_out: Images to judge by; None is a share of `train`.
+        weights: What its network starts from.
+        device: Where it computes.
+        precision: As accelerate names it; `no` is fp32.
+        deadline_s: `time.monotonic()` by which it ends, or None.
+    """
+    judged = "a share of them" if held_out is None else f"{len(held_out)} images"
+    left = "none" if deadline_s is None else f"{max(0.0, deadline_s - time.monotonic()):.0f} s left"
+    return {
+        "data": f"{train.source}: {len(train)} images to learn from, {judged} to judge by",
+        "model": model_name,
+        "weights": f"{weights.info.source} {weights.info.sha256 or ''}".rstrip(),
+        "licence": weights.info.licence,
+        "device": _shown(device),
+        "precision": _PRECISIONS.get(precision, precision),
+        "budget": left,
+    }
+
+
+def _shown(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    threads = torch.get_num_threads()
+    return f"{device}, {threads} thread{'s' * (threads != 1)}"
