@@ -109,11 +109,27 @@ def keep_big_blocks() -> None:
     mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
+_num_sharing = 1
+
+
+def share_machine(num_processes: int) -> None:
+    """Say that so many processes of one run work side by side; this one takes its part."""
+    global _num_sharing
+    _num_sharing = num_processes
+
+
+def num_sharing() -> int:
+    """Return how many processes of this run share the machine, with this one."""
+    return _num_sharing
+
+
 def num_cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, cores // _num_sharing)
 
 
 def cache_dir() -> Path:

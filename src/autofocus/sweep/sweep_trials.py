@@ -5,6 +5,7 @@ on with the trials that were running and repeats none that had ended.
 """
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -12,13 +13,16 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from autofocus.errors import AutofocusError, BudgetError, StoppedError, TrainingError
 from autofocus.models.catalog import resolve
-from autofocus.runtime import StopRequest
+from autofocus.runtime import StopRequest, num_cores
 from autofocus.search_space import Choice
 from autofocus.sweep.champion import Champion, Entry
 from autofocus.sweep.executors import Executor
 from autofocus.sweep.executors.inline import InlineExecutor
+from autofocus.sweep.executors.local import LocalExecutor
 from autofocus.sweep.prepare import prepare
 from autofocus.sweep.resolve import Plan, trial_plan
 from autofocus.sweep.samplers import Past, Sampler, make_sampler
@@ -30,6 +34,7 @@ from autofocus.sweep.trial_folder import (
     Curve,
     drop_checkpoint,
     forget_result,
+    last_epoch,
     read_curve,
     read_losses,
     read_result,
@@ -38,12 +43,15 @@ from autofocus.sweep.trial_folder import (
 )
 from autofocus.sweep.trial_runner import failure, is_disk_full
 from autofocus.training.candidate import Candidate
+from autofocus.training.device import choose_device
 from autofocus.training.probe_trial import NUM_CHECK_IMAGES
 
 log = logging.getLogger(__name__)
 
 # A trial that cannot run this long is not begun.
 MIN_TRIAL_S = 10.0
+# Of a trial's process, with no evaluation in between.
+MAX_DEATHS = 3
 # That an error lists; the leaderboard has all of them.
 MAX_REASONS = 5
 UNFINISHED = ("running", "stopped")
@@ -65,12 +73,29 @@ def run_sweep(study: Study) -> Outcome:
     with StopRequest() as stop:
         sweep = Sweep(study, sampler, start, stop)
         sweep.improve()
-        _executor(plan, start, study).run(sweep)
+        _executor(study, start, sweep.num_left).run(sweep)
         return sweep.outcome()
 
 
-def _executor(plan: Plan, start: SweepStart, study: Study) -> Executor:
-    return InlineExecutor(start.common, study.track)
+def _executor(study: Study, start: SweepStart, num_trials: int) -> Executor:
+    """Return what runs that many trials."""
+    asked = study.plan.job.limits.max_concurrent_trials
+    device = choose_device(study.plan.job.device)
+    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    # More trials than cores would only take turns, and memory.
+    num_workers = min(asked, num_trials, max(num_cores(), num_gpus))
+    if num_workers < 2:
+        return InlineExecutor(start.common, study.track)
+    log.info("%d trials at a time, %d asked for", num_workers, asked)
+    return LocalExecutor(start.common, num_workers, _devices(device, num_gpus))
+
+
+def _devices(device: torch.device, num_gpus: int) -> list[str]:
+    """Return what each worker in turn sees of the GPUs; nothing where there is no choice."""
+    if num_gpus < 2 or ":" in str(device):
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(index) for index in range(num_gpus)]
 
 
 def _check_weights(study: Study) -> None:
@@ -114,10 +139,16 @@ class Sweep:
         self._ended: set[int] = set()
         self._unfinished: deque[int] = deque()
         self._champion = Champion(study.folder.decide, start.entry)
+        self._deaths: dict[int, tuple[int, int]] = {}
         self._published: str | None = None
         self._first_model_s = 0.0
         self._is_over = False
         self._restore()
+
+    @property
+    def num_left(self) -> int:
+        """How many trials have not ended."""
+        return self._num_trials - len(self._ended)
 
     def next_trial(self) -> Assignment | None:
         """See `Conductor.next_trial`."""
@@ -185,6 +216,20 @@ class Sweep:
             row["seconds"],
             end.reason,
         )
+
+    def lose(self, number: int, reason: str) -> None:
+        """See `Conductor.lose`."""
+        interval = self._curves[number].interval
+        before, num_deaths = self._deaths.get(number, (-1, 0))
+        num_deaths = num_deaths + 1 if before == interval else 1
+        self._deaths[number] = interval, num_deaths
+        self.decide("process_died", trial=str(number), reason=reason, num_deaths=num_deaths)
+        if num_deaths < MAX_DEATHS:
+            self._unfinished = deque(sorted([*self._unfinished, number]))
+            return
+        forget_result(self._folder(number))
+        text = f"its process died {num_deaths} times without getting on ({reason}); out of memory?"
+        self.end(number, TrialEnd("failed", text, None, last_epoch(self._folder(number)), 0.0))
 
     def improve(self) -> None:
         """See `Conductor.improve`."""

@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from autofocus.runtime import num_sharing
+
 MIB = 1 << 20
 
 # A quarter leaves room for the network, for a second trial and for the rest of the machine.
@@ -47,11 +49,18 @@ class CacheBudget:
 
 
 def free_budget(folder: Path | None = None) -> CacheBudget:
-    """Return a quarter of the free memory and a tenth of the free disk under `folder`."""
-    memory = free_memory_bytes()
+    """Return a quarter of the free memory and a tenth of the free disk under `folder`.
+
+    Processes of one run that share the machine share them too.
+    """
+    memory = free_memory_bytes() // num_sharing()
     disk = 0
     if folder is not None:
-        disk = int(min(_DISK_SHARE * shutil.disk_usage(folder).free, _MAPPED_SHARE * memory))
+        disk = int(
+            min(
+                _DISK_SHARE * shutil.disk_usage(folder).free / num_sharing(), _MAPPED_SHARE * memory
+            )
+        )
     return CacheBudget(int(_MEMORY_SHARE * memory), disk, folder)
 
 

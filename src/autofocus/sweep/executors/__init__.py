@@ -21,6 +21,9 @@ class Conductor(Protocol):
     def end(self, number: int, end: TrialEnd) -> None:
         """Take a trial that ended."""
 
+    def lose(self, number: int, reason: str) -> None:
+        """Take back a trial whose process died."""
+
     def improve(self) -> None:
         """Publish what is better now; takes seconds, so idle workers get their trials first."""
 
