@@ -92,12 +92,12 @@ def _bccd(work: Path) -> tuple[str, Split]:
 
 def _bccd_tune(work: Path) -> tuple[str, Split]:
     rows = _converted(SHARED / "bccd-voc", DETECTION, work / "bccd")
-    return DETECTION, _drawn(rows, work, {"data": 160, "validation-data": 45})
+    return DETECTION, _drawn(rows, work / "bccd", {"data": 160, "validation-data": 45})
 
 
 def _nuclei(work: Path) -> tuple[str, Split]:
     rows = _converted(SHARED / "nuclei-masks", SEGMENTATION, work / "nuclei")
-    return SEGMENTATION, _drawn(rows, work, {"data": 45, "validation-data": 10, "test-data": 10})
+    return SEGMENTATION, _drawn(rows, work / "nuclei", {"data": 45, "validation-data": 10, "test-data": 10})
 
 
 def _converted(source: Path, task: str, folder: Path) -> list[str]:
@@ -109,13 +109,13 @@ def _converted(source: Path, task: str, folder: Path) -> list[str]:
     return (folder / "train.jsonl").read_text().splitlines()
 
 
-def _drawn(rows: list[str], work: Path, sizes: dict[str, int]) -> Split:
+def _drawn(rows: list[str], folder: Path, sizes: dict[str, int]) -> Split:
     """Split rows at random, the same on every call."""
     order = random.Random(5).sample(rows, len(rows))
     splits = {}
     for role, size in sizes.items():
         part, order = order[:size], order[size:]
-        splits[role] = work / f"{role}.jsonl"
+        splits[role] = folder / f"{role}.jsonl"
         splits[role].write_text("\n".join(part) + "\n")
     return splits
 
