@@ -1,6 +1,6 @@
 """What is left of a trial in `trials/<id>/`: enough to rank it, to package it, to judge others.
 
-trial.json  metrics.jsonl  manifest.json  losses.npy  best/  last/  error.txt
+trial.json  metrics.jsonl  manifest.json  losses.npy  best/  last/  log.txt  error.txt
 """
 
 import json
@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest, read_manifest
+from autofocus.manifest import MANIFEST_NAME, Manifest, read_manifest
 from autofocus.models import catalog
 from autofocus.models.build import build
 from autofocus.models.timm_classifiers import Classifier
-from autofocus.runtime import whole_file, write_atomically
-from autofocus.sweep.trial import TrialResult
+from autofocus.runtime import whole_file
 from autofocus.training.candidate import Candidate
 from autofocus.training.checkpoint import load_checkpoint
 
@@ -61,16 +60,14 @@ class Curve:
         return True
 
 
-def keep_result(folder: Path, result: TrialResult) -> None:
-    """Write what the candidate can be rebuilt and compared from; its weights are in `best/`."""
-    if result.losses is not None:
-        with whole_file(folder / _LOSSES_NAME) as file:
-            np.save(file, result.losses, allow_pickle=False)
-    write_atomically(folder / MANIFEST_NAME, encode_manifest(result.candidate.manifest))
+def keep_losses(folder: Path, losses: NDArray[np.float64]) -> None:
+    """Write the loss of each validation image, [n]."""
+    with whole_file(folder / _LOSSES_NAME) as file:
+        np.save(file, losses, allow_pickle=False)
 
 
 def forget_result(folder: Path) -> None:
-    """Remove what `keep_result` wrote, and that it was published: the trial trains on."""
+    """Remove what a trial came to, and that it was published: it trains on, or is no good."""
     for name in (MANIFEST_NAME, _LOSSES_NAME, "published.json"):
         (folder / name).unlink(missing_ok=True)
 

@@ -19,7 +19,7 @@ from autofocus.sweep.trial import (
     TrialResult,
     trials_module,
 )
-from autofocus.sweep.trial_folder import forget_result, keep_result, last_epoch
+from autofocus.sweep.trial_folder import forget_result, keep_losses, last_epoch
 from autofocus.training.loop import ENDED_EARLY
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,8 @@ def _ended(folder: Path, result: TrialResult, metric: str) -> TrialEnd:
     if trained.status == "failed" and not trained.improved:
         forget_result(folder)
         return TrialEnd("failed", trained.reason, None, trained.num_epochs, 0.0)
-    keep_result(folder, result)
+    if result.losses is not None:
+        keep_losses(folder, result.losses)
     status = "terminated" if trained.reason == ENDED_EARLY else trained.status
     value = result.candidate.metrics[metric]
     return TrialEnd(status, trained.reason, value, trained.num_epochs, 0.0)
