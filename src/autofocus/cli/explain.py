@@ -38,10 +38,10 @@ def explain(
     ] = 0.5,
     num_masks: Annotated[
         int, typer.Option(help="Random masks of d_rise; fewer are faster and noisier.")
-    ] = 1000,
+    ] = 500,
     grid: Annotated[
         int, typer.Option(help="Cells of such a mask along each side; more are finer and noisier.")
-    ] = 16,
+    ] = 10,
     max_boxes: Annotated[int, typer.Option(help="Boxes explained in an image, best first.")] = 16,
     seed: Annotated[int, typer.Option(help="Decides the masks, and what --evaluate draws.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path(

@@ -39,6 +39,13 @@ def serve(
     explain_timeout_s: Annotated[
         float | None, typer.Option(help="Seconds until an explanation is done (default: 90).")
     ] = None,
+    explain_warm_up: Annotated[
+        bool | None,
+        typer.Option(
+            "--explain-warm-up/--no-explain-warm-up",
+            help="Load what explanations need once the server is ready (default: yes).",
+        ),
+    ] = None,
 ) -> None:
     """Serve MODEL: POST /score, GET / (health), /ready, /swagger.json. Ctrl-C stops it.
 
@@ -65,6 +72,7 @@ def serve(
             "timeout_s": timeout_s,
             "explain_queue_size": explain_queue,
             "explain_timeout_s": explain_timeout_s,
+            "explain_warm_up": explain_warm_up,
         }
     )
     folder = resolve_model(model)

@@ -66,8 +66,8 @@ class Parameters:
     confidence_score_threshold_multilabel: float = 0.5
     target: str | None = None
     visualization_style: str = "panel"
-    num_masks: int = 1000
-    grid: int = 16
+    num_masks: int = 500
+    grid: int = 10
     seed: int = 0
     max_boxes: int = 16
 

@@ -5,8 +5,10 @@ lane's thread that parses, scores and encodes. Rows that ask for explanations go
 their own, which waits for the explaining process. Replies other than 200 are `{"message": …}`.
 """
 
+import asyncio
 import functools
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -70,8 +72,8 @@ _BODIES_HELD = 4
 _MAX_LOGGED_PATH = 200
 
 
-# Rows and a deadline in; one answer a row out. Blocks meanwhile.
-Explain = Callable[[Sequence[ExplainRow], float], Answers]
+# Rows, a deadline and whether the client has gone in; one answer a row out. Blocks meanwhile.
+Explain = Callable[[Sequence[ExplainRow], float, threading.Event], Answers]
 
 
 @dataclass(frozen=True)
@@ -226,17 +228,35 @@ class Endpoint:
         finally:
             self._budget.give_back(len(body))
         if isinstance(done, _Scored):
-            done = await self._explained(done, scope["started"] + self.settings.explain_timeout_s)
+            until = scope["started"] + self.settings.explain_timeout_s
+            done = await self._explained(done, until, receive)
         return await _send(send, 200, *done)
 
-    async def _explained(self, scored: _Scored, deadline: float) -> tuple[bytes, Headers]:
-        """Return the reply with its explanations, once their lane has had its turn."""
+    async def _explained(
+        self, scored: _Scored, deadline: float, receive: Receive
+    ) -> tuple[bytes, Headers]:
+        """Return the reply with its explanations, once their lane has had its turn.
+
+        Raises:
+            ClientGoneError: When the client closes the connection first; its place is free again.
+        """
         num_bytes = sum(len(row.image) for row in scored.rows)
         self._explain_budget.take(num_bytes)
+        gone = threading.Event()
+        job = functools.partial(self._explain_rows, scored, deadline, gone)
+        running = asyncio.create_task(self.explain_lane.run(job, deadline))
+        watching = asyncio.create_task(_hung_up(receive))
         try:
-            job = functools.partial(self._explain_rows, scored, deadline)
-            return await self.explain_lane.run(job, deadline)
+            await asyncio.wait((running, watching), return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                return running.result()
+            raise ClientGoneError
         finally:
+            # Before the job is cancelled: what runs already must see it.
+            gone.set()
+            for task in (running, watching):
+                task.cancel()
+            await asyncio.gather(running, watching, return_exceptions=True)
             self._explain_budget.give_back(num_bytes)
 
     def _load_model(self) -> None:
@@ -285,11 +305,13 @@ class Endpoint:
         check_num_explanations(scored.rows, self.settings.max_explanations)
         return replace(scored, milliseconds=(time.perf_counter() - started) * 1e3)
 
-    def _explain_rows(self, scored: _Scored, deadline: float) -> tuple[bytes, Headers]:
+    def _explain_rows(
+        self, scored: _Scored, deadline: float, gone: threading.Event
+    ) -> tuple[bytes, Headers]:
         assert not isinstance(self._explain, str), "refused when it was scored"
         started = time.perf_counter() - scored.milliseconds / 1e3
         rows = [row for row in scored.rows if row.needs_network]
-        answers = self._explain(rows, deadline)
+        answers = self._explain(rows, deadline, gone)
         places = [row.place for row in rows]
         results = join(
             scored.results, scored.rows, dict(zip(places, answers, strict=True)), scored.choice
@@ -357,6 +379,12 @@ async def _send(send: Send, status: int, body: bytes, extra: Headers) -> None:
     headers = [_JSON, (b"content-length", str(len(body)).encode()), *extra]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _hung_up(receive: Receive) -> None:
+    """Return when the client has closed the connection; its body has been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _healthy(request: Request) -> Response:

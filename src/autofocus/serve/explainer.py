@@ -1,8 +1,10 @@
 """Explanations on a server: one process for all workers, started beside them, replaced if it dies.
 
 It takes one request at a time, on one thread, at the lowest priority, so that scoring hardly
-notices. Torch and the network are loaded at the first request: a server that explains nothing
-keeps only a small waiting process. Workers reach it through a private local connection.
+notices. Where the model needs torch it is warmed up in the background: torch, the network and
+XRAI's compiled loops are there when the first request comes. Without the warm-up a server that
+explains nothing keeps only a small waiting process. Workers reach it through a private local
+connection; one that hangs up, because its client did, frees its place.
 
 Whoever starts it holds a pipe to it: when that ends, also because its holder was killed, it leaves.
 """
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from autofocus.errors import AutofocusError, RequestError
+from autofocus.serve.errors import ClientGoneError
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,8 @@ _STARTED: Final = "started"
 # A successor of a process that died listens again within about a second.
 _RETRY_S: Final = 0.05
 _RESTART_PAUSE_S: Final = 0.2
+# Between two looks at whether the client is still there.
+_LOOK_S: Final = 0.2
 _LEAVE_S: Final = 5.0
 # One step of an explanation may outlast the deadline by this much; then the process ends itself.
 _OVERRUN_S: Final = 10.0
@@ -40,6 +45,7 @@ _OVERRAN: Final = 75
 _LOWEST_PRIORITY: Final = 19
 
 Answers = list[dict[str, bytes]]
+_Jobs = queue.Queue[tuple[Connection, Sequence[Any], float]]
 
 
 class RowExplainer(Protocol):
@@ -95,23 +101,28 @@ def load_explainer(folder: Path, max_pixels: int | None) -> RowExplainer:
     return explanations.load_explainer(folder, num_threads=1, **limits)
 
 
-def ask(address: Address, rows: Sequence[Any], deadline: float) -> Answers:
+def ask(
+    address: Address, rows: Sequence[Any], deadline: float, gone: threading.Event | None = None
+) -> Answers:
     """Return the answers of the explaining process, one a row.
 
     Args:
         rows: What its explainer takes.
         deadline: On the `time.monotonic` clock, which all processes of a machine share.
+        gone: Set when nobody waits for the answer any more.
 
     Raises:
         RequestError: 408 when the deadline came first, or what the explainer refused.
         ExplainerDiedError: If the process ended while it worked on these rows.
+        ClientGoneError: When `gone` is set.
     """
+    gone = gone or threading.Event()
     while time.monotonic() < deadline:
         started = False
         try:
             with Client(address.place, authkey=address.secret) as connection:
                 connection.send((list(rows), deadline))
-                while connection.poll(max(0.0, deadline - time.monotonic())):
+                while _has_news(connection, deadline, gone):
                     reply = connection.recv()
                     if reply == _STARTED:
                         started = True
@@ -130,11 +141,26 @@ def ask(address: Address, rows: Sequence[Any], deadline: float) -> Answers:
     raise too_slow()
 
 
+def _has_news(connection: Any, deadline: float, gone: threading.Event) -> bool:
+    """Return whether there is something to receive, at the latest at the deadline.
+
+    Raises:
+        ClientGoneError: When `gone` is set.
+    """
+    while not connection.poll(min(_LOOK_S, max(0.0, deadline - time.monotonic()))):
+        # Closing the connection tells the process that nobody waits.
+        if gone.is_set():
+            raise ClientGoneError
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
 def too_slow() -> RequestError:
     """Return the 408 of an explanation that is not done in time."""
     return RequestError(
-        "The explanation was not done in time. Send fewer images at once, lower n_steps, choose a"
-        " faster algorithm (guided_backprop), or raise --explain-timeout-s.",
+        "The explanation was not done in time. Send fewer images at once, lower n_steps or"
+        " num_masks, choose a faster algorithm (guided_backprop), or raise --explain-timeout-s.",
         408,
     )
 
@@ -147,13 +173,20 @@ class ExplainProcess:
         folder: The model folder.
         max_pixels: Larger images are refused; None is the image reader's own limit.
         load: Loads the explainer; a function of a module, so that it travels.
+        warm_up: Load it at once instead of at the first request.
     """
 
     def __init__(
-        self, address: Address, folder: Path, max_pixels: int | None, load: LoadExplainer
+        self,
+        address: Address,
+        folder: Path,
+        max_pixels: int | None,
+        load: LoadExplainer,
+        *,
+        warm_up: bool = False,
     ) -> None:
         self._address = address
-        self._arguments = (address, folder, max_pixels, load)
+        self._arguments = (address, folder, max_pixels, load, warm_up)
         self._stop_reader, self._stop_writer = multiprocessing.Pipe(duplex=False)
         self._thread = threading.Thread(target=self._keep_alive, name="explainer", daemon=True)
 
@@ -190,7 +223,12 @@ class ExplainProcess:
 
 
 def _explain_until_end_of(
-    pipe: Connection, address: Address, folder: Path, max_pixels: int | None, load: LoadExplainer
+    pipe: Connection,
+    address: Address,
+    folder: Path,
+    max_pixels: int | None,
+    load: LoadExplainer,
+    warm_up: bool,
 ) -> None:
     """Be the explaining process."""
     # Stop signals reach whole process groups; requests that run are answered first, and the end
@@ -204,10 +242,10 @@ def _explain_until_end_of(
     if sys.platform != "win32":
         # Left behind by a process that died.
         Path(address.place).unlink(missing_ok=True)
-    jobs: queue.Queue[tuple[Connection, Sequence[Any], float]] = queue.Queue()
+    jobs: _Jobs = queue.Queue()
     with Listener(address.place, authkey=address.secret) as listener:
         threading.Thread(target=_accept, args=(listener, jobs), daemon=True).start()
-        explainer: RowExplainer | None = None
+        explainer = _warmed(load, folder, max_pixels) if warm_up else None
         while True:
             connection, rows, deadline = jobs.get()
             # A worker that has left, or does not wait any more, needs no answer.
@@ -216,9 +254,11 @@ def _explain_until_end_of(
                 with _killed_after(deadline + _OVERRUN_S):
                     try:
                         explainer = explainer or load(folder, max_pixels)
-                        reply: Answers | Exception = _answer(explainer, rows, deadline)
+                        reply: Answers | Exception = _answer(explainer, rows, deadline, connection)
                     except RequestError as error:
                         reply = error
+                    except _NobodyWaits:
+                        continue
                     # Whatever a model or a library throws is the worker's 500.
                     except Exception:
                         logger.exception("an explanation failed")
@@ -226,9 +266,19 @@ def _explain_until_end_of(
                 connection.send(reply)
 
 
-def _accept(
-    listener: Listener, jobs: "queue.Queue[tuple[Connection, Sequence[Any], float]]"
-) -> None:
+def _warmed(load: LoadExplainer, folder: Path, max_pixels: int | None) -> RowExplainer | None:
+    """Load the explainer while nobody waits; None when that fails, as it will for a request."""
+    try:
+        explainer = load(folder, max_pixels)
+        explainer.warm_up()
+    # Whatever a model or a library throws: the request that finds it too is told.
+    except Exception:
+        logger.exception("explanations could not be warmed up")
+        return None
+    return explainer
+
+
+def _accept(listener: Listener, jobs: _Jobs) -> None:
     """Take in requests at once, so that no worker waits for the one before it to connect.
 
     Each worker sends one at a time, which bounds the queue.
@@ -241,10 +291,19 @@ def _accept(
             jobs.put((connection, rows, deadline))
 
 
-def _answer(explainer: RowExplainer, rows: Sequence[Any], deadline: float) -> Answers:
+class _NobodyWaits(Exception):  # noqa: N818 - no error: the worker hung up
+    """Nobody waits for the answer any more."""
+
+
+def _answer(
+    explainer: RowExplainer, rows: Sequence[Any], deadline: float, connection: Connection
+) -> Answers:
     def check() -> None:
         if time.monotonic() > deadline:
             raise too_slow()
+        # A worker sends nothing more: what can be read is the end.
+        if connection.poll():
+            raise _NobodyWaits
 
     answers = []
     for row in rows:

@@ -22,7 +22,8 @@ from pathlib import Path
 from types import FrameType
 
 from autofocus.errors import AutofocusError, InputError, ModelFolderError
-from autofocus.scoring.explain_needs import why_unavailable
+from autofocus.manifest import read_manifest
+from autofocus.scoring.explain_needs import needs_torch, why_unavailable
 from autofocus.scoring.request import ImageScorer
 from autofocus.serve.explainer import ExplainProcess, new_address
 from autofocus.serve.plan import Plan
@@ -71,7 +72,12 @@ def _explaining(plan: Plan) -> Iterator[tuple[Plan, Callable[[], None]]]:
         yield replace(plan, no_explanations=reason), lambda: None
         return
     address = new_address()
-    process = ExplainProcess(address, plan.folder, plan.settings.max_pixels, plan.load_explainer)
+    settings = plan.settings
+    # What explains boxes is loaded in no time.
+    warm_up = settings.explain_warm_up and needs_torch(read_manifest(plan.folder))
+    process = ExplainProcess(
+        address, plan.folder, settings.max_pixels, plan.load_explainer, warm_up=warm_up
+    )
     try:
         yield replace(plan, explainer=address), process.start
     finally:

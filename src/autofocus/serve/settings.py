@@ -31,6 +31,8 @@ class Settings:
         explain_queue_size: Requests for explanations that may wait in each worker.
         explain_timeout_s: From the first byte of such a request to its answer.
         max_explanations: Most explanations in one request, one a class and image.
+        explain_warm_up: Load what explanations need once the server is ready, before one is asked
+            for.
         grace_s: How long running requests may take after a stop signal.
     """
 
@@ -46,6 +48,7 @@ class Settings:
     explain_queue_size: int = 4
     explain_timeout_s: float = 90.0
     max_explanations: int = 64
+    explain_warm_up: bool = True
     grace_s: float = 30.0
 
 
@@ -72,6 +75,8 @@ _FLAGS = {
 }
 _UNITS = {"max_body_bytes": " bytes", "max_pixels": " pixels"}
 _TEXTS = {"host": str, "api_key_file": Path}
+_SWITCHES = ("explain_warm_up",)
+_SWITCHED = {"true": True, "1": True, "false": False, "0": False}
 
 
 def read_settings(
@@ -89,7 +94,7 @@ def read_settings(
     variables = os.environ if environment is None else environment
     values: dict[str, Any] = {}
     problems = []
-    for name in (*_RANGES, *_TEXTS):
+    for name in (*_RANGES, *_TEXTS, *_SWITCHES):
         variable = ENV_PREFIX + name.upper()
         place, value = _FLAGS.get(name, f"--{name.replace('_', '-')}"), flags.get(name)
         if value is None and variable in variables:
@@ -97,12 +102,22 @@ def read_settings(
         if value is None:
             continue
         try:
-            values[name] = _TEXTS[name](value) if name in _TEXTS else _number(name, value)
+            values[name] = _parsed(name, value)
         except ValueError as error:
             problems.append(f"{place} {error}, got {value!r}.")
     if problems:
         raise InputError(problems)
     return Settings(**values)
+
+
+def _parsed(name: str, value: Any) -> Any:
+    if name in _TEXTS:
+        return _TEXTS[name](value)
+    if name in _RANGES:
+        return _number(name, value)
+    if str(value).lower() not in _SWITCHED:
+        raise ValueError("must be true or false")
+    return _SWITCHED[str(value).lower()]
 
 
 def _number(name: str, value: Any) -> float:

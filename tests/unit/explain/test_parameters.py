@@ -27,8 +27,8 @@ def test_defaults_are_the_published_ones() -> None:
         "confidence_score_threshold_multilabel": 0.5,
         "target": None,
         "visualization_style": "panel",
-        "num_masks": 1000,
-        "grid": 16,
+        "num_masks": 500,
+        "grid": 10,
         "seed": 0,
         "max_boxes": 16,
     }

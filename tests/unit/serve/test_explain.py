@@ -1,9 +1,11 @@
 """The explaining lane of real servers, with an explainer that only sleeps, fails or dies.
 
-`n_steps` says what it does: 2 answers at once, 3 sleeps, 4 dies, 5 fails, 6 refuses, 7 never ends.
+`n_steps` says what it does: 2 answers at once, 3 sleeps, 4 dies, 5 fails, 6 refuses, 7 never ends,
+8 says when it is stopped, 9 says that it runs.
 """
 
 import base64
+import http.client
 import json
 import os
 import shutil
@@ -28,6 +30,9 @@ from pathlib import Path
 from autofocus.cli.serve import serve
 
 class Explainer:
+    def warm_up(self):
+        print("warmed up", file=sys.stderr, flush=True)
+
     def answer(self, row, check):
         if row.parameters.n_steps == 3:
             time.sleep(1.0)
@@ -41,10 +46,22 @@ class Explainer:
         while row.parameters.n_steps == 7:
             time.sleep(0.05)
             check()
+        while row.parameters.n_steps == 8:
+            time.sleep(0.05)
+            try:
+                check()
+            except BaseException:
+                print("stopped", file=sys.stderr, flush=True)
+                raise
+        if row.parameters.n_steps == 9:
+            print("ran nine", file=sys.stderr, flush=True)
         pid = str(os.getpid()).encode()
         return {"visualizations": pid, "attributions": str(os.nice(0)).encode()}
 
 def load(folder, max_pixels):
+    if os.environ.get("BROKEN"):
+        raise ValueError("cannot load")
+    print("loaded", file=sys.stderr, flush=True)
     return Explainer()
 
 import autofocus.serve.explainer
@@ -70,7 +87,10 @@ def start(
     script.write_text(SCRIPT)
 
     def start(workers: int = 2, **variables: str) -> Any:
-        env = {f"AUTOFOCUS_{name.upper()}": value for name, value in variables.items()}
+        env = {
+            name if name.isupper() else f"AUTOFOCUS_{name.upper()}": value
+            for name, value in variables.items()
+        }
         command = [sys.executable, str(script)]
         return start_server(folder, workers, command=command, env=env)
 
@@ -188,6 +208,67 @@ def test_explanation_past_its_deadline_is_408(start: Any, asking: Any) -> None:
     assert server.score(asking(2)).status == 200
 
 
+def test_clients_that_hang_up_give_their_places_back(start: Any, asking: Any) -> None:
+    server = start(workers=1, explain_queue_size="2")
+    server.score(asking(2))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(server.score, asking(3, 3))
+        time.sleep(0.4)
+        waiting = [_send(server, asking(9)) for _ in range(2)]
+        _until(lambda: server.score(asking(2)).status == 429)
+        for connection in waiting:
+            connection.close()
+        # The queue was full of them; now there is room, and they are not run.
+        _until(lambda: server.score(asking(2)).status == 200)
+        assert running.result().status == 200
+    status, stderr = server.stop()
+    assert status == 0
+    assert "ran nine" not in stderr
+    assert stderr.count("POST /score 499") == 2
+
+
+def test_work_whose_client_has_gone_stops_at_the_next_look(start: Any, asking: Any) -> None:
+    server = start(workers=2)
+    server.score(asking(2))
+    # Two workers, one process: the second request waits in the process, not in a lane.
+    first = _send(server, asking(8))
+    time.sleep(0.3)
+    others = [_send(server, asking(9)) for _ in range(3)]
+    time.sleep(0.3)
+    for connection in others:
+        connection.close()
+    _until(lambda: "".join(server.lines).count("POST /score 499") == 3)
+    first.close()
+    assert server.score(asking(2)).status == 200
+    _, stderr = server.stop()
+    assert stderr.count("stopped") == 1
+    assert "ran nine" not in stderr
+
+
+def test_warm_up_comes_after_the_server_is_ready_and_before_it_is_asked(start: Any) -> None:
+    server = start(workers=1)
+    _until(lambda: "warmed up" in "".join(server.lines))
+    text = "".join(server.lines)
+    assert text.index("Serving ") < text.index("loaded") < text.index("warmed up")
+
+
+def test_without_warm_up_nothing_is_loaded_until_it_is_asked_for(start: Any, asking: Any) -> None:
+    server = start(workers=1, explain_warm_up="false")
+    time.sleep(0.5)
+    assert "loaded" not in "".join(server.lines)
+    assert server.score(asking(2)).status == 200
+    _, stderr = server.stop()
+    assert stderr.count("loaded") == 1
+    assert "warmed up" not in stderr
+
+
+def test_failing_warm_up_is_logged_and_scoring_goes_on(start: Any, asking: Any) -> None:
+    server = start(workers=1, BROKEN="1")
+    _until(lambda: "could not be warmed up" in "".join(server.lines))
+    assert server.score(asking(None)).status == 200
+    assert server.score(asking(2)).status == 500
+
+
 def test_bad_parameters_are_400_with_key_and_row(shared: Any, asking: Any) -> None:
     reply = shared.score(asking(None, 1, 2))
     assert reply.status == 400
@@ -249,6 +330,22 @@ def test_model_without_torch_weights_says_what_is_missing(server: Any, asking: A
     refused = server.score(asking(2))
     assert refused.status == 400
     assert "this model folder has no model.safetensors" in refused.json["message"]
+
+
+def _send(server: Any, document: dict[str, Any]) -> http.client.HTTPConnection:
+    """Send a request and do not wait for its reply."""
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"))
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/score", json.dumps(document), headers)
+    return connection
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("the condition did not come true")
 
 
 def _ignoring_errors(function: Callable[..., Any], *arguments: Any) -> None:

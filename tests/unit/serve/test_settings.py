@@ -20,16 +20,23 @@ def test_flags_win_over_environment_and_environment_over_defaults() -> None:
         "AUTOFOCUS_HOST": "0.0.0.0",
         "AUTOFOCUS_TIMEOUT_S": "2.5",
         "AUTOFOCUS_API_KEY_FILE": "keys",
+        "AUTOFOCUS_EXPLAIN_WARM_UP": "False",
         "AUTOFOCUS_CACHE": "not ours",
     }
     settings = read_settings({"port": 7000, "workers": 3, "host": None}, environment)
     assert (settings.port, settings.workers, settings.host) == (7000, 3, "0.0.0.0")
     assert settings.timeout_s == 2.5
     assert settings.api_key_file == Path("keys")
+    assert settings.explain_warm_up is False
+    assert read_settings({"explain_warm_up": True}, environment).explain_warm_up is True
 
 
 def test_every_wrong_value_is_named_with_its_place() -> None:
-    environment = {"AUTOFOCUS_WORKERS": "many", "AUTOFOCUS_TIMEOUT_S": "nan"}
+    environment = {
+        "AUTOFOCUS_WORKERS": "many",
+        "AUTOFOCUS_TIMEOUT_S": "nan",
+        "AUTOFOCUS_EXPLAIN_WARM_UP": "perhaps",
+    }
     with pytest.raises(InputError) as caught:
         read_settings({"port": 70_000, "queue_size": -1, "max_body_bytes": -5.0}, environment)
     assert set(caught.value.problems) == {
@@ -38,4 +45,5 @@ def test_every_wrong_value_is_named_with_its_place() -> None:
         "--max-body-mb must be between 1,024 and 2,147,483,648 bytes, got -5.0.",
         "--queue must be between 0 and 100,000, got -1.",
         "AUTOFOCUS_TIMEOUT_S must be between 0.001 and 86,400, got 'nan'.",
+        "AUTOFOCUS_EXPLAIN_WARM_UP must be true or false, got 'perhaps'.",
     }
