@@ -52,7 +52,23 @@ def _forget_positions(decoder: Any, *_unused: Any) -> None:
     decoder.query_pos_head.embedding = None
 
 
-def without_projection(width: int) -> StateDict:
+def complete(tensors: StateDict, config: Any) -> StateDict:
+    """Return tensors with those that a file may lack.
+
+    Args:
+        tensors: Under transformers' names.
+        config: A `Deimv2Config`.
+    """
+    completed = _without_projection(config.d_model) | tensors
+    if config.share_bbox_head:
+        # One head under several names: files keep one of them, and not all the same.
+        for key, tensor in tensors.items():
+            for layer in range(config.decoder_layers):
+                completed[re.sub(r"\bbbox_embed\.\d+\.", f"bbox_embed.{layer}.", key)] = tensor
+    return completed
+
+
+def _without_projection(width: int) -> StateDict:
     """Return what stands in transformers for a layer that DEIMv2's authors do not have.
 
     `follow_authors` takes the layer out again.

@@ -141,7 +141,6 @@ def build(
             state_dict,
             name=spec.architecture,
             encoder_path=family.encoder,
-            num_queries=sizes.num_queries,
         )
     if sizes.family == DEIMV2:
         follow_authors(detector)

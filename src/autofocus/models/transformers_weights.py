@@ -15,7 +15,7 @@ import transformers.utils.logging
 from torch import Tensor, nn
 
 from autofocus.errors import WeightsError
-from autofocus.models.deimv2 import StateDict, deimv2_names, without_projection
+from autofocus.models.deimv2 import StateDict, complete, deimv2_names
 
 # Prefixes of the tensors in a state dict that `TransformersDetector` itself wrote.
 _ENCODER, _DETECTOR = "encoder.", "detector."
@@ -37,7 +37,6 @@ def load_pretrained(
     *,
     name: str,
     encoder_path: str,
-    num_queries: int,
 ) -> nn.Module:
     """Return `model_class(config)` with the tensors of `state_dict`.
 
@@ -47,12 +46,11 @@ def load_pretrained(
         state_dict: Tensors by name, of transformers, of the authors, or of our own network.
         name: The model, for the error.
         encoder_path: Where the model keeps its encoder.
-        num_queries: Queries a group that the tensors were trained with.
 
     Raises:
         WeightsError: If they are not those of this model.
     """
-    tensors = _fit(_own_names(state_dict, encoder_path), config, num_queries)
+    tensors = _fit(_own_names(state_dict, encoder_path), config)
     with quiet():
         try:
             model, report = model_class.from_pretrained(
@@ -118,13 +116,15 @@ def _own_names(state_dict: Mapping[str, Tensor], encoder_path: str) -> StateDict
     return dict(state_dict)
 
 
-def _fit(tensors: StateDict, config: Any, num_queries: int) -> StateDict:
-    """Fit what depends on the input's size and the number of queries (RF-DETR only)."""
+def _fit(tensors: StateDict, config: Any) -> StateDict:
+    """Fit what depends on the input's size and the number of queries; complete what files lack."""
     if config.model_type == "deimv2":
-        return without_projection(config.d_model) | tensors
+        return complete(tensors, config)
     num_groups = getattr(config, "group_detr", None)
     if num_groups is None:
         return tensors
+    # Of queries, each group with layers of its own to choose where they start.
+    groups = {int(found[1]) for key in tensors if (found := _GROUP.search(key))}
     fitted: StateDict = {}
     for key, tensor in tensors.items():
         group = _GROUP.search(key)
@@ -132,8 +132,9 @@ def _fit(tensors: StateDict, config: Any, num_queries: int) -> StateDict:
             continue
         if key.endswith("position_embeddings"):
             tensor = _resize_positions(tensor, config.backbone_config)
-        elif _QUERIES.search(key):
-            tensor = _resize_queries(tensor, num_groups, num_queries, config.num_queries)
+        elif groups and _QUERIES.search(key):
+            trained = tensor.reshape(len(groups), -1, tensor.shape[-1])
+            tensor = _resize_queries(trained, num_groups, config.num_queries)
         fitted[key] = tensor
     return fitted
 
@@ -151,10 +152,8 @@ def _resize_positions(embeddings: Tensor, backbone: Any) -> Tensor:
     return torch.cat([embeddings[:, :1], grid.permute(0, 2, 3, 1).flatten(1, 2)], dim=1)
 
 
-def _resize_queries(tensor: Tensor, num_groups: int, trained: int, wanted: int) -> Tensor:
-    """Return `wanted` queries for each of `num_groups` groups; more repeat the first ones."""
-    if len(tensor) == num_groups * wanted or len(tensor) % trained:
-        return tensor
-    groups = tensor.reshape(-1, trained, tensor.shape[-1])  # [groups, queries, d]
-    kept = torch.arange(wanted) % trained
-    return groups[torch.arange(num_groups) % len(groups)][:, kept].flatten(0, 1)
+def _resize_queries(trained: Tensor, num_groups: int, num_queries: int) -> Tensor:
+    """Return queries [groups * q, d] of trained ones [g, q, d]; more repeat the first ones."""
+    group = torch.arange(num_groups) % trained.shape[0]
+    query = torch.arange(num_queries) % trained.shape[1]
+    return trained[group][:, query].flatten(0, 1)
