@@ -40,6 +40,7 @@ def trained(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 def test_result_document_has_the_promised_shape(trained: dict) -> None:
     assert set(trained) == {
         "best_model",
+        "best_trial",
         "run",
         "task",
         "primary_metric",
@@ -64,6 +65,19 @@ def test_run_folder_is_the_truth(trained: dict) -> None:
     for name in ("job.yml", "data_check.json", "leaderboard.json", "decisions.jsonl"):
         assert (folder / name).stat().st_size > 0
     assert os.readlink(folder / "best_model") == "models/1"
+    trial = folder / "trials" / "0"
+    manifest, served = (
+        json.loads((place / "manifest.json").read_bytes()) for place in (trial, folder / "models/1")
+    )
+    assert manifest["metrics"] == served["metrics"]
+    assert manifest["labels"] == served["labels"]
+    facts = dict(line.split(maxsplit=1) for line in (trial / "log.txt").read_text().splitlines())
+    assert facts["model"].startswith("tf_efficientnet_lite0")
+    assert facts["licence"] == "apache-2.0"
+    assert facts["precision"] == "fp32"
+    assert facts["budget"] == "none"
+    assert "24 images to learn from" in facts["data"]
+    assert any(text.startswith("features of 24 images") for text in facts.values())
 
 
 def test_finished_run_is_printed_not_repeated(trained: dict, photo_folder: Path) -> None:
@@ -115,6 +129,8 @@ def test_same_seed_gives_the_same_leaderboard(photo_folder: Path, tmp_path: Path
             training_parameters={"number_of_epochs": 1},
         )
         boards.append((tmp_path / name / "leaderboard.json").read_bytes())
+        kept = {path.name for path in (tmp_path / name / "trials" / "1").iterdir()}
+        assert kept >= {"manifest.json", "log.txt", "metrics.jsonl", "curves.png", "best"}
     assert boards[0] == boards[1]
 
 
