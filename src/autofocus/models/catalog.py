@@ -207,12 +207,11 @@ def _detector_spec(name: str) -> ModelSpec | None:
         raise type(error)([f"{name}: {problem}" for problem in error.problems]) from error
     if backbone.kind != CLASSIFIER:
         raise JobError(f"model_name: {backbone.name} is no backbone of a detector, got '{name}'.")
-    is_tagged = found[2].lower() == backbone.name.lower()
     bare = f"{head}_{backbone.architecture}_fpn"
-    weights_enum = None if is_tagged else COCO_WEIGHTS.get(bare)
+    weights_enum = COCO_WEIGHTS.get(bare) if name.lower() == bare else None
     # The short name, where it means this backbone and nothing else.
-    is_short = _BY_NAME.get(backbone.architecture) == backbone and (
-        not is_tagged or bare not in COCO_WEIGHTS
+    is_short = weights_enum is not None or (
+        _BY_NAME.get(backbone.architecture) == backbone and bare not in COCO_WEIGHTS
     )
     crop = backbone.preprocess
     return ModelSpec(

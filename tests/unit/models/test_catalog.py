@@ -8,8 +8,17 @@ import torch
 from timm.models import get_pretrained_cfg
 
 from autofocus.errors import JobError, WeightsError
-from autofocus.models.base import CLASSIFIER, ModelSpec, is_permissive
-from autofocus.models.catalog import ALIASES, DEFAULT_MODEL, RECOMMENDED, resolve
+from autofocus.manifest import ResizeFit
+from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER, ModelSpec, is_permissive
+from autofocus.models.catalog import (
+    ALIASES,
+    AZURE_DETECTORS,
+    COCO_WEIGHTS,
+    DEFAULT_MODEL,
+    RECOMMENDED,
+    default_model,
+    resolve,
+)
 
 # reference/azure.md 1.7
 AZURE_NAMES = {
@@ -123,9 +132,80 @@ def test_agpl_names_are_answered(name: str) -> None:
     assert name in str(caught.value)
 
 
+@pytest.mark.parametrize("name", AZURE_DETECTORS)
+def test_azures_detectors_are_known(name: str) -> None:
+    spec = resolve(name)
+    assert spec.name == name
+    assert spec.kind == (SEGMENTER if name.startswith("maskrcnn") else DETECTOR)
+    assert spec.family == "torchvision"
+    assert is_permissive(spec.licence)
+    assert isinstance(spec.preprocess, ResizeFit)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "backbone"),
+    [
+        ("fcos_tf_efficientnet_lite0_fpn", "fcos_tf_efficientnet_lite0_fpn", DEFAULT_MODEL),
+        ("FCOS_resnet18_FPN", "fcos_resnet18_fpn", "resnet18.a1_in1k"),
+        ("fcos_resnet18.a1_in1k_fpn", "fcos_resnet18_fpn", "resnet18.a1_in1k"),
+        ("retinanet_seresnext_fpn", None, "seresnext50_32x4d.racm_in1k"),
+        ("maskrcnn_timm/resnet50.ra_in1k_fpn", None, "resnet50.ra_in1k"),
+        ("fasterrcnn_resnet26d_fpn", None, "resnet26d.bt_in1k"),
+        ("fcos_resnet50.a1_in1k_fpn", None, "resnet50.a1_in1k"),
+    ],
+)
+def test_any_head_on_any_backbone(name: str, expected: str | None, backbone: str) -> None:
+    spec = resolve(name)
+    assert spec.backbone == backbone
+    assert spec.weights_enum is None
+    assert spec.licence == resolve(backbone).licence
+    assert spec.preprocess.mean == resolve(backbone).preprocess.mean
+    assert expected is None or spec.name == expected
+    # The name that a manifest keeps means the same model.
+    assert resolve(spec.name) == spec
+
+
+@pytest.mark.parametrize("name", COCO_WEIGHTS)
+def test_bare_names_that_torchvision_trained_mean_its_weights(name: str) -> None:
+    spec = resolve(name)
+    assert spec.weights_enum == COCO_WEIGHTS[name]
+    assert spec.licence == "bsd-3-clause"
+    assert resolve(spec.name) == spec
+
+
+@pytest.mark.parametrize("kind", [CLASSIFIER, DETECTOR, SEGMENTER])
+def test_each_kind_has_a_default_whose_weights_are_installed(kind: str) -> None:
+    spec = resolve(default_model(kind))
+    assert spec.kind == kind
+    assert (spec.backbone or spec.name) == DEFAULT_MODEL
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("fcos_resnet19_fpn", "fcos_resnet19_fpn: .*'resnet18'"),
+        ("fcos_resnet18", "'fcos_resnet18_fpn'"),
+        ("fastrcnn_resnet18_fpn", "'fasterrcnn_resnet18_fpn'"),
+        ("fcos_d_fine_n_fpn", "d_fine_n.coco is no backbone"),
+        ("fcos_fcos_resnet18_fpn_fpn", "fcos_fcos_resnet18_fpn_fpn"),
+        ("fcos__fpn", "fcos__fpn"),
+    ],
+)
+def test_wrong_detector_names_are_answered(name: str, expected: str) -> None:
+    with pytest.raises(JobError, match=expected):
+        resolve(name)
+
+
+def test_transformers_are_found_by_their_names() -> None:
+    assert resolve("d_fine_n").kind == DETECTOR
+    assert resolve("RF-DETR-seg-n").kind == SEGMENTER
+    assert resolve("yolov5").family == "transformers"
+
+
 def test_names_are_checked_without_torch_and_timm() -> None:
     code = (
         "import sys; from autofocus.models.catalog import resolve; resolve('vitb16r224');"
+        "resolve('fcos_tf_efficientnet_lite0_fpn'); resolve('d_fine_n');"
         "print(sorted({'torch', 'timm', 'torchvision', 'huggingface_hub'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -239,3 +239,48 @@ def test_transformers_weights_fit_another_input_size(tmp_path: Path) -> None:
     images = torch.randn(2, 3, 96, 96)
     with torch.inference_mode():
         assert torch.allclose(network.features(images), reference.eval()(images), atol=1e-5)
+
+
+def test_detector_starts_from_the_weights_of_its_backbone() -> None:
+    spec = resolve("fcos_tf_efficientnet_lite0_fpn")
+    loaded = load_weights(spec)
+    assert loaded.spec == spec
+    assert loaded.info.source == "embedded"
+    assert loaded.line.startswith(
+        "weights: fcos_tf_efficientnet_lite0_fpn: encoder tf_efficientnet"
+    )
+    assert "licence apache-2.0" in loaded.line
+
+
+def test_detector_whose_backbone_cannot_be_had_is_an_error_that_names_both() -> None:
+    with pytest.raises(WeightsError) as caught:
+        load_weights(resolve("retinanet_resnet18_fpn"))
+    message = str(caught.value)
+    assert message.startswith("retinanet_resnet18_fpn: model 'resnet18.a1_in1k'")
+    assert "weights: random" in message
+
+
+def test_detector_whose_backbone_is_not_permissive_is_refused() -> None:
+    with pytest.raises(WeightsError, match=r"accept_license: cc-by-nc-4\.0"):
+        load_weights(resolve("fcos_convnextv2_atto_fpn"))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("retinanet_resnet18_fpn", "retinanet_tf_efficientnet_lite0_fpn"),
+        ("maskrcnn_resnet152_fpn", "maskrcnn_tf_efficientnet_lite0_fpn"),
+        ("fasterrcnn_resnet50_fpn", "fasterrcnn_tf_efficientnet_lite0_fpn"),
+        ("d_fine_n", "fcos_tf_efficientnet_lite0_fpn"),
+        ("rf_detr_seg_n", "maskrcnn_tf_efficientnet_lite0_fpn"),
+    ],
+)
+def test_what_stands_in_for_a_detector_is_of_its_kind(
+    name: str, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    loaded = load_weights(resolve(name), on_missing="substitute")
+    assert loaded.spec.name == expected
+    assert loaded.spec.kind == resolve(name).kind
+    assert loaded.info.source == "embedded"
+    assert "stands in" in loaded.line

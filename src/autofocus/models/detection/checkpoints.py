@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Collection
 from typing import Final
 
 import torch
@@ -47,15 +48,15 @@ def load_heads(network: Detector, state_dict: dict[str, Tensor], name: str) -> N
     has_regions = any(key.startswith("rpn.") for key in state_dict)
     finest = _FINEST_OF_REGIONS if has_regions else _FINEST
     num_dropped = round(math.log2(network.strides[0] / finest))
-    given = {
-        _own_name(key, num_dropped): tensor
-        for key, tensor in state_dict.items()
-        if not key.startswith(TORCHVISION_PREFIX) and not _OF_CLASSES.search(key)
-    }
     own = {
         key: tensor
         for key, tensor in network.state_dict().items()
         if not key.startswith("encoder.") and not _OF_CLASSES.search(key)
+    }
+    given = {
+        _own_name(key, num_dropped, own): tensor
+        for key, tensor in state_dict.items()
+        if not key.startswith(TORCHVISION_PREFIX) and not _OF_CLASSES.search(key)
     }
     # Which levels there are depends on the data.
     odd = [key for key in given.keys() ^ own.keys() if not key.startswith("pyramid.")]
@@ -70,12 +71,13 @@ def load_heads(network: Detector, state_dict: dict[str, Tensor], name: str) -> N
     network.load_state_dict(fitting, strict=False)
 
 
-def _own_name(key: str, num_dropped: int) -> str:
+def _own_name(key: str, num_dropped: int, own: Collection[str]) -> str:
     """Return our name of one of torchvision's tensors, also of those of its older files.
 
     Args:
         key: torchvision's.
         num_dropped: How many of its finest levels our pyramid has not; below 0: ours has more.
+        own: All names of ours.
     """
     if found := re.fullmatch(r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)(?:\.0)?\.(\w+)", key):
         level = int(found[2]) - num_dropped
@@ -84,6 +86,10 @@ def _own_name(key: str, num_dropped: int) -> str:
         return f"pyramid.{key.removeprefix('backbone.')}"
     if found := re.fullmatch(r"rpn\.head\.conv\.(weight|bias)", key):
         return f"rpn.head.conv.0.0.{found[1]}"
+    # FCOS alone has its norms in between, under odd numbers.
+    if found := re.fullmatch(r"(head\.\w+_head\.conv)\.(\d)\.(\w+)", key):
+        nested = f"{found[1]}.{int(found[2]) // 2}.0.{found[3]}"
+        return nested if nested in own else key
     if found := re.fullmatch(r"(roi_heads\.mask_head)\.mask_fcn(\d)\.(\w+)", key):
         return f"{found[1]}.{int(found[2]) - 1}.0.{found[3]}"
     return key

@@ -101,10 +101,21 @@ def read_options(values: Mapping[str, Any], kind: type[AnyOptions]) -> AnyOption
         raise ModelFolderError(
             f"manifest.json: network: {error}. Copy the model folder again."
         ) from error
+    if problem := _inconsistent(options):
+        raise ModelFolderError(f"manifest.json: network.{problem}. Copy the model folder again.")
+    return options
+
+
+def _inconsistent(options: PyramidOptions) -> str | None:
+    """Return what does not fit the levels, or None."""
     strides = options.strides
     if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
-        raise ModelFolderError(
-            f"manifest.json: network.strides: each must be twice the one before, got {strides}."
-            " Copy the model folder again."
-        )
-    return options
+        return f"strides: each must be twice the one before, got {strides}"
+    if isinstance(options, FcosOptions):
+        if len(options.range_ends) != len(strides) - 1:
+            return f"range_ends: must be one a level but the last, got {options.range_ends}"
+        return None
+    sizes: list[list[float]] = getattr(options, "anchor_sizes", [])
+    if len(sizes) != len(strides) or len({len(row) for row in sizes}) != 1:
+        return f"anchor_sizes: must be as many numbers for each level, got {sizes}"
+    return None

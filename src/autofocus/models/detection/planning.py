@@ -22,7 +22,7 @@ _MAX_SMALL_PARAMS: Final = 12_500_000
 _MAX_STRIDE: Final = 128
 _MIN_LEVELS: Final = 2
 # From one anchor size to the next: beyond this a box between them overlaps neither by half.
-_MAX_SIZE_STEP: Final = 2.2
+_MAX_SIZE_STEP: Final = 1.8
 
 # Augmentation makes some objects this much larger than any in the data.
 _GROWTH: Final = 2.0
