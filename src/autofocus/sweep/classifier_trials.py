@@ -43,16 +43,16 @@ def run_trials(study: Study) -> Outcome:
     # A run that was stopped or killed has it already, and perhaps a better one.
     model = folder.published(PROBE_ID) or study.publish(PROBE_ID, probed.candidate)
     seconds_to_first_model = study.seconds()
-    best = probed.candidate
+    best_id, best = PROBE_ID, probed.candidate
     finetuned = _finetune(study, setup, probed)
     if finetuned is not None and _is_better(study, setup, probed, finetuned):
-        best = finetuned.candidate
+        best_id, best = FINETUNE_ID, finetuned.candidate
         model = study.publish(FINETUNE_ID, best)
     elif not folder.is_best_model(model):
         # What an earlier, interrupted command had put above the probe has lost to it now.
         folder.publish(model, PROBE_ID)
     is_stopped = finetuned is not None and finetuned.trained.status == "stopped"
-    return Outcome(best.metrics, model, seconds_to_first_model, is_stopped)
+    return Outcome(best_id, best.metrics, model, seconds_to_first_model, is_stopped)
 
 
 def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:

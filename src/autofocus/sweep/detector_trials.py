@@ -51,7 +51,7 @@ def run_trials(study: Study) -> Outcome:
     if trained.status == "failed" and not trained.improved:
         raise TrainingError(f"training failed: {trained.reason}")
     model = study.publish(TRIAL_ID, result.candidate)
-    return Outcome(metrics, model, study.seconds(), trained.status == "stopped")
+    return Outcome(TRIAL_ID, metrics, model, study.seconds(), trained.status == "stopped")
 
 
 def begin_sweep(study: Study, plan: Plan) -> SweepStart:

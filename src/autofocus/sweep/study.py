@@ -37,12 +37,14 @@ class Outcome:
     """What the trials came to.
 
     Attributes:
+        trial: Id of the best.
         metrics: Every metric of the best trial on validation.
         model: The folder it was published in.
         seconds_to_first_model: From the start to the first verified model.
         is_stopped: Whether the user ended it.
     """
 
+    trial: str
     metrics: dict[str, Any]
     model: Path
     seconds_to_first_model: float
@@ -86,6 +88,7 @@ class Study:
             raise StoppedError(self._how_to_go_on())
         return {
             "best_model": str(self.folder.path / "best_model"),
+            "best_trial": outcome.trial,
             "run": str(self.folder.path),
             "task": self.plan.task.name,
             "primary_metric": self.metric,

@@ -267,7 +267,8 @@ class Sweep:
         model = self._study.folder.published(best.trial)
         assert model is not None, "the best is published"
         self._study.trials.sort(key=_order)
-        return Outcome(self._metrics(best.trial), model, self._first_model_s, self._stop())
+        metrics = self._metrics(best.trial)
+        return Outcome(best.trial, metrics, model, self._first_model_s, self._stop())
 
     def _restore(self) -> None:
         """Take over what is in the folder."""
