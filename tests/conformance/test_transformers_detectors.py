@@ -204,6 +204,20 @@ def test_inference_before_training_does_no_harm(name: str) -> None:
 
 
 @each_family
+def test_channels_last_changes_nothing(name: str) -> None:
+    network = build_tiny(name)
+    images = _images(name)
+    with torch.no_grad():
+        before = network(images)
+        network.to(memory_format=torch.channels_last)
+        after = network(images.contiguous(memory_format=torch.channels_last))
+    for first, second in zip(before, after, strict=True):
+        torch.testing.assert_close(first, second)
+    images = images.contiguous(memory_format=torch.channels_last)
+    _total(network.train()(images, _targets(network, name, 2, 1))).backward()
+
+
+@each_family
 def test_blocks_of_the_encoder_have_depths(name: str) -> None:
     network = build_tiny(name)
     own = {n for n, _ in network.named_parameters() if n.startswith("encoder.")}

@@ -153,23 +153,29 @@ def test_a_tensor_of_another_shape_is_refused_with_both_shapes() -> None:
         tiny("d_fine_n", loaded("d_fine_n", tensors), 3)
 
 
-def test_more_queries_and_fewer_groups_repeat_and_drop_trained_ones() -> None:
-    trained = build_tiny("rf_detr_n", num_queries=20, group_detr=3)
-    weights = loaded("rf_detr_n", trained.state_dict())
-    network = tiny("rf_detr_n", weights, 3, num_queries=30, group_detr=2)
-    for name in ("reference_point_embed", "query_feat"):
-        before = getattr(trained.detector.model, name).weight.reshape(3, 20, -1)
-        after = getattr(network.detector.model, name).weight.reshape(2, 30, -1)
-        assert torch.equal(after[:, :20], before[:2])
-        assert torch.equal(after[:, 20:], before[:2, :10])
-
-
-def test_positions_are_those_that_the_model_would_interpolate() -> None:
-    trained = build_tiny("rf_detr_n")
-    network = tiny("rf_detr_n", loaded("rf_detr_n", trained.state_dict()), 3, side=192)
-    patches_of_192 = torch.zeros(1, 1 + 12 * 12, 32)
-    expected = trained.encoder.embeddings.interpolate_pos_encoding(patches_of_192, 192, 192)
-    torch.testing.assert_close(network.encoder.embeddings.position_embeddings, expected)
+@pytest.mark.parametrize("name", ["rf_detr_n", "rf_detr_seg_n"])
+def test_a_hub_file_fits_other_queries_groups_and_input(name: str, tmp_path: Path) -> None:
+    trained = build_tiny(name, num_queries=20, group_detr=3)
+    with quiet():
+        trained.detector.save_pretrained(tmp_path)  # type: ignore[operator]
+    weights = load_weights(spec_of(name), str(tmp_path / "model.safetensors"))
+    side = 2 * SIDES[name]
+    network = tiny(name, weights, 3, num_queries=30, group_detr=2, side=side)
+    before, after = trained.state_dict(), network.state_dict()
+    for key in ("reference_point_embed.weight", "query_feat.weight"):
+        (full,) = (name for name in after if name.endswith(key))
+        old, new = before[full].reshape(3, 20, -1), after[full].reshape(2, 30, -1)
+        assert torch.equal(new[:, :20], old[:2])
+        assert torch.equal(new[:, 20:], old[:2, :10])
+    # As the model would interpolate them for such an image.
+    grid = side // (16 if name == "rf_detr_n" else 12)
+    positions = trained.encoder.embeddings.interpolate_pos_encoding(
+        torch.zeros(1, 1 + grid**2, 32), side, side
+    )
+    torch.testing.assert_close(network.encoder.embeddings.position_embeddings, positions)
+    resized = ("reference_point_embed.weight", "query_feat.weight", "position_embeddings")
+    for key, tensor in after.items():
+        assert key.endswith(resized) or torch.equal(tensor, before[key]), key
 
 
 # As the authors' `model.safetensors` has them, DEIMv2-N's first and Pico's last.
