@@ -10,6 +10,7 @@ from autofocus.cli.evaluate import evaluate
 from autofocus.cli.explain import explain
 from autofocus.cli.job import app as job_app
 from autofocus.cli.output import refuse_usage
+from autofocus.cli.runs import app as runs_app
 from autofocus.cli.score import score
 from autofocus.cli.serve import serve
 from autofocus.cli.train import train
@@ -26,6 +27,7 @@ app = typer.Typer(
 for function in (train, score, explain, serve, evaluate, demo):
     app.command()(function)
 app.add_typer(job_app, name="job", help="Write a job file.")
+app.add_typer(runs_app, name="runs", help="Look at runs, go on with one, stop one.")
 app.add_typer(data_app, name="data", help="Check and convert data.")
 
 

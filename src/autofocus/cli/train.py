@@ -78,7 +78,7 @@ def train(
         "map": parse_maps(map_) if map_ else None,
     }
     jobs = {"": {}} if job is None else read_jobs(job)
-    show = _show_plan if dry_run else _show
+    show = _show_plan if dry_run else show_result
     done: dict[str, dict[str, Any]] = {}
     for node, document in jobs.items():
         if output_dir is not None and len(jobs) > 1:
@@ -102,7 +102,13 @@ def train(
         emit_json(done.get("", {"jobs": done}))
 
 
-def _show(result: dict[str, Any], node: str) -> None:
+def show_result(result: dict[str, Any], node: str = "") -> None:
+    """Write what a run came to, for people.
+
+    Args:
+        result: What `train --json` prints.
+        node: Of a pipeline.
+    """
     metric = result["primary_metric"]
     value = result["value"]
     if node:

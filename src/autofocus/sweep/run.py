@@ -1,5 +1,6 @@
 """The conductor's front: check the job, read the data, find the run folder, conduct the study."""
 
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -60,10 +61,17 @@ def run(
         if finished := folder.result():
             log.info("%s: finished before; nothing to do (--overwrite starts anew)", path)
             return finished
+        _keep_request(folder, document)
         study = Study(plan, sources, folder, started_s, track)
         result = study.conduct(_trials_of(plan))
         folder.write_json("result.json", result)
         return result
+
+
+def _keep_request(folder: RunFolder, document: Mapping[str, Any]) -> None:
+    """Write down what was asked, before any default: `runs resume` asks the same again."""
+    job = json.loads(json.dumps(dict(document), default=str))
+    folder.write_json("request.json", {"job": job, "folder": str(Path.cwd())})
 
 
 def _trials_of(plan: Plan) -> Callable[[Study], Outcome]:

@@ -166,6 +166,21 @@ def identity(job: Mapping[str, Any], data_fingerprint: str) -> str:
     return hashlib.sha256(text).hexdigest()
 
 
+def driver_of(path: Path) -> int | None:
+    """Return the process that conducts the run in a folder now, or None."""
+    try:
+        file = (path / "lock").open("r+")
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            _lock_file(file)
+        except OSError:
+            holder = file.read().strip()
+            return int(holder) if holder.isdigit() else None
+    return None
+
+
 def _clear(path: Path) -> None:
     for entry in path.iterdir():
         if entry.name == "lock":

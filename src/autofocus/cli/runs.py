@@ -1,0 +1,230 @@
+"""`autofocus runs`: what run folders hold, go on with one, stop one."""
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autofocus.cli.output import command, emit, emit_json, progress
+from autofocus.cli.train import show_result
+
+app = typer.Typer(no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+Folder = Annotated[Path, typer.Argument(help="The run folder.")]
+
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 16
+NUM_SHOWN = 20
+WATCH_S = 1.0
+
+
+@app.callback()
+def runs() -> None:
+    """Look at runs, go on with one, stop one."""
+
+
+@app.command(name="list")
+@command
+def list_(
+    root: Annotated[Path, typer.Argument(help="Where run folders are.")] = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """List the runs in a folder, those that changed last first."""
+    from autofocus.sweep.runs import find_runs
+
+    found = find_runs(root)
+    if as_json:
+        emit_json([_summary(run) for run in found])
+        return
+    if not found:
+        emit(f"{root}: no runs")
+    for run in found:
+        best = run.best
+        text = (
+            f"{run.path}  {run.status}  {run.changed}  {run.task}  "
+            f"{len(run.leaderboard)} trials  {run.metric} {_shown(best.get('value'))}  "
+            f"{best.get('model', '')}"
+        )
+        emit(text.rstrip())
+
+
+@app.command()
+@command
+def show(
+    run: Folder,
+    watch: Annotated[bool, typer.Option("--watch", help="Until it ends, again and again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a run's leaderboard and the trials that are under way.
+
+    autofocus runs show runs/fridge --watch
+    """
+    from autofocus.sweep.runs import read_run
+
+    if watch and not as_json:
+        _watch(run)
+        return
+    view = read_run(run)
+    if as_json:
+        emit_json({**_summary(view), "leaderboard": view.leaderboard, "running": view.running})
+        return
+    for line in _lines(view):
+        emit(line)
+
+
+@app.command()
+@command
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
+    as_json: Json = False,
+) -> None:
+    """Show what several runs came to, and where their jobs differ."""
+    from autofocus.sweep.runs import differences, read_run
+
+    views = [read_run(run) for run in runs]
+    changed = differences(views)
+    if as_json:
+        emit_json({"runs": [_summary(view) for view in views], "differences": changed})
+        return
+    for view in views:
+        best, result = view.best, view.result or {}
+        test = (result.get("test_metrics") or {}).get(view.metric)
+        seconds = f"{result['seconds']:.0f} s" if result else view.status
+        emit(
+            f"{view.path}  {view.metric} {_shown(best.get('value'))} on validation, "
+            f"{_shown(test)} on test data  {best.get('model', '')}  {seconds}"
+        )
+    for key, values in changed.items():
+        emit(f"{key}: {' | '.join(str(value) for value in values)}")
+
+
+@app.command()
+@command
+def resume(run: Folder, as_json: Json = False) -> None:
+    """Go on with a run that was stopped or killed; a finished one prints its result."""
+    from autofocus import api
+    from autofocus.sweep.runs import request
+
+    job, folder = request(run)
+    # Its relative paths are those of the command that began it.
+    os.chdir(folder)
+    result = api.train(job, track=progress())
+    if as_json:
+        emit_json(result)
+    else:
+        show_result(result)
+
+
+@app.command()
+@command
+def stop(run: Folder, as_json: Json = False) -> None:
+    """Ask a run to stop; it saves what is running, and 'runs resume' goes on with it."""
+    from autofocus.sweep.runs import stop_run
+
+    process = stop_run(run)
+    if as_json:
+        emit_json({"run": str(run), "process": process})
+    else:
+        emit(f"{run}: asked process {process} to stop; 'autofocus runs resume {run}' goes on")
+
+
+def _watch(run: Path) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from autofocus.sweep.runs import read_run
+
+    console = Console()
+    if not console.is_terminal:
+        _follow(run)
+        return
+    view = read_run(run)
+    with Live(Text("\n".join(_lines(view))), console=console, auto_refresh=False) as live:
+        while view.status == "running":
+            time.sleep(WATCH_S)
+            view = read_run(run)
+            live.update(Text("\n".join(_lines(view))), refresh=True)
+
+
+def _follow(run: Path) -> None:
+    """Write a line a trial as it ends: what a log wants."""
+    from autofocus.sweep.runs import read_run
+
+    seen: set[str] = set()
+    while True:
+        view = read_run(run)
+        for row in view.leaderboard:
+            if row["id"] not in seen:
+                seen.add(row["id"])
+                emit(_line(row, view.curve(row["id"])))
+        if view.status != "running":
+            return
+        time.sleep(WATCH_S)
+
+
+def _lines(view: Any) -> list[str]:
+    limits = view.job["limits"]
+    lines = [
+        f"{view.path}  {view.status}  {view.task} by {view.metric}",
+        f"{len(view.leaderboard)} trials ended, at most {limits['max_trials']}{_memory(view)}",
+    ]
+    lines += [_line(row, view.curve(row["id"])) for row in view.leaderboard[:NUM_SHOWN]]
+    if len(view.leaderboard) > NUM_SHOWN:
+        lines.append(f"… {len(view.leaderboard) - NUM_SHOWN} more in leaderboard.json")
+    return [*lines, *(_line(row, view.curve(row["id"])) for row in view.running)]
+
+
+def _line(row: dict[str, Any], curve: list[float | None]) -> str:
+    parameters = {k: v for k, v in row.get("parameters", {}).items() if k != "model_name"}
+    listed = ", ".join(f"{name} {_number(value)}" for name, value in parameters.items())
+    known = [value for value in curve if value is not None]
+    value = row["value"] if row["status"] != "running" else max(known, default=None)
+    return (
+        f"{row['id']:>5}  {_shown(value)}  {_spark(curve):{SPARK_WIDTH}}  {row['status']:10}  "
+        f"{row['model']}  {listed}"
+    ).rstrip()
+
+
+def _memory(view: Any) -> str:
+    """Return what the driver holds in memory, where the system tells."""
+    path = Path(f"/proc/{view.process}/statm")
+    if view.process is None or not path.exists():
+        return ""
+    held_bytes = int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return f" · process {view.process}, {held_bytes / 2**30:.1f} GiB"
+
+
+def _spark(curve: list[float | None]) -> str:
+    known = [value for value in curve if value is not None]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    scale = (len(SPARKS) - 1) / (high - low) if high > low else 0.0
+    shown = curve[-SPARK_WIDTH:]
+    return "".join(" " if v is None else SPARKS[round((v - low) * scale)] for v in shown)
+
+
+def _summary(view: Any) -> dict[str, Any]:
+    return {
+        "run": str(view.path),
+        "status": view.status,
+        "process": view.process,
+        "task": view.task,
+        "primary_metric": view.metric,
+        "changed": view.changed,
+        "num_trials": len(view.leaderboard),
+        "best": view.best,
+        "result": view.result,
+    }
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _shown(value: float | None) -> str:
+    return "     –" if value is None else f"{value:.4f}"
