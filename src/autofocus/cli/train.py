@@ -2,6 +2,7 @@
 
 import textwrap
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +57,6 @@ def train(
 
     autofocus train --task image_classification --data photos/ --budget 5m
     """
-    from autofocus import api
     from autofocus.data.locate import parse_maps
     from autofocus.job_file import read_jobs
 
@@ -78,28 +78,39 @@ def train(
         "map": parse_maps(map_) if map_ else None,
     }
     jobs = {"": {}} if job is None else read_jobs(job)
-    show = _show_plan if dry_run else show_result
     done: dict[str, dict[str, Any]] = {}
     for node, document in jobs.items():
         if output_dir is not None and len(jobs) > 1:
             keys["output_dir"] = str(Path(output_dir) / node)
-        if dry_run:
-            done[node] = api.plan(document, set_=set_ or (), track=progress(), **keys)
-        else:
-            # A pipeline's jobs run one after the other, each with its own budget.
-            started_s = time.monotonic() if done else PROCESS_STARTED_S
-            done[node] = api.train(
-                document,
-                overwrite=overwrite,
-                set_=set_ or (),
-                started_s=started_s,
-                track=progress(),
-                **keys,
-            )
+        # A pipeline's jobs run one after the other, each with its own budget.
+        started_s = time.monotonic() if done else PROCESS_STARTED_S
+        done[node] = _run(document, keys, set_ or (), overwrite, dry_run, started_s)
         if not as_json:
-            show(done[node], node)
+            (_show_plan if dry_run else show_result)(done[node], node)
     if as_json:
         emit_json(done.get("", {"jobs": done}))
+
+
+def _run(
+    document: dict[str, Any],
+    keys: dict[str, Any],
+    assignments: Sequence[str],
+    overwrite: bool,
+    dry_run: bool,
+    started_s: float,
+) -> dict[str, Any]:
+    from autofocus import api
+
+    if dry_run:
+        return api.plan(document, set_=assignments, track=progress(), **keys)
+    return api.train(
+        document,
+        overwrite=overwrite,
+        set_=assignments,
+        started_s=started_s,
+        track=progress(),
+        **keys,
+    )
 
 
 def show_result(result: dict[str, Any], node: str = "") -> None:
