@@ -96,7 +96,9 @@ def method_text(attribution: Attribution, parameters: Parameters) -> str:
     if "half_agreement" in metadata:
         parts.append(f"{metadata['num_masks']} masks")
         agreement = metadata["half_agreement"]
-        parts.append("nothing matters" if agreement is None else f"halves agree {agreement:.2f}")
+        parts.append(
+            "no mask changes anything" if agreement is None else f"halves agree {agreement:.2f}"
+        )
     if "completeness_error" in metadata:
         explained = metadata["value"] - metadata["baseline_value"]
         error = metadata["completeness_error"]

@@ -16,6 +16,8 @@ from autofocus.cli import explain as command
 from autofocus.cli.explain import explain
 from autofocus.errors import ImageError, RequestError
 from autofocus.explain.parameters import ALGORITHMS, BOX_ALGORITHMS, VISUALIZATION_STYLES
+from autofocus.tasks.detection import ObjectDetection
+from tiny_detector import bright_photo, write_tiny_detector
 
 Capture = pytest.CaptureFixture[str]
 
@@ -124,7 +126,7 @@ def test_evaluation_prints_algorithms_beside_maps_that_know_nothing(
     model_folder: Path, photo_folder: Path, capsys: Capture
 ) -> None:
     data = str(photo_folder)
-    explain(model_folder, evaluate=True, data=data, max_images=2, as_json=True)
+    explain(model_folder, evaluate=True, data=data, max_images=2, n_steps=4, as_json=True)
     result = json.loads(capsys.readouterr().out)
     assert result["num_images"] == result["num_explanations"] == 2
     assert set(result["algorithms"]) == {*ALGORITHMS, "random map", "centred Gaussian"}
@@ -137,6 +139,92 @@ def test_evaluation_prints_algorithms_beside_maps_that_know_nothing(
     assert f"{xrai['insertion']:.3f} ± {xrai['insertion_error']:.3f}" in lines[2]
     assert lines[7].endswith("–")
     assert "has no map" in lines[8]
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_detector(tmp_path_factory.mktemp("cli") / "boxes", ObjectDetection.name)
+
+
+def test_a_picture_a_box_of_a_model_that_finds_objects(
+    detector: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "sky.png").write_bytes(bright_photo())
+    out = tmp_path / "out"
+    explain(detector, [str(tmp_path / "sky.png")], num_masks=20, output=out, npy=True)
+    printed, noted = capsys.readouterr()
+    assert noted.splitlines()[0] == f"Explaining 1 image by d_rise into {out}/"
+    assert len(printed.splitlines()) == 2
+    names = sorted(path.name for path in out.iterdir())
+    assert [name.partition("-")[0] for name in names] == ["sky.00"] * 2 + ["sky.01"] * 2
+    assert {np.load(path).shape for path in out.glob("*.npy")} == {(1, 48, 64)}
+    explain(
+        detector,
+        [str(tmp_path / "sky.png")],
+        algorithm="d_rise",
+        num_masks=20,
+        target="star",
+        output=out,
+        as_json=True,
+    )
+    (row,) = json.loads(capsys.readouterr().out)["images"][0]["explanations"]
+    assert row["label"] == "star"
+    assert row["box"]["topX"] == pytest.approx(0.6, abs=1e-3)
+    assert row["metadata"]["num_masks"] == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"algorithm": "xrai"}, "--algorithm must be one of d_rise, got 'xrai'."),
+        ({"num_masks": 1}, "--num-masks must be a whole number from 2 to 20000, got 1."),
+        ({"grid": 65, "seed": -1}, "--grid must be a whole number from 1 to 64, got 65. --seed"),
+        ({"max_boxes": 0}, "--max-boxes must be a whole number"),
+    ],
+)
+def test_wrong_input_for_boxes_names_the_flag(
+    detector: Path, tmp_path: Path, capsys: Capture, options: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "sky.png").write_bytes(bright_photo())
+    given = {"images": [str(tmp_path / "sky.png")], "output": tmp_path / "out", **options}
+    assert refused(detector, **given) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_data_with_boxes_adds_the_pointing_game(
+    model_folder: Path, photo_folder: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    box = {"topX": 0.2, "topY": 0.1, "bottomX": 0.8, "bottomY": 0.9}
+    rows = [
+        {"image_url": str(photo_folder / label / "0.png"), "label": [{"label": label, **box}]}
+        for label in ("blue", "red")
+    ]
+    # Neither a class that the model does not know nor an image without objects is explained.
+    rows.append({**rows[0], "image_url": str(photo_folder / "red" / "1.png")})
+    rows[-1]["label"] = [{"label": "pink", **box}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    explain(model_folder, evaluate=True, data=str(path), n_steps=2, as_json=True)
+    result = json.loads(capsys.readouterr().out)
+    assert (result["num_images"], result["num_explanations"]) == (3, 2)
+    assert result["algorithms"]["centred Gaussian"]["pointing"] == 1
+    assert all(0 <= row["pointing"] <= 1 for row in result["algorithms"].values())
+    command._print_quality(result, False)
+    printed = capsys.readouterr().out
+    assert "pointing" in printed.splitlines()[1]
+    assert printed.splitlines()[-1].count(";") == 3
+
+
+def test_evaluation_of_boxes_prints_pointing_and_agreement(
+    detector: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "sky.png").write_bytes(bright_photo())
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"image_url": "sky.png", "label": []}))
+    explain(detector, evaluate=True, data=str(tmp_path / "rows.jsonl"), num_masks=100, grid=6)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 images, 2 explanations"
+    assert lines[1].split() == ["pointing", "halves"]
+    assert lines[2].split()[:2] == ["d_rise", "1.00"]
 
 
 def test_choices_are_the_published_ones() -> None:

@@ -7,7 +7,7 @@ from autofocus.data.preprocess import preprocess, resize_crop
 from autofocus.explain.base import Attribution
 from autofocus.explain.colormap import VIRIDIS, colored
 from autofocus.explain.lettering import draw_text, shortened
-from autofocus.explain.parameters import ALGORITHMS, Parameters
+from autofocus.explain.parameters import ALGORITHMS, BOX_ALGORITHMS, Parameters
 from autofocus.explain.visualize import (
     STYLES,
     Caption,
@@ -91,6 +91,29 @@ def test_other_styles_have_one_pixel_a_network_pixel(style: str) -> None:
     assert image.shape == (50, 70, 3)
     expected = overlay(photo, saliency) if style == "overlay" else heat_map(saliency)
     np.testing.assert_array_equal(image, expected)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_box_is_drawn_white_within_black_in_every_style(style: str) -> None:
+    photo, ramp = np.full((40, 60, 3), 128, np.uint8), _ramp(40, 60)
+    boxed = Caption("can", 0.9, "D-RISE", (0.5, 0.25, 1.0, 0.75))
+    plain = _decoded(visualize(photo, ramp, Caption("can", 0.9, "D-RISE"), style)).astype(int)
+    drawn = _decoded(visualize(photo, ramp, boxed, style)).astype(int)
+    assert plain.shape == drawn.shape
+    changed = np.abs(drawn - plain).max(axis=2) > 0
+    if style == "panel":
+        # In each of the four pictures, and nowhere else.
+        num_parts = cv2.connectedComponents(changed.astype(np.uint8))[0] - 1
+        assert num_parts == 4
+        return
+    assert (drawn[10, 30:60] == 255).all()
+    assert (drawn[12:28, 30] == 255).all()
+    rows, columns = np.nonzero(changed)
+    # OpenCV's black line is three or five pixels wide.
+    assert rows.min() in (8, 9)
+    assert columns.min() in (28, 29)
+    assert rows.max() in (30, 31)
+    assert not changed[13:27, 33:57].any()
 
 
 def test_styles_are_those_that_a_request_may_name() -> None:
@@ -213,6 +236,16 @@ def test_what_no_font_can_draw_is_escaped_and_not_boxes() -> None:
             {"guided": {"ReLU": 2}, "guided_extension": {}, "positive_evidence": False},
             "Guided Grad-CAM, nothing in this image speaks for the class",
         ),
+        (
+            "d_rise",
+            {"num_masks": 500, "half_agreement": 0.784},
+            "D-RISE, 500 masks, halves agree 0.78",
+        ),
+        (
+            "d_rise",
+            {"num_masks": 2, "half_agreement": None},
+            "D-RISE, 2 masks, no mask changes anything",
+        ),
     ],
 )
 def test_method_text_says_what_a_reader_must_know(
@@ -225,7 +258,8 @@ def test_method_text_says_what_a_reader_must_know(
 
 def test_every_algorithm_has_a_text() -> None:
     empty = np.zeros((3, 4, 4), np.float32)
+    algorithms = ALGORITHMS + BOX_ALGORITHMS
     texts = {
-        method_text(Attribution(empty, a, 0, "logit", "size"), Parameters()) for a in ALGORITHMS
+        method_text(Attribution(empty, a, 0, "logit", "size"), Parameters()) for a in algorithms
     }
-    assert len(texts) == len(ALGORITHMS)
+    assert len(texts) == len(algorithms)

@@ -1,0 +1,107 @@
+"""D-RISE on every head passes one suite. A new head is one line in `HEADS` or `tiny_transformers`.
+
+Boxes need no gradient: what holds here for the torch backend holds for any.
+"""
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from autofocus.explain.parameters import Parameters
+from autofocus.manifest import DataInfo, Manifest, ResizeFit, WeightsInfo
+from autofocus.models import catalog
+from autofocus.models.box_profile import TYPICAL
+from autofocus.models.build import build, network_options
+from autofocus.models.network import Network
+from autofocus.scoring.backends.torch import TorchBackend
+from autofocus.scoring.explain_boxes import BoxExplainer
+from autofocus.scoring.scorer import Scorer
+from autofocus.tasks import TASKS
+from tiny_transformers import SIDES, TINY, build_tiny, train_briefly
+
+NUM_CLASSES = 3
+HEADS = ["fcos", "retinanet", "fasterrcnn", "maskrcnn"]
+# As few numbers as every head works with.
+NARROW = {
+    "channels": 32,
+    "head_width": 32,
+    "num_mask_layers": 1,
+    "num_proposals": 20,
+    "num_candidates": 30,
+}
+QUICK = Parameters("d_rise", num_masks=24, grid=4, max_boxes=3, visualizations=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+
+
+@pytest.fixture(scope="module", params=[*HEADS, *TINY])
+def model(request: pytest.FixtureRequest) -> tuple[Scorer, BoxExplainer]:
+    network, side = _network(request.param)
+    kind = "instance segmenter" if len(network.output_names) > 3 else "detector"
+    task = next(name for name, task in TASKS.items() if task.model_kind == kind)
+    manifest = Manifest(
+        task=task,
+        labels=["a", "b", "c"],
+        model_name=request.param,
+        preprocess=ResizeFit(side, side),
+        weights=WeightsInfo("random", "none"),
+        data=DataInfo("0" * 64, 1, 1),
+        outputs=list(network.output_names),
+        # Whatever a random network is least unsure of.
+        settings={"box_score_threshold": 0.0, "mask_pixel_score_threshold": 0.0},
+    )
+    backend = TorchBackend(network, network.output_names)
+    return Scorer(manifest, backend), BoxExplainer(manifest, backend)
+
+
+def _network(name: str) -> tuple[Network, int]:
+    if name in TINY:
+        network = build_tiny(name, num_classes=NUM_CLASSES)
+        # Fresh queries answer alike whatever they see.
+        train_briefly(network, SIDES[name], num_steps=3)
+        return network.eval(), SIDES[name]
+    torch.manual_seed(0)
+    spec = catalog.resolve(f"{name}_resnet18_fpn")
+    options = network_options(spec, TYPICAL, (64, 64))
+    options |= {key: value for key, value in NARROW.items() if key in options}
+    return build(spec, NUM_CLASSES, None, (64, 64), options).eval(), 64
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((128, 96), Image.Resampling.NEAREST).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_each_box_has_a_finite_map_in_the_frame_of_the_image(
+    model: tuple[Scorer, BoxExplainer], photo: bytes
+) -> None:
+    scorer, explainer = model
+    (found,) = scorer.try_predict([photo])
+    assert len(found)
+    chosen = explainer.choice.choose(scorer.labels, found, QUICK)
+    first = explainer.explain(photo, chosen, QUICK)
+    side = scorer.manifest.preprocess.size[1]
+    assert [e.label for e in first] == [scorer.labels[i] for i in found.classes[: len(first)]]
+    for explanation in first:
+        assert explanation.map.shape == (1, round(side * 0.75), side)
+        assert explanation.map.dtype == np.float32
+        assert np.isfinite(explanation.map).all()
+        assert np.ptp(explanation.map) > 0
+        # The candidate that became the box resembles it as much as anything can.
+        resemblance = explanation.attribution.metadata["resemblance"]
+        assert resemblance == pytest.approx(explanation.probability, rel=1e-3, abs=1e-5)
+    again = explainer.explain(photo, chosen, QUICK)
+    assert all(np.array_equal(a.map, b.map) for a, b in zip(first, again, strict=True))

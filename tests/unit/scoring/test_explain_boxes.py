@@ -1,0 +1,160 @@
+"""Boxes explained with a detector whose needs are known: maps, tiles, replies, quality."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import autofocus
+from autofocus.data.options import ReadOptions
+from autofocus.errors import DataError, RequestError
+from autofocus.explain.d_rise import FoundBoxes
+from autofocus.explain.parameters import Parameters
+from autofocus.manifest import Tiling
+from autofocus.scoring.explain_box_quality import inside
+from autofocus.scoring.explain_boxes import BoxExplainer
+from autofocus.scoring.explain_needs import why_unavailable
+from autofocus.scoring.explain_quality import Measuring, measure_explanations, read_photos
+from autofocus.scoring.explain_request import ExplainRow
+from autofocus.scoring.explanations import Explanation, checked_parameters, load_explainer
+from autofocus.scoring.scorer import Scorer
+from autofocus.tasks.detection import ObjectDetection
+from tiny_detector import BOXES, CANVAS, LABELS, bright_photo, write_tiny_detector
+
+QUICK = Parameters(xai_algorithm="d_rise", num_masks=200, grid=6)
+TALL, WIDE = (128, 96), (96, 128)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_detector(tmp_path_factory.mktemp("boxes") / "model", ObjectDetection.name)
+
+
+@pytest.fixture(scope="module")
+def explainer(folder: Path) -> BoxExplainer:
+    explainer = load_explainer(folder, num_threads=1)
+    assert isinstance(explainer, BoxExplainer)
+    explainer.warm_up()
+    return explainer
+
+
+def explained(
+    folder: Path, explainer: BoxExplainer, image: bytes, parameters: Parameters = QUICK
+) -> list[Explanation]:
+    scorer = Scorer.load(folder)
+    (found,) = scorer.try_predict([image])
+    chosen = explainer.choice.choose(scorer.labels, found, parameters)
+    return explainer.explain(image, chosen, parameters)
+
+
+@pytest.mark.parametrize("size", [WIDE, TALL])
+def test_maps_are_highest_in_their_boxes_in_the_frame_of_the_image(
+    folder: Path, explainer: BoxExplainer, size: tuple[int, int]
+) -> None:
+    found = explained(folder, explainer, bright_photo(size))
+    # The second box of a tall image lies in the padding.
+    assert sorted(e.label for e in found) == (["lamp", "star"] if size == WIDE else ["lamp"])
+    for explanation in found:
+        assert explanation.map.shape == (1, *(np.array(size) * 64 // 128))
+        highest = explanation.map[0].ravel().argmax()
+        assert inside(explanation).ravel()[highest]
+        metadata = explanation.attribution.metadata
+        assert metadata["resemblance"] == pytest.approx(explanation.probability, abs=1e-4)
+        assert metadata["mean_resemblance"] < metadata["resemblance"]
+        assert metadata["half_agreement"] > 0.5
+        assert explanation.attribution.output == "resemblance"
+
+
+def test_pictures_have_the_images_aspect_and_show_the_box(
+    folder: Path, explainer: BoxExplainer
+) -> None:
+    image = bright_photo()
+    small = Parameters(xai_algorithm="d_rise", num_masks=20, visualization_style="overlay")
+    first, second = explained(folder, explainer, image, small)
+    pictures = []
+    for explanation in (first, second):
+        assert explanation.png is not None
+        picture = cv2.imdecode(np.frombuffer(explanation.png, np.uint8), cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert picture.shape == (*CANVAS, 3)
+        pictures.append(picture)
+    # White lines within black ones, where the lamp is.
+    lamp = pictures[[first.label, second.label].index("lamp")]
+    left, top = round(BOXES[0][0] * CANVAS[1]), round(BOXES[0][1] * CANVAS[0])
+    assert (lamp[top + 5, left] == 255).all()
+    assert (lamp[top + 5, left - 1] < 40).all()
+
+
+def test_answers_have_the_places_of_the_boxes(folder: Path, explainer: BoxExplainer) -> None:
+    image = bright_photo()
+    scorer = Scorer.load(folder)
+    (found,) = scorer.try_predict([image])
+    wanted = checked_parameters(
+        explainer,
+        {"xai_algorithm": "d_rise", "num_masks": 10, "target": "star", "attributions": True},
+    )
+    chosen = explainer.choice.choose(LABELS, found, wanted)
+    row = ExplainRow(0, image, wanted, chosen, explainer.choice.num_places(found))
+    answer = {key: json.loads(text) for key, text in explainer.answer(row).items()}
+    labels = [box["label"] for box in scorer.score([image])[0]["boxes"]]
+    for key in ("visualizations", "attributions"):
+        assert [value is not None for value in answer[key]] == [name == "star" for name in labels]
+    attribution = answer["attributions"][labels.index("star")]
+    assert np.array(attribution).shape == (1, *CANVAS)
+
+
+def test_boxes_that_only_a_tile_finds_are_explained_there(
+    explainer: BoxExplainer, tmp_path: Path
+) -> None:
+    tiled = write_tiny_detector(tmp_path / "tiled", ObjectDetection.name, Tiling(2, 1, 0.0))
+    pixels = cv2.imdecode(np.frombuffer(bright_photo((96, 256)), np.uint8), cv2.IMREAD_COLOR)
+    assert pixels is not None
+    # The right half's lamp: in the frame of the whole image, and not where the whole finds one.
+    lamp = np.array([[0.5 + 0.05, 0.1, 0.5 + 0.2, 0.5]], np.float32)
+    (found,) = BoxExplainer.load(tiled, 1).attributions(
+        np.asarray(pixels, np.uint8), FoundBoxes(lamp, np.array([0])), QUICK
+    )
+    assert found.map.shape == (1, 24, 64)
+    assert not found.map[:, :, :32].any()
+    row, column = np.unravel_index(found.map[0].argmax(), (24, 64))
+    assert lamp[0, 0] <= column / 64 <= lamp[0, 2]
+    assert lamp[0, 1] <= row / 24 <= lamp[0, 3]
+
+
+def test_python_explains_boxes_without_being_told_how(folder: Path) -> None:
+    model = autofocus.load(folder)
+    (found,) = model.explain([bright_photo()], num_masks=10, visualizations=False)
+    assert [e.label for e in found] == [
+        b["label"] for b in model.score([bright_photo()])[0]["boxes"]
+    ]
+    assert found[0].xyxy_frac is not None
+    assert found[0].png is None
+    with pytest.raises(RequestError, match=r"must be one of d_rise, got 'xrai'\."):
+        model.explain([bright_photo()], xai_algorithm="xrai")
+
+
+def test_boxes_need_neither_torch_nor_its_weights(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autofocus.scoring.explain_needs.find_spec", lambda name: None)
+    assert why_unavailable(folder) is None
+
+
+def test_quality_of_boxes_beside_maps_that_know_nothing(folder: Path, tmp_path: Path) -> None:
+    rows = []
+    for i, image in enumerate((bright_photo(WIDE), bright_photo(TALL), b"no image")):
+        (tmp_path / f"{i}.png").write_bytes(image)
+        rows.append(json.dumps({"image_url": f"{i}.png", "label": []}))
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    data = read_photos(folder, tmp_path / "rows.jsonl", ReadOptions())
+    result = measure_explanations(folder, data, Measuring(QUICK, 3))
+    assert (result["num_images"], result["num_explanations"]) == (2, 3)
+    assert list(result["algorithms"]) == ["d_rise", "random map", "centred Gaussian"]
+    assert result["algorithms"]["d_rise"]["pointing"] == 1
+    assert result["algorithms"]["centred Gaussian"]["pointing"] < 1
+    nothing = Measuring(QUICK, 3, seed=0)
+    data.locations[:] = data.locations[2:]
+    with pytest.raises(DataError, match="nothing is found"):
+        measure_explanations(folder, data, nothing)
