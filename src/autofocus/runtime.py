@@ -132,6 +132,16 @@ def num_cores() -> int:
     return max(1, cores // _num_sharing)
 
 
+def process_count() -> int:
+    """Return how many processes `torchrun` or `accelerate launch` started to train as one."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "MASTER_ADDR" in os.environ else 1
+
+
+def process_rank() -> int:
+    """Return which of them this one is; the first, 0, is the one that conducts and talks."""
+    return int(os.environ.get("RANK", "0")) if process_count() > 1 else 0
+
+
 def cache_dir() -> Path:
     """Return the folder for downloads and features: `AUTOFOCUS_CACHE` or the platform's habit."""
     if named := os.environ.get("AUTOFOCUS_CACHE"):

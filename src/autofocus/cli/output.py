@@ -10,7 +10,7 @@ import orjson
 import typer
 
 from autofocus.errors import AutofocusError, InputError
-from autofocus.runtime import DISK_FULL, Track, no_progress
+from autofocus.runtime import DISK_FULL, Track, no_progress, process_rank
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,14 +64,18 @@ def refuse_usage(error: typer.TyperException, *, as_json: bool) -> int:
 
 
 def emit_json(document: Any) -> None:
-    """Write one JSON document to stdout."""
+    """Write one JSON document to stdout; of several processes only the first does."""
+    if process_rank() > 0:
+        return
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
     sys.stdout.buffer.write(orjson.dumps(document, option=options))
     sys.stdout.flush()
 
 
 def emit(line: str = "") -> None:
-    """Write one line of result to stdout."""
+    """Write one line of result to stdout; of several processes only the first does."""
+    if process_rank() > 0:
+        return
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -137,4 +141,5 @@ def _os_message(error: OSError) -> str:
 def _configure_logging() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     # Libraries talk at INFO too; people asked for ours.
-    logging.getLogger("autofocus").setLevel(logging.INFO)
+    is_first = process_rank() == 0
+    logging.getLogger("autofocus").setLevel(logging.INFO if is_first else logging.ERROR)

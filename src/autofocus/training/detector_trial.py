@@ -21,6 +21,7 @@ from autofocus.models.network import Network
 from autofocus.models.weights import LoadedWeights
 from autofocus.runtime import Track, write_atomically
 from autofocus.tasks.base import Settings, Task
+from autofocus.training import team
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.curves import draw_curves
 from autofocus.training.evaluate import EvaluationSet
@@ -87,8 +88,6 @@ class DetectorTrial:
 def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
     """Train, and return the best of its epochs and how training went."""
     accelerator = trial.accelerator
-    if not accelerator.is_main_process:
-        return _trained(trial)
     facts = trial_facts(
         trial.model_name,
         trial.train,
@@ -99,14 +98,16 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
         trial.deadline_s,
     )
     folder = trial.folder
-    with trial_log(folder, facts):
-        candidate, trained = _trained(trial)
+    with trial_log(folder, facts), team.working(take_part, trial):
+        trained = take_part(trial)
+    candidate = _candidate(trial, trained)
     draw_curves(folder / "metrics.jsonl", folder / "curves.png", trial.primary_metric)
     write_atomically(folder / MANIFEST_NAME, encode_manifest(candidate.manifest))
     return candidate, trained
 
 
-def _trained(trial: DetectorTrial) -> tuple[Candidate, Trained]:
+def take_part(trial: DetectorTrial) -> Trained:
+    """Train, alone or with the process that runs `run_detector_trial`."""
     task, labels, recipe = trial.task, trial.labels, trial.recipe
     targets = task.encode_targets(trial.train.records, labels)
     judged = task.encode_targets(trial.held_out.records, labels)
@@ -126,7 +127,7 @@ def _trained(trial: DetectorTrial) -> tuple[Candidate, Trained]:
             trial.held_out, judged, objective, spec, batch_size, caches[1], entries
         ) as validation,
     ):
-        trained = fit(
+        return fit(
             Fit(
                 network=network,
                 task=task,
@@ -144,7 +145,6 @@ def _trained(trial: DetectorTrial) -> tuple[Candidate, Trained]:
                 track=trial.track,
             )
         )
-    return _candidate(trial, trained), trained
 
 
 def _score(metrics: Mapping[str, Any], primary_metric: str) -> float:

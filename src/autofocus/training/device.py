@@ -1,12 +1,14 @@
 """Where training computes, and how torch is set up for it."""
 
+import os
+
 import cv2
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from autofocus.errors import JobError
-from autofocus.runtime import keep_big_blocks, num_cores
+from autofocus.runtime import keep_big_blocks, num_cores, process_count
 
 
 def choose_device(name: str) -> torch.device:
@@ -45,4 +47,6 @@ def prepare_torch() -> None:
     keep_big_blocks()
     # Loader threads work on images side by side; OpenCV's own would only get in their way.
     cv2.setNumThreads(1)
-    torch.set_num_threads(num_cores())
+    # Processes that train as one share the cores of their machine.
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if process_count() > 1 else 1
+    torch.set_num_threads(max(1, num_cores() // here))

@@ -1,7 +1,8 @@
 """A fine-tuning trial of a classification job: from the probe's head through the whole network."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from autofocus.models.timm_classifiers import Classifier
 from autofocus.runtime import Track, write_atomically
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
+from autofocus.training import team
 from autofocus.training.candidate import Candidate
 from autofocus.training.curves import draw_curves
 from autofocus.training.evaluate import Evaluation, EvaluationSet, run_network
@@ -76,9 +78,7 @@ class Finetuning:
 
 def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
     """Fine-tune the probe's network and return the best of its epochs."""
-    accelerator, weights = job.accelerator, job.setup.weights
-    if not accelerator.is_main_process:
-        return _fine_tuned(job, probed)
+    weights, accelerator, folder = job.setup.weights, job.accelerator, job.folder
     facts = trial_facts(
         weights.spec.name,
         probed.train,
@@ -88,15 +88,26 @@ def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
         accelerator.mixed_precision,
         job.deadline_s,
     )
-    with trial_log(job.folder, facts):
-        finetuned = _fine_tuned(job, probed)
-    draw_curves(job.folder / "metrics.jsonl", job.folder / "curves.png", job.primary_metric)
-    manifest = encode_manifest(finetuned.candidate.manifest)
-    write_atomically(job.folder / MANIFEST_NAME, manifest)
+    with (
+        trial_log(folder, facts),
+        team.working(take_part, job, probed),
+        _trained(job, probed) as (trained, validation),
+    ):
+        finetuned = _calibrated(job, probed, trained, validation)
+    draw_curves(folder / "metrics.jsonl", folder / "curves.png", job.primary_metric)
+    write_atomically(folder / MANIFEST_NAME, encode_manifest(finetuned.candidate.manifest))
     return finetuned
 
 
-def _fine_tuned(job: Finetuning, probed: Probed) -> Finetuned:
+def take_part(job: Finetuning, probed: Probed) -> Trained:
+    """Train with the process that runs `run_finetune`."""
+    with _trained(job, probed) as (trained, _):
+        return trained
+
+
+@contextmanager
+def _trained(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]]:
+    """Train; the loader of the held-out images is open as long as this is entered."""
     setup = job.setup
     task, labels = setup.task, setup.labels
     targets = task.encode_targets(probed.train.records, labels)
@@ -130,7 +141,7 @@ def _fine_tuned(job: Finetuning, probed: Probed) -> Finetuned:
                 track=job.track,
             )
         )
-        return _calibrated(job, probed, trained, validation)
+        yield trained, validation
 
 
 def selection_score(primary_metric: str, num_images: int) -> Callable[[dict[str, Any]], float]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -42,6 +42,8 @@ from autofocus.training.recipe import Recipe
 from autofocus.training.step import DivergedError, Stepper
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 # Steps whose time is taken before the schedule is fitted to a budget; the first one is warm-up.
 NUM_TIMED_STEPS = 4
@@ -188,7 +190,7 @@ class _Loop:
     def _start(self) -> None:
         """Judge the network that training starts from: nothing worse than it is ever kept."""
         started_s = time.monotonic()
-        self._judge(self._evaluate(self._judged_network()), loss=None, seconds=0.0)
+        self._judge(self._metrics(), loss=None, seconds=0.0)
         self.at.closing_s = time.monotonic() - started_s
 
     def _fit_into_memory(self) -> None:
@@ -326,7 +328,7 @@ class _Loop:
         is_due = is_over or at.epoch % self.recipe.evaluation_frequency == 0
         if is_due:
             loss = at.loss_sum / max(1, at.epoch_steps)
-            self._judge(self._evaluate(self._judged_network()), loss, seconds)
+            self._judge(self._metrics(), loss, seconds)
             self._tell(loss, num_images / max(seconds, 1e-9))
             if not is_over:
                 self._plan()
@@ -334,12 +336,32 @@ class _Loop:
         if is_due:
             at.closing_s = time.monotonic() - started_s
 
+    def _metrics(self) -> dict[str, Any]:
+        """Return the metrics of the judged weights."""
+        return self._from_main(lambda: self._evaluate(self._judged_network()).metrics)
+
     def _evaluate(self, network: Network) -> Evaluation:
         return evaluate(network, self.fit.task, self.fit.validation, self.accelerator.device)
 
-    def _judge(self, evaluation: Evaluation, loss: float | None, seconds: float) -> None:
-        at = self.at
-        (score,) = self._agreed([self.fit.score(evaluation.metrics)])
+    def _from_main(self, make: Callable[[], T]) -> T:
+        """Return what the main process makes; the others wait for it.
+
+        Raises:
+            DivergedError: On all processes, if the main process raises it.
+        """
+        made: list[Any] = [None]
+        if self.accelerator.is_main_process:
+            try:
+                made = [make()]
+            except DivergedError as error:
+                made = [error]
+        (value,) = self._agreed(made)
+        if isinstance(value, DivergedError):
+            raise value
+        return cast(T, value)
+
+    def _judge(self, metrics: dict[str, Any], loss: float | None, seconds: float) -> None:
+        at, score = self.at, self.fit.score(metrics)
         is_best = self.stopping.update(score, at.epoch)
         at.num_worse = self.stopping.num_worse
         if is_best:
@@ -354,7 +376,7 @@ class _Loop:
             "is_best": is_best,
             "seconds": round(seconds, 3),
             "learning_rate": max(group["lr"] for group in self.optimizer.param_groups),
-            **{name: value for name, value in evaluation.metrics.items() if _is_number(value)},
+            **{name: value for name, value in metrics.items() if _is_number(value)},
         }
         at.history.append(report)
         if self.accelerator.is_main_process:
@@ -409,7 +431,7 @@ class _Loop:
         checkpoint.save_checkpoint(self.fit.folder / "last", tensors, vars(self.at))
 
     def _resume(self) -> bool:
-        loaded = checkpoint.load_checkpoint(self.fit.folder / "last")
+        loaded = self._from_main(lambda: checkpoint.load_checkpoint(self.fit.folder / "last"))
         if loaded is None:
             return False
         tensors, state = loaded
@@ -431,8 +453,7 @@ class _Loop:
         return True
 
     def _result(self, status: str, reason: str) -> Trained:
-        self.accelerator.wait_for_everyone()
-        best = checkpoint.load_checkpoint(self.fit.folder / "best")
+        best = self._from_main(lambda: checkpoint.load_checkpoint(self.fit.folder / "best"))
         assert best is not None, "the starting network is always saved"
         network: Network = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         # What accelerate leaves behind of mixed precision would follow the network into a package.
@@ -441,7 +462,7 @@ class _Loop:
         network.load_state_dict(best[0])
         network.requires_grad_(True)
         # Once more, rather than kept: what a detector emits can be larger than its weights.
-        evaluation = self._evaluate(network)
+        evaluation = self._from_main(lambda: self._evaluate(network))
         return Trained(
             network.to("cpu").eval(),
             evaluation,

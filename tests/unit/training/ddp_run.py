@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop, WeightsInfo
 from autofocus.models import catalog
 from autofocus.models.timm_classifiers import build
 from autofocus.models.weights import LoadedWeights
-from autofocus.runtime import no_progress
+from autofocus.runtime import no_progress, process_rank
 from autofocus.tasks.multiclass import MulticlassClassification
-from autofocus.training import finetune_trial, loop
+from autofocus.training import finetune_trial, loop, team
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.device import make_accelerator
-from autofocus.training.finetune_trial import Finetuning, run_finetune
+from autofocus.training.finetune_trial import Finetuning, run_finetune, take_part
+from autofocus.training.loop import Trained
 from autofocus.training.probe_trial import Probed, ProbeSetup
 from autofocus.training.recipe import Recipe
 
@@ -43,6 +45,7 @@ def count_writes() -> list[str]:
     counted(loop.checkpoint, "save_checkpoint")
     counted(loop, "write_atomically")
     counted(finetune_trial, "draw_curves")
+    counted(finetune_trial, "write_atomically")
     return writes
 
 
@@ -83,8 +86,17 @@ def main(photos: Path, folder: Path, seconds: float | None) -> None:
         weights=setup.weights.info,
         data=DataInfo("0" * 64, 18, 6),
     )
-    accelerator = make_accelerator(setup.device)
     writes = count_writes()
+    if process_rank() > 0:
+        team.join()
+        order = team.receive()
+        accelerator = make_accelerator(torch.device(order.device_type))
+        assert order.run is take_part
+        job = order.kind(**order.fields, accelerator=accelerator)
+        say(folder, accelerator, take_part(job, *order.rest), len(writes))
+        return
+    team.join()
+    accelerator = make_accelerator(setup.device)
     finetuned = run_finetune(
         Finetuning(
             setup=setup,
@@ -105,17 +117,24 @@ def main(photos: Path, folder: Path, seconds: float | None) -> None:
         ),
         Probed(Candidate(network, manifest, {}, []), network, parts[0], parts[1], []),
     )
+    say(folder, accelerator, finetuned.trained, len(writes))
+
+
+def say(folder: Path, accelerator: Accelerator, trained: Trained, num_writes: int) -> None:
+    """Write down what this process has at its end."""
+    with torch.no_grad():
+        images = torch.linspace(-1, 1, 2 * 3 * SIDE * SIDE).reshape(2, 3, SIDE, SIDE)
+        outputs = trained.network(images)
     document = {
         "rank": accelerator.process_index,
         "num_ranks": accelerator.num_processes,
-        "epochs": finetuned.trained.num_epochs,
-        "reason": finetuned.trained.reason,
-        "num_writes": len(writes),
-        "probs": [scores.probs.tolist() for scores in finetuned.predictions],
+        "epochs": trained.num_epochs,
+        "reason": trained.reason,
+        "num_writes": num_writes,
+        "outputs": outputs.tolist(),
+        "probs": [scores.probs.tolist() for scores in trained.evaluation.predictions],
     }
     (folder / f"result{accelerator.process_index}.json").write_text(json.dumps(document))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

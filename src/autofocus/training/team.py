@@ -1,0 +1,144 @@
+"""Several processes that train as one: the first conducts, the others take part in its training.
+
+`torchrun` and `accelerate launch` start the same command several times. Only the first process
+reads data, writes files, packages and talks. Each time it trains it sends the others what to
+train; they take their share of every batch and wait for the next order, until they are dismissed.
+"""
+
+import atexit
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import distributed
+
+from autofocus.errors import AutofocusError, TrainingError
+from autofocus.runtime import StopRequest, no_progress, process_count, process_rank
+from autofocus.training.device import make_accelerator, prepare_torch
+
+# The others wait while the first one packages or looks at its data; lost processes are noticed
+# by their closed connections, not by silence.
+_PATIENCE = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What to take part in: `run(kind(**fields, accelerator=…), *rest)`."""
+
+    run: Callable[..., object]
+    kind: Callable[..., Any]
+    fields: dict[str, Any]
+    device_type: str
+    rest: tuple[Any, ...]
+
+    def obey(self) -> None:
+        accelerator = make_accelerator(torch.device(self.device_type))
+        self.run(self.kind(**self.fields, accelerator=accelerator), *self.rest)
+
+
+@dataclass(frozen=True)
+class _Farewell:
+    """The run is over; `result` is None where it failed, of which the first process says why."""
+
+    result: dict[str, Any] | None
+
+
+# Set once processes may be at different points of their work: nothing can be said to them then.
+_is_broken = False
+
+
+def join() -> None:
+    """Connect this process with the others; does nothing when it has been or is alone."""
+    if process_count() == 1 or distributed.is_initialized():
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=_PATIENCE)
+    atexit.register(distributed.destroy_process_group)
+
+
+@contextmanager
+def working(run: Callable[..., object], job: Any, *rest: Any) -> Iterator[None]:
+    """Let the other processes do the same as this one does within.
+
+    Args:
+        run: A function of a module, that takes `job` and `rest`.
+        job: A dataclass with `accelerator`, `should_stop`, `on_epoch` and `track`, for which each
+            process has its own.
+        *rest: Whatever else `run` takes; can be pickled, as the rest of `job` can.
+
+    Raises:
+        TrainingError: If an earlier error has left the others behind.
+    """
+    global _is_broken
+    if process_count() == 1 or process_rank() > 0:
+        yield
+        return
+    if _is_broken:
+        raise TrainingError("the other processes were lost when an earlier trial failed.")
+    fields = {field.name: getattr(job, field.name) for field in dataclasses.fields(job)}
+    device_type = fields.pop("accelerator").device.type
+    fields |= {"should_stop": _never, "on_epoch": _never, "track": no_progress}
+    _send(_Order(run, type(job), fields, device_type, rest))
+    try:
+        yield
+    except BaseException:
+        _is_broken = True
+        raise
+
+
+def dismiss(result: dict[str, Any] | None) -> None:
+    """Let the others go.
+
+    Args:
+        result: What the run came to, which they return; None where it failed.
+    """
+    if process_count() > 1 and not _is_broken:
+        join()
+        _send(_Farewell(result))
+
+
+def follow() -> dict[str, Any]:
+    """Take part in whatever the first process trains and return the result of its run.
+
+    Raises:
+        SystemExit: If the run failed; the first process says why.
+    """
+    prepare_torch()
+    join()
+    logger = logging.getLogger("autofocus")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    # Whether the user has asked to stop is for the first process to notice.
+    with StopRequest():
+        try:
+            while isinstance(order := receive(), _Order):
+                order.obey()
+        except AutofocusError as error:
+            # The first process has met it too.
+            raise SystemExit(error.exit_status) from error
+        finally:
+            logger.setLevel(level)
+    if order.result is None:
+        raise SystemExit(1)
+    return order.result
+
+
+def receive() -> _Order | _Farewell:
+    """Wait for what the first process says next."""
+    box: list[Any] = [None]
+    distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    order: _Order | _Farewell = box[0]
+    return order
+
+
+def _send(message: _Order | _Farewell) -> None:
+    distributed.broadcast_object_list([message], src=0, device=torch.device("cpu"))
+
+
+def _never(*_: object) -> bool:
+    return False

@@ -1,0 +1,112 @@
+"""The real command, started by `torchrun` as several processes that train as one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun is for Linux and macOS")
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
+
+
+def train(
+    photos: Path, folder: Path, *arguments: str, num_processes: int = 2, epochs: int = 3
+) -> subprocess.CompletedProcess[str]:
+    launch = TORCHRUN if num_processes > 1 else ("-m",)
+    settings = {
+        "validation_crop_size": 32,
+        "number_of_epochs": epochs,
+        "training_batch_size": 6,
+        "early_stopping": "false",
+    }
+    return subprocess.run(
+        [
+            *(sys.executable, *launch, "autofocus", "train"),
+            *("--task", "image_classification", "--data", str(photos)),
+            *("--model", "test_resnet", "--weights", "random", "--device", "cpu"),
+            *(f"--set=training_parameters.{name}={value}" for name, value in settings.items()),
+            *("--output-dir", str(folder), *arguments),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
+    )
+
+
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    text = (folder / "trials" / "1" / "metrics.jsonl").read_text()
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def decisions_of(folder: Path) -> list[str]:
+    lines = (folder / "decisions.jsonl").read_text().splitlines()
+    return [json.loads(line)["decision"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def trained(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("runs") / "two"
+    return folder, train(photo_folder, folder, "--json")
+
+
+def test_one_conducts_and_both_train(trained: tuple[Path, Any], photo_folder: Path) -> None:
+    folder, done = trained
+    assert done.returncode == 0, done.stderr
+    # One document on stdout, and no line twice on stderr.
+    result = json.loads(done.stdout)
+    said = [line for line in done.stderr.splitlines() if line.startswith(("epoch", "weights"))]
+    assert len(said) == len(set(said)) == 4
+    assert [trial["status"] for trial in result["trials"]] == ["completed", "completed"]
+    assert decisions_of(folder).count("recipe") == decisions_of(folder).count("probe") == 1
+    scored = subprocess.run(
+        [sys.executable, "-m", "autofocus", "score", folder, photo_folder / "red" / "0.png"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert scored.returncode == 0, scored.stderr
+
+
+def test_the_losses_are_those_of_one_process(
+    trained: tuple[Path, Any], photo_folder: Path, tmp_path: Path
+) -> None:
+    one = train(photo_folder, tmp_path / "one", num_processes=1)
+    assert one.returncode == 0, one.stderr
+    rows, other_rows = metrics_of(tmp_path / "one"), metrics_of(trained[0])
+    assert len(rows) == 4
+    for name in ("loss", "log_loss", "learning_rate"):
+        curve = [row[name] for row in rows if row[name] is not None]
+        other_curve = [row[name] for row in other_rows if row[name] is not None]
+        assert curve == pytest.approx(other_curve, abs=1e-4), name
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_printed_once(trained: tuple[Path, Any], photo_folder: Path) -> None:
+    folder, first = trained
+    again = train(photo_folder, folder, "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    assert again.stderr.count("finished before") == 1
+
+
+def test_wrong_input_is_said_once_and_no_process_stays(photo_folder: Path, tmp_path: Path) -> None:
+    done = train(photo_folder, tmp_path / "run", "--seed", "-3")
+    assert done.returncode != 0
+    assert done.stderr.count("error: ") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_budget_ends_both(photo_folder: Path, tmp_path: Path) -> None:
+    done = train(photo_folder, tmp_path / "run", "--budget", "120s", "--json", epochs=100_000)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["trials"][1]["reason"] == "budget"
+    assert result["trials"][1]["epochs"] > 0
