@@ -7,7 +7,7 @@ with ours. What the job sets wins over both.
 import math
 from typing import Any, Final
 
-from autofocus.training.recipe import Recipe
+from autofocus.training.recipe import LARGE_SET, Recipe
 
 # A detector's head starts from random numbers and needs this many steps, however few the images.
 MIN_STEPS: Final = 2_000
@@ -65,5 +65,9 @@ def detector_recipe(head: str, num_images: int, is_azure: bool) -> Recipe:
     if is_azure:
         return Recipe(**AZURE)
     values = BY_HEAD[head]
-    epochs = math.ceil(MIN_STEPS * values["batch_size"] / max(1, num_images))
-    return Recipe(num_epochs=min(max(epochs, MIN_EPOCHS), MAX_EPOCHS), **values)
+    # With few images an epoch has few steps, and it is steps that a new head needs; norms are
+    # frozen, so small batches cost nothing but noise.
+    batch_size = values["batch_size"] // 2 if num_images < LARGE_SET else values["batch_size"]
+    epochs = math.ceil(MIN_STEPS * batch_size / max(1, num_images))
+    num_epochs = min(max(epochs, MIN_EPOCHS), MAX_EPOCHS)
+    return Recipe(**{**values, "num_epochs": num_epochs, "batch_size": batch_size})
