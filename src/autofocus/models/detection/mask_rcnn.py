@@ -7,7 +7,7 @@ Notation for tensor shapes as in `rcnn`, and:
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import roi_align
@@ -47,6 +47,8 @@ class MaskRcnn(FasterRcnn):
         heads.mask_roi_pool = RegionPooler(options.strides, _POOLED_CELLS)
         heads.mask_head = MaskRCNNHeads(channels, [channels] * options.num_mask_layers, dilation=1)
         heads.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes + 1)
+        # Near no opinion: torchvision's start is so sure that its loss drowns all others.
+        nn.init.normal_(heads.mask_predictor.mask_fcn_logits.weight, std=0.001)
         self.num_masks = options.num_masks
         self.stride = options.mask_stride
 

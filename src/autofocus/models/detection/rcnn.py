@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
@@ -78,6 +78,9 @@ class FasterRcnn(Detector):
             nms_thresh=1.0,
             detections_per_img=options.num_candidates,
         )
+        # Near no opinion: on the large features of some encoders the loss starts far too high.
+        nn.init.normal_(self.roi_heads.box_predictor.cls_score.weight, std=0.01)
+        nn.init.normal_(self.roi_heads.box_predictor.bbox_pred.weight, std=0.001)
         self.num_proposals = options.num_proposals
         self.num_candidates = options.num_candidates
 
