@@ -22,6 +22,9 @@ _M_ARENA_MAX = -8
 # With more threads than this, taking turns in one arena costs more than it saves.
 FEW_CORES = 4
 
+# Copies of one signal come within less; people press Ctrl-C again after more.
+_SIGNALS_APART_S = 0.5
+
 # No space, too large for the file system or the user's limit, over quota.
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -58,11 +61,14 @@ def no_progress(items: Iterable[T], description: str, total: int | None = None) 
 class StopRequest:
     """Notices Ctrl-C and SIGTERM while it is entered, so that work can end cleanly.
 
-    The second signal interrupts at once. Outside the main thread it notices nothing.
+    The second signal interrupts at once; `torchrun` passes on what the terminal has sent too, so
+    there a second one counts only some time after the first. Outside the main thread it notices
+    nothing.
     """
 
     def __init__(self) -> None:
         self._requested = False
+        self._noticed_s = 0.0
         self._before: dict[int, Any] = {}
 
     def __call__(self) -> bool:
@@ -85,9 +91,11 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
-        if self._requested:
+        apart_s = _SIGNALS_APART_S if process_count() > 1 else 0.0
+        if self._requested and time.monotonic() - self._noticed_s >= apart_s:
             raise KeyboardInterrupt
-        self._requested = True
+        if not self._requested:
+            self._requested, self._noticed_s = True, time.monotonic()
 
 
 def keep_big_blocks() -> None:
