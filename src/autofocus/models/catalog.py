@@ -94,6 +94,14 @@ def resolve(name: str) -> ModelSpec:
     raise JobError(_unknown_name(name, wanted))
 
 
+def preferred_models(kind: str) -> tuple[str, ...]:
+    """Return the names to take, best first, where their weights can be had and none is asked for.
+
+    Detectors that were pretrained whole, on objects, beat ones whose heads start random.
+    """
+    return {DETECTOR: ("d_fine_n",)}.get(kind, ())
+
+
 def default_model(kind: str) -> str:
     """Return the name of the model that a task takes when none is asked for."""
     return {

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -100,7 +101,9 @@ def train_trial(
     """Train a detector from its pretrained encoder on; see `TrainTrial`."""
     task, labels, train = plan.task, common.labels, common.train
     assert isinstance(task, ObjectsTask), "a detector's task has objects"
-    weights, device = prepare(plan, len(labels), hooks.track, plan.model.backbone)
+    weights, device = prepare(plan, len(labels), hooks.track)
+    # Another model where one stands in for it.
+    plan = replace(plan, model=weights.spec)
     targets = list(task.encode_targets(train.records, labels))
     tiling = _tiling(plan, targets)
     views = [target for _, _, target in tile_targets(targets, tiling)] if tiling else targets

@@ -62,7 +62,7 @@ def run(
             log.info("%s: finished before; nothing to do (--overwrite starts anew)", path)
             return finished
         _keep_request(folder, document)
-        study = Study(plan, sources, folder, started_s, track)
+        study = Study(_with_default_model(plan, folder, track), sources, folder, started_s, track)
         result = study.conduct(_trials_of(plan))
         folder.write_json("result.json", result)
         return result
@@ -72,6 +72,12 @@ def _keep_request(folder: RunFolder, document: Mapping[str, Any]) -> None:
     """Write down what was asked, before any default: `runs resume` asks the same again."""
     job = json.loads(json.dumps(dict(document), default=str))
     folder.write_json("request.json", {"job": job, "folder": str(Path.cwd())})
+
+
+def _with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:
+    from autofocus.sweep.default_model import with_default_model
+
+    return with_default_model(plan, folder, track)
 
 
 def _trials_of(plan: Plan) -> Callable[[Study], Outcome]:

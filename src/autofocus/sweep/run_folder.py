@@ -82,6 +82,16 @@ class RunFolder:
         with naming_full_disk(path), path.open("ab") as file:
             file.write(line)
 
+    def decided(self, what: str) -> dict[str, Any] | None:
+        """Return the last choice of this name, with its inputs, or None."""
+        path = self.path / "decisions.jsonl"
+        if not path.exists():
+            return None
+        # A killed writer may have left half a line at the end.
+        lines = [line for line in path.read_bytes().split(b"\n") if line.endswith(b"}")]
+        made: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        return next((each for each in reversed(made) if each["decision"] == what), None)
+
     def next_model_dir(self) -> Path:
         """Return the folder that the next model goes to."""
         taken = [int(p.name) for p in (self.path / "models").glob("*") if p.name.isdigit()]
