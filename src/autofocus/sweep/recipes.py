@@ -29,8 +29,7 @@ def recipe_for(plan: Plan, num_images: int) -> Recipe:
 
 def detector_recipe_for(plan: Plan, num_images: int) -> Recipe:
     """Return the recipe of a job with objects, for `num_images` training images."""
-    head = plan.model.name.partition("_")[0]
-    recipe = detector_recipe(head, num_images, is_azure_detector(plan))
+    recipe = detector_recipe(plan.model.name, num_images, is_azure_detector(plan))
     return with_parameters(recipe, plan.parameters)
 
 

@@ -46,25 +46,44 @@ _DENSE: Final[dict[str, Any]] = {
     "early_stopping_delay": 10,
 }
 
+# Networks that predict a set of objects (competitors.md §1b, §5.2): slow rates, small gradients,
+# and losses that begin in the tens for each of their decoder's layers.
+_SET: Final[dict[str, Any]] = {
+    "batch_size": 8,
+    "layer_decay": 1.0,
+    "weight_decay": 1e-4,
+    "warmup_epochs": 2.0,
+    "clip_norm": 0.1,
+    "ema_decay": 0.998,
+    "max_loss": 10_000.0,
+    "augmentation": "medium",
+    "early_stopping_patience": 10,
+    "early_stopping_delay": 10,
+}
+
 BY_HEAD: Final[dict[str, dict[str, Any]]] = {
     "fcos": _DENSE,
     "retinanet": _DENSE,
     "fasterrcnn": _DENSE | {"batch_size": 4, "learning_rate": 5e-4},
     "maskrcnn": _DENSE | {"batch_size": 4, "learning_rate": 5e-4},
+    "d_fine": _SET | {"learning_rate": 2e-4, "backbone_scale": 0.5},
+    "deimv2": _SET | {"learning_rate": 2e-4, "backbone_scale": 0.5},
+    "rt_detr_v2": _SET | {"learning_rate": 1e-4, "backbone_scale": 0.1},
+    "rf_detr": _SET | {"learning_rate": 1e-4, "backbone_scale": 1.0, "layer_decay": 0.8},
 }
 
 
-def detector_recipe(head: str, num_images: int, is_azure: bool) -> Recipe:
+def detector_recipe(name: str, num_images: int, is_azure: bool) -> Recipe:
     """Return the recipe before the job's own parameters.
 
     Args:
-        head: Key of `BY_HEAD`.
+        name: Of the catalog.
         num_images: Training images.
         is_azure: Whether the model was asked for by one of Azure's names.
     """
     if is_azure:
         return Recipe(**AZURE)
-    values = BY_HEAD[head]
+    values = BY_HEAD[max((head for head in BY_HEAD if name.startswith(head)), key=len)]
     # With few images an epoch has few steps, and it is steps that a new head needs; norms are
     # frozen, so small batches cost nothing but noise.
     batch_size = values["batch_size"] // 2 if num_images < LARGE_SET else values["batch_size"]
