@@ -18,6 +18,7 @@ from autofocus.sweep.recipes import preprocess_for, recipe_for
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.study import PACKAGING_RESERVE_S, RESERVE_FACTOR, Outcome, Study, shown
 from autofocus.sweep.trial import Common, Hooks, SweepStart, TrialResult
+from autofocus.sweep.turns import taking_turns
 from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.choose import compare
 from autofocus.training.device import make_accelerator
@@ -108,14 +109,17 @@ def train_trial(
     weights, device = prepare(plan, len(common.labels), hooks.track)
     fingerprint = common.data_fingerprint
     setup = _setup(plan, weights, device, common.labels, fingerprint, deadline_s)
-    probed = run_probe(
-        setup,
-        common.train,
-        common.held_out,
-        report=lambda role, issue: log.warning("%s", issue.text()),
-        decide=lambda what, **inputs: hooks.decide(what, trial=trial, **inputs),
-        track=hooks.track,
-    )
+    # Whoever looks at images that another looks at too would see them in other batches, which may
+    # round differently; later it finds their features in the cache.
+    with taking_turns(common.folder / "trials" / "probe.lock"):
+        probed = run_probe(
+            setup,
+            common.train,
+            common.held_out,
+            report=lambda role, issue: log.warning("%s", issue.text()),
+            decide=lambda what, **inputs: hooks.decide(what, trial=trial, **inputs),
+            track=hooks.track,
+        )
     if len(probed.held_out) < len(common.held_out):
         raise BudgetError("the budget ended before all images were seen")
     recipe = recipe_for(plan, len(probed.train))

@@ -17,7 +17,7 @@ import torch
 
 from autofocus.errors import AutofocusError, BudgetError, StoppedError, TrainingError
 from autofocus.models.catalog import resolve
-from autofocus.runtime import StopRequest, num_cores
+from autofocus.runtime import StopRequest, num_cores, process_count
 from autofocus.search_space import Choice
 from autofocus.sweep.champion import Champion, Entry
 from autofocus.sweep.executors import Executor
@@ -84,7 +84,7 @@ def _executor(study: Study, start: SweepStart, num_trials: int) -> Executor:
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     # More trials than cores would only take turns, and memory.
     num_workers = min(asked, num_trials, max(num_cores(), num_gpus))
-    if num_workers < 2:
+    if num_workers < 2 or process_count() > 1:
         return InlineExecutor(start.common, study.track)
     log.info("%d trials at a time, %d asked for", num_workers, asked)
     return LocalExecutor(start.common, num_workers, _devices(device, num_gpus))

@@ -20,6 +20,7 @@ from autofocus.sweep.trial import (
     trials_module,
 )
 from autofocus.sweep.trial_folder import forget_result, keep_losses, last_epoch
+from autofocus.sweep.turns import taking_turns
 from autofocus.training.loop import ENDED_EARLY
 
 log = logging.getLogger(__name__)
@@ -39,10 +40,12 @@ def run_trial(common: Common, assignment: Assignment, hooks: Hooks) -> TrialEnd:
     folder = common.folder / "trials" / assignment.trial
     train, started_s = trials_module(assignment.plan).train_trial, time.monotonic()
     try:
-        result: TrialResult = train(
-            common, assignment.plan, assignment.trial, assignment.deadline_s, hooks
-        )
-        end = _ended(folder, result, common.metric)
+        # A worker may outlive its killed driver by the moment in which the next one begins.
+        with taking_turns(folder / "lock"):
+            result: TrialResult = train(
+                common, assignment.plan, assignment.trial, assignment.deadline_s, hooks
+            )
+            end = _ended(folder, result, common.metric)
     except Exception as error:
         if is_disk_full(error):
             raise
