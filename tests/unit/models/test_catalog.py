@@ -19,6 +19,7 @@ from autofocus.models.catalog import (
     default_model,
     resolve,
 )
+from autofocus.models.transformers_catalog import TRANSFORMERS
 
 # reference/azure.md 1.7
 AZURE_NAMES = {
@@ -223,5 +224,11 @@ def test_reference_page_lists_the_table() -> None:
         rows.append(
             f"| `{spec.name}` | {aliases} | {params} | {spec.licence} | {size} | {source} |"
         )
+    detectors = [
+        f"| `{spec.name}` | {(spec.num_params or 0) / 1e6:.1f} M | {spec.licence}"
+        f" | {spec.preprocess.size[0]} px | `{spec.hub_id}` |"
+        for spec in TRANSFORMERS
+    ]
     text = page.read_text(encoding="utf-8")
+    assert "\n".join(detectors) in text, "the table must be:\n" + "\n".join(detectors)
     assert "\n".join(rows) in text, "the table must be:\n" + "\n".join(rows)
