@@ -45,9 +45,6 @@ _MAX_SIDE: Final = 1024
 # The least size that the smaller objects (the 10th percentile) must keep, in pixels.
 _MIN_OBJECT_SIDE: Final = 12.0
 _MASK_STRIDE: Final = 4
-# Queries times groups that RF-DETR-Seg's largest sizes train with; its matching costs memory
-# with the square of this.
-_MAX_GROUPED_QUERIES: Final = 3900
 
 # What `options` may hold: shapes, and no other part of transformers' configurations.
 _OPTIONS: Final = frozenset(
@@ -184,8 +181,9 @@ def network_options(spec: ModelSpec, profile: BoxProfile, size: tuple[int, int])
         )
     options: dict[str, Any] = {"num_queries": num_queries}
     if sizes.family == RF_DETR_SEG and num_queries > sizes.num_queries:
-        num_groups = _MAX_GROUPED_QUERIES // num_queries
-        options["group_detr"] = max(1, min(sizes.config["group_detr"], num_groups))
+        # Training has a mask for each query of each group: no more of them than published.
+        num_masks = sizes.num_queries * sizes.config["group_detr"]
+        options["group_detr"] = max(1, num_masks // num_queries)
     return options
 
 

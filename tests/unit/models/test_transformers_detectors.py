@@ -28,7 +28,7 @@ def crowded(objects_p99: float) -> BoxProfile:
         ("d_fine_n", 10.0, 128, {"num_queries": 80}),
         ("deimv2_atto", 31.0, 320, {"num_queries": 100}),
         ("rf_detr_seg_n", 31.0, 312, {"num_queries": 100}),
-        ("rf_detr_seg_n", 300.0, 312, {"num_queries": 450, "group_detr": 8}),
+        ("rf_detr_seg_n", 300.0, 312, {"num_queries": 450, "group_detr": 2}),
         ("rf_detr_n", 300.0, 384, {"num_queries": 450}),
     ],
 )
