@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun is for Linux a
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
 
 
-def train(
-    photos: Path, folder: Path, *arguments: str, num_processes: int = 2, epochs: int = 3
-) -> subprocess.CompletedProcess[str]:
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+
+
+def command(photos: Path, folder: Path, num_processes: int, epochs: int) -> list[str]:
     launch = TORCHRUN if num_processes > 1 else ("-m",)
     settings = {
         "validation_crop_size": 32,
@@ -24,25 +26,32 @@ def train(
         "training_batch_size": 6,
         "early_stopping": "false",
     }
+    return [
+        *(sys.executable, *launch, "autofocus", "train"),
+        *("--task", "image_classification", "--data", str(photos)),
+        *("--model", "test_resnet", "--weights", "random", "--device", "cpu"),
+        *(f"--set=training_parameters.{name}={value}" for name, value in settings.items()),
+        *("--output-dir", str(folder)),
+    ]
+
+
+def train(
+    photos: Path, folder: Path, *arguments: str, num_processes: int = 2, epochs: int = 3
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [
-            *(sys.executable, *launch, "autofocus", "train"),
-            *("--task", "image_classification", "--data", str(photos)),
-            *("--model", "test_resnet", "--weights", "random", "--device", "cpu"),
-            *(f"--set=training_parameters.{name}={value}" for name, value in settings.items()),
-            *("--output-dir", str(folder), *arguments),
-        ],
+        [*command(photos, folder, num_processes, epochs), *arguments],
         capture_output=True,
         text=True,
         check=False,
         timeout=400,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
+        env=ENVIRONMENT,
     )
 
 
 def metrics_of(folder: Path) -> list[dict[str, Any]]:
     text = (folder / "trials" / "1" / "metrics.jsonl").read_text()
-    return [json.loads(line) for line in text.splitlines()]
+    rows = [json.loads(line) for line in text.splitlines()]
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
 
 
 def decisions_of(folder: Path) -> list[str]:
@@ -110,3 +119,23 @@ def test_a_budget_ends_both(photo_folder: Path, tmp_path: Path) -> None:
     result = json.loads(done.stdout)
     assert result["trials"][1]["reason"] == "budget"
     assert result["trials"][1]["epochs"] > 0
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_with_the_same_losses(
+    trained: tuple[Path, Any], photo_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    with subprocess.Popen(
+        command(photo_folder, folder, 2, 3), env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2/"):
+                # The first process holds the folder; the others must not outlive it.
+                os.kill(int((folder / "lock").read_text()), signal.SIGKILL)
+    assert process.returncode != 0
+    again = train(photo_folder, folder)
+    assert again.returncode == 0, again.stderr
+    assert "resumed after epoch" in again.stderr
+    assert metrics_of(folder) == metrics_of(trained[0])

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
@@ -97,6 +98,17 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         state.setdefault(int(index), {})[name] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def scaler_state(scaler: GradScaler | None) -> dict[str, float]:
+    """Return by how much fp16 losses are scaled, and what decides that from now on."""
+    return {} if scaler is None else scaler.state_dict()
+
+
+def restore_scaler(scaler: GradScaler | None, state: Mapping[str, float]) -> None:
+    """Put back what `scaler_state` returned; another precision has nothing to put back."""
+    if scaler is not None and state:
+        scaler.load_state_dict(dict(state))
 
 
 def random_tensors() -> dict[str, Tensor]:

@@ -6,16 +6,19 @@ import cv2
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import patch_environment
 
 from autofocus.errors import JobError
 from autofocus.runtime import keep_big_blocks, num_cores, process_count
+
+_DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"
 
 
 def choose_device(name: str) -> torch.device:
     """Return the device that `device:` means; `auto` takes a GPU where there is one.
 
     Raises:
-        JobError: If it does not exist here.
+        JobError: If it does not exist here, or is one GPU for several processes.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -29,6 +32,11 @@ def choose_device(name: str) -> torch.device:
         raise JobError(
             f"device: {name!r} cannot be used here ({reason}). Use auto, cpu, cuda or cuda:0."
         ) from error
+    if process_count() > 1 and device.index is not None:
+        raise JobError(
+            f"device: {name!r} is one device for {process_count()} processes. "
+            f"Use {device.type}: each process takes its own."
+        )
     return device
 
 
@@ -39,7 +47,12 @@ def make_accelerator(device: torch.device) -> Accelerator:
         precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     # Its state is one a process; a second run in the same process may need another.
     AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
+    # Of several GPUs accelerate takes the first, or each process its own, unless it is told.
+    named = {} if device.index is None else {_DEVICE_VARIABLE: str(device)}
+    if device.type == "cuda" and named:
+        torch.cuda.set_device(device)
+    with patch_environment(**named):
+        return Accelerator(mixed_precision=precision, cpu=device.type == "cpu")
 
 
 def prepare_torch() -> None:

@@ -126,6 +126,7 @@ class Progress:
         best_epoch: After which epoch.
         num_worse: Evaluations since then that count for early stopping.
         micro_batch: Images computed at once; 0 is all of a step's.
+        scaler: State of fp16's loss scaling; empty in other precisions.
         closing_s: Seconds that the last evaluation took, with saving.
         ended: Why training is over, or None while it is not.
         history: One report an evaluation.
@@ -142,6 +143,7 @@ class Progress:
     best_epoch: int = 0
     num_worse: int = 0
     micro_batch: int = 0
+    scaler: dict[str, float] = field(default_factory=dict)
     closing_s: float = 0.0
     ended: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -422,6 +424,7 @@ class _Loop:
         if not self.accelerator.is_main_process:
             return
         self.at.micro_batch = self.stepper.micro_batch
+        self.at.scaler = checkpoint.scaler_state(self.accelerator.scaler)
         network = self.accelerator.unwrap_model(self.model)
         tensors = checkpoint.prefixed("network", network.state_dict())
         if self.average is not None:
@@ -444,6 +447,7 @@ class _Loop:
         checkpoint.restore_optimizer(
             self.optimizer, checkpoint.without_prefix("optimizer", tensors)
         )
+        checkpoint.restore_scaler(self.accelerator.scaler, self.at.scaler)
         checkpoint.restore_random(checkpoint.without_prefix("random", tensors))
         self.stepper.micro_batch = self.at.micro_batch
         self.stopping.best, self.stopping.num_worse = self.at.best, self.at.num_worse

@@ -141,6 +141,27 @@ def test_stopped_at_any_step_it_goes_on_bit_same(
         assert_same_run(resumed.folder, whole.folder, fit(resumed), expected)
 
 
+def test_the_scale_of_fp16_losses_is_resumed(make_fit: MakeFit) -> None:
+    """The CPU has no fp16: a scaler of its own stands in for that of accelerate on a GPU."""
+
+    def scaled(folder: str, **changes: Any) -> Fit:
+        run = make_fit(folder, recipe, **changes)
+        # The scale doubles every third step, so a resumed run must know it, and the count.
+        run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=3)
+        return run
+
+    # Gradients are clipped while they are scaled, so the scale is seen in the losses.
+    recipe = replace(RECIPE, num_epochs=2, optimizer="sgd", learning_rate=0.1)
+    whole = scaled("whole")
+    expected = fit(whole)
+    assert whole.accelerator.scaler.get_scale() == 2.0 * 2**2
+    for n in (1, 4, 5):
+        fit(scaled(f"stopped-{n}", should_stop=StopAt(n)))
+        resumed = scaled(f"stopped-{n}")
+        assert_same_run(resumed.folder, whole.folder, fit(resumed), expected)
+        assert resumed.accelerator.scaler.state_dict() == whole.accelerator.scaler.state_dict()
+
+
 def test_stopped_at_every_step_in_turn_it_still_ends_bit_same(make_fit: MakeFit) -> None:
     whole = make_fit("whole")
     expected = fit(whole)
