@@ -196,5 +196,6 @@ def _untouched(network: nn.Module, device: torch.device) -> Iterator[None]:
         finally:
             network.zero_grad(set_to_none=True)
             with torch.no_grad():
-                for name, buffer in network.named_buffers():
-                    buffer.copy_(buffers[name])
+                now = dict(network.named_buffers())
+                for name, buffer in buffers.items():
+                    now[name].copy_(buffer)
