@@ -292,7 +292,7 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
             Fit(
                 network=network.to(memory_format=torch.channels_last),
                 task=task,
-                objective=OBJECTIVES[task.name](recipe, targets, NUM_CLASSES),
+                objective=OBJECTIVES[task.name](recipe, targets, network),
                 recipe=recipe,
                 training=training,
                 validation=EvaluationSet(validation, np.arange(NUM_CLASSES), labels),

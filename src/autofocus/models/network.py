@@ -17,6 +17,9 @@ class Network(nn.Module):
         output_names: Of what it returns in eval mode, in order.
         exporter: Which of torch's two ONNX exporters can write it.
         dynamic_batch: Whether its ONNX graph takes any number of images, or one.
+        takes_any_size: Whether images may have another size than the one it was built for.
+        size_multiple: Sides of the input are multiples of it, in pixels.
+        stride: Pixels of the canvas along one cell of a training mask, for segmenters.
     """
 
     encoder: nn.Module
@@ -24,6 +27,9 @@ class Network(nn.Module):
     output_names: tuple[str, ...] = ("logits",)
     exporter: Exporter = "dynamo"
     dynamic_batch: bool = True
+    takes_any_size: bool = False
+    size_multiple: int = 32
+    stride: int = 4
 
 
 def to_numpy(output: Tensor) -> NDArray[Any]:

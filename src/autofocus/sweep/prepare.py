@@ -4,7 +4,6 @@ import logging
 
 import torch
 
-from autofocus.models.catalog import resolve
 from autofocus.models.weights import LoadedWeights, load_weights
 from autofocus.runtime import Track
 from autofocus.sweep.resolve import Plan
@@ -13,16 +12,13 @@ from autofocus.training.device import choose_device, prepare_torch
 log = logging.getLogger(__name__)
 
 
-def prepare(
-    plan: Plan, num_classes: int, track: Track, name: str | None = None
-) -> tuple[LoadedWeights, torch.device]:
+def prepare(plan: Plan, num_classes: int, track: Track) -> tuple[LoadedWeights, torch.device]:
     """Return the pretrained weights and the device, and say which.
 
     Args:
         plan: Of the trial.
         num_classes: k.
         track: Shows downloads.
-        name: Catalog name of the encoder they are for; None is the model's own.
 
     Raises:
         WeightsError: If they cannot be had or their licence was not accepted.
@@ -32,7 +28,7 @@ def prepare(
     prepare_torch()
     device = choose_device(job.device)
     weights = load_weights(
-        plan.model if name is None else resolve(name),
+        plan.model,
         job.weights,
         job.on_missing_weights,
         job.accept_license,

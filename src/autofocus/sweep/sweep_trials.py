@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from autofocus.errors import AutofocusError, BudgetError, StoppedError, TrainingError
-from autofocus.models.catalog import resolve
 from autofocus.runtime import StopRequest, num_cores, process_count
 from autofocus.search_space import Choice
 from autofocus.sweep.champion import Champion, Entry
@@ -108,9 +107,8 @@ def _check_weights(study: Study) -> None:
     if len(names) < 2:
         return
     for name in names:
-        model = resolve(str(name))
         one = trial_plan(plan, {"model_name": name})
-        prepare(one, len(study.labels), study.track, model.backbone)
+        prepare(one, len(study.labels), study.track)
 
 
 class Sweep:

@@ -113,7 +113,7 @@ def take_part(trial: DetectorTrial) -> Trained:
     judged = task.encode_targets(trial.held_out.records, labels)
     network = trial.network.to(trial.accelerator.device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    objective = OBJECTIVES[task.name](recipe, targets, len(labels))
+    objective = OBJECTIVES[task.name](recipe, targets, trial.network)
     spec, accelerator = trial.preprocess, trial.accelerator
     caches = shared_budgets(len(targets), len(judged), accelerator.num_processes)
     tiling = trial.tiling

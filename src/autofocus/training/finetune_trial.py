@@ -112,7 +112,7 @@ def _trained(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]
     task, labels = setup.task, setup.labels
     targets = task.encode_targets(probed.train.records, labels)
     judged = task.encode_targets(probed.held_out.records, labels)
-    objective = OBJECTIVES[task.name](job.recipe, targets, len(labels))
+    objective = OBJECTIVES[task.name](job.recipe, targets, probed.start)
     spec, recipe, accelerator = setup.preprocess, job.recipe, job.accelerator
     caches = shared_budgets(len(targets), len(judged), accelerator.num_processes)
     with (

@@ -72,7 +72,7 @@ def make_fit(photos: list[Path], tmp_path: Path) -> Iterator[Callable[..., Fit]]
         run = Fit(
             network=tiny_network().to(memory_format=torch.channels_last),
             task=task,
-            objective=OBJECTIVES[task.name](recipe, classes[~held_out], len(names)),
+            objective=OBJECTIVES[task.name](recipe, classes[~held_out], tiny_network()),
             recipe=recipe,
             training=training,
             validation=judged,

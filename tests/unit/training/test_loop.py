@@ -424,7 +424,7 @@ def test_multi_label_learns(make_fit: MakeFit) -> None:
     run = replace(
         run,
         task=task,
-        objective=RowsOfClasses(multilabel, run.recipe, as_rows, 3),
+        objective=RowsOfClasses(multilabel, run.recipe, as_rows, run.network),
         validation=replace(run.validation, targets=as_rows[run.validation.targets]),
     )
     trained = fit(run)

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from autofocus.models import catalog
+from autofocus.models.timm_classifiers import build
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.recipe import Recipe
@@ -13,8 +15,9 @@ RECIPE = Recipe()
 
 
 def weights_of(weighted_loss: int, targets: np.ndarray):
+    network = build(catalog.resolve("test_resnet"), 3, None, 32)
     recipe = replace(RECIPE, weighted_loss=weighted_loss)
-    objective = OBJECTIVES[MulticlassClassification.name](recipe, targets, 3)
+    objective = OBJECTIVES[MulticlassClassification.name](recipe, targets, network)
     return objective.class_weights
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from autofocus.models.network import Network
 from autofocus.tasks.base import Targets
 from autofocus.tasks.detection import ObjectDetection
 from autofocus.tasks.instance_segmentation import InstanceSegmentation
@@ -15,10 +16,10 @@ from autofocus.training.recipe import Recipe
 
 __all__ = ["OBJECTIVES", "Objective"]
 
-# From a recipe, all training targets and the number of classes.
-OBJECTIVES: dict[str, Callable[[Recipe, Targets, int], Objective]] = {
+# From a recipe, all training targets and the network.
+OBJECTIVES: dict[str, Callable[[Recipe, Targets, Network], Objective]] = {
     MulticlassClassification.name: lambda *given: ClassificationObjective(multiclass, *given),
     MultilabelClassification.name: lambda *given: ClassificationObjective(multilabel, *given),
-    ObjectDetection.name: lambda *given: DetectionObjective(),
-    InstanceSegmentation.name: lambda *given: OutlineObjective(),
+    ObjectDetection.name: lambda recipe, targets, network: DetectionObjective(network),
+    InstanceSegmentation.name: lambda recipe, targets, network: OutlineObjective(network),
 }

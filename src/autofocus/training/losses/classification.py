@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from autofocus.data.augment import PRESETS
 from autofocus.data.views import ClassificationViews
 from autofocus.manifest import ResizeCrop
+from autofocus.models.network import Network
 from autofocus.tasks.base import Targets
 from autofocus.training.mixup import mix
 from autofocus.training.recipe import Recipe
@@ -45,13 +46,13 @@ class ClassificationObjective:
         kind: The task's loss module.
         recipe: Says how.
         targets: Of all training images, as the task encodes them.
-        num_classes: k.
+        network: Has k classes.
     """
 
-    def __init__(self, kind: ClassLoss, recipe: Recipe, targets: Targets, num_classes: int) -> None:
+    def __init__(self, kind: ClassLoss, recipe: Recipe, targets: Targets, network: Network) -> None:
         self._kind = kind
         self._recipe = recipe
-        self._num_classes = num_classes
+        self._num_classes = network.num_classes
         self.class_weights = self._weights(torch.from_numpy(np.asarray(targets)))
 
     def views(

@@ -1,17 +1,19 @@
 """The objective of tasks whose networks compute their own losses: boxes and outlines."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autofocus.data.augment import BOX_PRESETS, OUTLINE_PRESETS
-from autofocus.data.box_views import BoxViews
+from autofocus.data.augment import BOX_PRESETS, OUTLINE_PRESETS, BoxAugmentation
+from autofocus.data.box_views import SIZE_STEP, BoxViews
 from autofocus.data.outline_views import OutlineViews
 from autofocus.data.views import Views
 from autofocus.manifest import ResizeFit
+from autofocus.models.network import Network
 from autofocus.structures.targets import BoxTarget, MaskTarget, OutlineTarget
 from autofocus.tasks.base import Targets
 
@@ -19,11 +21,20 @@ Target = dict[str, Tensor]
 
 
 class DetectionObjective:
-    """Sums the losses that a detector returns by name (`models.base`)."""
+    """Sums the losses that a detector returns by name (`models.base`).
+
+    Args:
+        network: Says which input it takes.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._mask_stride = network.stride
+        # Views of several sizes are multiples of `SIZE_STEP`.
+        self._has_sizes = network.takes_any_size and SIZE_STEP % network.size_multiple == 0
 
     def views(self, spec: ResizeFit, targets: Targets, augmentation: str | None) -> Views:
         """Return views in which boxes move with the image."""
-        params = None if augmentation is None else BOX_PRESETS[augmentation]
+        params = self._params(augmentation, BOX_PRESETS)
         return BoxViews(spec, cast(Sequence[BoxTarget], targets), params)
 
     def collate(self, targets: Sequence[BoxTarget], device: torch.device) -> list[Target]:
@@ -39,14 +50,23 @@ class DetectionObjective:
         losses: dict[str, Tensor] = model(images, targets)
         return torch.stack(list(losses.values())).sum()
 
+    def _params(
+        self, augmentation: str | None, presets: Mapping[str, BoxAugmentation | None]
+    ) -> BoxAugmentation | None:
+        params = None if augmentation is None else presets[augmentation]
+        if params is None or self._has_sizes:
+            return params
+        return replace(params, size_jitter=0.0)
+
 
 class OutlineObjective(DetectionObjective):
     """The same with a mask an object."""
 
     def views(self, spec: ResizeFit, targets: Targets, augmentation: str | None) -> Views:
         """Return views in which outlines move with the image and become masks last."""
-        params = None if augmentation is None else OUTLINE_PRESETS[augmentation]
-        return OutlineViews(spec, cast(Sequence[OutlineTarget], targets), params)
+        params = self._params(augmentation, OUTLINE_PRESETS)
+        outlines = cast(Sequence[OutlineTarget], targets)
+        return OutlineViews(spec, outlines, params, self._mask_stride)
 
 
 def _tensors(target: BoxTarget, device: torch.device) -> Target:
