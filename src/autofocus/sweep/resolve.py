@@ -13,6 +13,7 @@ from autofocus.errors import InputError, JobError
 from autofocus.job import EarlyTermination, Job, Sampling, canonical_parameters, check_job
 from autofocus.models import catalog
 from autofocus.models.base import ModelSpec
+from autofocus.models.transformers_catalog import yolov5_stand_in
 from autofocus.parameters import RECIPE_PARAMETERS, check_parameters
 from autofocus.search_space import Choice, SearchSpace, parse_space
 from autofocus.spelling import did_you_mean, spelled
@@ -30,6 +31,7 @@ USED_PARAMETERS = {
     "image_size",
     "min_size",
     "max_size",
+    "model_size",
     "tile_grid_size",
     "tile_overlap_ratio",
     *ObjectsTask.default_values,
@@ -106,7 +108,8 @@ def resolve(document: Mapping[str, Any]) -> Plan:
     parameters, impossible = check_parameters(given)
     problems += impossible
     problems += _weights_problems(document.get("weights"))
-    model = _model(given.get("model_name"), task, "model_name", problems)
+    name = stand_in(given.get("model_name"), parameters)
+    model = _model(name, task, "model_name", problems)
     space = _space(document, job, task, problems)
     if problems or job is None or task is None or model is None:
         raise JobError(problems)
@@ -127,17 +130,25 @@ def trial_plan(plan: Plan, drawn: Mapping[str, Any]) -> Plan:
     parsed, problems = check_parameters(given)
     assert not problems, problems
     name = given.get("model_name")
+    parameters = {**plan.parameters, **parsed}
     return replace(
         plan,
         job=plan.job.model_copy(
             update={"training_parameters": {**plan.job.training_parameters, **parsed}}
         ),
-        model=plan.model if name is None else catalog.resolve(str(name)),
+        model=plan.model if name is None else catalog.resolve(str(stand_in(name, parameters))),
         user_named_model=plan.user_named_model or name is not None,
-        parameters={**plan.parameters, **parsed},
+        parameters=parameters,
         space=(),
         notes=(),
     )
+
+
+def stand_in(name: object, parameters: Mapping[str, Any]) -> object:
+    """Return the name to look up: `yolov5` means the permissive model nearest in compute."""
+    if str(name).strip().lower() != "yolov5":
+        return name
+    return yolov5_stand_in(parameters.get("model_size"))[0]
 
 
 def _task(name: object, problems: list[str]) -> Task[Any, Any] | None:
@@ -216,6 +227,8 @@ def _space(
 
 def _notes(plan: Plan) -> tuple[str, ...]:
     notes = []
+    if (plan.job.model_name or "").strip().lower() == "yolov5":
+        notes.append(yolov5_stand_in(plan.parameters.get("model_size"))[1])
     swept = {name for subspace in plan.space for name in subspace}
     if both := sorted(swept & set(plan.parameters)):
         notes.append(

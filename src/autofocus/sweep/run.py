@@ -115,6 +115,8 @@ def _announce(plan: Plan) -> None:
         log.info("not used here (cloud only): %s", ", ".join(job.unused_keys))
     if plan.unused_parameters:
         log.info("not used here: %s", ", ".join(plan.unused_parameters))
+    for note in plan.notes:
+        log.info("%s", note)
 
 
 def _run_path(job: Job, resolved: Mapping[str, Any], sources: Sources) -> Path:

@@ -189,3 +189,17 @@ def test_a_trial_is_the_job_with_what_was_drawn() -> None:
     assert other.parameters["learning_rate"] == 0.01
     assert (other.model, other.user_named_model) == (plan.model, False)
     assert plan.parameters["learning_rate"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("size", "model"), [("small", "d_fine_s"), (None, "d_fine_m"), ("extra_large", "d_fine_x")]
+)
+def test_yolov5_is_stood_in_for_and_said(size: str | None, model: str) -> None:
+    parameters = {"model_name": "YOLOv5", "model_size": size}
+    plan = resolve(
+        {"task": "image_object_detection", "training_data": "x", "training_parameters": parameters}
+    )
+    assert plan.model.architecture == model
+    (note,) = plan.notes
+    assert "AGPL" in note
+    assert model in note
