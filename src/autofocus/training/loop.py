@@ -234,7 +234,7 @@ class _Loop:
             now_s = time.monotonic()
             self.step_times.append(now_s - waiting_since_s)
             waiting_since_s = now_s
-            if len(self.step_times) == NUM_TIMED_STEPS:
+            if self._is_plan_due():
                 self._plan()
             stop, late = self._agreed([self.fit.should_stop(), self._is_late()])
             if stop:
@@ -285,6 +285,15 @@ class _Loop:
         factor = rate_factor(self.recipe, step, self.at.num_steps, self.steps_an_epoch)
         set_rates(self.optimizer, self.base_rates, factor)
 
+    def _is_plan_due(self) -> bool:
+        """Return whether twice as many steps were timed as for the last plan, or all are done.
+
+        The first steps of a busy machine may be far slower than the rest.
+        """
+        num = len(self.step_times)
+        is_power_of_two = num & (num - 1) == 0
+        return num >= NUM_TIMED_STEPS and (is_power_of_two or self.at.step >= self.at.num_steps)
+
     def _plan(self) -> None:
         """Fit the schedule to the time that is left, so that the rate has come down by then."""
         if self.fit.deadline_s is None or not self.step_times:
@@ -304,7 +313,7 @@ class _Loop:
     def _step_s(self) -> float:
         """Return what a step takes lately, with the wait for its batches."""
         times = self.step_times[1:] or self.step_times
-        return statistics.median(times[-self.steps_an_epoch :])
+        return statistics.median(times[len(times) // 2 :][-self.steps_an_epoch :])
 
     def _is_late(self) -> bool:
         """Return whether another step would leave no time to evaluate and save."""

@@ -335,6 +335,25 @@ def test_on_epoch_ends_training_for_good(make_fit: MakeFit) -> None:
     assert fit(make_fit()).num_epochs == 2
 
 
+def test_a_slow_start_does_not_end_training_early(
+    make_fit: MakeFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", clock)
+    run = make_fit(recipe=replace(RECIPE, num_epochs=10_000))
+    original_epoch, num_steps = run.training.epoch, iter(range(10_000))
+
+    def slow_at_first(*args: Any):
+        for batch in original_epoch(*args):
+            clock.now_s += 2.0 if next(num_steps) < 6 else 0.1
+            yield batch
+
+    monkeypatch.setattr(run.training, "epoch", slow_at_first)
+    started_s = clock.now_s
+    assert fit(replace(run, deadline_s=started_s + 20.0)).reason == "budget"
+    assert clock.now_s - started_s > 0.9 * 20.0
+
+
 class Clock:
     """A clock that moves only where the test says, whatever else the machine does."""
 
