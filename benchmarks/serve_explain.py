@@ -4,7 +4,7 @@
 
 Scoring: four clients that score one photo each, over and over. Idle and explaining in turns; while
 explaining, two more clients ask for XRAI without a pause, so that the lane is never empty.
-Explaining: one request each algorithm, after the first one, which loads the network.
+Explaining: the first request after the start, with and without a warm-up, then one each algorithm.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from serve_score import build_model, make_jpeg, request_body, start_server
 CONCURRENCY = 4
 ALGORITHMS = ("xrai", "integrated_gradients", "guided_gradcam", "guided_backprop")
 TARGET = 2.0
+WARM_UP_S = 20.0
 
 
 def main() -> None:
@@ -35,16 +36,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or build_model(Path(folder) / "model")
         image = make_jpeg()
-        server, url, _ = start_server(model, image)
-        try:
-            started = time.monotonic()
-            ask(url, explain_body(image, "xrai"))
-            print(f"first explanation, network loaded: {time.monotonic() - started:.1f} s")
+        with served(model, image, "--no-explain-warm-up") as (url, first_reply_s):
+            print(f"without a warm-up: first scores after {first_reply_s:.1f} s", end="")
+            print(f", first explanation in {ask(url, explain_body(image, 'xrai'))[0]:.1f} s")
+        with served(model, image) as (url, first_reply_s):
+            print(f"with a warm-up: first scores after {first_reply_s:.1f} s", end="")
+            slowest = max(score_for(url, image, WARM_UP_S))
+            print(
+                f", none slower than {slowest * 1e3:.0f} ms in the {WARM_UP_S:.0f} s after", end=""
+            )
+            print(f", first explanation then in {ask(url, explain_body(image, 'xrai'))[0]:.1f} s")
             show_costs(url, image)
             show_isolation(url, image, arguments.seconds, arguments.rounds)
-        finally:
-            server.terminate()
-            server.wait()
+
+
+@contextmanager
+def served(model: Path, image: bytes, *flags: str) -> Iterator[tuple[str, float]]:
+    """Yield a server's host and port, and the seconds from its start to its first scores."""
+    server, url, first_reply_s = start_server(model, image, *flags)
+    try:
+        yield url, first_reply_s
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def show_costs(url: str, image: bytes) -> None:

@@ -38,7 +38,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or build_model(Path(folder) / "model")
         image = make_jpeg()
-        server, url, first_reply_s = start_server(model, image)
+        # Nothing is explained here: its process is not to be measured while it warms up.
+        server, url, first_reply_s = start_server(model, image, "--no-explain-warm-up")
         try:
             rows = [
                 measure_round(model, image, server.pid, url, arguments.requests)
@@ -143,9 +144,11 @@ def request_body(image: bytes) -> bytes:
     return json.dumps({"input_data": {"columns": ["image"], "data": data}}).encode()
 
 
-def start_server(model: Path, image: bytes) -> tuple[subprocess.Popen[str], str, float]:
+def start_server(
+    model: Path, image: bytes, *flags: str
+) -> tuple[subprocess.Popen[str], str, float]:
     started = time.monotonic()
-    argv = [sys.executable, "-m", "autofocus", "serve", str(model), "--port", "0"]
+    argv = [sys.executable, "-m", "autofocus", "serve", str(model), "--port", "0", *flags]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:

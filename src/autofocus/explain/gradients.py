@@ -81,16 +81,19 @@ def integrated_gradients(
     sums = torch.zeros_like(paths)
     classes = torch.tensor(targets, device=images.device)
     for batch in _batches(len(paths), n_steps, method, batch_size(images)):
-        of_image = torch.tensor([p // num_baselines for p in batch.paths], device=images.device)
-        positions = torch.tensor(batch.positions, dtype=images.dtype, device=images.device)
-        # From the image backwards, so that the last point is the image itself without rounding.
-        points = images[of_image] - (1 - positions)[:, None, None, None] * paths[batch.paths]
-        gradients = input_gradients(
-            network,
-            points.contiguous(memory_format=torch.channels_last),
-            classes[of_image],
-            output,
+        of_image = [p // num_baselines for p in batch.paths]
+        points = torch.empty(
+            (len(of_image), *images.shape[1:]),
+            dtype=images.dtype,
+            device=images.device,
+            memory_format=torch.channels_last,
         )
+        for point, i, p, position in zip(
+            points, of_image, batch.paths, batch.positions, strict=True
+        ):
+            # From the image backwards, so that the last point is the image itself without rounding.
+            torch.sub(images[i], paths[p], alpha=1 - position, out=point)
+        gradients = input_gradients(network, points, classes[of_image], output)
         for p, weight, gradient in zip(batch.paths, batch.weights, gradients, strict=True):
             sums[p].add_(gradient, alpha=weight)
     return (sums * paths).reshape(num_images, num_baselines, *images.shape[1:])

@@ -186,7 +186,8 @@ class ExplainProcess:
         warm_up: bool = False,
     ) -> None:
         self._address = address
-        self._arguments = (address, folder, max_pixels, load, warm_up)
+        self._arguments = (address, folder, max_pixels, load)
+        self._warm_up = warm_up
         self._stop_reader, self._stop_writer = multiprocessing.Pipe(duplex=False)
         self._thread = threading.Thread(target=self._keep_alive, name="explainer", daemon=True)
 
@@ -203,10 +204,14 @@ class ExplainProcess:
 
     def _keep_alive(self) -> None:
         context = multiprocessing.get_context("spawn")
+        warm_up = self._warm_up
         while True:
             ours, theirs = multiprocessing.Pipe()
-            process = context.Process(target=_explain_until_end_of, args=(theirs, *self._arguments))
+            arguments = (theirs, *self._arguments, warm_up)
+            process = context.Process(target=_explain_until_end_of, args=arguments)
             process.start()
+            # One that the warm-up itself kills is not to die again and again, unasked.
+            warm_up = False
             theirs.close()
             wait([process.sentinel, self._stop_reader])
             ours.close()
@@ -268,6 +273,7 @@ def _explain_until_end_of(
 
 def _warmed(load: LoadExplainer, folder: Path, max_pixels: int | None) -> RowExplainer | None:
     """Load the explainer while nobody waits; None when that fails, as it will for a request."""
+    started = time.monotonic()
     try:
         explainer = load(folder, max_pixels)
         explainer.warm_up()
@@ -275,6 +281,7 @@ def _warmed(load: LoadExplainer, folder: Path, max_pixels: int | None) -> RowExp
     except Exception:
         logger.exception("explanations could not be warmed up")
         return None
+    logger.info("Explanations are warmed up, after %.1f s", time.monotonic() - started)
     return explainer
 
 

@@ -31,7 +31,7 @@ from autofocus.cli.serve import serve
 
 class Explainer:
     def warm_up(self):
-        print("warmed up", file=sys.stderr, flush=True)
+        print("warming up", file=sys.stderr, flush=True)
 
     def answer(self, row, check):
         if row.parameters.n_steps == 3:
@@ -61,6 +61,8 @@ class Explainer:
 def load(folder, max_pixels):
     if os.environ.get("BROKEN"):
         raise ValueError("cannot load")
+    if os.environ.get("DEADLY"):
+        os._exit(9)
     print("loaded", file=sys.stderr, flush=True)
     return Explainer()
 
@@ -247,9 +249,9 @@ def test_work_whose_client_has_gone_stops_at_the_next_look(start: Any, asking: A
 
 def test_warm_up_comes_after_the_server_is_ready_and_before_it_is_asked(start: Any) -> None:
     server = start(workers=1)
-    _until(lambda: "warmed up" in "".join(server.lines))
+    _until(lambda: "Explanations are warmed up" in "".join(server.lines))
     text = "".join(server.lines)
-    assert text.index("Serving ") < text.index("loaded") < text.index("warmed up")
+    assert text.index("Serving ") < text.index("loaded") < text.index("warming up")
 
 
 def test_without_warm_up_nothing_is_loaded_until_it_is_asked_for(start: Any, asking: Any) -> None:
@@ -267,6 +269,15 @@ def test_failing_warm_up_is_logged_and_scoring_goes_on(start: Any, asking: Any) 
     _until(lambda: "could not be warmed up" in "".join(server.lines))
     assert server.score(asking(None)).status == 200
     assert server.score(asking(2)).status == 500
+
+
+def test_warm_up_that_kills_its_process_is_not_tried_again(start: Any, asking: Any) -> None:
+    server = start(workers=1, DEADLY="1")
+    _until(lambda: "ended with status 9" in "".join(server.lines))
+    time.sleep(1.0)
+    assert server.score(asking(None)).status == 200
+    _, stderr = server.stop()
+    assert stderr.count("ended with status 9") == 1
 
 
 def test_bad_parameters_are_400_with_key_and_row(shared: Any, asking: Any) -> None:
