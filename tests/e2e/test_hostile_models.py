@@ -34,7 +34,7 @@ MANIFESTS: dict[str, tuple[dict[str, Any] | bytes, str]] = {
         "preprocess.std[0]",
     ),
     "unknown preprocessing": ({"preprocess": {"type": "exec", "code": "x"}}, "preprocess.type"),
-    "settings that are text": ({"settings": {"x": "rm"}}, "settings"),
+    "settings that are lists": ({"settings": {"x": ["rm"]}}, "settings"),
     "other outputs": ({"outputs": ["../boxes"]}, "outputs must be"),
     "a version to come": ({"schema_version": 99}, "schema_version"),
     "half a file": (b'{"task": "image', "not a usable manifest"),

@@ -9,6 +9,7 @@ import torch
 from autofocus.data.cache import CacheBudget
 from autofocus.data.cache.budget import MIB
 from autofocus.manifest import ResizeCrop
+from autofocus.models.network import Network
 from autofocus.training import loaders
 from autofocus.training.candidate import Samples
 from autofocus.training.device import make_accelerator
@@ -45,7 +46,9 @@ def test_loaders_keep_no_more_than_they_were_given(photos: list[Path]) -> None:
     samples = Samples([None] * len(photos), [str(photo) for photo in photos], "photos")
     targets = np.zeros(len(photos), np.int64)
     recipe, spec = Recipe(batch_size=4), ResizeCrop(36, 32)
-    objective = ClassificationObjective(multiclass, recipe, targets, 2)
+    network = Network()
+    network.num_classes = 2
+    objective = ClassificationObjective(multiclass, recipe, targets, network)
     accelerator = make_accelerator(torch.device("cpu"))
     file_bytes = sum(photo.stat().st_size for photo in photos)
     # Enough for the files, not for their pixels (48 x 64 x 3 each).

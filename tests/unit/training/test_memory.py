@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from autofocus.data.cache.budget import MIB
 from autofocus.data.loader import Batch
+from autofocus.models.network import Network
 from autofocus.models.timm_classifiers import Classifier
 from autofocus.structures.frames import Frame
 from autofocus.training import memory
@@ -36,7 +37,9 @@ def a_batch(num_images: int, side: int = 32) -> Batch:
 
 
 def rehearsal(network: nn.Module, recipe: Recipe = RECIPE) -> Rehearsal:
-    objective = ClassificationObjective(multiclass, recipe, np.arange(3), 3)
+    classes = Network()
+    classes.num_classes = 3
+    objective = ClassificationObjective(multiclass, recipe, np.arange(3), classes)
     return Rehearsal(
         network.train(),
         torch.optim.AdamW(network.parameters()),

@@ -6,12 +6,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autofocus.data.cache import CacheBudget
 from autofocus.data.records import BoxLabel, DetectionRecord
 from autofocus.data.tiles import evaluation_entries
 from autofocus.manifest import DataInfo, Manifest, ResizeFit, Tiling, WeightsInfo
+from autofocus.models.network import Network
 from autofocus.scoring.scorer import Scorer
 from autofocus.tasks.detection import ObjectDetection
 from autofocus.training.candidate import Samples
@@ -28,7 +29,7 @@ NUM_CANDIDATES = 60
 CACHE = CacheBudget(1 << 26)
 
 
-class RedSquares(nn.Module):
+class RedSquares(Network):
     """Finds red squares of at least five pixels."""
 
     output_names = ("boxes", "scores", "classes")
@@ -92,7 +93,7 @@ def test_evaluation_finds_what_the_scorer_finds(
 ) -> None:
     targets = TASK.encode_targets(samples.records, ["red"])
     entries = evaluation_entries(len(samples), tiling) if tiling else []
-    objective = DetectionObjective()
+    objective = DetectionObjective(RedSquares())
     with evaluation_loader(samples, targets, objective, SPEC, 4, CACHE, entries) as loader:
         data = EvaluationSet(loader, targets, ["red"], {}, entries)
         result = evaluate(RedSquares(), TASK, data, torch.device("cpu"))
@@ -115,7 +116,7 @@ def test_training_draws_the_image_and_its_tiles(samples: Samples[DetectionRecord
         with training_loader(
             samples,
             targets,
-            DetectionObjective(),
+            DetectionObjective(RedSquares()),
             SPEC,
             recipe,
             0,
