@@ -207,24 +207,26 @@ def assert_gone(processes: list[int]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_twenty_random_kills(photo_folder: Path, tmp_path: Path, undisturbed: Run) -> None:
-    """Of the driver and of workers, in the probe, in training, in packaging and in between."""
-    limits = {"max_trials": NUM_TRIALS, "max_concurrent_trials": 2}
-    run = Run(job(photo_folder, limits=limits), tmp_path, num_cores=2)
+def test_twenty_random_kills(photo_folder: Path, tmp_path: Path) -> None:
+    """In the probe, in training, in packaging and in between; now and then a worker goes first."""
+    most = {"max_trials": 14}
+    undisturbed = Run(job(photo_folder, limits=most), tmp_path / "undisturbed")
+    assert undisturbed.start() == 0, undisturbed.lines
+    limits = {**most, "max_concurrent_trials": 2}
+    run = Run(job(photo_folder, limits=limits), tmp_path / "killed", num_cores=2)
     chance = random.Random(0)
-    moments = ["", "features of", "frozen probe", "best so far", *["epoch"] * 4, "completed|failed"]
-    num_kills = 0
-    while num_kills < 20:
-        moment = chance.choice(moments)
-        if moment == "epoch" and chance.random() < 0.3:
-            act: Any = kill_a_worker
-        else:
-            act = after(chance.uniform(0, 0.5))
-        status = run.start(moment, act)
-        num_kills += status == -signal.SIGKILL or any("died (signal" in x for x in run.lines)
-        if status == 0:
-            break
-    print(f"{num_kills} kills")
+    moments = ["", "features of", "frozen probe", "at a time", *["epoch"] * 4, "completed|failed"]
+
+    def kill_both(process: subprocess.Popen[str]) -> None:
+        kill_a_worker(process)
+        after(chance.uniform(0, 1))(process)
+
+    for _ in range(20):
+        moment, delay_s = chance.choice(moments), chance.uniform(0, 0.3)
+        # The resumed trials may end before they have an epoch left to speak of.
+        wanted = f"{moment}|trial [0-9]: epoch" if moment else moment
+        act = kill_both if moment == "epoch" and chance.random() < 0.4 else after(delay_s)
+        assert run.start(wanted, act) == -signal.SIGKILL, run.lines
     assert run.start() == 0, run.lines
     assert run.leaderboard() == undisturbed.leaderboard()
     assert run.result()["best_trial"] == undisturbed.result()["best_trial"]
