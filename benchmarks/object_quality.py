@@ -97,7 +97,8 @@ def _bccd_tune(work: Path) -> tuple[str, Split]:
 
 def _nuclei(work: Path) -> tuple[str, Split]:
     rows = _converted(SHARED / "nuclei-masks", SEGMENTATION, work / "nuclei")
-    return SEGMENTATION, _drawn(rows, work / "nuclei", {"data": 45, "validation-data": 10, "test-data": 10})
+    sizes = {"data": 45, "validation-data": 10, "test-data": 10}
+    return SEGMENTATION, _drawn(rows, work / "nuclei", sizes)
 
 
 def _converted(source: Path, task: str, folder: Path) -> list[str]:
