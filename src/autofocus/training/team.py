@@ -9,7 +9,7 @@ import atexit
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -58,7 +58,16 @@ def join() -> None:
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, timeout=_PATIENCE)
-    atexit.register(distributed.destroy_process_group)
+    atexit.register(_part)
+
+
+def _part() -> None:
+    """Disconnect; no process closes its connections while another may still read from them."""
+    if not _is_broken:
+        # One that was killed cannot be waited for.
+        with suppress(RuntimeError):
+            distributed.barrier()
+    distributed.destroy_process_group()
 
 
 @contextmanager
