@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from autofocus.scoring.explain_needs import WEIGHTS_NAME
+from autofocus.serve.explainer import _LOOK_S
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
@@ -241,6 +242,8 @@ def test_work_whose_client_has_gone_stops_at_the_next_look(start: Any, asking: A
     for connection in others:
         connection.close()
     _until(lambda: "".join(server.lines).count("POST /score 499") == 3)
+    # The client is answered first; the process that explains is told at the worker's next look.
+    time.sleep(3 * _LOOK_S)
     first.close()
     assert server.score(asking(2)).status == 200
     _, stderr = server.stop()
