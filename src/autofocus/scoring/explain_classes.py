@@ -32,8 +32,8 @@ from autofocus.tasks.explaining import ExplainsClasses
 
 # Classes explained between two looks at the clock.
 _BATCH: Final = 8
-# Enough for a full batch of gradients, whose memory and kernels are then there.
-_WARM_UP: Final = Parameters(n_steps=10)
+# Every kernel runs once. A full batch's memory is left for an explanation that is asked for.
+_WARM_UP: Final = Parameters(n_steps=2)
 
 
 class ClassExplainer(Explainer):
