@@ -165,7 +165,9 @@ class _Loop:
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         decay = run.recipe.ema_decay
         self.average = None if decay is None else WeightAverage(run.network, decay)
-        self.model, self.optimizer = self.accelerator.prepare(run.network, optimizer)
+        # Not made parallel: the stepper adds gradients up by itself.
+        self.model = self.accelerator.prepare_model(run.network, evaluation_mode=True)
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.stepper = Stepper(self.model, self.optimizer, self.accelerator, run.recipe)
         self.stopping = EarlyStopping(
             run.recipe.early_stopping_patience,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autofocus.errors import AutofocusError
 from autofocus.training.recipe import Recipe
+from autofocus.training.reduce import add_gradients
 
 log = logging.getLogger(__name__)
 
@@ -66,17 +67,20 @@ class Stepper:
         while True:
             self._optimizer.zero_grad(set_to_none=True)
             try:
-                value = self._sum(self._gradients(images, targets, loss, num_all))
+                share = self._gradients(images, targets, loss, num_all)
                 break
             except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error) or self._accelerator.num_processes > 1:
+                if not is_out_of_memory(error):
                     raise
                 self._shrink(len(images), error)
+        value = self._sum(share)
         if not value <= self._recipe.max_loss:
             limit = f", above {self._recipe.max_loss:g}" if value > self._recipe.max_loss else ""
             raise DivergedError(
                 f"the loss is {value:.3g}{limit}: it exploded. Try a smaller learning_rate."
             )
+        if self._accelerator.num_processes > 1:
+            add_gradients([p for group in self._optimizer.param_groups for p in group["params"]])
         self._clip()
         self._optimizer.step()
         return value
@@ -91,8 +95,7 @@ class Stepper:
                 value = loss(self._model, part, targets[start : start + size])
             value = value * (len(part) / num_all)
             total += float(value.detach())
-            # Gradients of several processes are averaged; these shares have to be added.
-            self._accelerator.backward(value * self._accelerator.num_processes)
+            self._accelerator.backward(value)
         return total
 
     def _sum(self, value: float) -> float:

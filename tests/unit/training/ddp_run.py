@@ -1,20 +1,24 @@
 """Fine-tunes a tiny network; run by torchrun from test_ddp.py, as one process or as several.
 
-python -m torch.distributed.run --nproc-per-node 2 ddp_run.py PHOTOS FOLDER [SECONDS]
+python -m torch.distributed.run --nproc-per-node 2 ddp_run.py PHOTOS FOLDER [SECONDS] [RECIPE]
+
+RECIPE is JSON: changes to the recipe.
 """
 
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor, nn
 
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop, WeightsInfo
 from autofocus.models import catalog
-from autofocus.models.timm_classifiers import build
+from autofocus.models.timm_classifiers import Classifier, build
 from autofocus.models.weights import LoadedWeights
 from autofocus.runtime import no_progress, process_rank
 from autofocus.tasks.multiclass import MulticlassClassification
@@ -27,6 +31,9 @@ from autofocus.training.probe_trial import Probed, ProbeSetup
 from autofocus.training.recipe import Recipe
 
 SIDE = 32
+
+
+RECIPE = Recipe(batch_size=7, label_smoothing=0.1, weighted_loss=2, early_stopping=False)
 
 
 def count_writes() -> list[str]:
@@ -49,7 +56,16 @@ def count_writes() -> list[str]:
     return writes
 
 
-def main(photos: Path, folder: Path, seconds: float | None) -> None:
+def brighten(network: Classifier, given: tuple[Tensor]) -> tuple[Tensor] | None:
+    """Use a layer for bright images only: batches without one give it no gradient."""
+    images = given[0]
+    is_bright = images.mean(dim=(1, 2, 3)) > 0.1
+    if not is_bright.any():
+        return None
+    return (images + is_bright[:, None, None, None] * network.extra,)
+
+
+def main(photos: Path, folder: Path, seconds: float | None, changes: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     task = MulticlassClassification()
@@ -78,6 +94,8 @@ def main(photos: Path, folder: Path, seconds: float | None) -> None:
         deadline_s=None,
     )
     network = build(spec, len(labels), None, SIDE)
+    network.extra = nn.Parameter(torch.zeros(3, 1, 1))
+    network.register_forward_pre_hook(brighten)
     manifest = Manifest(
         task=task.name,
         labels=labels,
@@ -100,13 +118,7 @@ def main(photos: Path, folder: Path, seconds: float | None) -> None:
     finetuned = run_finetune(
         Finetuning(
             setup=setup,
-            recipe=Recipe(
-                num_epochs=4 if seconds is None else 100_000,
-                batch_size=7,
-                label_smoothing=0.1,
-                weighted_loss=2,
-                early_stopping=False,
-            ),
+            recipe=replace(RECIPE, num_epochs=4 if seconds is None else 100_000, **changes),
             accelerator=accelerator,
             primary_metric="accuracy",
             folder=folder / "trial",
@@ -138,4 +150,6 @@ def say(folder: Path, accelerator: Accelerator, trained: Trained, num_writes: in
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]) if len(sys.argv) > 3 else None)
+    photos, folder, *rest = sys.argv[1:]
+    seconds, changes = [*rest, *["0", "{}"][len(rest) :]]
+    main(Path(photos), Path(folder), float(seconds) or None, json.loads(changes))

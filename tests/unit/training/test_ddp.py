@@ -43,10 +43,21 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_two_processes_have_the_loss_curve_of_one(photo_folder: Path, tmp_path: Path) -> None:
-    """One batch of 7 is split into 4 and 3 images, with class weights: every share counts."""
-    (one,) = train(1, photo_folder, tmp_path / "one")
-    two = train(2, photo_folder, tmp_path / "two")
+@pytest.mark.parametrize(
+    "changes",
+    [{"batch_size": 5, "accumulation": 3}, pytest.param({}, marks=pytest.mark.slow)],
+    ids=["pieces", "batch"],
+)
+def test_two_processes_have_the_loss_curve_of_one(
+    photo_folder: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """One batch of 7 is split into 4 and 3 images, with class weights: every share counts.
+
+    With batches of 5 one process has three pieces of 3 images a step, the other two. A layer that
+    only bright images reach has a gradient on neither, one or both.
+    """
+    (one,) = train(1, photo_folder, tmp_path / "one", "0", json.dumps(changes))
+    two = train(2, photo_folder, tmp_path / "two", "0", json.dumps(changes))
     assert [result["num_ranks"] for result in (one, *two)] == [1, 2, 2]
     rows, other_rows = metrics_of(tmp_path / "one"), metrics_of(tmp_path / "two")
     assert len(rows) == len(other_rows) == 5
