@@ -58,7 +58,7 @@ class Fit:
     """Everything a run needs.
 
     Attributes:
-        network: What training starts from; on `accelerator.device`.
+        network: What training starts from; on `accelerator.device`, the same on every process.
         task: What is learnt.
         objective: How a batch's targets become a loss.
         recipe: How.
