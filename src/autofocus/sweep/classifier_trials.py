@@ -93,13 +93,19 @@ def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:
 
 def begin_sweep(study: Study, plan: Plan) -> SweepStart:
     """Publish the frozen probe of the first trial's model, and split the images with it."""
+    return begin_probed(study, plan)[2]
+
+
+def begin_probed(study: Study, plan: Plan) -> tuple[ProbeSetup, Probed, SweepStart]:
+    """Probe, and return what was found beside what a sweep starts from."""
     started_s = time.monotonic()
     setup, probed = probe(study, plan, SWEEP_PROBE_ID)
     num_images = len(probed.train) + len(probed.held_out)
     image_s = (time.monotonic() - started_s) / max(1, num_images)
     candidate = probed.candidate
     entry = Entry(SWEEP_PROBE_ID, candidate.metrics[study.metric], probe_losses(setup, probed))
-    return SweepStart(study.common(probed.train, probed.held_out), image_s, entry, candidate)
+    common = study.common(probed.train, probed.held_out)
+    return setup, probed, SweepStart(common, image_s, entry, candidate)
 
 
 def train_trial(

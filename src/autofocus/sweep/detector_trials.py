@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from autofocus.sweep.recipes import detector_recipe_for, is_azure_detector
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.study import RESERVE_FACTOR, Outcome, Study, shown
 from autofocus.sweep.trial import Common, Hooks, SweepStart, TrialResult
+from autofocus.tasks.base import Settings
 from autofocus.tasks.objects import ObjectsTask
 from autofocus.training.candidate import Samples
 from autofocus.training.detector_trial import DetectorTrial, run_detector_trial
@@ -99,20 +100,15 @@ def train_trial(
     common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
 ) -> TrialResult:
     """Train a detector from its pretrained encoder on; see `TrainTrial`."""
-    task, labels, train = plan.task, common.labels, common.train
-    assert isinstance(task, ObjectsTask), "a detector's task has objects"
+    labels = common.labels
     weights, device = prepare(plan, len(labels), hooks.track)
     # Another model where one stands in for it.
     plan = replace(plan, model=weights.spec)
-    targets = list(task.encode_targets(train.records, labels))
-    tiling = _tiling(plan, targets)
-    views = [target for _, _, target in tile_targets(targets, tiling)] if tiling else targets
-    profile = profile_boxes(views)
-    spec = families.input_spec(plan.model, profile, plan.parameters, device.type == "cpu")
-    options = families.network_options(plan.model, profile, spec.size)
-    settings = task.default_settings(profile.objects_p99, is_azure_detector(plan), plan.parameters)
-    _announce(plan, profile, spec)
-    recipe = detector_recipe_for(plan, len(views))
+    designed = design(common, plan, device)
+    spec, options, settings = designed.spec, designed.options, designed.settings
+    tiling = designed.tiling
+    _announce(plan, designed.profile, spec)
+    recipe = detector_recipe_for(plan, designed.num_views)
     hooks.decide("recipe", trial=trial, **vars(recipe))
     hooks.decide(
         "network",
@@ -126,7 +122,7 @@ def train_trial(
     network = families.build(plan.model, len(labels), weights, spec.size, options)
     candidate, trained = run_detector_trial(
         DetectorTrial(
-            task=task,
+            task=plan.task,
             model_name=plan.model.name,
             network=network,
             weights=weights,
@@ -135,7 +131,7 @@ def train_trial(
             settings=settings,
             labels=labels,
             recipe=recipe,
-            train=train,
+            train=common.train,
             held_out=common.held_out,
             data_fingerprint=common.data_fingerprint,
             primary_metric=common.metric,
@@ -150,6 +146,47 @@ def train_trial(
         )
     )
     return TrialResult(candidate, trained)
+
+
+@dataclass(frozen=True)
+class Design:
+    """What a detector's network and its input are to be, from the job and the training data.
+
+    Attributes:
+        tiling: How images are cut up; None where they are not.
+        profile: Of the objects in whole images and tiles.
+        num_views: Whole images and tiles to learn from.
+        spec: How images become network input.
+        options: What the network is built with.
+        settings: Thresholds and limits of the model.
+    """
+
+    tiling: Tiling | None
+    profile: BoxProfile
+    num_views: int
+    spec: ResizeFit
+    options: dict[str, Any]
+    settings: Settings
+
+
+def design(common: Common, plan: Plan, device: torch.device) -> Design:
+    """Return what a plan's network is to be.
+
+    Args:
+        common: Of all trials.
+        plan: Of the trial.
+        device: Where it trains.
+    """
+    task, train = plan.task, common.train
+    assert isinstance(task, ObjectsTask), "a detector's task has objects"
+    targets = list(task.encode_targets(train.records, common.labels))
+    tiling = _tiling(plan, targets)
+    views = [target for _, _, target in tile_targets(targets, tiling)] if tiling else targets
+    profile = profile_boxes(views)
+    spec = families.input_spec(plan.model, profile, plan.parameters, device.type == "cpu")
+    options = families.network_options(plan.model, profile, spec.size)
+    settings = task.default_settings(profile.objects_p99, is_azure_detector(plan), plan.parameters)
+    return Design(tiling, profile, len(views), spec, options, settings)
 
 
 def _tiling(plan: Plan, targets: Sequence[BoxTarget]) -> Tiling | None:

@@ -75,6 +75,9 @@ def _keep_request(folder: RunFolder, document: Mapping[str, Any]) -> None:
 
 
 def _with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:
+    if plan.mode == "automode":
+        # It looks at several.
+        return plan
     from autofocus.sweep.default_model import with_default_model
 
     return with_default_model(plan, folder, track)
@@ -86,6 +89,10 @@ def _trials_of(plan: Plan) -> Callable[[Study], Outcome]:
         from autofocus.sweep.sweep_trials import run_sweep
 
         return run_sweep
+    if plan.mode == "automode":
+        from autofocus.sweep.automode import run_automode
+
+        return run_automode
     from autofocus.sweep.trial import trials_module
 
     run_trials: Callable[[Study], Outcome] = trials_module(plan).run_trials

@@ -1,6 +1,7 @@
 """One run from its data to its best model: trials, package, verify, swap."""
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -264,6 +265,11 @@ class Study:
         """Return the `time.monotonic()` by which work ends if `reserve_s` is kept back."""
         budget_s = self.plan.job.budget_s
         return None if budget_s is None else self.started_s + budget_s - reserve_s
+
+    def left_s(self) -> float:
+        """Return the seconds that are left to look and to train; infinite without a budget."""
+        deadline_s = self.deadline(self.packaging_s * RESERVE_FACTOR)
+        return math.inf if deadline_s is None else max(0.0, deadline_s - time.monotonic())
 
     def seconds(self) -> float:
         """Return the seconds since the start."""

@@ -9,13 +9,16 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 
 from autofocus.errors import AutofocusError, BudgetError, StoppedError, TrainingError
+from autofocus.job import EarlyTermination
 from autofocus.runtime import StopRequest, num_cores, process_count
 from autofocus.search_space import Choice
 from autofocus.sweep.champion import Champion, Entry
@@ -72,11 +75,37 @@ def run_sweep(study: Study) -> Outcome:
     with StopRequest() as stop:
         sweep = Sweep(study, sampler, start, stop)
         sweep.improve()
-        _executor(study, start, sweep.num_left).run(sweep)
+        executor_of(study, start, sweep.num_left).run(sweep)
         return sweep.outcome()
 
 
-def _executor(study: Study, start: SweepStart, num_trials: int) -> Executor:
+@dataclass(frozen=True)
+class Rules:
+    """How many trials there are, and which of them end early.
+
+    Attributes:
+        num_trials: At most.
+        policy: Which trials stop before their time; None stops none.
+        judged_by: What of the loop's reports the policy compares.
+        reserve_s: Kept back from a budget for what comes after the trials.
+        min_trial_s: From the rows of the trials so far to the seconds that another one needs.
+    """
+
+    num_trials: int
+    policy: EarlyTermination | None
+    judged_by: str
+    reserve_s: float = 0.0
+    min_trial_s: Callable[[Mapping[int, Mapping[str, Any]]], float] = lambda rows: MIN_TRIAL_S
+
+
+def _rules(plan: Plan, sampler: Sampler) -> Rules:
+    """Return what the job itself says."""
+    most = plan.job.limits.max_trials
+    num_trials = most if sampler.num_trials is None else min(most, sampler.num_trials)
+    return Rules(num_trials, plan.early_termination, str(plan.job.primary_metric))
+
+
+def executor_of(study: Study, start: SweepStart, num_trials: int) -> Executor:
     """Return what runs that many trials."""
     asked = study.plan.job.limits.max_concurrent_trials
     device = choose_device(study.plan.job.device)
@@ -119,17 +148,24 @@ class Sweep:
         sampler: Says what trial n tries.
         start: What there is before the first trial.
         is_stopped: Whether the user has asked to stop.
+        rules: None takes the job's own.
     """
 
     def __init__(
-        self, study: Study, sampler: Sampler, start: SweepStart, is_stopped: Callable[[], bool]
+        self,
+        study: Study,
+        sampler: Sampler,
+        start: SweepStart,
+        is_stopped: Callable[[], bool],
+        rules: Rules | None = None,
     ) -> None:
         self._study = study
         self._plan = study.plan
         self._sampler = sampler
         self._start = start
         self._stop = is_stopped
-        self._num_trials = _num_trials(study.plan, sampler)
+        self._rules = rules or _rules(study.plan, sampler)
+        self._num_trials = self._rules.num_trials
         self._rows: dict[int, dict[str, Any]] = {}
         self._curves: dict[int, Curve] = {}
         # As `termination.verdict` takes them.
@@ -139,8 +175,12 @@ class Sweep:
         self._champion = Champion(study.folder.decide, start.entry)
         self._deaths: dict[int, tuple[int, int]] = {}
         self._published: str | None = None
-        self._first_model_s = 0.0
+        self._first_model_s = start.first_model_s
         self._is_over = False
+        # Of models that no folder of a trial can give back.
+        self._candidates: dict[str, Candidate] = {}
+        if start.entry is not None and start.candidate is not None:
+            self._candidates[start.entry.trial] = start.candidate
         self._restore()
 
     @property
@@ -154,9 +194,12 @@ class Sweep:
         if self._is_over or self._stop() or number >= self._num_trials:
             return None
         deadline_s = self._deadline()
-        if deadline_s is not None and deadline_s - time.monotonic() < MIN_TRIAL_S:
+        left_s = inf if deadline_s is None else deadline_s - time.monotonic()
+        needed_s = self._rules.min_trial_s(self._rows)
+        if left_s < needed_s:
             self._is_over = True
-            self.decide("no_more_trials", reason="budget", next_trial=number)
+            inputs = {"seconds_left": left_s, "seconds_needed": needed_s}
+            self.decide("no_more_trials", reason="budget", next_trial=number, **inputs)
             return None
         if self._unfinished:
             self._unfinished.popleft()
@@ -164,13 +207,14 @@ class Sweep:
 
     def report(self, number: int, report: dict[str, Any]) -> Verdict:
         """See `Conductor.report`."""
-        if not self._curves[number].add(report, self._study.metric):
+        if not self._curves[number].add(report, self._rules.judged_by):
             return "continue"
+        self._tell(f"trial {number}, epoch {report['epoch']}")
         return self.verdict(number)
 
     def verdict(self, number: int) -> Verdict:
         """See `Conductor.verdict`."""
-        policy, interval = self._plan.early_termination, self._curves[number].interval
+        policy, interval = self._rules.policy, self._curves[number].interval
         if policy is None or not is_due(policy, interval):
             return "continue"
         in_order = self._plan.job.budget_s is None
@@ -235,9 +279,10 @@ class Sweep:
             try:
                 self._publish(best)
             except Exception as error:
-                if not best.trial.isdigit() or is_disk_full(error):
+                is_start = best == self._start.entry
+                if is_start or is_disk_full(error):
                     raise
-                self._disqualify(int(best.trial), error)
+                self._disqualify(best.trial, error)
 
     def decide(self, what: str, **inputs: Any) -> None:
         """See `Conductor.decide`."""
@@ -246,6 +291,28 @@ class Sweep:
     def is_stopped(self) -> bool:
         """See `Conductor.is_stopped`."""
         return self._stop()
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """The best that each trial that has ended measured of what trials are judged by."""
+        return {
+            number: max(value for _, value in self._points[number])
+            for number in sorted(self._ended)
+            if self._points[number]
+        }
+
+    def challenge(self, row: dict[str, Any], entry: Entry, candidate: Candidate) -> None:
+        """Let a model take part that no trial of the sweep trained; publish it if it is better.
+
+        Args:
+            row: As the leaderboard shows it.
+            entry: What it is judged by.
+            candidate: The model.
+        """
+        self._study.keep(row)
+        self._candidates[entry.trial] = candidate
+        self._champion.add(len(self._rows), entry)
+        self.improve()
 
     def outcome(self) -> Outcome:
         """Return what the trials came to, once all have ended or the user has stopped.
@@ -276,7 +343,7 @@ class Sweep:
             if row is None:
                 break
             self._rows[number] = row
-            self._know(number, read_curve(folder, self._study.metric))
+            self._know(number, read_curve(folder, self._rules.judged_by))
             if row["status"] in UNFINISHED:
                 self._unfinished.append(number)
                 continue
@@ -309,6 +376,7 @@ class Sweep:
             forget_result(folder)
         plan = trial_plan(self._plan, row["parameters"])
         row |= {"model": plan.model.name, "status": "running"}
+        self._tell(f"trial {number}")
         self._study.folder.write_json(f"trials/{number}/{TRIAL_NAME}", row)
         log.info(
             "trial %d (%d of %d): %s %s",
@@ -334,7 +402,7 @@ class Sweep:
     def _deadline(self) -> float | None:
         study = self._study
         reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(self._start.image_s)
-        return study.deadline(reserve_s)
+        return study.deadline(reserve_s + self._rules.reserve_s)
 
     def _publish(self, best: Entry) -> None:
         folder = self._study.folder
@@ -348,9 +416,8 @@ class Sweep:
         log.info("best so far: trial %s, %s %s", best.trial, self._study.metric, shown(best.value))
 
     def _candidate(self, trial: str) -> Candidate:
-        entry, candidate = self._start.entry, self._start.candidate
-        if entry is not None and candidate is not None and trial == entry.trial:
-            return candidate
+        if trial in self._candidates:
+            return self._candidates[trial]
         folder = self._folder(int(trial))
         manifest = read_result(folder)
         assert manifest is not None, "only a trial with a model is published"
@@ -358,20 +425,22 @@ class Sweep:
         return rebuild(folder, manifest, images)
 
     def _metrics(self, trial: str) -> dict[str, Any]:
-        entry, candidate = self._start.entry, self._start.candidate
-        if entry is not None and candidate is not None and trial == entry.trial:
-            return candidate.metrics
+        if trial in self._candidates:
+            return self._candidates[trial].metrics
         manifest = read_result(self._folder(int(trial)))
         assert manifest is not None, "only a trial with a model is published"
         return manifest.metrics
 
-    def _disqualify(self, number: int, error: Exception) -> None:
-        """Take a trial out whose model cannot be packaged, and judge the others without it."""
+    def _disqualify(self, trial: str, error: Exception) -> None:
+        """Take a model out that cannot be packaged, and judge the others without it."""
         reason = f"its model cannot be served: {failure(error)}"
-        log.warning("trial %d: %s", number, reason)
-        row = self._rows[number]
+        log.warning("trial %s: %s", trial, reason)
+        if trial in self._candidates:
+            del self._candidates[trial]
+        else:
+            forget_result(self._folder(int(trial)))
+        row = next(row for row in self._study.trials if row["id"] == trial)
         row |= {"status": "failed", "value": None, "reason": reason}
-        forget_result(self._folder(number))
         self._study.rank(row)
         self._champion = Champion(self.decide, self._start.entry)
         for ended in sorted(self._ended):
@@ -403,10 +472,23 @@ class Sweep:
     def _folder(self, number: int) -> Path:
         return self._study.folder.path / "trials" / str(number)
 
-
-def _num_trials(plan: Plan, sampler: Sampler) -> int:
-    most = plan.job.limits.max_trials
-    return most if sampler.num_trials is None else min(most, sampler.num_trials)
+    def _tell(self, text: str) -> None:
+        """Say what happens now, and when it should be over, to whoever looks at the folder."""
+        deadline_s, now_s, now = self._deadline(), time.monotonic(), time.time()
+        left_s = [row["seconds"] for number, row in self._rows.items() if number in self._ended]
+        eta = None
+        if left_s and self._plan.job.budget_s is None:
+            at_once = min(self._plan.job.limits.max_concurrent_trials, max(1, self.num_left))
+            eta = now + fmean(left_s) * self.num_left / at_once
+        self._study.folder.tell(
+            step="trials",
+            text=text,
+            primary_metric=self._study.metric,
+            num_trials=self._num_trials,
+            started=now - self._study.seconds(),
+            deadline=None if deadline_s is None else now + deadline_s - now_s,
+            eta=eta,
+        )
 
 
 def _listed(parameters: Mapping[str, Any]) -> str:

@@ -79,12 +79,14 @@ class SweepStart:
         image_s: Seconds that scoring an image of the test data may take.
         entry: Of the model that is there already; None where there is none.
         candidate: That model.
+        first_model_s: Seconds to its package, where that is there already.
     """
 
     common: Common
     image_s: float
     entry: Entry | None = None
     candidate: Candidate | None = None
+    first_model_s: float = 0.0
 
 
 class TrainTrial(Protocol):
@@ -107,6 +109,12 @@ class TrainTrial(Protocol):
 def trials_module(plan: Plan) -> Any:
     """Return the module of the model's kind; importing it imports torch."""
     name = "classifier_trials" if plan.model.kind == CLASSIFIER else "detector_trials"
+    return import_module(f"autofocus.sweep.{name}")
+
+
+def automode_module(plan: Plan) -> Any:
+    """Return the module of what AutoMode does otherwise for the model's kind."""
+    name = "classifier_automode" if plan.model.kind == CLASSIFIER else "detector_automode"
     return import_module(f"autofocus.sweep.{name}")
 
 

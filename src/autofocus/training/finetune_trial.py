@@ -19,6 +19,7 @@ from autofocus.models.timm_classifiers import Classifier
 from autofocus.runtime import Track, write_atomically
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
+from autofocus.tasks.classification import ClassificationTask
 from autofocus.training import team
 from autofocus.training.candidate import Candidate
 from autofocus.training.curves import draw_curves
@@ -120,7 +121,7 @@ def _trained(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]
             probed.train, targets, objective, spec, recipe, setup.seed, accelerator, caches[0]
         ) as training,
         evaluation_loader(
-            probed.held_out, judged, objective, spec, recipe.batch_size, caches[1]
+            probed.held_out, judged, objective, spec, recipe, caches[1]
         ) as validation,
     ):
         trained = fit(
@@ -167,20 +168,11 @@ def _channels_last(network: Classifier, device: torch.device) -> Classifier:
 
 
 def _calibrated(job: Finetuning, probed: Probed, trained: Trained, validation: Loader) -> Finetuned:
-    task, labels, size = job.setup.task, job.setup.labels, job.setup.preprocess.size
+    task, size = job.setup.task, job.setup.preprocess.size
     network: Classifier = trained.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    evaluation = trained.evaluation
-    targets = task.encode_targets(probed.held_out.records, labels)
-    calibration = Calibration()
-    if len(targets) >= MIN_CALIBRATION_IMAGES:
-        batches = run_network(network, validation, torch.device("cpu"))
-        logits = np.concatenate([outputs["logits"] for outputs, _ in batches])
-        temperature = fit_temperature(logits, np.asarray(targets), task.activation)
-        calibration = Calibration(temperature, "validation", len(targets))
-        network.set_head(network.head.weight / temperature, network.head.bias / temperature)
-        scaled = {"logits": (logits / temperature).astype(np.float32)}
-        predictions = task.postprocess(scaled, [Frame(size)] * len(targets), {})
-        evaluation = Evaluation(predictions, task.evaluate(predictions, targets, labels, {}))
+    targets = task.encode_targets(probed.held_out.records, job.setup.labels)
+    judged = EvaluationSet(validation, targets, job.setup.labels)
+    calibration, evaluation = calibrate(network, task, judged, trained.evaluation, size)
     manifest = msgspec.structs.replace(
         probed.candidate.manifest, calibration=calibration, metrics=evaluation.metrics
     )
@@ -188,3 +180,36 @@ def _calibrated(job: Finetuning, probed: Probed, trained: Trained, validation: L
         probed.candidate, network=network, manifest=manifest, metrics=evaluation.metrics
     )
     return Finetuned(candidate, trained, evaluation.predictions)
+
+
+def calibrate(
+    network: Classifier,
+    task: ClassificationTask[Any],
+    judged: EvaluationSet,
+    evaluation: Evaluation,
+    size: tuple[int, int],
+) -> tuple[Calibration, Evaluation]:
+    """Find the temperature on validation and fold it into the head, where there are images enough.
+
+    Args:
+        network: On the CPU; its head is changed.
+        task: A classification task.
+        judged: The validation images.
+        evaluation: Of the network on them.
+        size: (height, width) of its input, in pixels.
+
+    Returns:
+        The temperature and where it comes from, and the evaluation with it.
+    """
+    if len(judged.targets) < MIN_CALIBRATION_IMAGES:
+        return Calibration(), evaluation
+    targets, labels = judged.targets, judged.labels
+    batches = run_network(network, judged.loader, torch.device("cpu"))
+    logits = np.concatenate([outputs["logits"] for outputs, _ in batches])
+    temperature = fit_temperature(logits, np.asarray(targets), task.activation)
+    network.set_head(network.head.weight / temperature, network.head.bias / temperature)
+    scaled = {"logits": (logits / temperature).astype(np.float32)}
+    predictions = task.postprocess(scaled, [Frame(size)] * len(targets), {})
+    metrics = task.evaluate(predictions, targets, labels, {})
+    found = Calibration(temperature, "validation", len(targets))
+    return found, Evaluation(predictions, metrics)

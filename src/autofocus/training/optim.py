@@ -51,6 +51,11 @@ def freeze_layers(network: Network, num_groups: int, frac: float = 0.0) -> int:
     return len(groups)
 
 
+def num_layer_groups(network: Network) -> int:
+    """Return how many groups of its encoder's layers `freeze_layers` can freeze."""
+    return len(_freezing_groups(network.encoder))
+
+
 def _freezing_groups(encoder: nn.Module) -> list[list[str]]:
     """Return the names of the parameters of each group, from the input on."""
     by_depth = group_parameters(encoder, _matcher(encoder, type(encoder).__name__ in _STAGE_GROUPS))

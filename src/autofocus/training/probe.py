@@ -67,12 +67,17 @@ class Probe:
         c: Inverse regularisation strength.
         calibration: The temperature that was folded in.
         search: Out-of-fold log-loss by C.
+        fold_logits: Out-of-fold logits of the images that C was chosen on, calibrated, [m, k];
+            None where folds could not be afforded.
+        fold_index: Which images these are, [m].
     """
 
     head: Head
     c: float
     calibration: Calibration
     search: dict[float, float]
+    fold_logits: Floats | None = None
+    fold_index: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,8 @@ def fit_probe(
         best,
         Calibration(temperature, "out-of-fold", len(chosen)),
         {c: loss for c, (loss, _) in searched.items()},
+        searched[best][1] / temperature,
+        chosen,
     )
 
 

@@ -71,6 +71,8 @@ class Probed:
         train: Images to learn from.
         held_out: Images to judge by.
         predictions: Of `start` for `held_out`, in order.
+        fold_losses: Loss of each image of `train` under heads that had not seen it, [m]; a seeded
+            part of them where they are many, empty where folds could not be afforded.
     """
 
     candidate: Candidate
@@ -78,6 +80,7 @@ class Probed:
     train: Samples[Any]
     held_out: Samples[Any]
     predictions: list[ClassScores]
+    fold_losses: NDArray[np.float64]
 
 
 def run_probe(
@@ -128,6 +131,7 @@ def run_probe(
         temperature=probe.calibration.temperature,
     )
     predictions, metrics = _evaluate(setup, probe, features, pool, held_out)
+    fold_losses = _fold_losses(setup, probe, pool.chosen(features.index[train]))
     network = network.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     network.set_head(probe.head.weight, probe.head.bias)
     start = copy.deepcopy(network)
@@ -144,7 +148,7 @@ def run_probe(
         check_images=judged.locations[:NUM_CHECK_IMAGES],
     )
     learnt = pool.chosen(features.index[train])
-    return Probed(candidate, start, learnt, judged, predictions)
+    return Probed(candidate, start, learnt, judged, predictions, fold_losses)
 
 
 def _joined(training: Samples[Any], validation: Samples[Any] | None) -> Samples[Any]:
@@ -262,6 +266,16 @@ def _evaluate(
     predictions = setup.task.postprocess({"logits": logits}, frames, {})
     targets = setup.task.encode_targets(records, setup.labels)
     return predictions, setup.task.evaluate(predictions, targets, setup.labels, {})
+
+
+def _fold_losses(setup: ProbeSetup, probe: Probe, train: Samples[Any]) -> NDArray[np.float64]:
+    if probe.fold_logits is None or probe.fold_index is None:
+        return np.zeros(0)
+    records = train.chosen(probe.fold_index).records
+    frames = [Frame(setup.preprocess.size)] * len(records)
+    outputs = {"logits": probe.fold_logits.astype(np.float32)}
+    predictions = setup.task.postprocess(outputs, frames, {})
+    return setup.task.sample_losses(predictions, setup.task.encode_targets(records, setup.labels))
 
 
 def _manifest(

@@ -127,7 +127,7 @@ def main(photos: Path, folder: Path, seconds: float | None, changes: dict[str, A
             on_epoch=lambda report: False,
             track=no_progress,
         ),
-        Probed(Candidate(network, manifest, {}, []), network, parts[0], parts[1], []),
+        Probed(Candidate(network, manifest, {}, []), network, parts[0], parts[1], [], np.zeros(0)),
     )
     say(folder, accelerator, finetuned.trained, len(writes))
 

@@ -1,0 +1,156 @@
+"""AutoMode: a job without a search space, for which the system chooses.
+
+1. Profile the data and the machine. 2. For classifiers, probe up to three frozen encoders; the
+best probe can be served. 3. Train the default recipe of the best candidate. 4. Asynchronous
+successive halving over learning rate, input size, augmentation and frozen layers of the candidates,
+around their default recipes. 5. A greedy soup of the best trials of one network. 6. Temperature.
+7. Package and verify; this happens after each step that found something better.
+
+What is tried comes from the prior table (`priors.toml`) and is written down in `decisions.jsonl`.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from autofocus.job import Asha
+from autofocus.runtime import StopRequest
+from autofocus.sweep.auto_space import AutoSampler
+from autofocus.sweep.contenders import AutoStart
+from autofocus.sweep.priors import Priors, priors_of
+from autofocus.sweep.profile import profile_data, profile_machine
+from autofocus.sweep.soup_trial import stir
+from autofocus.sweep.study import Outcome, Study
+from autofocus.sweep.sweep_trials import MIN_TRIAL_S, Rules, Sweep, executor_of
+from autofocus.sweep.trial import automode_module
+from autofocus.training.device import choose_device
+
+log = logging.getLogger(__name__)
+
+# A recipe is not tried in less than this share of what the default recipe took.
+MIN_TRIAL_SHARE = 1 / 3
+# Of the budget, for the soup.
+SOUP_SHARE = 0.03
+
+
+def run_automode(study: Study) -> Outcome:
+    """Choose, train and publish.
+
+    Raises:
+        StoppedError: If the user stopped before there was any model.
+        BudgetError: If the budget ended before there was any model.
+        TrainingError: If no trial had a model; says why each failed.
+    """
+    plan = study.plan
+    priors = priors_of(plan.model.kind)
+    auto: AutoStart = automode_module(plan).begin_automode(study)
+    common = auto.start.common
+    profile = {
+        **profile_data(plan.task, common),
+        **profile_machine(choose_device(plan.job.device), auto.contenders[0].image_s),
+    }
+    study.folder.decide("profile", **profile)
+    rules = _rules(study, auto, priors)
+    sampler = AutoSampler([auto.contenders[0].parameters], auto.space, plan.seed)
+    _announce(study, auto, rules, profile)
+    with StopRequest() as stop:
+        sweep = Sweep(study, sampler, auto.start, stop, rules)
+        sweep.improve()
+        executor_of(study, auto.start, sweep.num_left).run(sweep)
+        if not stop():
+            stir(study, sweep, common)
+        return sweep.outcome()
+
+
+def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
+    limits, budget_s = study.plan.job.limits, study.plan.job.budget_s
+    if "max_trials" in limits.model_fields_set:
+        num_trials = limits.max_trials
+    else:
+        # Without a time nor a number the default recipe is what was asked for.
+        num_trials = 1 if budget_s is None else priors.max_trials
+    return Rules(
+        num_trials=num_trials if auto.num_epochs else 0,
+        policy=Asha(eta=priors.eta, rungs=list(priors.rungs)),
+        # Of few images a loss says more than a metric that counts them.
+        judged_by="score",
+        reserve_s=SOUP_SHARE * (budget_s or 0.0) if num_trials > 1 else 0.0,
+        min_trial_s=_min_trial_s,
+    )
+
+
+def _min_trial_s(rows: Mapping[int, Mapping[str, Any]]) -> float:
+    """Return what a trial needs; only the default recipe says how long this data takes."""
+    default = rows.get(0)
+    if default is None or default["status"] == "running":
+        return MIN_TRIAL_S
+    return max(MIN_TRIAL_S, MIN_TRIAL_SHARE * float(default["seconds"]))
+
+
+def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, Any]) -> None:
+    """Say what is going to happen and how long it should take, and write it down."""
+    first = auto.contenders[0]
+    epoch_s = profile["num_images"] * first.image_s
+    whole_s, left_s = epoch_s * auto.num_epochs, study.left_s()
+    default_s = min(whole_s, left_s)
+    others = rules.num_trials - 1
+    study.folder.decide(
+        "automode",
+        models=[{"parameters": one.parameters, "image_s": one.image_s} for one in auto.contenders],
+        search_space=auto.space,
+        num_trials=rules.num_trials,
+        early_termination=None if rules.policy is None else rules.policy.model_dump(),
+        default_recipe_s=default_s,
+        seconds_left=None if math.isinf(left_s) else left_s,
+    )
+    log.info("AutoMode · %s", _facts(profile))
+    log.info(
+        "plan: 1. the default recipe of %s at %d px: up to %d epochs of about %s%s",
+        first.plan.model.name,
+        auto.side,
+        auto.num_epochs,
+        duration(epoch_s),
+        _until(default_s, whole_s),
+    )
+    if rules.num_trials > 1:
+        log.info(
+            "plan: 2. up to %d other recipes (learning rate, size, augmentation, frozen layers), "
+            "as far as the time goes; 3. the mean of the best",
+            others,
+        )
+    elif study.plan.job.budget_s is None:
+        log.info("plan: no more; --budget 10m, or limits.max_trials, tries other recipes too")
+
+
+def _facts(profile: Mapping[str, Any]) -> str:
+    parts = [
+        f"{profile['num_images']} images to learn from, {profile['num_validation']} to judge by",
+        f"{profile['num_classes']} classes of {profile['rarest_class']} to "
+        f"{profile['commonest_class']}",
+    ]
+    if "num_objects" in profile:
+        share = 100 * profile["object_side_frac"][2]
+        parts.append(f"{profile['num_objects']} objects, half below {share:.0f} % of the side")
+    height, width = profile["image_size"]
+    parts.append(f"{width} x {height} px")
+    parts.append(
+        f"{profile['num_cores']} cores, {profile['free_memory_mib'] / 1024:.0f} GiB free, about "
+        f"{1000 * profile['training_image_s']:.0f} ms an image"
+    )
+    return " · ".join(parts)
+
+
+def _until(default_s: float, whole_s: float) -> str:
+    now = datetime.now()
+    end = now + timedelta(seconds=default_s)
+    cut = ", as many as fit" if default_s < whole_s else ""
+    return f", {duration(default_s)}, until {end:%H:%M}{cut}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it, such as `40 s` or `12 min`."""
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,168 @@
+"""AutoMode for classifiers: frozen probes of several encoders say which to train."""
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autofocus.manifest import Manifest
+from autofocus.models.network import Network
+from autofocus.models.timm_classifiers import Classifier
+from autofocus.sweep.auto_space import space_around
+from autofocus.sweep.champion import Entry
+from autofocus.sweep.classifier_trials import (
+    SWEEP_PROBE_ID,
+    begin_probed,
+    probe,
+    probe_losses,
+)
+from autofocus.sweep.contenders import AutoStart, Contender, Means, contenders
+from autofocus.sweep.priors import priors_of
+from autofocus.sweep.recipes import recipe_for
+from autofocus.sweep.study import Study
+from autofocus.tasks.base import Task
+from autofocus.tasks.classification import ClassificationTask
+from autofocus.training.choose import compare
+from autofocus.training.evaluate import EvaluationSet, evaluate
+from autofocus.training.finetune_trial import calibrate
+from autofocus.training.optim import num_layer_groups
+from autofocus.training.probe_trial import Probed, ProbeSetup
+from autofocus.training.step_time import training_image_s
+
+log = logging.getLogger(__name__)
+
+# Of the time that is left, for looking at one more encoder.
+MAX_PROBE_SHARE = 0.2
+
+
+def begin_automode(study: Study) -> AutoStart:
+    """Publish a frozen probe, and probe other encoders: the best takes the title."""
+    plan = study.plan
+    priors = priors_of(plan.model.kind)
+    setup, probed, start = begin_probed(study, plan)
+    if study.folder.published(SWEEP_PROBE_ID) is None:
+        study.publish(SWEEP_PROBE_ID, probed.candidate)
+    start = replace(start, first_model_s=study.seconds())
+    size, num_images = setup.preprocess.size, len(probed.train)
+    means = Means(
+        num_images=num_images,
+        image_s=training_image_s(probed.start, size, setup.device),
+        is_cpu=setup.device.type == "cpu",
+        # An image is seen twice, mirrored; training computes thrice as much for each.
+        needed_s=lambda one: 2 / 3 * (num_images + len(probed.held_out)) * one.image_s,
+        left_s=MAX_PROBE_SHARE * study.left_s(),
+        num_groups=num_layer_groups(probed.start),
+    )
+    found = contenders(plan, priors, means, study.track)
+    looked = [Looked(found[0], setup, probed, start.entry)]
+    looked += _look_at(study, found[1:], probed)
+    ranked = _ranked(study, looked)
+    best = ranked[0]
+    start = replace(start, entry=best.entry, candidate=best.probed.candidate)
+    recipe = recipe_for(best.contender.plan, num_images)
+    side = best.setup.preprocess.crop_size
+    space = [
+        space_around(
+            one.contender,
+            recipe_for(one.contender.plan, num_images),
+            one.setup.preprocess.crop_size,
+            priors,
+        )
+        for one in ranked
+    ]
+    return AutoStart(start, [one.contender for one in ranked], space, recipe.num_epochs, side)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A contender whose frozen encoder was looked at.
+
+    Attributes:
+        contender: The model.
+        setup: How.
+        probed: What was found.
+        entry: What its probe is judged by.
+    """
+
+    contender: Contender
+    setup: ProbeSetup
+    probed: Probed
+    entry: Entry | None
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        """Loss of every image under a head that had not seen it, [n]."""
+        held_out = probe_losses(self.setup, self.probed)
+        return np.concatenate([self.probed.fold_losses, held_out])
+
+
+def _look_at(study: Study, others: list[Contender], first: Probed) -> list[Looked]:
+    """Probe the encoders of other contenders."""
+    looked = []
+    for number, contender in enumerate(others, 1):
+        trial = f"{SWEEP_PROBE_ID}-{number}"
+        setup, probed = probe(study, contender.plan, trial)
+        if len(probed.held_out) < len(first.held_out) or len(probed.train) < len(first.train):
+            # The budget ended before it had seen all images: there is nothing to compare.
+            continue
+        value = probed.candidate.metrics[study.metric]
+        entry = Entry(trial, value, probe_losses(setup, probed))
+        num_groups = num_layer_groups(probed.start)
+        looked.append(Looked(replace(contender, num_groups=num_groups), setup, probed, entry))
+    return looked
+
+
+def _ranked(study: Study, looked: list[Looked]) -> list[Looked]:
+    """Return what may be trained, best first; what is clearly worse than the best is left out."""
+    best = looked[0]
+    for challenger in looked[1:]:
+        comparison = compare(best.losses, challenger.losses)
+        study.folder.decide(
+            "encoder",
+            champion=_named(best),
+            challenger=_named(challenger),
+            evidence="out-of-fold and held-out images",
+            **vars(comparison),
+        )
+        log.info(
+            "%s against %s on %d images: log loss lower by %.4f ± %.4f: %s",
+            _named(challenger),
+            _named(best),
+            comparison.num_images,
+            comparison.mean_gain,
+            comparison.standard_error,
+            "taken" if comparison.challenger_wins else "not taken",
+        )
+        best = challenger if comparison.challenger_wins else best
+    rest = [one for one in looked if one is not best]
+    level = [one for one in rest if not compare(one.losses, best.losses).challenger_wins]
+    return [best, *sorted(level, key=lambda one: float(one.losses.mean()))]
+
+
+def _named(looked: Looked) -> str:
+    return f"{looked.contender.plan.model.name} at {looked.setup.preprocess.crop_size} px"
+
+
+def finish_soup(
+    network: Network, manifest: Manifest, task: Task[Any, Any], judged: EvaluationSet
+) -> tuple[Manifest, NDArray[np.float64] | None]:
+    """Calibrate a mean of networks, and return its manifest and each validation image's loss.
+
+    Args:
+        network: On the CPU; its head is changed.
+        manifest: Of the best ingredient.
+        task: A classification task.
+        judged: The validation images.
+    """
+    assert isinstance(task, ClassificationTask)
+    assert isinstance(network, Classifier)
+    evaluation = evaluate(network, task, judged, torch.device("cpu"))
+    size = manifest.preprocess.size
+    calibration, evaluation = calibrate(network, task, judged, evaluation, size)
+    losses = task.sample_losses(evaluation.predictions, judged.targets)
+    changed = {"calibration": calibration, "metrics": evaluation.metrics}
+    return msgspec.structs.replace(manifest, **changed), losses
