@@ -1,9 +1,11 @@
-"""What commands share: exit statuses, one JSON document, progress bars. The only user of rich."""
+"""What commands share: exit statuses, one JSON document, progress bars."""
 
 import functools
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import orjson
@@ -91,31 +93,33 @@ def progress() -> Track:
     return _bar if sys.stderr.isatty() else no_progress
 
 
+@contextmanager
+def showing_run(output_dir: str | None, *, as_json: bool) -> Iterator[Track]:
+    """Show on a terminal what a run that is trained in this process does; yield its `Track`.
+
+    Args:
+        output_dir: Where the run will be; None is a folder below `runs/`.
+        as_json: Leaves it at progress bars, as a dumb terminal does.
+    """
+    if as_json or process_rank() > 0 or not _is_smart_terminal():
+        yield progress()
+        return
+    from autofocus.cli.live import LiveRun
+
+    with LiveRun(output_dir) as live:
+        yield live.track
+
+
+def _is_smart_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
 def _bar(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
 
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.0f}/s" if task.speed else "–/s")
+    from autofocus.cli.bars import make_bars
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with make_bars(Console(stderr=True), transient=True) as bar:
         yield from bar.track(items, total=total, description=description)
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from autofocus.cli.output import command, emit, emit_json, progress
+from autofocus.cli.output import command, emit, emit_json, showing_run
+from autofocus.cli.sparkline import WIDTH, sparkline
 from autofocus.cli.train import show_result
 
 app = typer.Typer(no_args_is_help=True)
@@ -15,8 +16,6 @@ app = typer.Typer(no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 Folder = Annotated[Path, typer.Argument(help="The run folder.")]
 
-SPARKS = "▁▂▃▄▅▆▇█"
-SPARK_WIDTH = 16
 NUM_SHOWN = 20
 WATCH_S = 1.0
 
@@ -55,16 +54,19 @@ def list_(
 @command
 def show(
     run: Folder,
-    watch: Annotated[bool, typer.Option("--watch", help="Until it ends, again and again.")] = False,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", "--watch", help="Until it ends, as 'train' shows it."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show a run's leaderboard and the trials that are under way.
 
-    autofocus runs show runs/fridge --watch
+    autofocus runs show --follow runs/fridge
     """
     from autofocus.sweep.runs import read_run
 
-    if watch and not as_json:
+    if follow and not as_json:
         _watch(run)
         return
     view = read_run(run)
@@ -111,7 +113,8 @@ def resume(run: Folder, as_json: Json = False) -> None:
     job, folder = request(run)
     # Its relative paths are those of the command that began it.
     os.chdir(folder)
-    result = api.train(job, track=progress())
+    with showing_run(job["output_dir"], as_json=as_json) as track:
+        result = api.train(job, track=track)
     if as_json:
         emit_json(result)
     else:
@@ -132,22 +135,16 @@ def stop(run: Folder, as_json: Json = False) -> None:
 
 
 def _watch(run: Path) -> None:
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
+    from autofocus.cli.live import SteadyConsole, follow_run
     from autofocus.sweep.runs import read_run
 
-    console = Console()
-    if not console.is_terminal:
+    # Says what is wrong with a folder that is none.
+    read_run(run)
+    console = SteadyConsole()
+    if console.is_interactive and not console.is_dumb_terminal:
+        follow_run(run, console)
+    else:
         _follow(run)
-        return
-    view = read_run(run)
-    with Live(Text("\n".join(_lines(view))), console=console, auto_refresh=False) as live:
-        while view.status == "running":
-            time.sleep(WATCH_S)
-            view = read_run(run)
-            live.update(Text("\n".join(_lines(view))), refresh=True)
 
 
 def _follow(run: Path) -> None:
@@ -184,7 +181,7 @@ def _line(row: dict[str, Any], curve: list[float | None]) -> str:
     known = [value for value in curve if value is not None]
     value = row["value"] if row["status"] != "running" else max(known, default=None)
     return (
-        f"{row['id']:>5}  {_shown(value)}  {_spark(curve):{SPARK_WIDTH}}  {row['status']:10}  "
+        f"{row['id']:>5}  {_shown(value)}  {sparkline(curve):{WIDTH}}  {row['status']:10}  "
         f"{row['model']}  {listed}"
     ).rstrip()
 
@@ -196,16 +193,6 @@ def _memory(view: Any) -> str:
         return ""
     held_bytes = int(path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return f" · process {view.process}, {held_bytes / 2**30:.1f} GiB"
-
-
-def _spark(curve: list[float | None]) -> str:
-    known = [value for value in curve if value is not None]
-    if not known:
-        return ""
-    low, high = min(known), max(known)
-    scale = (len(SPARKS) - 1) / (high - low) if high > low else 0.0
-    shown = curve[-SPARK_WIDTH:]
-    return "".join(" " if v is None else SPARKS[round((v - low) * scale)] for v in shown)
 
 
 def _summary(view: Any) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 import textwrap
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from autofocus.cli.output import command, emit, emit_json, progress
+from autofocus.cli.output import command, emit, emit_json, progress, showing_run
 from autofocus.runtime import PROCESS_STARTED_S
 
 
@@ -84,33 +85,40 @@ def train(
             keys["output_dir"] = str(Path(output_dir) / node)
         # A pipeline's jobs run one after the other, each with its own budget.
         started_s = time.monotonic() if done else PROCESS_STARTED_S
-        done[node] = _run(document, keys, set_ or (), overwrite, dry_run, started_s)
+        options = _Options(set_ or (), overwrite, dry_run, as_json, started_s)
+        done[node] = _run(document, keys, options)
         if not as_json:
             (_show_plan if dry_run else show_result)(done[node], node)
     if as_json:
         emit_json(done.get("", {"jobs": done}))
 
 
-def _run(
-    document: dict[str, Any],
-    keys: dict[str, Any],
-    assignments: Sequence[str],
-    overwrite: bool,
-    dry_run: bool,
-    started_s: float,
-) -> dict[str, Any]:
-    from autofocus import api
+@dataclass(frozen=True)
+class _Options:
+    assignments: Sequence[str]
+    overwrite: bool
+    dry_run: bool
+    as_json: bool
+    started_s: float
 
-    if dry_run:
-        return api.plan(document, set_=assignments, track=progress(), **keys)
-    return api.train(
-        document,
-        overwrite=overwrite,
-        set_=assignments,
-        started_s=started_s,
-        track=progress(),
-        **keys,
-    )
+
+def _run(document: dict[str, Any], keys: dict[str, Any], options: _Options) -> dict[str, Any]:
+    from autofocus import api
+    from autofocus.job_file import override
+
+    if options.dry_run:
+        return api.plan(document, set_=options.assignments, track=progress(), **keys)
+    given = {key: value for key, value in keys.items() if value is not None}
+    output_dir = override({**document, **given}, options.assignments).get("output_dir")
+    with showing_run(output_dir, as_json=options.as_json) as track:
+        return api.train(
+            document,
+            overwrite=options.overwrite,
+            set_=options.assignments,
+            started_s=options.started_s,
+            track=track,
+            **keys,
+        )
 
 
 def show_result(result: dict[str, Any], node: str = "") -> None:

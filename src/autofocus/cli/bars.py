@@ -1,0 +1,35 @@
+"""How a progress bar looks, wherever one is drawn."""
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f}/s" if task.speed else "–/s")
+
+
+def make_bars(console: Console, **options: bool) -> Progress:
+    """Return bars with rate and ETA; entering it draws them.
+
+    Args:
+        console: Where.
+        **options: Of rich's `Progress`.
+    """
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, **options)  # type: ignore[arg-type]

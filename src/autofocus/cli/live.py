@@ -1,0 +1,312 @@
+"""The lower end of a terminal while a run goes on: its trials, and the bars of what happens now.
+
+Log lines scroll above it. What it shows is read from the run folder, so that a run looks the same
+from the terminal that trains it and from any other.
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TypeVar, cast
+
+from rich.console import Console, Group, RenderableType
+from rich.file_proxy import FileProxy
+from rich.live import Live
+from rich.text import Text
+
+from autofocus.cli.bars import make_bars
+from autofocus.cli.memory import memory_text
+from autofocus.cli.view import view
+from autofocus.sweep.snapshot import RunReader, Snapshot
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Between two pictures; bars move that often.
+FRAME_S = 0.25
+# Between two looks at the run folder, and at the memory.
+LOOK_S = 1.0
+MEMORY_S = 3.0
+# Of a core that may go into drawing; a slow terminal or a big run gets fewer pictures, at least
+# one in the longest time.
+CPU_SHARE = 0.01
+LONGEST_S = 2.0
+# What a terminal echoes of Ctrl-C must not break the last line.
+MARGIN = 3
+
+
+class LiveRun:
+    """Shows the run that this process trains, from its first trial to its last.
+
+    Args:
+        output_dir: Where the run will be; None is a folder below `runs/`.
+        console: The terminal; None is stderr.
+    """
+
+    def __init__(self, output_dir: str | None, console: Console | None = None) -> None:
+        self._console = console or SteadyConsole(stderr=True, highlight=False)
+        self._bars = make_bars(self._console, auto_refresh=False)
+        self._is_broken = False
+        self._board = Board(self._console)
+        self._locks = _NewLocks(None if output_dir is None else Path(output_dir))
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+            get_renderable=self._picture,
+        )
+        # Who prints above the picture and who draws it anew take turns.
+        self._turn = threading.RLock()
+        self._is_over = threading.Event()
+        self._painter = threading.Thread(target=self._paint, name="live view", daemon=True)
+        self._streams = _above(self._console, self._turn)
+
+    def __enter__(self) -> "LiveRun":
+        self._live.start()
+        self._streams.__enter__()
+        self._painter.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._is_over.set()
+        try:
+            self._painter.join()
+        finally:
+            # A terminal that was closed is no reason to lose what a run came to.
+            with suppress(OSError):
+                self._leave()
+            self._streams.__exit__(None, None, None)
+
+    def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
+        """Show a bar while items are consumed; see `Track`."""
+        bar = self._bars.add_task(description, total=total)
+        try:
+            for item in items:
+                yield item
+                self._bars.advance(bar)
+        finally:
+            self._bars.remove_task(bar)
+
+    def _paint(self) -> None:
+        try:
+            wait_s = FRAME_S
+            while not self._is_over.wait(wait_s):
+                started_s = time.thread_time()
+                self._look()
+                # A closed terminal shows nothing, and training goes on.
+                with suppress(OSError), self._turn:
+                    self._live.refresh()
+                spent_s = time.thread_time() - started_s
+                wait_s = min(LONGEST_S, max(FRAME_S, spent_s / CPU_SHARE))
+            self._look(at_once=True)
+        except Exception:
+            self._is_broken = True
+            log.exception("nothing is shown of the trials any more; training goes on")
+
+    def _look(self, *, at_once: bool = False) -> None:
+        if not self._board.is_known and (found := self._locks.found()) is not None:
+            self._board.follow(found, os.getpid())
+        self._board.look(at_once=at_once)
+
+    def _leave(self) -> None:
+        """Leave the last picture of the trials on the terminal, or nothing where there are none."""
+        for bar in self._bars.task_ids:
+            self._bars.remove_task(bar)
+        self._board.is_over = True
+        self._live.transient = self._is_broken or not self._board.is_shown
+        self._live.stop()
+
+    def _picture(self) -> RenderableType:
+        bars = [self._bars] if self._bars.tasks else []
+        if self._is_broken or not self._board.is_shown:
+            return Group(*bars)
+        # A line that comes and goes with each bar would make all others jump.
+        idle = [] if bars or self._board.is_over else [Text(" ")]
+        return Group(self._board.picture(), *bars, *idle)
+
+
+class Board:
+    """The trials of a run, as they were when its folder was last looked at.
+
+    Args:
+        console: Where they are drawn.
+        always: Show even a run that can have one trial only.
+
+    Attributes:
+        is_over: Whether what happens now is of no interest any more.
+    """
+
+    def __init__(self, console: Console, *, always: bool = False) -> None:
+        self._always = always
+        self.is_over = False
+        self._console = console
+        self._reader: RunReader | None = None
+        self._snapshot: Snapshot | None = None
+        self._looked_s = self._weighed_s = -LONGEST_S * 10
+        self._memory = ""
+
+    def follow(self, path: Path, process: int | None = None) -> None:
+        """Look at a run folder from now on.
+
+        Args:
+            path: The folder.
+            process: Its driver, where that is known.
+        """
+        self._reader = RunReader(path, process=process)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a folder to look at."""
+        return self._reader is not None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the run has trials to show: a single run's bars say all there is."""
+        return self._snapshot is not None and (self._always or self._snapshot.is_several)
+
+    def look(self, *, at_once: bool = False) -> Snapshot | None:
+        """Look at the folder, where that was not done just now; return what was last seen."""
+        now_s = time.monotonic()
+        if self._reader is None or (now_s - self._looked_s < LOOK_S and not at_once):
+            return self._snapshot
+        self._looked_s = now_s
+        self._snapshot = self._reader.look()
+        if self.is_shown and now_s - self._weighed_s >= MEMORY_S:
+            self._weighed_s = now_s
+            self._memory = memory_text(self._snapshot.process)
+        return self._snapshot
+
+    def picture(self) -> Group:
+        """Return what is drawn of it now."""
+        snapshot = self._snapshot
+        assert snapshot is not None, "it was looked at"
+        width, height = self._console.size
+        is_running = snapshot.status == "running" and not self.is_over
+        memory = self._memory if is_running else ""
+        drawn = view(snapshot, memory, width - MARGIN, height, time.time())
+        if is_running and snapshot.text:
+            drawn.renderables.append(Text(f"now: {snapshot.text}", no_wrap=True))
+        return drawn
+
+
+class SteadyConsole(Console):
+    """A console that never hides the cursor: a killed process could not show it again."""
+
+    def show_cursor(self, show: bool = True) -> bool:
+        """Do nothing."""
+        return False
+
+
+def follow_run(path: Path, console: Console) -> None:
+    """Show a run until it ends, from a terminal that may be any.
+
+    Args:
+        path: The run folder.
+        console: The terminal.
+    """
+    board = Board(console, always=True)
+    board.follow(path)
+    found = board.look(at_once=True)
+    live = Live(console=console, auto_refresh=False, get_renderable=board.picture)
+    # Ctrl-C ends the look, not the run.
+    with live, suppress(KeyboardInterrupt):
+        while found is not None and found.status == "running":
+            live.refresh()
+            time.sleep(LOOK_S)
+            found = board.look(at_once=True)
+        board.is_over = True
+
+
+class _Above(FileProxy):
+    """Prints lines above the picture."""
+
+    def __init__(
+        self, console: Console, file: IO[str], turn: AbstractContextManager[object]
+    ) -> None:
+        super().__init__(console, file)
+        self._turn = turn
+
+    def write(self, text: str) -> int:
+        with self._turn:
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self._turn:
+            super().flush()
+
+
+@contextmanager
+def _above(console: Console, turn: AbstractContextManager[object]) -> Iterator[None]:
+    """Let what is written to the terminal appear above the picture, log lines among it."""
+    before = sys.stdout, sys.stderr
+    above = cast(IO[str], _Above(console, sys.stderr, turn))
+    handlers = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr
+    ]
+    sys.stderr = above
+    if sys.stdout.isatty():
+        sys.stdout = cast(IO[str], _Above(console, sys.stdout, turn))
+    for handler in handlers:
+        handler.setStream(above)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.setStream(before[1])
+        sys.stdout, sys.stderr = before
+
+
+class _NewLocks:
+    """Finds the run folder that this process has taken, by the lock that it holds there.
+
+    Args:
+        folder: Where it will be; None is somewhere below `runs/`.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        # A process that trains one job after the other has written older ones itself.
+        self._before = {lock: _stamp(lock) for lock in self._locks()}
+
+    def found(self) -> Path | None:
+        """Return the folder, or None while there is none."""
+        for lock in self._locks():
+            if _stamp(lock) != self._before.get(lock) and _holder(lock) == str(os.getpid()):
+                return lock.parent
+        return None
+
+    def _locks(self) -> list[Path]:
+        return (
+            list(Path("runs").glob("*/lock")) if self._folder is None else [self._folder / "lock"]
+        )
+
+
+def _stamp(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _holder(lock: Path) -> str:
+    try:
+        return lock.read_text(encoding="utf-8").strip()
+    except OSError:
+        # Windows lets nobody read what is locked; bars are all that is shown there.
+        return ""

@@ -1,0 +1,154 @@
+"""A run as lines for a terminal: the best trials, those under way, when it ends, what it takes."""
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from autofocus.cli import sparkline as sparks
+from autofocus.cli.sparkline import sparkline
+from autofocus.sweep.snapshot import Snapshot, TrialView
+
+# Narrower terminals get shorter curves.
+WIDE = 90
+STYLES = {"running": "cyan", "failed": "red"}
+# Title, state, memory, head of the table, twice what is left out, what happens now, and its bar.
+NUM_OTHER_LINES = 8
+MAX_ROWS = 8
+
+
+def view(snapshot: Snapshot, memory: str, width: int, height: int, now: float) -> Group:
+    """Return what a terminal shows of a run.
+
+    Args:
+        snapshot: The run.
+        memory: What it takes, in words; empty where unknown.
+        width: Of the terminal, in characters.
+        height: Of the terminal, in lines; a low one shows fewer trials.
+        now: Unix time.
+    """
+    num_rows = max(2, height - NUM_OTHER_LINES)
+    running = snapshot.running[: min(MAX_ROWS, num_rows // 2)]
+    best = snapshot.best[: min(MAX_ROWS, num_rows - len(running))]
+    lines = [_line(_title(snapshot), "bold"), _line(_state(snapshot, now))]
+    if memory:
+        lines.append(_line(memory))
+    lines.append(_line(_head(snapshot.metric, width), "dim"))
+    for trial in best:
+        style = "green" if trial.id == snapshot.served else STYLES.get(trial.status, "")
+        lines.append(_line(_row(trial, width, _epochs(trial), _spent(trial.seconds)), style))
+    if snapshot.num_ranked > len(best):
+        lines.append(_line(f"… {snapshot.num_ranked - len(best)} more in leaderboard.json", "dim"))
+    for trial in running:
+        epochs = _epochs(trial, None if snapshot.deadline is not None else trial.num_epochs)
+        row = _row(trial, width, epochs, _spent(_so_far(trial, now)))
+        lines.append(_line(row, STYLES["running"]))
+    if len(snapshot.running) > len(running):
+        lines.append(_line(f"… {len(snapshot.running) - len(running)} more running", "dim"))
+    return Group(*lines)
+
+
+def _title(snapshot: Snapshot) -> str:
+    status = "" if snapshot.status == "running" else snapshot.status
+    aim = " by ".join(filter(None, (snapshot.task, snapshot.metric)))
+    return _joined([aim, status, str(snapshot.path)])
+
+
+def _state(snapshot: Snapshot, now: float) -> str:
+    of = "" if snapshot.num_trials is None else f" of {snapshot.num_trials}"
+    ended = f"{snapshot.num_ended}{of} trials ended"
+    if set(snapshot.counts) - {"completed"}:
+        ended += f" ({', '.join(f'{n} {status}' for status, n in sorted(snapshot.counts.items()))})"
+    parts = [ended]
+    if snapshot.served is not None:
+        parts.append(f"best model: trial {snapshot.served}")
+    if snapshot.status == "running":
+        parts += _times(snapshot, now)
+    return _joined(parts)
+
+
+def _times(snapshot: Snapshot, now: float) -> Iterable[str]:
+    if snapshot.started is not None:
+        yield f"{clock(now - snapshot.started)} gone"
+    if snapshot.eta is not None:
+        yield f"ETA {_of_day(snapshot.eta)}, in {clock(snapshot.eta - now)}"
+    if snapshot.deadline is not None:
+        yield f"budget until {_of_day(snapshot.deadline)}"
+
+
+def _head(metric: str, width: int) -> str:
+    # A long name stands in the title only.
+    value = metric if len(metric) <= 8 else "value"
+    curve = f"{'curve':{_curve_width(width)}}"
+    return f"trial  {value:>8}  {curve}  {'epochs':>7}  {'time':>7}  {'status':10}  model"
+
+
+def _row(trial: TrialView, width: int, epochs: str, spent: str) -> str:
+    value = "–" if trial.value is None else f"{trial.value:.4f}"
+    curve_width = _curve_width(width)
+    curve = f"{sparkline(trial.curve, curve_width):{curve_width}}"
+    about = "  ".join(filter(None, _about(trial)))
+    return (
+        f"{trial.id:>5}  {value:>8}  {curve}  {epochs:>7}  {spent:>7}  {trial.status:10}  {about}"
+    )
+
+
+def _about(trial: TrialView) -> Iterable[str]:
+    if trial.status == "running" and trial.images_a_second is not None:
+        yield f"{trial.images_a_second:.0f} images/s"
+    if trial.status == "failed":
+        yield trial.reason
+    yield trial.model
+    yield listed(trial.parameters)
+
+
+def _epochs(trial: TrialView, at_most: int | None = None) -> str:
+    return str(trial.epochs) if at_most is None else f"{trial.epochs}/{at_most}"
+
+
+def _so_far(trial: TrialView, now: float) -> float | None:
+    if trial.began is None:
+        return None
+    return (trial.seconds or 0.0) + now - trial.began
+
+
+def _spent(seconds: float | None) -> str:
+    return "" if seconds is None else clock(seconds)
+
+
+def _curve_width(width: int) -> int:
+    return sparks.WIDTH if width >= WIDE else sparks.WIDTH // 2
+
+
+def _line(text: str, style: str = "") -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return " · ".join(filter(None, parts))
+
+
+def _of_day(time_s: float) -> str:
+    return f"{datetime.fromtimestamp(time_s):%H:%M}"
+
+
+def listed(parameters: Mapping[str, Any]) -> str:
+    """Return parameters as text, without the model's name."""
+    shown = {name: value for name, value in parameters.items() if name != "model_name"}
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in shown.items()
+    )
+
+
+def clock(seconds: float) -> str:
+    """Return a span as `42 s`, `3:05` or `2:03:05`."""
+    whole = math.ceil(max(0.0, seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, left = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
