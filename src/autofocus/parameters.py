@@ -284,4 +284,9 @@ RECIPE_PARAMETERS = {
     "early_stopping_patience": "early_stopping_patience",
     "early_stopping_delay": "early_stopping_delay",
     "evaluation_frequency": "evaluation_frequency",
+    "validation_batch_size": "validation_batch_size",
+    "number_of_workers": "num_workers",
+    "multi_scale": "multi_scale",
+    "log_validation_loss": "log_validation_loss",
+    "log_training_metrics": "log_training_metrics",
 }

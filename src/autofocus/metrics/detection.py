@@ -33,6 +33,7 @@ from autofocus.structures.targets import BoxTarget, OutlineTarget
 
 # The published `validation_metric_type`: whose mean average precision is the primary one.
 METRIC_TYPES = ("voc", "coco", "coco_voc", "none")
+_UNMEASURED = {"mean_average_precision": None}
 
 
 def detection_metrics(
@@ -56,7 +57,8 @@ def detection_metrics(
         labels: k class names.
         score_threshold: Least score of a detection that the endpoint returns.
         max_detections: How many the endpoint returns for an image at most.
-        metric_type: One of `METRIC_TYPES`. "none" measures nothing; "coco" takes
+        metric_type: One of `METRIC_TYPES`. "none" measures nothing: the primary
+            metric is undefined; "coco" takes
             `mean_average_precision` and the table's average precision from COCO's at IoU .50, the
             others from VOC's.
         iou_threshold: Least overlap of a detection that is right, but for COCO's numbers.
@@ -70,7 +72,7 @@ def detection_metrics(
         AutofocusError: If a score or a box is not finite, or no evaluator is installed.
     """
     if metric_type == "none":
-        return {}
+        return dict(_UNMEASURED)
     _check(predictions, targets, metric_type)
     overlaps = (
         box_iou(prediction.xyxy_frac, target.xyxy_frac)
@@ -97,7 +99,7 @@ def segmentation_metrics(
     Arguments, result and errors are those of `detection_metrics`.
     """
     if metric_type == "none":
-        return {}
+        return dict(_UNMEASURED)
     _check(predictions, targets, metric_type)
     backend = find_backend()
     outlines = Outlines(

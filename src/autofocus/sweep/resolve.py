@@ -22,21 +22,14 @@ from autofocus.tasks import TASKS
 from autofocus.tasks.base import Task
 from autofocus.tasks.objects import ObjectsTask
 
-# What training reads besides the recipe.
-USED_PARAMETERS = {
-    "model_name",
-    "random_seed",
-    "validation_crop_size",
-    "validation_resize_size",
-    "image_size",
-    "min_size",
-    "max_size",
-    "model_size",
-    "tile_grid_size",
-    "tile_overlap_ratio",
-    *ObjectsTask.default_values,
-    *RECIPE_PARAMETERS,
-}
+# What training reads of images with classes, of images with objects, and of those that go into
+# networks which take any shape and size; then what it reads of all.
+OF_CLASSES = {"weighted_loss", "validation_crop_size", "validation_resize_size"}
+OF_OBJECTS = {"image_size", "tile_grid_size", "tile_overlap_ratio", "log_training_metrics"}
+OF_ANY_SIZE = {"min_size", "max_size", "multi_scale"}
+USED_PARAMETERS = {"model_name", "random_seed", *RECIPE_PARAMETERS} - (
+    OF_CLASSES | OF_OBJECTS | OF_ANY_SIZE
+)
 
 Mode = Literal["single", "sweep", "automode"]
 
@@ -92,7 +85,20 @@ class Plan:
     def unused_parameters(self) -> list[str]:
         """Return the names of parameters that no part of training reads."""
         given = {*self.parameters, *(name for subspace in self.space for name in subspace)}
-        return sorted(given - USED_PARAMETERS)
+        return sorted(given - _used_parameters(self))
+
+
+def _used_parameters(plan: Plan) -> set[str]:
+    """Return the names of parameters that training reads for a task and a model."""
+    if not isinstance(plan.task, ObjectsTask):
+        return USED_PARAMETERS | OF_CLASSES
+    used = USED_PARAMETERS | OF_OBJECTS | {*plan.task.default_values}
+    has_models = any("model_name" in subspace for subspace in plan.space)
+    if has_models or plan.model.family == "torchvision":
+        used |= OF_ANY_SIZE
+    if has_models or (plan.job.model_name or "").strip().lower() == "yolov5":
+        used |= {"model_size"}
+    return used
 
 
 def resolve(document: Mapping[str, Any]) -> Plan:

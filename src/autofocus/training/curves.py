@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def draw_curves(metrics: Path, picture: Path, primary_metric: str) -> None:
-    """Draw `metrics.jsonl` as a PNG: training loss and validation loss, and the primary metric.
+    """Draw `metrics.jsonl` as a PNG: losses, and the primary metric, where they were measured.
 
     Args:
         metrics: One evaluation a line, as the loop writes them.
@@ -19,13 +19,17 @@ def draw_curves(metrics: Path, picture: Path, primary_metric: str) -> None:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
-    for name, label in (("loss", "training loss"), ("log_loss", "validation log loss")):
+    curves = (
+        (left, "loss", "training loss", "tab:blue"),
+        (left, "log_loss", "validation log loss", "tab:orange"),
+        (left, "validation_loss", "validation loss", "tab:red"),
+        (right, primary_metric, primary_metric, "tab:green"),
+        (right, f"training_{primary_metric}", "on training images", "tab:blue"),
+    )
+    for panel, name, label, color in curves:
         points = [(row["epoch"], row[name]) for row in rows if row.get(name) is not None]
         if points:
-            left.plot(*zip(*points, strict=True), marker=".", label=label)
-    points = [(r["epoch"], r[primary_metric]) for r in rows if r.get(primary_metric) is not None]
-    if points:
-        right.plot(*zip(*points, strict=True), marker=".", color="tab:green", label=primary_metric)
+            panel.plot(*zip(*points, strict=True), marker=".", color=color, label=label)
     for row in reversed(rows):
         if row["is_best"]:
             right.axvline(row["epoch"], color="grey", linestyle=":", label="kept")

@@ -27,6 +27,7 @@ AZURE: Final[dict[str, Any]] = {
     "ema_decay": None,
     "layers_to_freeze": 2,
     "augmentation": "light",
+    "log_validation_loss": True,
 }
 
 _DENSE: Final[dict[str, Any]] = {

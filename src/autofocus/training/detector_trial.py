@@ -1,13 +1,17 @@
 """A trial of a job with objects in its images: a detector from its pretrained encoder on."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 
+from autofocus.data.cache import CacheBudget
 from autofocus.data.tiles import evaluation_entries
 from autofocus.manifest import (
     MANIFEST_NAME,
@@ -27,11 +31,16 @@ from autofocus.training.curves import draw_curves
 from autofocus.training.evaluate import EvaluationSet
 from autofocus.training.loaders import evaluation_loader, shared_budgets, training_loader
 from autofocus.training.loop import Fit, Trained, fit
-from autofocus.training.losses import OBJECTIVES
+from autofocus.training.losses import OBJECTIVES, Objective
+from autofocus.training.losses.detection import takes_sizes
 from autofocus.training.recipe import Recipe
 from autofocus.training.trial_log import trial_facts, trial_log
 
+log = logging.getLogger(__name__)
+
 NUM_CHECK_IMAGES = 8
+# Of the training data, that each evaluation measures where the job asks for it.
+MAX_SEEN_IMAGES = 200
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,8 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
     )
     folder = trial.folder
     with trial_log(folder, facts), team.working(take_part, trial):
+        if trial.recipe.multi_scale and not takes_sizes(trial.network):
+            log.warning("multi_scale is not used: %s takes one size", trial.model_name)
         trained = take_part(trial)
     candidate = _candidate(trial, trained)
     draw_curves(folder / "metrics.jsonl", folder / "curves.png", trial.primary_metric)
@@ -110,22 +121,21 @@ def take_part(trial: DetectorTrial) -> Trained:
     """Train, alone or with the process that runs `run_detector_trial`."""
     task, labels, recipe = trial.task, trial.labels, trial.recipe
     targets = task.encode_targets(trial.train.records, labels)
-    judged = task.encode_targets(trial.held_out.records, labels)
     network = trial.network.to(trial.accelerator.device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = OBJECTIVES[task.name](recipe, targets, trial.network)
     spec, accelerator = trial.preprocess, trial.accelerator
-    caches = shared_budgets(len(targets), len(judged), accelerator.num_processes)
-    tiling = trial.tiling
-    entries = evaluation_entries(len(judged), tiling) if tiling else []
-    seed, batch_size = trial.seed, recipe.batch_size
+    caches = shared_budgets(len(targets), len(trial.held_out), accelerator.num_processes)
+    seed, tiling = trial.seed, trial.tiling
+    some = seen_samples(trial.train, seed)
     with (
         training_loader(
             trial.train, targets, objective, spec, recipe, seed, accelerator, caches[0], tiling
         ) as training,
-        evaluation_loader(
-            trial.held_out, judged, objective, spec, batch_size, caches[1], entries
-        ) as validation,
+        _measured(trial, trial.held_out, objective, caches[1]) as validation,
+        _measured(trial, some, objective, CacheBudget())
+        if recipe.log_training_metrics
+        else nullcontext() as seen,
     ):
         return fit(
             Fit(
@@ -134,7 +144,7 @@ def take_part(trial: DetectorTrial) -> Trained:
                 objective=objective,
                 recipe=recipe,
                 training=training,
-                validation=EvaluationSet(validation, judged, labels, trial.settings, entries),
+                validation=validation,
                 score=lambda metrics: _score(metrics, trial.primary_metric),
                 folder=trial.folder,
                 seed=trial.seed,
@@ -143,8 +153,31 @@ def take_part(trial: DetectorTrial) -> Trained:
                 should_stop=trial.should_stop,
                 on_epoch=trial.on_epoch,
                 track=trial.track,
+                seen=seen,
+                # Its heads know nothing yet.
+                keeps_start=False,
             )
         )
+
+
+@contextmanager
+def _measured(
+    trial: DetectorTrial, samples: Samples[Any], objective: Objective, cache: CacheBudget
+) -> Iterator[EvaluationSet]:
+    """Open images to evaluate on."""
+    tiling, labels = trial.tiling, trial.labels
+    targets = trial.task.encode_targets(samples.records, labels)
+    entries = evaluation_entries(len(samples), tiling) if tiling else []
+    with evaluation_loader(
+        samples, targets, objective, trial.preprocess, trial.recipe, cache, entries
+    ) as loader:
+        yield EvaluationSet(loader, targets, labels, trial.settings, entries)
+
+
+def seen_samples(train: Samples[Any], seed: int) -> Samples[Any]:
+    """Return the training images that evaluations measure: all, or some that the seed chooses."""
+    order = np.random.default_rng(seed).permutation(len(train))
+    return train.chosen(np.sort(order[:MAX_SEEN_IMAGES]))
 
 
 def _score(metrics: Mapping[str, Any], primary_metric: str) -> float:

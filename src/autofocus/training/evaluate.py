@@ -1,19 +1,23 @@
 """Run a network over images and hand its outputs to the task."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.modules.batchnorm import _NormBase
 
 from autofocus.data.loader import Loader
 from autofocus.models.network import Network, to_numpy
 from autofocus.structures.frames import Frame
 from autofocus.tasks.base import Settings, Targets, Task
 from autofocus.tasks.tiles import Region, merge_images
+from autofocus.training.losses import Objective
 from autofocus.training.step import DivergedError
 
 Outputs = dict[str, NDArray[Any]]
@@ -90,3 +94,43 @@ def run_network(
                 "the network's outputs are not numbers. Try a smaller learning_rate."
             )
         yield dict(zip(network.output_names, arrays, strict=True)), batch.frames
+
+
+def mean_loss(
+    network: Network, objective: Objective, loader: Loader, accelerator: Accelerator, seed: int
+) -> float | None:
+    """Return the training loss of images that are not learnt from, or None if it is no number.
+
+    The mean over images, without dropout and with the statistics that norms have kept. Whatever
+    is random in it is the same at each call; weights, buffers of norms and random state stay as
+    they are. `network` is left in eval mode.
+
+    Args:
+        network: Not wrapped for several processes.
+        objective: The loss.
+        loader: Unaugmented images, with their targets.
+        accelerator: The door to the device.
+        seed: Of what is random.
+    """
+    device, total, num_images = accelerator.device, 0.0, 0
+    _to_loss_mode(network)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        torch.manual_seed(seed)
+        for batch in loader.epoch(0):
+            images = torch.from_numpy(batch.images).to(device)
+            with accelerator.autocast():
+                targets = objective.collate(batch.targets, device)
+                loss = objective.loss(network, images, targets)
+            total += float(loss) * len(images)
+            num_images += len(images)
+    network.eval()
+    return total / num_images if math.isfinite(total) else None
+
+
+def _to_loss_mode(network: Network) -> None:
+    """Let a network compute its losses, with layers that differ in training as in evaluation."""
+    network.train()
+    for module in network.modules():
+        # Only whole heads ask whether they are in training to know what they are to compute.
+        if isinstance(module, _NormBase) or next(module.children(), None) is None:
+            module.eval()

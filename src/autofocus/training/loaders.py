@@ -56,7 +56,7 @@ def training_loader(
         targets: One an image.
         objective: Draws the views.
         spec: Size and normalisation of the network's input.
-        recipe: Names the augmentation and the batch size.
+        recipe: Names the augmentation, the batch size and the threads.
         seed: Decides order and views.
         accelerator: Knows the other processes.
         cache: What may be taken to keep images between epochs.
@@ -77,6 +77,7 @@ def training_loader(
         num_views=num_views,
         batch_size=min(recipe.batch_size, num_views),
         seed=seed,
+        num_threads=_num_threads(recipe),
         cache=cache,
         shuffle=True,
         # A last batch of a few images would weigh as much as a full one.
@@ -91,7 +92,7 @@ def evaluation_loader(
     targets: Targets,
     objective: Objective,
     spec: Any,
-    batch_size: int,
+    recipe: Recipe,
     cache: CacheBudget,
     entries: Sequence[tuple[int, Region]] = (),
 ) -> Loader:
@@ -102,21 +103,27 @@ def evaluation_loader(
         targets: One an image.
         objective: Draws the views.
         spec: Size and normalisation of the network's input.
-        batch_size: Images a step.
+        recipe: Names the batch size and the threads.
         cache: What may be taken to keep images between epochs.
         entries: `data.tiles.evaluation_entries` where images are tiled.
     """
-    if not entries:
+    if entries:
+        parts = objective.views(spec, [targets[index] for index, _ in entries], None)
+        views: Views = _tiled(parts, entries)
+    else:
         views = objective.views(spec, targets, None)
-        return Loader(samples.locations, views, batch_size=batch_size, cache=cache)
-    parts = objective.views(spec, [targets[index] for index, _ in entries], None)
     return Loader(
         samples.locations,
-        _tiled(parts, entries),
-        num_views=len(entries),
-        batch_size=batch_size,
+        views,
+        num_views=len(entries) or None,
+        batch_size=recipe.validation_batch_size or recipe.batch_size,
+        num_threads=_num_threads(recipe),
         cache=cache,
     )
+
+
+def _num_threads(recipe: Recipe) -> int | None:
+    return None if recipe.num_workers is None else max(1, recipe.num_workers)
 
 
 def _tiled(parts: Views, entries: Sequence[tuple[int, Region]]) -> TileViews:

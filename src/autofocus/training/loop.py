@@ -28,7 +28,7 @@ from autofocus.tasks.base import Task
 from autofocus.training import checkpoint
 from autofocus.training.early_stopping import EarlyStopping
 from autofocus.training.ema import WeightAverage
-from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate
+from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, mean_loss
 from autofocus.training.losses import Objective
 from autofocus.training.memory import Rehearsal, fitting_batch
 from autofocus.training.optim import (
@@ -64,13 +64,16 @@ class Fit:
         recipe: How.
         training: Augmented, shuffled batches.
         validation: What epochs are judged on.
-        score: Turns metrics into one number, larger is better.
+        score: Turns metrics into one number, larger is better; -inf where they are undefined.
         folder: Of the trial: `last/`, `best/`, `metrics.jsonl`.
         seed: Decides everything random.
         deadline_s: `time.monotonic()` by which training must have ended, or None.
         should_stop: Asked each step: has the user had enough?
         on_epoch: Told each evaluation; True ends training.
         track: Shows progress.
+        seen: Some of the training images, measured beside validation; None measures none.
+        keeps_start: Whether `network` can do something already: where nothing can be judged, it
+            is kept, otherwise the latest weights are.
     """
 
     network: Network
@@ -87,6 +90,8 @@ class Fit:
     should_stop: Callable[[], bool] = lambda: False
     on_epoch: Callable[[dict[str, Any]], bool] = lambda report: False
     track: Track = no_progress
+    seen: EvaluationSet | None = None
+    keeps_start: bool = True
 
 
 @dataclass(frozen=True)
@@ -351,7 +356,20 @@ class _Loop:
 
     def _metrics(self) -> dict[str, Any]:
         """Return the metrics of the judged weights."""
-        return self._from_main(lambda: self._evaluate(self._judged_network()).metrics)
+        return self._from_main(self._measured)
+
+    def _measured(self) -> dict[str, Any]:
+        run, network = self.fit, self._judged_network()
+        metrics = dict(self._evaluate(network).metrics)
+        if run.seen is not None:
+            seen = evaluate(network, run.task, run.seen, self.accelerator.device).metrics
+            metrics |= {f"training_{k}": value for k, value in seen.items() if _is_number(value)}
+        if self.recipe.log_validation_loss:
+            loader = run.validation.loader
+            metrics["validation_loss"] = mean_loss(
+                network, run.objective, loader, self.accelerator, run.seed
+            )
+        return metrics
 
     def _evaluate(self, network: Network) -> Evaluation:
         return evaluate(network, self.fit.task, self.fit.validation, self.accelerator.device)
@@ -375,7 +393,8 @@ class _Loop:
 
     def _judge(self, metrics: dict[str, Any], loss: float | None, seconds: float) -> None:
         at, score = self.at, self.fit.score(metrics)
-        is_best = self.stopping.update(score, at.epoch)
+        unjudged = max(score, at.best) == float("-inf") and not self.fit.keeps_start
+        is_best = unjudged or self.stopping.update(score, at.epoch)
         at.num_worse = self.stopping.num_worse
         if is_best:
             at.best, at.best_epoch = score, at.epoch

@@ -44,6 +44,12 @@ class Recipe:
         evaluation_frequency: Epochs between evaluations.
         early_stopping_patience: Evaluations without a better one before stopping.
         early_stopping_delay: Epochs before patience begins.
+        validation_batch_size: Images computed at once to judge; None takes `batch_size`.
+        num_workers: Threads that make batches, 0 counts as one; None takes the machine's cores.
+        multi_scale: Batches of half to one and a half times the input's size; None leaves it to
+            the augmentation, False has one size.
+        log_validation_loss: Whether each evaluation has the loss on validation images too.
+        log_training_metrics: Whether each has the metrics of a share of the training images too.
     """
 
     num_epochs: int = 30
@@ -80,6 +86,11 @@ class Recipe:
     early_stopping_patience: int = 5
     early_stopping_delay: int = 5
     evaluation_frequency: int = 1
+    validation_batch_size: int | None = None
+    num_workers: int | None = None
+    multi_scale: bool | None = None
+    log_validation_loss: bool = False
+    log_training_metrics: bool = False
 
     @property
     def step_images(self) -> int:

@@ -167,7 +167,52 @@ def test_unused_parameters_of_the_space_are_named_too() -> None:
             training_parameters={"distributed": True, "advanced_settings": "{}"},
         )
     )
-    assert plan.unused_parameters == ["advanced_settings", "distributed", "number_of_workers"]
+    assert plan.unused_parameters == ["advanced_settings", "distributed"]
+
+
+OF_EVERY_TASK = {"log_validation_loss": True, "number_of_workers": 2, "validation_batch_size": 4}
+OF_CLASSES = {"weighted_loss": 1, "validation_crop_size": 64, "validation_resize_size": 72}
+OF_OBJECTS = {
+    "image_size": 320,
+    "log_training_metrics": True,
+    "tile_grid_size": "2x2",
+    "nms_iou_threshold": 0.4,
+    "validation_metric_type": "coco",
+}
+OF_ANY_SIZE = {"multi_scale": True, "min_size": 300}
+OF_MASKS = {"mask_pixel_score_threshold": 0.4}
+ALL_OF_THESE = {
+    **OF_EVERY_TASK,
+    **OF_CLASSES,
+    **OF_OBJECTS,
+    **OF_ANY_SIZE,
+    **OF_MASKS,
+    "model_size": "small",
+    "checkpoint_frequency": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "used"),
+    [
+        ("classifier", "resnet18", {*OF_EVERY_TASK, *OF_CLASSES}),
+        ("detector", "fcos_resnet18_fpn", {*OF_EVERY_TASK, *OF_OBJECTS, *OF_ANY_SIZE}),
+        ("detector", "d_fine_n", {*OF_EVERY_TASK, *OF_OBJECTS}),
+        ("detector", "yolov5", {*OF_EVERY_TASK, *OF_OBJECTS, "model_size"}),
+        (
+            "instance segmenter",
+            "maskrcnn_resnet18_fpn",
+            {*OF_EVERY_TASK, *OF_OBJECTS, *OF_ANY_SIZE, *OF_MASKS},
+        ),
+    ],
+)
+def test_what_a_task_or_a_model_does_not_read_is_named(
+    kind: str, model: str, used: set[str]
+) -> None:
+    task = next(name for name, each in TASKS.items() if each.model_kind == kind)
+    parameters = {"model_name": model, **ALL_OF_THESE}
+    plan = resolve({"task": task, "training_data": "x", "training_parameters": parameters})
+    assert plan.unused_parameters == sorted({*ALL_OF_THESE} - used)
 
 
 def test_a_trial_is_the_job_with_what_was_drawn() -> None:

@@ -55,3 +55,10 @@ def test_missing_values_are_left_out_without_a_warning(
     rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     assert drawn(rows, tmp_path).shape == (360, 900, 3)
+
+
+def test_overfitting_can_be_seen(tmp_path: Path) -> None:
+    watched = {"validation_loss": 0.85, "training_accuracy": 0.58}
+    plain = drawn([START, FIRST, SECOND], tmp_path)
+    image = drawn([START, {**FIRST, **watched}, {**SECOND, **watched}], tmp_path)
+    assert all((image != plain)[:, half].any() for half in HALVES)

@@ -55,7 +55,7 @@ def test_loaders_keep_no_more_than_they_were_given(photos: list[Path]) -> None:
     budget = CacheBudget(file_bytes + 1000)
     with (
         training_loader(samples, targets, objective, spec, recipe, 0, accelerator, budget) as one,
-        evaluation_loader(samples, targets, objective, spec, 4, CacheBudget()) as other,
+        evaluation_loader(samples, targets, objective, spec, recipe, CacheBudget()) as other,
     ):
         assert (one.cache.rung.name, other.cache.rung.name) == ("bytes", "none")
         assert one.cache.rung.max_bytes == budget.ram_bytes

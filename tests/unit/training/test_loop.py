@@ -15,7 +15,7 @@ from torch import Tensor
 
 from autofocus.tasks.multilabel import MultilabelClassification
 from autofocus.training import loop
-from autofocus.training.checkpoint import load_checkpoint
+from autofocus.training.checkpoint import load_checkpoint, without_prefix
 from autofocus.training.loop import Fit, Trained, fit
 from autofocus.training.losses import multilabel
 from autofocus.training.losses.classification import ClassificationObjective
@@ -116,6 +116,41 @@ def test_start_is_kept_where_the_score_is_undefined(make_fit: MakeFit) -> None:
     trained = fit(make_fit(score=lambda metrics: float("-inf")))
     assert trained.status == "completed"
     assert not trained.improved
+
+
+def test_without_a_start_worth_keeping_what_has_learnt_longest_is_kept(
+    make_fit: MakeFit,
+) -> None:
+    recipe = replace(RECIPE, early_stopping=True, early_stopping_patience=1, early_stopping_delay=0)
+    run = make_fit(recipe=recipe, score=lambda metrics: float("-inf"), keeps_start=False)
+    trained = fit(run)
+    assert (trained.improved, trained.num_epochs) == (True, RECIPE.num_epochs)
+    assert [row["is_best"] for row in metrics_of(run.folder)] == [True] * (RECIPE.num_epochs + 1)
+    average = without_prefix("average", tensors_of(run.folder, "last"))
+    weights = trained.network.state_dict()
+    assert all(torch.equal(weights[name], average[name]) for name in weights)
+
+
+def test_a_defined_score_wins_over_what_could_not_be_judged(make_fit: MakeFit) -> None:
+    scores = iter([float("-inf"), float("-inf"), 0.5, float("-inf")])
+    run = make_fit(score=lambda metrics: next(scores), keeps_start=False)
+    fit(run)
+    assert [row["is_best"] for row in metrics_of(run.folder)] == [True, True, True, False]
+
+
+def test_validation_loss_and_metrics_of_training_images_stand_beside_the_others(
+    make_fit: MakeFit,
+) -> None:
+    plain = make_fit("plain")
+    watched = make_fit("watched", replace(RECIPE, log_validation_loss=True))
+    fit(plain)
+    fit(replace(watched, seen=watched.validation))
+    for row, other in zip(metrics_of(watched.folder), metrics_of(plain.folder), strict=True):
+        # The objective's loss is the log loss; and measuring changes nothing.
+        assert row["validation_loss"] == pytest.approx(row["log_loss"], rel=1e-5)
+        assert row["training_accuracy"] == row["accuracy"]
+        assert {name: row[name] for name in other} == other
+        assert "validation_loss" not in other
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,11 @@ def test_parameters_of_the_job_win(model: str) -> None:
         "early_stopping_patience": 7,
         "early_stopping_delay": 8,
         "evaluation_frequency": 4,
+        "validation_batch_size": 6,
+        "number_of_workers": 2,
+        "multi_scale": False,
+        "log_validation_loss": True,
+        "log_training_metrics": True,
     }
     assert given.keys() == RECIPE_PARAMETERS.keys()
     recipe = recipe_of("image_classification", model, **given)

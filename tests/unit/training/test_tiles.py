@@ -94,7 +94,8 @@ def test_evaluation_finds_what_the_scorer_finds(
     targets = TASK.encode_targets(samples.records, ["red"])
     entries = evaluation_entries(len(samples), tiling) if tiling else []
     objective = DetectionObjective(RedSquares())
-    with evaluation_loader(samples, targets, objective, SPEC, 4, CACHE, entries) as loader:
+    recipe = Recipe(batch_size=4)
+    with evaluation_loader(samples, targets, objective, SPEC, recipe, CACHE, entries) as loader:
         data = EvaluationSet(loader, targets, ["red"], {}, entries)
         result = evaluate(RedSquares(), TASK, data, torch.device("cpu"))
     settings = TASK.evaluation_settings({})

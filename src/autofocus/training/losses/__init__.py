@@ -20,6 +20,10 @@ __all__ = ["OBJECTIVES", "Objective"]
 OBJECTIVES: dict[str, Callable[[Recipe, Targets, Network], Objective]] = {
     MulticlassClassification.name: lambda *given: ClassificationObjective(multiclass, *given),
     MultilabelClassification.name: lambda *given: ClassificationObjective(multilabel, *given),
-    ObjectDetection.name: lambda recipe, targets, network: DetectionObjective(network),
-    InstanceSegmentation.name: lambda recipe, targets, network: OutlineObjective(network),
+    ObjectDetection.name: lambda recipe, targets, network: DetectionObjective(
+        network, recipe.multi_scale
+    ),
+    InstanceSegmentation.name: lambda recipe, targets, network: OutlineObjective(
+        network, recipe.multi_scale
+    ),
 }

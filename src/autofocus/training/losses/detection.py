@@ -19,18 +19,29 @@ from autofocus.tasks.base import Targets
 
 Target = dict[str, Tensor]
 
+# As published for `multi_scale`: half to one and a half times the size.
+MULTI_SCALE = 0.5
+# What evaluation sees, for sizes to be varied where nothing else is.
+_AS_EVALUATED = BoxAugmentation(whole_prob=1.0, flip_prob=0.0)
+
+
+def takes_sizes(network: Network) -> bool:
+    """Return whether batches may differ in size; views are multiples of `SIZE_STEP`."""
+    return network.takes_any_size and SIZE_STEP % network.size_multiple == 0
+
 
 class DetectionObjective:
     """Sums the losses that a detector returns by name (`models.base`).
 
     Args:
         network: Says which input it takes.
+        multi_scale: Whether batches differ in size by up to `MULTI_SCALE`; None leaves it to the
+            augmentation. A network of one size has one in any case.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, multi_scale: bool | None = None) -> None:
         self._mask_stride = network.stride
-        # Views of several sizes are multiples of `SIZE_STEP`.
-        self._has_sizes = network.takes_any_size and SIZE_STEP % network.size_multiple == 0
+        self._multi_scale = multi_scale if takes_sizes(network) else False
 
     def views(self, spec: ResizeFit, targets: Targets, augmentation: str | None) -> Views:
         """Return views in which boxes move with the image."""
@@ -53,8 +64,12 @@ class DetectionObjective:
     def _params(
         self, augmentation: str | None, presets: Mapping[str, BoxAugmentation | None]
     ) -> BoxAugmentation | None:
-        params = None if augmentation is None else presets[augmentation]
-        if params is None or self._has_sizes:
+        if augmentation is None:
+            return None
+        params = presets[augmentation]
+        if self._multi_scale:
+            return replace(params or _AS_EVALUATED, size_jitter=MULTI_SCALE)
+        if params is None or self._multi_scale is None:
             return params
         return replace(params, size_jitter=0.0)
 
