@@ -1,18 +1,24 @@
 """`autofocus evaluate`: every metric of a model on labelled data."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from autofocus.cli.drawings import DrawingFolder
-from autofocus.cli.output import command, emit, emit_json, progress
+from autofocus.cli.output import command, emit, emit_json, note, progress
+
+Split = Literal["test", "validation", "train"]
 
 
 @command
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Model folder or run folder.")],
     data: Annotated[str, typer.Option(help="JSONL, MLTable folder or image folder.")],
+    split: Annotated[
+        Split | None,
+        typer.Option(help="Of data with splits (default: test, else validation, else all)."),
+    ] = None,
     target_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
     image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image_url",
     image_root: Annotated[Path | None, typer.Option(help="Where relative image_url start.")] = None,
@@ -27,6 +33,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Score labelled data and print the published metrics."""
+    from autofocus.data.held_out import part_to_measure
     from autofocus.data.locate import parse_maps
     from autofocus.data.source import ReadOptions, read_data
     from autofocus.manifest import read_manifest
@@ -42,13 +49,16 @@ def evaluate(
         maps=parse_maps(map_ or ()),
     )
     track = progress()
-    rows = read_data(data, task_of(read_manifest(folder)).record_type, options, track)
+    part = part_to_measure(data, options, split)
+    if part.split:
+        note(f"measuring on {part}")
+    rows = read_data(part.source, task_of(read_manifest(folder)).record_type, options, track)
     drawings = DrawingFolder(draw, rows.locations) if draw else None
     result = evaluate_model(folder, rows, track, _drawing(drawings, rows) if drawings else None)
     if drawings:
         drawings.report()
     if as_json:
-        emit_json(result)
+        emit_json({**result, "data": part.source, "split": part.split})
     else:
         _show(result)
 

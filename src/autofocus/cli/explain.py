@@ -260,6 +260,7 @@ def _as_flags(problem: str) -> str:
 def _evaluate(
     folder: Path, data: str, max_images: int, reading: dict[str, Any], raw: dict[str, Any]
 ) -> dict[str, Any]:
+    from autofocus.data.held_out import part_to_measure
     from autofocus.data.locate import parse_maps
     from autofocus.data.source import ReadOptions
     from autofocus.explain.parameters import parse_parameters
@@ -273,9 +274,10 @@ def _evaluate(
     parameters = parse_parameters(raw, choice.kind)
     track = progress()
     options = ReadOptions(**{**reading, "maps": parse_maps(reading["maps"])})
-    rows = read_photos(folder, data, options, track)
+    part = part_to_measure(data, options)
+    rows = read_photos(folder, part.source, options, track)
     number = min(max_images, len(rows.records))
-    note(f"Measuring explanations on {number} of {len(rows.records)} images of {data}")
+    note(f"Measuring explanations on {number} of {len(rows.records)} images of {part}")
     measuring = Measuring(parameters, max_images, parameters.seed)
     return measure_explanations(folder, rows, measuring, track)
 

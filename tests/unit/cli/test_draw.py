@@ -207,3 +207,20 @@ def test_evaluate_draws_whole_image_classes_beside_the_labels(
     evaluate(tiny_model, str(path), draw=tmp_path / "drawn", as_json=True)
     below = read(tmp_path / "drawn" / "b.jpg")[600:]
     assert nearly(below, (255, 255, 255)).mean() > 0.05
+
+
+def test_evaluate_measures_on_the_test_split_and_says_so(
+    detector: Path, photos: Path, capsysbinary: Capture
+) -> None:
+    lines = rows(photos).read_text().splitlines()
+    (photos / "rows.jsonl").rename(photos / "train.jsonl")
+    (photos / "test.jsonl").write_text(lines[0] + "\n")
+    evaluate(detector, str(photos), as_json=True)
+    out, err = capsysbinary.readouterr()
+    result = json.loads(out)
+    assert (result["split"], result["num_images"]) == ("test", 1)
+    assert result["data"] == str(photos / "test.jsonl")
+    assert f"measuring on {photos / 'test.jsonl'} (test split)".encode() in err
+    evaluate(detector, str(photos), split="train", as_json=True)
+    result = json.loads(capsysbinary.readouterr().out)
+    assert (result["split"], result["num_images"]) == ("train", 3)
