@@ -11,15 +11,22 @@ import pytest
 import torch
 from PIL import Image
 
+from autofocus.data.images import decode
+from autofocus.data.tiles import WHOLE
+from autofocus.explain.box_quality import box_insertion_deletion
+from autofocus.explain.d_rise import FoundBoxes
 from autofocus.explain.parameters import Parameters
+from autofocus.explain.quality import shuffle_weights
+from autofocus.explain.saliency_maps import centred_gaussian
 from autofocus.manifest import DataInfo, Manifest, ResizeFit, WeightsInfo
 from autofocus.models import catalog
 from autofocus.models.box_profile import TYPICAL
 from autofocus.models.build import build, network_options
 from autofocus.models.network import Network
 from autofocus.scoring.backends.torch import TorchBackend
-from autofocus.scoring.explain_boxes import BoxExplainer
+from autofocus.scoring.explain_boxes import BoxExplainer, part_shown
 from autofocus.scoring.scorer import Scorer
+from autofocus.scoring.tiling import view_of
 from autofocus.tasks import TASKS
 from tiny_transformers import SIDES, TINY, build_tiny, train_briefly
 
@@ -105,3 +112,30 @@ def test_each_box_has_a_finite_map_in_the_frame_of_the_image(
         assert resemblance == pytest.approx(explanation.probability, rel=1e-3, abs=1e-5)
     again = explainer.explain(photo, chosen, QUICK)
     assert all(np.array_equal(a.map, b.map) for a, b in zip(first, again, strict=True))
+
+
+def test_what_a_map_is_worth_can_be_measured(
+    model: tuple[Scorer, BoxExplainer], photo: bytes
+) -> None:
+    scorer, explainer = model
+    (found,) = scorer.try_predict([photo])
+    boxes = FoundBoxes(found.xyxy_frac[:1], found.classes[:1])
+    pixels, manifest = decode(photo), scorer.manifest
+    (attribution,) = explainer.attributions(pixels, boxes, QUICK)
+    view = view_of(pixels, manifest.preprocess, WHOLE)
+    size = part_shown(view)
+    detect = explainer.backend.run
+    for saliency in (attribution.saliency()[: size[0], : size[1]], centred_gaussian(*size)):
+        areas = box_insertion_deletion(detect, view.tensor, view.frame, boxes, saliency)
+        assert all(0 < area < 1 for area in areas)
+    assert isinstance(explainer.backend, TorchBackend)
+    network = explainer.backend.network
+    # Another network, whose map is another one, or says that nothing there resembles the box.
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    shuffled = shuffle_weights(network, 1)
+    other = BoxExplainer(manifest, TorchBackend(shuffled, manifest.outputs))
+    (shuffled_map,) = other.attributions(pixels, boxes, QUICK)
+    assert np.isfinite(shuffled_map.map).all()
+    assert not np.array_equal(shuffled_map.map, attribution.map)
+    after = network.state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in after.items())

@@ -14,9 +14,8 @@ so that the Gaussian is the one to beat. Notation: n images; h, w their size in 
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -28,9 +27,11 @@ from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.gradients import batch_size
 from autofocus.explain.parameters import Parameters
 from autofocus.explain.saliency_maps import (
+    NUM_STEPS,
     Mask,
     SaliencyMap,
     area_under,
+    blurred,
     centred_gaussian,
     pointing_game,
     random_map,
@@ -39,10 +40,7 @@ from autofocus.explain.saliency_maps import (
 from autofocus.runtime import Track, no_progress
 from autofocus.tasks.explaining import Activation
 
-NUM_STEPS: Final = 32
-
-# The blur that insertion starts from, as a share of the shorter side.
-_BLUR_FRAC: Final = 0.05
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -176,10 +174,8 @@ def insertion_deletion(
 
 
 def _blurred(image: Tensor) -> Tensor:
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).cpu().float().numpy())
-    sigma = max(1.0, _BLUR_FRAC * min(pixels.shape[:2]))
-    blurred = cv2.GaussianBlur(pixels, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-    return torch.from_numpy(blurred).permute(2, 0, 1).to(image.device, image.dtype)
+    smooth = blurred(image.cpu().float().numpy())
+    return torch.from_numpy(smooth).to(image.device, image.dtype)
 
 
 def _probabilities(
@@ -191,7 +187,7 @@ def _probabilities(
     return probs[:, target].double().cpu().numpy()
 
 
-def shuffle_weights(network: FrozenClassifier, seed: int) -> FrozenClassifier:
+def shuffle_weights(network: NetworkT, seed: int) -> NetworkT:
     """Return a copy with the numbers within each tensor of weights shuffled.
 
     Their distribution stays, so that signals neither vanish nor explode: what was learned goes.

@@ -6,13 +6,19 @@ so that the Gaussian is the one to beat. Notation: h, w size of a map in pixels.
 
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 SaliencyMap = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
+# Parts in which pixels return or go.
+NUM_STEPS: Final = 32
+
 _GAUSSIAN_FRAC: Final = 0.25
+# The blur that insertion starts from, as a share of the shorter side.
+_BLUR_FRAC: Final = 0.05
 
 
 def pointing_game(saliency: SaliencyMap, truth: Mask) -> float:
@@ -32,6 +38,14 @@ def step_of_pixels(saliency: SaliencyMap, num_steps: int, seed: int) -> NDArray[
     steps = np.empty(flat.size, np.int64)
     steps[order] = np.arange(flat.size) * num_steps // flat.size
     return steps.reshape(saliency.shape)
+
+
+def blurred(image: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return an image [3, h, w] with its details gone: what insertion starts from."""
+    pixels = np.ascontiguousarray(image.transpose(1, 2, 0), np.float32)
+    sigma = max(1.0, _BLUR_FRAC * min(pixels.shape[:2]))
+    smooth = cv2.GaussianBlur(pixels, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(smooth, np.float32).transpose(2, 0, 1)
 
 
 def area_under(curve: NDArray[np.float64]) -> float:

@@ -44,7 +44,7 @@ class BoxExplainer(Explainer):
         self, manifest: Manifest, backend: Backend, max_pixels: int = DEFAULT_MAX_PIXELS
     ) -> None:
         super().__init__(manifest, BoxChoice())
-        self._backend = backend
+        self.backend = backend
         self._max_pixels = max_pixels
 
     @classmethod
@@ -71,7 +71,7 @@ class BoxExplainer(Explainer):
 
     def warm_up(self) -> None:
         """Run the network once."""
-        self._backend.run(np.zeros((1, 3, *self.manifest.preprocess.size), np.float32))
+        self.backend.run(np.zeros((1, 3, *self.manifest.preprocess.size), np.float32))
 
     def explain(
         self,
@@ -111,14 +111,14 @@ class BoxExplainer(Explainer):
             check: Called now and then; may raise to stop.
         """
         size = shown_size(pixels, self.manifest.preprocess.size)
-        regions, alike = self._best_views(pixels, boxes, check)
+        regions, alike = self.best_views(pixels, boxes, check)
         found: dict[int, Attribution] = {}
         for region in dict.fromkeys(regions):
             rows = np.array([i for i, best in enumerate(regions) if best == region])
             view = view_of(pixels, self.manifest.preprocess, region)
             shown = part_shown(view)
             maps = box_maps(
-                self._backend.run, view.tensor, shown, view.frame, boxes[rows], parameters, check
+                self.backend.run, view.tensor, shown, view.frame, boxes[rows], parameters, check
             )
             for k, i in enumerate(rows.tolist()):
                 placed = placed_in_image(maps.maps[k], view.region, size)
@@ -129,8 +129,11 @@ class BoxExplainer(Explainer):
                 )
         return [found[i] for i in range(len(boxes))]
 
-    def _best_views(
-        self, pixels: NDArray[np.uint8], boxes: FoundBoxes, check: Callable[[], None]
+    def best_views(
+        self,
+        pixels: NDArray[np.uint8],
+        boxes: FoundBoxes,
+        check: Callable[[], None] = lambda: None,
     ) -> tuple[list[Region], NDArray[np.float64]]:
         """Return the region of the view that finds each box best, and how well, [t]."""
         best: list[Region] = [WHOLE] * len(boxes)
@@ -139,7 +142,7 @@ class BoxExplainer(Explainer):
         for region in (WHOLE, *tiles):
             check()
             view = view_of(pixels, self.manifest.preprocess, region)
-            (found,) = resemblance(self._backend.run(view.tensor[None]), view.frame, boxes)
+            (found,) = resemblance(self.backend.run(view.tensor[None]), view.frame, boxes)
             for i in np.flatnonzero(found > alike):
                 best[i], alike[i] = region, found[i]
         return best, alike

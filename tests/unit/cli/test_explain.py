@@ -215,16 +215,18 @@ def test_data_with_boxes_adds_the_pointing_game(
     assert printed.splitlines()[-1].count(";") == 3
 
 
-def test_evaluation_of_boxes_prints_pointing_and_agreement(
+def test_evaluation_of_boxes_prints_what_classes_have_and_agreement(
     detector: Path, tmp_path: Path, capsys: Capture
 ) -> None:
     (tmp_path / "sky.png").write_bytes(bright_photo())
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"image_url": "sky.png", "label": []}))
+    lamp = {"topX": 0.1, "topY": 0.1, "bottomX": 0.4, "bottomY": 0.5, "label": "lamp"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"image_url": "sky.png", "label": [lamp]}))
     explain(detector, evaluate=True, data=str(tmp_path / "rows.jsonl"), num_masks=100, grid=6)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "1 images, 2 explanations"
-    assert lines[1].split() == ["pointing", "halves"]
-    assert lines[2].split()[:2] == ["d_rise", "1.00"]
+    assert lines[1].split() == ["insertion", "deletion", "pointing", "halves"]
+    row = lines[2].split()
+    assert (row[0], row[2], row[5], row[7]) == ("d_rise", "±", "±", "1.00")
 
 
 def test_choices_are_the_published_ones() -> None:

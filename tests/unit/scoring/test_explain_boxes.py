@@ -13,13 +13,14 @@ from autofocus.errors import DataError, RequestError
 from autofocus.explain.d_rise import FoundBoxes
 from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Tiling
-from autofocus.scoring.explain_box_quality import inside
+from autofocus.scoring.explain_box_quality import found_objects, inside
 from autofocus.scoring.explain_boxes import BoxExplainer
 from autofocus.scoring.explain_needs import why_unavailable
 from autofocus.scoring.explain_quality import Measuring, measure_explanations, read_photos
 from autofocus.scoring.explain_request import ExplainRow
 from autofocus.scoring.explanations import Explanation, checked_parameters, load_explainer
 from autofocus.scoring.scorer import Scorer
+from autofocus.structures.targets import BoxTarget, OutlineTarget
 from autofocus.tasks.detection import ObjectDetection
 from tiny_detector import BOXES, CANVAS, LABELS, bright_photo, write_tiny_detector
 
@@ -59,7 +60,9 @@ def test_maps_are_highest_in_their_boxes_in_the_frame_of_the_image(
     for explanation in found:
         assert explanation.map.shape == (1, *(np.array(size) * 64 // 128))
         highest = explanation.map[0].ravel().argmax()
-        assert inside(explanation).ravel()[highest]
+        assert explanation.xyxy_frac is not None
+        where = inside(explanation.xyxy_frac, explanation.map[0].shape)
+        assert where.ravel()[highest]
         metadata = explanation.attribution.metadata
         assert metadata["resemblance"] == pytest.approx(explanation.probability, abs=1e-4)
         assert metadata["mean_resemblance"] < metadata["resemblance"]
@@ -142,18 +145,51 @@ def test_boxes_need_neither_torch_nor_its_weights(
     assert why_unavailable(folder) is None
 
 
+def test_an_object_is_the_one_of_its_class_that_the_box_overlaps() -> None:
+    boxes = np.array([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0, 0.2, 0.2]], np.float32)
+    found = FoundBoxes(boxes, np.array([0, 1, 0]))
+    labelled = np.array([[0.5, 0.5, 1, 0.9], [0, 0, 0.5, 0.4], [0, 0, 0.2, 0.2]], np.float32)
+    target = BoxTarget(labelled, np.array([0, 0, 0]), np.array([False, False, True]), (10, 10))
+    first, second, third = found_objects(target, found, (10, 10))
+    assert first is not None
+    assert np.argwhere(first).max(axis=0).tolist() == [3, 4]
+    # Of another class, and a crowd.
+    assert second is third is None
+    ring = np.array([[0, 0], [0.5, 0], [0, 0.4]], np.float32)
+    outlined = OutlineTarget(
+        labelled[1:2], np.array([0]), np.array([False]), (10, 10), polygons=((ring,),)
+    )
+    (mask, *_) = found_objects(outlined, found, (10, 10))
+    assert mask is not None
+    assert 0 < mask.sum() < first.sum()
+    nothing = BoxTarget(labelled[:0], np.zeros(0, np.int64), np.zeros(0, np.bool_), (10, 10))
+    assert found_objects(nothing, found, (10, 10)) == [None] * 3
+
+
 def test_quality_of_boxes_beside_maps_that_know_nothing(folder: Path, tmp_path: Path) -> None:
     rows = []
-    for i, image in enumerate((bright_photo(WIDE), bright_photo(TALL), b"no image")):
+    corners = ("topX", "topY", "bottomX", "bottomY")
+    lamp = {"label": "lamp", **dict(zip(corners, BOXES[0], strict=True))}
+    # One of the three boxes that are found has an object: a crowd is none, nor is another class.
+    labels = ([lamp, lamp | {"label": "pink"}], [lamp | {"isCrowd": True}], [])
+    images = (bright_photo(WIDE), bright_photo(TALL), b"no image")
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         (tmp_path / f"{i}.png").write_bytes(image)
-        rows.append(json.dumps({"image_url": f"{i}.png", "label": []}))
+        rows.append(json.dumps({"image_url": f"{i}.png", "label": label}))
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
     data = read_photos(folder, tmp_path / "rows.jsonl", ReadOptions())
     result = measure_explanations(folder, data, Measuring(QUICK, 3))
     assert (result["num_images"], result["num_explanations"]) == (2, 3)
     assert list(result["algorithms"]) == ["d_rise", "random map", "centred Gaussian"]
-    assert result["algorithms"]["d_rise"]["pointing"] == 1
-    assert result["algorithms"]["centred Gaussian"]["pointing"] < 1
+    best, random, centred = result["algorithms"].values()
+    assert (best["pointing"], centred["pointing"]) == (1, 0)
+    # A blurred white image is white: insertion tells nothing here.
+    assert best["insertion"] == pytest.approx(random["insertion"], abs=0.01)
+    assert best["deletion"] < min(random["deletion"], centred["deletion"])
+    assert best["insertion_error"] >= 0
+    assert best["half_agreement"] > 0.5
+    # The folder holds no weights to shuffle.
+    assert best["randomised"] is random["randomised"] is None
     nothing = Measuring(QUICK, 3, seed=0)
     data.locations[:] = data.locations[2:]
     with pytest.raises(DataError, match="nothing is found"):

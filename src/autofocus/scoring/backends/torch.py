@@ -28,14 +28,14 @@ class TorchBackend:
     """
 
     def __init__(self, network: nn.Module, output_names: Sequence[str]) -> None:
-        self._network = network
+        self.network = network
         self._output_names = output_names
 
     @torch.inference_mode()
     def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Return the outputs by name for normalised images [n, 3, h, w]."""
-        device = next(self._network.parameters()).device
-        outputs = self._network(torch.from_numpy(images).to(device))
+        device = next(self.network.parameters()).device
+        outputs = self.network(torch.from_numpy(images).to(device))
         if isinstance(outputs, Tensor):
             outputs = (outputs,)
         return dict(zip(self._output_names, map(to_numpy, outputs), strict=True))
