@@ -55,7 +55,8 @@ def main() -> None:
 def _train(task: str, splits: Split, folder: Path, options: list[str]) -> dict[str, Any]:
     given = [part for role, path in splits.items() for part in (f"--{role}", str(path))]
     command = [sys.executable, "-m", "autofocus", "train", "--task", task, *given]
-    command += ["--output-dir", str(folder), "--json", *options]
+    # One recipe: what AutoMode adds is for automode.py to say.
+    command += ["--output-dir", str(folder), "--json", "--set", "limits.max_trials=1", *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result

@@ -1,0 +1,236 @@
+"""AutoMode from its plan to its soup, on pictures that take no time."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import autofocus
+from autofocus.runtime import no_progress
+from autofocus.sweep import automode, detector_automode
+from autofocus.sweep.resolve import resolve
+from autofocus.sweep.run_folder import RunFolder
+from autofocus.sweep.soup_trial import SOUP_ID, stir
+from autofocus.sweep.sources import read_sources
+from autofocus.sweep.study import Study
+from autofocus.sweep.sweep_trials import Rules, Sweep
+from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
+
+NUM_TRIALS = 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def job(photos: Path, **keys: Any) -> dict[str, Any]:
+    return {
+        "task": "image_classification",
+        "training_data": str(photos),
+        "limits": {"max_trials": NUM_TRIALS},
+        "weights": "random",
+        "device": "cpu",
+        "training_parameters": {
+            "model_name": "test_resnet",
+            "validation_crop_size": 32,
+            "training_batch_size": 8,
+            "number_of_epochs": 2,
+        },
+        **keys,
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(
+    photo_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("automode") / "run"
+    return folder, autofocus.train(job(photo_folder), output_dir=str(folder))
+
+
+def decisions(folder: Path, what: str) -> list[dict[str, Any]]:
+    lines = (folder / "decisions.jsonl").read_text().splitlines()
+    made = [json.loads(line) for line in lines]
+    return [each for each in made if each["decision"] == what]
+
+
+def test_it_probes_then_trains_the_default_recipe_then_others(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, result = finished
+    rows = {row["id"]: row for row in result["trials"]}
+    assert set(rows) - {SOUP_ID} == {"probe", "0", "1", "2"}
+    assert rows["0"]["parameters"] == {}, "the first trial is the default recipe"
+    tried = [rows[str(number)]["parameters"] for number in (1, 2)]
+    assert tried[0] != tried[1]
+    assert set(tried[0]) == {"learning_rate", "augmentations", "layers_to_freeze"}
+    assert result["best_trial"] in rows
+    (reply,) = autofocus.load(folder).score([_photo(folder)])
+    assert len(reply["probs"]) == 3
+
+
+def _photo(folder: Path) -> Path:
+    path = folder.parent / "photo.png"
+    Image.fromarray(np.full((48, 64, 3), (200, 30, 30), np.uint8)).save(path)
+    return path
+
+
+def test_its_choices_and_their_inputs_are_written_down(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, _ = finished
+    (profile,) = decisions(folder, "profile")
+    assert profile["num_images"] + profile["num_validation"] == 24
+    assert (profile["num_classes"], profile["image_size"]) == (3, [48, 64])
+    assert profile["training_image_s"] > 0
+    (plan,) = decisions(folder, "automode")
+    assert plan["num_trials"] == NUM_TRIALS
+    assert plan["default_recipe_s"] > 0
+    # What it searched is a job's own search_space.
+    again = job(folder, search_space=plan["search_space"])
+    del again["training_parameters"]["number_of_epochs"]
+    assert resolve(again).mode == "sweep"
+    (soup,) = decisions(folder, "soup")
+    assert len(soup["trials"]) >= 2, "all trials are of one network"
+
+
+def test_the_same_seed_gives_the_same_leaderboard(
+    finished: tuple[Path, dict[str, Any]], photo_folder: Path, tmp_path: Path
+) -> None:
+    folder, result = finished
+    again = autofocus.train(job(photo_folder), output_dir=str(tmp_path / "again"))
+    boards = [
+        json.loads((path / "leaderboard.json").read_bytes())
+        for path in (folder, tmp_path / "again")
+    ]
+    for board in boards:
+        for row in board:
+            row.pop("seconds", None)
+    assert boards[0] == boards[1]
+    assert again["best_trial"] == result["best_trial"]
+
+
+def test_without_time_or_number_it_is_the_default_recipe(photo_folder: Path) -> None:
+    study = _study(photo_folder, limits={})
+    rules = automode._rules(study, _auto(num_epochs=5), automode.priors_of("classifier"))
+    assert (rules.num_trials, rules.reserve_s) == (1, 0.0)
+
+
+def test_a_budget_tries_others_and_keeps_time_for_the_soup(photo_folder: Path) -> None:
+    study = _study(photo_folder, limits={}, budget=1000)
+    priors = automode.priors_of("classifier")
+    rules = automode._rules(study, _auto(num_epochs=5), priors)
+    assert rules.num_trials == priors.max_trials
+    assert rules.reserve_s == pytest.approx(30)
+    assert automode._rules(study, _auto(num_epochs=0), priors).num_trials == 0
+
+
+def test_what_the_default_recipe_took_says_what_a_trial_needs() -> None:
+    assert automode._min_trial_s({}) == automode.MIN_TRIAL_S
+    row = {"status": "completed", "seconds": 300.0}
+    assert automode._min_trial_s({0: row}) == pytest.approx(100.0)
+    assert automode._min_trial_s({0: row | {"status": "running"}}) == automode.MIN_TRIAL_S
+
+
+def _auto(num_epochs: int) -> Any:
+    return type("Auto", (), {"num_epochs": num_epochs})()
+
+
+def _study(photos: Path, **keys: Any) -> Any:
+    plan = resolve(job(photos, **keys))
+    return type("Study", (), {"plan": plan})()
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_soup_is_served_when_it_wins(
+    finished: tuple[Path, dict[str, Any]], photo_folder: Path, tmp_path: Path, helps: bool
+) -> None:
+    """The trials' weights lie around a good network: their mean is that network."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder, symlinks=True)
+    (folder / "result.json").unlink()
+    (folder / "trials" / SOUP_ID).mkdir(exist_ok=True)
+    best = load_checkpoint(folder / "trials" / "0" / "best")
+    assert best is not None
+    for number, sign in enumerate((1.0, -1.0, 0.0)):
+        torch.manual_seed(0)
+        moved = {
+            name: tensor + sign * (0.2 if helps else 0.0) * torch.randn_like(tensor)
+            if tensor.is_floating_point() and "running" not in name
+            else tensor
+            for name, tensor in best[0].items()
+        }
+        trial = folder / "trials" / str(number)
+        save_checkpoint(trial / "best", moved, best[1])
+        # As if these networks were as bad as they are now.
+        np.save(trial / "losses.npy", np.load(trial / "losses.npy") + (1.0 if helps else 0.0))
+    if helps:
+        (folder / "trials" / "2" / "manifest.json").unlink()
+    plan = resolve(job(photo_folder))
+    sources = read_sources(plan, no_progress)
+    resolved = plan.job.model_dump(mode="json", by_alias=True)
+    with RunFolder(folder, resolved, sources.fingerprint, overwrite=False) as run:
+        study = Study(plan, sources, run, 0.0, no_progress)
+        auto = automode.automode_module(plan).begin_automode(study)
+        start = auto.start
+        if helps:
+            entry = replace(start.entry, losses=start.entry.losses + 2.0)
+            start = replace(start, entry=entry)
+        rules = Rules(NUM_TRIALS, None, "score")
+        sweep = Sweep(study, automode.AutoSampler([{}], auto.space, 0), start, lambda: False, rules)
+        stir(study, sweep, start.common)
+        outcome = sweep.outcome()
+    soup = decisions(folder, "soup")[-1]
+    assert (outcome.trial == SOUP_ID) == helps
+    if helps:
+        assert sorted(soup["chosen"]) == [0, 1]
+        row = next(row for row in study.trials if row["id"] == SOUP_ID)
+        assert row["value"] == outcome.metrics["accuracy"]
+        assert run.is_best_model(outcome.model)
+
+
+def test_a_detector_is_chosen_by_what_its_boxes_are_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detector_automode, "training_image_s", lambda *given: 0.01)
+    rows = []
+    for i in range(10):
+        pixels = np.full((48, 64, 3), 100, np.uint8)
+        pixels[10:30, 4 * i : 4 * i + 20] = (230, 30, 30)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        box = {"topX": 4 * i / 64, "topY": 10 / 48, "bottomX": (4 * i + 20) / 64}
+        label = {"label": "square", **box, "bottomY": 30 / 48}
+        rows.append(json.dumps({"image_url": f"{i}.png", "label": [label]}))
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    result = autofocus.train(
+        {
+            "task": "image_object_detection",
+            "training_data": str(tmp_path / "rows.jsonl"),
+            "limits": {"max_trials": 2},
+            "weights": "random",
+            "device": "cpu",
+            "training_parameters": {
+                "model_name": "fcos_test_resnet.r160_in1k_fpn",
+                "image_size": 64,
+                "training_batch_size": 4,
+                "number_of_epochs": 1,
+            },
+        },
+        output_dir=str(tmp_path / "run"),
+    )
+    assert {row["id"] for row in result["trials"]} - {SOUP_ID} == {"0", "1"}
+    (profile,) = decisions(tmp_path / "run", "profile")
+    assert (profile["num_objects"], profile["training_image_s"]) == (8, 0.01)
+    (plan,) = decisions(tmp_path / "run", "automode")
+    assert set(plan["search_space"][0]) == {"learning_rate", "augmentations", "layers_to_freeze"}
