@@ -166,10 +166,27 @@ def _show_plan(plan: dict[str, Any], node: str) -> None:
         emit(_wrapped(_listed(model["recipe"])))
     if plan["sweep"] is not None:
         _show_sweep(plan["sweep"])
+    if plan["automode"] is not None:
+        _show_automode(plan["automode"])
     if plan["not_used_here"]:
         emit(f"not used {', '.join(plan['not_used_here'])}")
     for text in plan["notes"]:
         emit(f"note     {text}")
+
+
+def _show_automode(automode: dict[str, Any]) -> None:
+    emit(f"models   up to {automode['num_contenders']} of these, as their weights can be had:")
+    emit(_wrapped(", ".join(automode["models_by_expected_rank"])))
+    low, high = automode["learning_rate_factors"]
+    sides = ", ".join(f"{side:g}" for side in automode["input_side_factors"])
+    emit(f"around   their recipes: learning rate x {low:g} to {high:g}, input side x {sides},")
+    frozen = ", ".join(f"{frac:.0%}" for frac in automode["frozen_frac"])
+    emit(f"         {frozen} of the layers frozen, augmentation {_any_of(automode)}")
+    emit(f"stopping {_listed(automode['early_termination'])}")
+
+
+def _any_of(automode: dict[str, Any]) -> str:
+    return " or ".join(automode["augmentations"])
 
 
 def _show_sweep(sweep: dict[str, Any]) -> None:

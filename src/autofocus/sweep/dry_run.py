@@ -8,9 +8,10 @@ from autofocus.data.source import Data
 from autofocus.models.base import CLASSIFIER, is_permissive
 from autofocus.runtime import Track, no_progress
 from autofocus.search_space import Choice
+from autofocus.sweep.priors import priors_of
 from autofocus.sweep.resolve import Plan, resolve, trial_plan
 from autofocus.sweep.samplers import make_sampler
-from autofocus.sweep.sources import Sources, read_sources
+from autofocus.sweep.sources import Sources, read_sources, with_splits
 
 _NUM_FIRST_TRIALS = 3
 
@@ -26,7 +27,7 @@ def describe(document: Mapping[str, Any], track: Track = no_progress) -> dict[st
         JobError: If the job is wrong; names every problem.
         DataError: If nothing valid is left of the data.
     """
-    plan = resolve(document)
+    plan = with_splits(resolve(document))
     sources = read_sources(plan, track)
     job = plan.job
     return {
@@ -36,6 +37,7 @@ def describe(document: Mapping[str, Any], track: Track = no_progress) -> dict[st
         "data": {role: _data(plan, data) for role, data in sources.given.items()},
         "models": _models(plan, _num_training(plan, sources)),
         "sweep": _sweep(plan) if plan.space else None,
+        "automode": _automode(plan, _num_training(plan, sources)),
         "limits": _limits(plan),
         "budget_s": job.budget_s,
         "seed": job.seed,
@@ -46,10 +48,10 @@ def describe(document: Mapping[str, Any], track: Track = no_progress) -> dict[st
 
 
 def _limits(plan: Plan) -> dict[str, Any]:
-    limits = plan.job.limits.model_dump()
+    limits, kind = plan.job.limits.model_dump(), plan.model.kind
     if plan.mode == "automode" and "max_trials" not in plan.job.limits.model_fields_set:
-        # The budget alone says when the system stops choosing.
-        limits["max_trials"] = None
+        # The budget alone says when the system stops choosing; without one, the default recipe.
+        limits["max_trials"] = 1 if plan.job.budget_s is None else priors_of(kind).max_trials
     return limits
 
 
@@ -100,6 +102,24 @@ def _recipe(plan: Plan, num_images: int) -> dict[str, Any]:
     is_classifier = plan.model.kind == CLASSIFIER
     recipe = recipe_for if is_classifier else detector_recipe_for
     return dict(vars(recipe(plan, num_images)))
+
+
+def _automode(plan: Plan, num_images: int) -> dict[str, Any] | None:
+    """Return what AutoMode may try; whose weights can be had is seen when it runs."""
+    if plan.mode != "automode":
+        return None
+    priors = priors_of(plan.model.kind)
+    ranked = [row.name for row in priors.ranked(num_images)]
+    is_named = plan.user_named_model or plan.job.weights is not None
+    return {
+        "models_by_expected_rank": [plan.model.name] if is_named else list(dict.fromkeys(ranked)),
+        "num_contenders": priors.num_contenders,
+        "learning_rate_factors": list(priors.learning_rate),
+        "input_side_factors": list(priors.sides),
+        "frozen_frac": list(priors.frozen_frac),
+        "augmentations": list(priors.augmentations),
+        "early_termination": {"type": "asha", "eta": priors.eta, "rungs": list(priors.rungs)},
+    }
 
 
 def _sweep(plan: Plan) -> dict[str, Any]:

@@ -40,9 +40,29 @@ def test_every_default_is_filled_in_and_nothing_is_written(
     (model,) = document["models"]
     assert model["recipe"]["num_epochs"] > 0
     assert (model["licence"], model["needs_accept_license"]) == ("apache-2.0", False)
-    assert document["limits"]["max_trials"] is None, "the budget alone ends AutoMode"
+    assert document["limits"]["max_trials"] == 1, "without a budget, the default recipe"
+    assert document["automode"]["num_contenders"] == 3
+    assert "tf_efficientnet_lite0.in1k" in document["automode"]["models_by_expected_rank"]
     assert document["not_used_here"] == ["compute", "distributed"]
     assert document["job"]["validation_data_size"] == 0.2
+
+
+def test_automode_shows_what_it_may_try(rows: str) -> None:
+    document = plan(rows, budget="10m")
+    assert document["limits"]["max_trials"] > 1
+    assert document["automode"]["early_termination"]["type"] == "asha"
+    named = plan(rows, training_parameters={"model_name": "resnet18"}, limits={"max_trials": 4})
+    assert named["automode"]["models_by_expected_rank"] == ["resnet18.a1_in1k"]
+    assert plan(rows, limits={"max_trials": 1})["automode"] is None
+
+
+def test_the_splits_of_the_data_are_the_plans(tmp_path: Path) -> None:
+    for name in ("train", "validation", "test"):
+        row = {"image_url": f"{name}.png", "label": name}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+        (tmp_path / f"{name}.png").write_bytes(b"")
+    document = describe({"task": "image_classification", "training_data": str(tmp_path)})
+    assert set(document["data"]) == {"training", "validation", "test"}
 
 
 def test_a_sweep_shows_its_models_and_first_trials(rows: str) -> None:
