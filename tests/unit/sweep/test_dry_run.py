@@ -60,7 +60,7 @@ def test_the_splits_of_the_data_are_the_plans(tmp_path: Path) -> None:
     for name in ("train", "validation", "test"):
         row = {"image_url": f"{name}.png", "label": name}
         (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
-        (tmp_path / f"{name}.png").write_bytes(b"")
+        (tmp_path / f"{name}.png").write_bytes(b"x")
     document = describe({"task": "image_classification", "training_data": str(tmp_path)})
     assert set(document["data"]) == {"training", "validation", "test"}
 
