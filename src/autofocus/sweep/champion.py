@@ -21,7 +21,8 @@ class Entry:
     Attributes:
         trial: Its id.
         value: Of the primary metric; None where it is undefined.
-        losses: Of each validation image, [n]; None where images have no loss of their own.
+        losses: Of each validation image or group of images, [n], such that lower is better;
+            None where there are images enough to go by the value.
     """
 
     trial: str

@@ -24,6 +24,7 @@ from autofocus.sweep.contenders import AutoStart, Contender, Means, contenders
 from autofocus.sweep.priors import priors_of
 from autofocus.sweep.recipes import recipe_for
 from autofocus.sweep.study import Study
+from autofocus.sweep.trial import Common
 from autofocus.tasks.base import Task
 from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.choose import compare
@@ -132,7 +133,7 @@ def _ranked(study: Study, looked: list[Looked]) -> list[Looked]:
             "%s against %s on %d images: log loss lower by %.4f ± %.4f: %s",
             _named(challenger),
             _named(best),
-            comparison.num_images,
+            comparison.num_pairs,
             comparison.mean_gain,
             comparison.standard_error,
             "taken" if comparison.challenger_wins else "not taken",
@@ -148,11 +149,16 @@ def _named(looked: Looked) -> str:
 
 
 def finish_soup(
-    network: Network, manifest: Manifest, task: Task[Any, Any], judged: EvaluationSet
+    common: Common,
+    network: Network,
+    manifest: Manifest,
+    task: Task[Any, Any],
+    judged: EvaluationSet,
 ) -> tuple[Manifest, NDArray[np.float64] | None]:
     """Calibrate a mean of networks, and return its manifest and each validation image's loss.
 
     Args:
+        common: Of all trials.
         network: On the CPU; its head is changed.
         manifest: Of the best ingredient.
         task: A classification task.

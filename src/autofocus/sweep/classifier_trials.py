@@ -230,7 +230,7 @@ def _is_better(study: Study, setup: ProbeSetup, probed: Probed, finetuned: Finet
     study.folder.decide("finetuned_against_probe", wins=wins, **vars(comparison))
     log.info(
         "fine-tuned against probe on %d images: log loss lower by %.4f ± %.4f: %s",
-        comparison.num_images,
+        comparison.num_pairs,
         comparison.mean_gain,
         comparison.standard_error,
         "fine-tuned wins" if wins else "the probe stays",

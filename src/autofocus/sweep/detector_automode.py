@@ -13,12 +13,12 @@ from autofocus.models import build as families
 from autofocus.models.network import Network
 from autofocus.sweep.auto_space import space_around
 from autofocus.sweep.contenders import AutoStart, Contender, Means, contenders
-from autofocus.sweep.detector_trials import TEST_IMAGE_S, design, parts
+from autofocus.sweep.detector_trials import TEST_IMAGE_S, design, losses, parts
 from autofocus.sweep.prepare import prepare
 from autofocus.sweep.priors import priors_of
 from autofocus.sweep.recipes import detector_recipe_for
 from autofocus.sweep.study import Study
-from autofocus.sweep.trial import SweepStart
+from autofocus.sweep.trial import Common, SweepStart
 from autofocus.tasks.base import Task
 from autofocus.training.evaluate import EvaluationSet, evaluate
 from autofocus.training.optim import num_layer_groups
@@ -66,15 +66,21 @@ def _space(contender: Contender, num_views: int, side: int) -> dict[str, Any]:
 
 
 def finish_soup(
-    network: Network, manifest: Manifest, task: Task[Any, Any], judged: EvaluationSet
+    common: Common,
+    network: Network,
+    manifest: Manifest,
+    task: Task[Any, Any],
+    judged: EvaluationSet,
 ) -> tuple[Manifest, NDArray[np.float64] | None]:
-    """Judge a mean of networks, and return its manifest.
+    """Judge a mean of networks, and return its manifest and what each part costs the metric.
 
     Args:
+        common: Of all trials.
         network: On the CPU.
         manifest: Of the best ingredient.
         task: A task with objects.
         judged: The validation images.
     """
-    metrics = evaluate(network, task, judged, torch.device("cpu")).metrics
-    return msgspec.structs.replace(manifest, metrics=metrics), None
+    evaluation = evaluate(network, task, judged, torch.device("cpu"))
+    manifest = msgspec.structs.replace(manifest, metrics=evaluation.metrics)
+    return manifest, losses(common, task, evaluation.predictions, manifest.settings)

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from autofocus.data.split import split_indices
 from autofocus.data.tiles import DEFAULT_OVERLAP, tile_targets, tiling_of
 from autofocus.errors import DataError, TrainingError
 from autofocus.manifest import ResizeFit, Tiling
+from autofocus.metrics.jackknife import pseudo_values
 from autofocus.models import build as families
 from autofocus.models.box_profile import BoxProfile, profile_boxes
 from autofocus.runtime import StopRequest
@@ -23,11 +25,12 @@ from autofocus.sweep.recipes import detector_recipe_for, is_azure_detector
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.study import RESERVE_FACTOR, Outcome, Study, shown
 from autofocus.sweep.trial import Common, Hooks, SweepStart, TrialResult
-from autofocus.tasks.base import Settings
+from autofocus.tasks.base import Settings, Task
 from autofocus.tasks.objects import ObjectsTask
 from autofocus.training.candidate import Samples
 from autofocus.training.detector_trial import DetectorTrial, run_detector_trial
 from autofocus.training.device import make_accelerator
+from autofocus.training.finetune_trial import SMALL_VALIDATION
 from autofocus.training.usable import Usable, usable
 
 log = logging.getLogger(__name__)
@@ -145,7 +148,34 @@ def train_trial(
             tiling=tiling,
         )
     )
-    return TrialResult(candidate, trained)
+    found = trained.evaluation.predictions
+    return TrialResult(candidate, trained, losses(common, plan.task, found, settings))
+
+
+def losses(
+    common: Common, task: Task[Any, Any], predictions: Sequence[Any], settings: Settings
+) -> NDArray[np.float64] | None:
+    """Return what each group of validation images costs the primary metric, [g].
+
+    None where there are images enough to go by the metric alone, or where it is undefined.
+
+    Args:
+        common: Of all trials.
+        task: A task with objects.
+        predictions: One a validation image, in order.
+        settings: Of the model.
+    """
+    targets = list(task.encode_targets(common.held_out.records, common.labels))
+    if len(targets) >= SMALL_VALIDATION:
+        return None
+
+    def metric(rows: Sequence[int]) -> float | None:
+        chosen = [predictions[i] for i in rows], [targets[i] for i in rows]
+        value: float | None = task.evaluate(*chosen, common.labels, settings)[common.metric]
+        return value
+
+    pseudo = pseudo_values(metric, len(targets))
+    return None if pseudo is None else -pseudo
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,9 @@ def _judged(
 
         soup = greedy_soup(states, judge, _clock(deadline_s))
         network.to("cpu").load_state_dict(soup.state)
-        finished, losses = automode_module(study.plan).finish_soup(network, manifest, task, judged)
+        finished, losses = automode_module(study.plan).finish_soup(
+            common, network, manifest, task, judged
+        )
     images = held_out.locations[:NUM_CHECK_IMAGES]
     candidate = Candidate(network.eval(), finished, finished.metrics, images)
     return Entry(SOUP_ID, finished.metrics[common.metric], losses), candidate, soup.chosen

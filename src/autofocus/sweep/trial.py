@@ -62,7 +62,8 @@ class TrialResult:
     Attributes:
         candidate: Its best epoch.
         trained: How training went.
-        losses: Of each validation image, [n]; None where images have no loss of their own.
+        losses: Of each validation image or group of images, [n], such that lower is better;
+            None where there are images enough to go by the metric.
     """
 
     candidate: Candidate

@@ -61,7 +61,7 @@ class Curve:
 
 
 def keep_losses(folder: Path, losses: NDArray[np.float64]) -> None:
-    """Write the loss of each validation image, [n]."""
+    """Write the loss of each validation image or group of images, [n]."""
     with whole_file(folder / _LOSSES_NAME) as file:
         np.save(file, losses, allow_pickle=False)
 
@@ -87,7 +87,7 @@ def read_result(folder: Path) -> Manifest | None:
 
 
 def read_losses(folder: Path) -> NDArray[np.float64] | None:
-    """Return the loss of each validation image, [n], or None where images have none."""
+    """Return the loss of each validation image or group, [n], or None where there is none."""
     path = folder / _LOSSES_NAME
     if not path.exists():
         return None

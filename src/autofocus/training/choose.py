@@ -16,13 +16,13 @@ class Comparison:
     Attributes:
         mean_gain: Mean of champion's loss minus challenger's; positive is better.
         standard_error: Of that mean.
-        num_images: Compared.
+        num_pairs: Images, or groups of them, that were compared.
         challenger_wins: Whether the gain exceeds its own standard error.
     """
 
     mean_gain: float
     standard_error: float
-    num_images: int
+    num_pairs: int
     challenger_wins: bool
 
 

@@ -24,7 +24,7 @@ def test_few_images_are_compared_one_by_one() -> None:
     better = Entry("1", 0.4, losses - 0.05)
     wins, inputs = beats(better, champion)
     assert wins, "every image is better, whatever the value says"
-    assert inputs["num_images"] == 20
+    assert inputs["num_pairs"] == 20
     noise = np.where(np.arange(20) % 2, 0.5, -0.5) - 0.01
     assert not beats(Entry("2", 0.9, losses + noise), champion)[0]
 

@@ -14,7 +14,7 @@ def test_comparison_by_hand() -> None:
     assert comparison.mean_gain == 1.0
     # Gains 1, 0, 2, 1: variance 2/3, over four images.
     assert comparison.standard_error == pytest.approx(math.sqrt(2 / 3 / 4))
-    assert comparison.num_images == 4
+    assert comparison.num_pairs == 4
     assert comparison.challenger_wins
 
 

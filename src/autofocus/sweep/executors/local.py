@@ -26,6 +26,8 @@ from autofocus.sweep.trial import Assignment, Common, TrialEnd
 
 log = logging.getLogger(__name__)
 
+# What a worker process runs.
+WORKER = ("-m", "autofocus.sweep.workers")
 # How often is looked whether the user has asked to stop.
 POLL_S = 0.2
 # Deaths in a row of workers that had not said a word: something is wrong with all of them.
@@ -141,7 +143,7 @@ class _Worker:
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "autofocus.sweep.workers"],
+            [sys.executable, *WORKER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
