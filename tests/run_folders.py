@@ -36,9 +36,9 @@ def write_progress(folder: Path, **changed: Any) -> None:
     write_atomically(folder / "progress.json", json.dumps(progress | changed).encode())
 
 
-def begin_trial(folder: Path, number: int) -> None:
+def begin_trial(folder: Path, number: int, model: str = "tiny_net") -> None:
     """Write down that a trial is running."""
-    row = {"id": str(number), "model": "tiny_net", "status": "running", "value": None}
+    row = {"id": str(number), "model": model, "status": "running", "value": None}
     row |= {"epochs": 0, "seconds": 0.0, "reason": "", "parameters": {"learning_rate": 0.0123456}}
     _write_row(folder, row)
     recipe = {"decision": "recipe", "trial": str(number), "num_epochs": 5, "batch_size": 16}

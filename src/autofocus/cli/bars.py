@@ -15,7 +15,9 @@ from rich.text import Text
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.0f}/s" if task.speed else "–/s")
+        if not task.speed:
+            return Text("–/s")
+        return Text(f"{task.speed:.{0 if task.speed >= 10 else 1}f}/s")
 
 
 def make_bars(console: Console, **options: bool) -> Progress:

@@ -33,28 +33,33 @@ def view(snapshot: Snapshot, memory: str, width: int, height: int, now: float) -
     num_rows = max(2, height - NUM_OTHER_LINES)
     running = snapshot.running[: min(MAX_ROWS, num_rows // 2)]
     best = snapshot.best[: min(MAX_ROWS, num_rows - len(running))]
-    lines = [_line(_title(snapshot), "bold"), _line(_state(snapshot, now))]
+    # A model that all have need not take the place of what they differ in.
+    models = {trial.model for trial in (*best, *running)}
+    model = next(iter(models)) if len(models) == 1 else ""
+    lines = [_line(_title(snapshot, model), "bold"), _line(_state(snapshot, now))]
     if memory:
         lines.append(_line(memory))
-    lines.append(_line(_head(snapshot.metric, width), "dim"))
+    lines.append(_line(_head(snapshot.metric, width, model), "dim"))
     for trial in best:
         style = "green" if trial.id == snapshot.served else STYLES.get(trial.status, "")
-        lines.append(_line(_row(trial, width, _epochs(trial), _spent(trial.seconds)), style))
+        about = _about(trial, model)
+        row = _row(trial, width, _epochs(trial), _spent(trial.seconds), about)
+        lines.append(_line(row, style))
     if snapshot.num_ranked > len(best):
         lines.append(_line(f"… {snapshot.num_ranked - len(best)} more in leaderboard.json", "dim"))
     for trial in running:
         epochs = _epochs(trial, None if snapshot.deadline is not None else trial.num_epochs)
-        row = _row(trial, width, epochs, _spent(_so_far(trial, now)))
+        row = _row(trial, width, epochs, _spent(_so_far(trial, now)), _about(trial, model))
         lines.append(_line(row, STYLES["running"]))
     if len(snapshot.running) > len(running):
         lines.append(_line(f"… {len(snapshot.running) - len(running)} more running", "dim"))
     return Group(*lines)
 
 
-def _title(snapshot: Snapshot) -> str:
+def _title(snapshot: Snapshot, model: str) -> str:
     status = "" if snapshot.status == "running" else snapshot.status
     aim = " by ".join(filter(None, (snapshot.task, snapshot.metric)))
-    return _joined([aim, status, str(snapshot.path)])
+    return _joined([aim, status, model, str(snapshot.path)])
 
 
 def _state(snapshot: Snapshot, now: float) -> str:
@@ -79,29 +84,29 @@ def _times(snapshot: Snapshot, now: float) -> Iterable[str]:
         yield f"budget until {_of_day(snapshot.deadline)}"
 
 
-def _head(metric: str, width: int) -> str:
+def _head(metric: str, width: int, model: str) -> str:
     # A long name stands in the title only.
     value = metric if len(metric) <= 8 else "value"
+    about = "parameters" if model else "model, parameters"
     curve = f"{'curve':{_curve_width(width)}}"
-    return f"trial  {value:>8}  {curve}  {'epochs':>7}  {'time':>7}  {'status':10}  model"
+    return f"trial  {value:>8}  {curve}  {'epochs':>7}  {'time':>7}  {'status':10}  {about}"
 
 
-def _row(trial: TrialView, width: int, epochs: str, spent: str) -> str:
+def _row(trial: TrialView, width: int, epochs: str, spent: str, about: Iterable[str]) -> str:
     value = "–" if trial.value is None else f"{trial.value:.4f}"
     curve_width = _curve_width(width)
     curve = f"{sparkline(trial.curve, curve_width):{curve_width}}"
-    about = "  ".join(filter(None, _about(trial)))
-    return (
-        f"{trial.id:>5}  {value:>8}  {curve}  {epochs:>7}  {spent:>7}  {trial.status:10}  {about}"
-    )
+    cells = f"{trial.id:>5}  {value:>8}  {curve}  {epochs:>7}  {spent:>7}  {trial.status:10}"
+    return "  ".join([cells, *filter(None, about)])
 
 
-def _about(trial: TrialView) -> Iterable[str]:
+def _about(trial: TrialView, model: str) -> Iterable[str]:
     if trial.status == "running" and trial.images_a_second is not None:
         yield f"{trial.images_a_second:.0f} images/s"
     if trial.status == "failed":
         yield trial.reason
-    yield trial.model
+    if not model:
+        yield trial.model
     yield listed(trial.parameters)
 
 

@@ -59,7 +59,7 @@ def lines_of(folder: Path, width: int = 120, height: int = 40, **changed: Any) -
 
 def test_the_picture_of_a_run(run: Path) -> None:
     lines = lines_of(run, path=Path("runs/fridge"))
-    assert lines[0] == "image_classification by accuracy · runs/fridge"
+    assert lines[0] == "image_classification by accuracy · tiny_net · runs/fridge"
     assert re.fullmatch(
         r"3 of 9 trials ended \(2 completed, 1 failed\) · best model: trial 1 · 1:30 gone · "
         r"ETA \d\d:\d\d, in 8:30 · budget until \d\d:\d\d",
@@ -67,18 +67,24 @@ def test_the_picture_of_a_run(run: Path) -> None:
     )
     assert lines[2] == "memory: 1.0 GiB held"
     assert lines[3:] == [
-        "trial  accuracy  curve              epochs     time  status      model",
-        "    1    0.9000  ▁▅█                     1     13 s  completed   tiny_net  learning_rate "
-        "0.01235",
-        "    0    0.6000  ▁█▆                     1     13 s  completed   tiny_net  learning_rate "
-        "0.01235",
-        "    2         –                          1     13 s  failed      out of memory  tiny_net  "
+        "trial  accuracy  curve              epochs     time  status      parameters",
+        "    1    0.9000  ▁▅█                     1     13 s  completed   learning_rate 0.01235",
+        "    0    0.6000  ▁█▆                     1     13 s  completed   learning_rate 0.01235",
+        "    2         –                          1     13 s  failed      out of memory  "
         "learning_rate 0.01235",
-        "    3    0.8000  ▁▃█                     2     31 s  running     80 images/s  tiny_net  "
+        "    3    0.8000  ▁▃█                     2     31 s  running     80 images/s  "
         "learning_rate 0.01235",
-        "    4         –                          0     31 s  running     tiny_net  learning_rate "
-        "0.01235",
+        "    4         –                          0     31 s  running     learning_rate 0.01235",
     ]
+
+
+def test_models_are_named_where_they_differ(run: Path) -> None:
+    begin_trial(run, 5, model="other_net")
+    lines = lines_of(run)
+    assert "tiny_net" not in lines[0]
+    assert lines[3].endswith("status      model, parameters")
+    assert lines[4].endswith("completed   tiny_net  learning_rate 0.01235")
+    assert lines[-1].endswith("running     other_net  learning_rate 0.01235")
 
 
 def test_without_a_budget_a_trial_has_all_its_epochs(run: Path) -> None:
@@ -182,7 +188,7 @@ def test_the_run_of_this_process_is_found_by_its_lock(
     write_run(others)
     (others / "lock").write_text(str(os.getpid()))
     with LiveRun(None, console_on(terminal)), _lock(Path("runs/run")):
-        wait_until(terminal, "image_classification by accuracy · runs/run")
+        wait_until(terminal, "image_classification by accuracy · tiny_net · runs/run")
     assert "runs/other" not in terminal.getvalue()
 
 
@@ -210,7 +216,7 @@ def test_bars_and_log_lines_live_with_it(
     assert text.count("and one from elsewhere\n") == 1
     # The last picture stays, without what happened last.
     last = text[text.rindex("image_classification by accuracy") :]
-    assert "running     80 images/s" in last
+    assert "running     80 images/s  learning_rate" in last
     assert "now:" not in last
     assert "epoch 7" not in last
     assert HIDE_CURSOR not in text
@@ -260,7 +266,7 @@ def test_a_run_is_followed_until_it_ends(
         follow_run(Path("run"), console_on(terminal))
     text = terminal.getvalue()
     assert text.count("now: trial 4, epoch 2") == 2
-    assert "image_classification by accuracy · finished · run" in text
+    assert "image_classification by accuracy · finished · tiny_net · run" in text
     assert list(looks) == [2]
 
 
