@@ -10,9 +10,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from math import inf
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -177,6 +177,8 @@ class Sweep:
         self._published: str | None = None
         self._first_model_s = start.first_model_s
         self._is_over = False
+        # By the trials that have ended, in seconds.
+        self._spent_s = 0.0
         # Of models that no folder of a trial can give back.
         self._candidates: dict[str, Candidate] = {}
         if start.entry is not None and start.candidate is not None:
@@ -243,9 +245,11 @@ class Sweep:
         }
         self._study.keep(row)
         if end.status not in UNFINISHED:
+            self._spent_s += row["seconds"]
             self._settle(number, row)
+        eta = self._eta() if self.num_left else None
         log.info(
-            "trial %d (%d of %d): %s %s · %s · %s %s after %d epochs, %.0f s (%s)",
+            "trial %d (%d of %d): %s%s · %s · %s %s after %d epochs, %.0f s (%s)%s",
             number,
             number + 1,
             self._num_trials,
@@ -257,6 +261,7 @@ class Sweep:
             end.epochs,
             row["seconds"],
             end.reason,
+            "" if eta is None else f" · all by about {datetime.fromtimestamp(eta):%H:%M}",
         )
 
     def lose(self, number: int, reason: str) -> None:
@@ -347,6 +352,7 @@ class Sweep:
             if row["status"] in UNFINISHED:
                 self._unfinished.append(number)
                 continue
+            self._spent_s += row["seconds"]
             self._study.trials.append(row)
             self._study.board.add(row)
             self._settle(number, row)
@@ -379,7 +385,7 @@ class Sweep:
         self._tell(f"trial {number}")
         self._study.folder.write_json(f"trials/{number}/{TRIAL_NAME}", row)
         log.info(
-            "trial %d (%d of %d): %s %s",
+            "trial %d (%d of %d): %s%s",
             number,
             number + 1,
             self._num_trials,
@@ -474,29 +480,36 @@ class Sweep:
 
     def _tell(self, text: str) -> None:
         """Say what happens now, and when it should be over, to whoever looks at the folder."""
-        deadline_s, now_s, now = self._deadline(), time.monotonic(), time.time()
-        left_s = [row["seconds"] for number, row in self._rows.items() if number in self._ended]
-        eta = None
-        if left_s and self._plan.job.budget_s is None:
-            at_once = min(self._plan.job.limits.max_concurrent_trials, max(1, self.num_left))
-            eta = now + fmean(left_s) * self.num_left / at_once
+        deadline_s, now = self._deadline(), time.time()
         self._study.folder.tell(
             step="trials",
             text=text,
             primary_metric=self._study.metric,
             num_trials=self._num_trials,
             started=now - self._study.seconds(),
-            deadline=None if deadline_s is None else now + deadline_s - now_s,
-            eta=eta,
+            deadline=None if deadline_s is None else now + deadline_s - time.monotonic(),
+            eta=self._eta(),
         )
+
+    def _eta(self) -> float | None:
+        """Return when all trials should have ended, as a Unix time; None before the first has."""
+        if not self._ended:
+            return None
+        at_once = min(self._plan.job.limits.max_concurrent_trials, max(1, self.num_left))
+        left_s = self._spent_s / len(self._ended) * self.num_left / at_once
+        deadline_s = self._deadline()
+        if deadline_s is not None:
+            left_s = min(left_s, max(0.0, deadline_s - time.monotonic()))
+        return time.time() + left_s
 
 
 def _listed(parameters: Mapping[str, Any]) -> str:
     shown_values = {name: value for name, value in parameters.items() if name != "model_name"}
-    return ", ".join(
+    text = ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in shown_values.items()
     )
+    return f" {text}" if text else ", its default recipe"
 
 
 def _order(row: Mapping[str, Any]) -> int:
