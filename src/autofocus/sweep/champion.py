@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.training.choose import compare
+from autofocus.training.choose import compare, margin_after
 from autofocus.training.finetune_trial import SMALL_VALIDATION
 
 
@@ -46,9 +46,12 @@ class Champion:
         self._number = 0
         self._ahead: dict[int, Entry | None] = {}
         self._known: dict[tuple[str, str], bool] = {}
+        self._numbers: dict[str, int] = {}
 
     def add(self, number: int, entry: Entry | None) -> None:
         """Take a trial that ended; None is one without a model."""
+        if entry is not None:
+            self._numbers[entry.trial] = number
         self._ahead[number] = entry
         while self._number in self._ahead:
             self._settled = self._better(self._settled, self._ahead.pop(self._number))
@@ -67,23 +70,28 @@ class Champion:
             return champion or challenger
         pair = champion.trial, challenger.trial
         if pair not in self._known:
-            wins, inputs = beats(challenger, champion)
+            wins, inputs = beats(challenger, champion, self._numbers[challenger.trial])
             self._known[pair] = wins
             self._decide("champion", champion=pair[0], challenger=pair[1], wins=wins, **inputs)
         return challenger if self._known[pair] else champion
 
 
-def beats(challenger: Entry, champion: Entry) -> tuple[bool, dict[str, Any]]:
+def beats(challenger: Entry, champion: Entry, num_before: int = 0) -> tuple[bool, dict[str, Any]]:
     """Return whether a challenger takes the title, and from what that was decided.
 
     On few validation images a difference may be chance: then they are compared image by image.
+
+    Args:
+        challenger: Wants it.
+        champion: Has it.
+        num_before: Others that wanted it before: the more there were, the likelier is luck.
     """
     if (
         challenger.losses is not None
         and champion.losses is not None
         and len(champion.losses) == len(challenger.losses) < SMALL_VALIDATION
     ):
-        comparison = compare(champion.losses, challenger.losses)
+        comparison = compare(champion.losses, challenger.losses, margin_after(num_before))
         return comparison.challenger_wins, vars(comparison)
     values = {"value": challenger.value, "best": champion.value}
     if challenger.value is None or champion.value is None:

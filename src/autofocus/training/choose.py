@@ -1,11 +1,12 @@
 """Is one network really better than another? Paired, image by image, with its uncertainty."""
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-# A challenger must be better by this many standard errors of the paired difference.
+# The first challenger must be better by this many standard errors of the paired difference.
 MARGIN = 1.0
 
 
@@ -17,16 +18,33 @@ class Comparison:
         mean_gain: Mean of champion's loss minus challenger's; positive is better.
         standard_error: Of that mean.
         num_pairs: Images, or groups of them, that were compared.
-        challenger_wins: Whether the gain exceeds its own standard error.
+        margin: Standard errors that it had to be better by.
+        challenger_wins: Whether it was.
     """
 
     mean_gain: float
     standard_error: float
     num_pairs: int
+    margin: float
     challenger_wins: bool
 
 
-def compare(champion: NDArray[np.float64], challenger: NDArray[np.float64]) -> Comparison:
+def margin_after(num_before: int) -> float:
+    """Return the standard errors that a challenger must win by after others have tried.
+
+    Each has the same chance to win by luck alone as one has with `MARGIN`, shared with those before
+    it (Bonferroni): of many challengers on few images one would be lucky.
+
+    Args:
+        num_before: Challengers that were judged on the same images before; 0 gives `MARGIN`.
+    """
+    normal = NormalDist()
+    return -normal.inv_cdf(normal.cdf(-MARGIN) / (1 + num_before))
+
+
+def compare(
+    champion: NDArray[np.float64], challenger: NDArray[np.float64], margin: float = MARGIN
+) -> Comparison:
     """Compare two networks by their losses on the same images.
 
     The one-standard-error rule (Breiman et al. 1984, section 3.4.3): on few images a difference
@@ -35,9 +53,10 @@ def compare(champion: NDArray[np.float64], challenger: NDArray[np.float64]) -> C
     Args:
         champion: Loss of each image, [n].
         challenger: Loss of each image, [n], the same images.
+        margin: Standard errors that the challenger must be better by.
     """
     assert champion.shape == challenger.shape, "compare on the same images"
     gains = champion - challenger
     mean = float(gains.mean())
     error = float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else float("inf")
-    return Comparison(mean, error, len(gains), mean > MARGIN * error)
+    return Comparison(mean, error, len(gains), margin, mean > margin * error)

@@ -29,6 +29,23 @@ def test_few_images_are_compared_one_by_one() -> None:
     assert not beats(Entry("2", 0.9, losses + noise), champion)[0]
 
 
+def test_after_many_others_a_lead_must_be_larger() -> None:
+    rng = np.random.default_rng(0)
+    losses = rng.random(25)
+    gains = rng.normal(size=25)
+    gains = (gains - gains.mean()) / gains.std(ddof=1) / 5 + 0.06
+    champion, challenger = Entry("0", 0.5, losses), Entry("9", 0.6, losses - gains)
+    assert beats(challenger, champion)[0]
+    assert not beats(challenger, champion, num_before=9)[0]
+    decided: list[dict] = []
+    title = Champion(lambda what, **inputs: decided.append(inputs), champion)
+    for number in range(9):
+        title.add(number, None)
+    title.add(9, challenger)
+    assert title.current is champion
+    assert decided[0]["margin"] > 1.9
+
+
 def test_many_images_are_compared_by_value() -> None:
     losses = np.ones(200)
     assert beats(Entry("1", 0.6, losses), Entry("0", 0.5, losses / 2))[0]

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from autofocus.training.choose import MARGIN, compare
+from autofocus.training.choose import MARGIN, compare, margin_after
 from autofocus.training.finetune_trial import SMALL_VALIDATION, selection_score
 
 
@@ -24,6 +24,27 @@ def test_a_gain_within_its_noise_is_no_reason() -> None:
     error = noise.std(ddof=1) / 10
     assert not compare(champion, -(noise + 0.9 * MARGIN * error)).challenger_wins
     assert compare(champion, -(noise + 1.1 * MARGIN * error)).challenger_wins
+
+
+def test_the_more_have_tried_the_more_it_takes() -> None:
+    assert margin_after(0) == pytest.approx(MARGIN)
+    # A normal quantile table: 1 - 0.1587 / 2 and 1 - 0.1587 / 20.
+    assert margin_after(1) == pytest.approx(1.41, abs=0.005)
+    assert margin_after(19) == pytest.approx(2.41, abs=0.005)
+
+
+def test_luck_wins_no_more_often_for_being_tried_often() -> None:
+    """Challengers as good as the champion: how often does one of twenty win?"""
+    rng = np.random.default_rng(0)
+    won = {"plain": 0, "shared": 0}
+    for _ in range(200):
+        champion, challengers = rng.normal(size=26), rng.normal(size=(20, 26))
+        won["plain"] += any(compare(champion, c).challenger_wins for c in challengers)
+        won["shared"] += any(
+            compare(champion, c, margin_after(n)).challenger_wins for n, c in enumerate(challengers)
+        )
+    assert won["plain"] > 130
+    assert won["shared"] < won["plain"] / 2
 
 
 def test_equal_networks_change_nothing() -> None:
