@@ -45,6 +45,7 @@ def run_automode(study: Study) -> Outcome:
     """
     plan = study.plan
     priors = priors_of(plan.model.kind)
+    study.tell("look", "looking at the data, the machine and the models")
     auto: AutoStart = automode_module(plan).begin_automode(study)
     common = auto.start.common
     profile = {
@@ -60,6 +61,7 @@ def run_automode(study: Study) -> Outcome:
         sweep.improve()
         executor_of(study, auto.start, sweep.num_left).run(sweep)
         if not stop():
+            study.tell("soup", "averaging the best trials", rules.num_trials)
             stir(study, sweep, common)
         return sweep.outcome()
 

@@ -266,6 +266,34 @@ class Study:
         budget_s = self.plan.job.budget_s
         return None if budget_s is None else self.started_s + budget_s - reserve_s
 
+    def tell(
+        self,
+        step: str,
+        text: str,
+        num_trials: int | None = None,
+        deadline_s: float | None = None,
+        eta: float | None = None,
+    ) -> None:
+        """Say what happens now to whoever looks at the run folder.
+
+        Args:
+            step: `look`, `trials` or `soup`.
+            text: What happens.
+            num_trials: That there are going to be, as far as is known.
+            deadline_s: `time.monotonic()` by which this step ends, or None.
+            eta: When it should have ended, as a Unix time, or None.
+        """
+        now = time.time()
+        self.folder.tell(
+            step=step,
+            text=text,
+            primary_metric=self.metric,
+            num_trials=num_trials,
+            started=now - self.seconds(),
+            deadline=None if deadline_s is None else now + deadline_s - time.monotonic(),
+            eta=eta,
+        )
+
     def left_s(self) -> float:
         """Return the seconds that are left to look and to train; infinite without a budget."""
         deadline_s = self.deadline(self.packaging_s * RESERVE_FACTOR)

@@ -414,6 +414,7 @@ class Sweep:
         folder = self._study.folder
         model = folder.published(best.trial)
         if model is None:
+            self._tell(f"packaging and verifying the model of trial {best.trial}")
             self._study.publish(best.trial, self._candidate(best.trial))
         elif not folder.is_best_model(model):
             folder.publish(model, best.trial)
@@ -480,16 +481,7 @@ class Sweep:
 
     def _tell(self, text: str) -> None:
         """Say what happens now, and when it should be over, to whoever looks at the folder."""
-        deadline_s, now = self._deadline(), time.time()
-        self._study.folder.tell(
-            step="trials",
-            text=text,
-            primary_metric=self._study.metric,
-            num_trials=self._num_trials,
-            started=now - self._study.seconds(),
-            deadline=None if deadline_s is None else now + deadline_s - time.monotonic(),
-            eta=self._eta(),
-        )
+        self._study.tell("trials", text, self._num_trials, self._deadline(), self._eta())
 
     def _eta(self) -> float | None:
         """Return when all trials should have ended, as a Unix time; None before the first has."""
