@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from autofocus.cli.output import command, emit, emit_json, note, progress
+from autofocus.cli.output import command, emit, emit_json, note, progress, showing_run
 from autofocus.errors import AutofocusError, InputError
 
 NUM_TRAINING = 240
@@ -47,7 +47,7 @@ def demo(
         rows = _draw(render, task, num_images, seed)
         emit_json({"data": str(rows), "num_images": num_images}) if as_json else emit(str(rows))
         return
-    result = _road(task, num_images, seed, output_dir)
+    result = _road(task, num_images, seed, output_dir, as_json)
     if as_json:
         emit_json(result)
 
@@ -59,7 +59,7 @@ def _draw(folder: Path, task: str, num_images: int, seed: int) -> Path:
     return write_scenes(folder, RECORD_TYPES[task], num_images, seed, progress())
 
 
-def _road(task: str, num_images: int, seed: int, output_dir: Path) -> dict[str, Any]:
+def _road(task: str, num_images: int, seed: int, output_dir: Path, as_json: bool) -> dict[str, Any]:
     from autofocus import api
 
     note(f"1/4  drawing {num_images} photos to train on and {NUM_TEST} to test with")
@@ -67,16 +67,18 @@ def _road(task: str, num_images: int, seed: int, output_dir: Path) -> dict[str, 
     test = _draw(output_dir / "test", task, NUM_TEST, seed + 1)
 
     note("2/4  checking and training")
-    result = api.train(
-        task=task,
-        data=str(training),
-        test_data=str(test),
-        seed=seed,
-        budget=BUDGET_S,
-        output_dir=str(output_dir / "run"),
-        overwrite=True,
-        track=progress(),
-    )
+    folder = str(output_dir / "run")
+    with showing_run(folder, as_json=as_json) as track:
+        result = api.train(
+            task=task,
+            data=str(training),
+            test_data=str(test),
+            seed=seed,
+            budget=BUDGET_S,
+            output_dir=folder,
+            overwrite=True,
+            track=track,
+        )
     note("3/4  starting the server")
     photo = sorted((test.parent / "images").iterdir())[0]
     scored = _serve_and_score(Path(result["best_model"]), photo)
