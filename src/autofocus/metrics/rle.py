@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.errors import AutofocusError
+from autofocus.structures.masks import rle_counts
 from autofocus.structures.predictions import Polygon
 
 # {"size": [height, width], "counts": bytes}, as in pycocotools.
@@ -94,32 +95,9 @@ def mask_iou(left: Sequence[Rle], right: Sequence[Rle], backend: str) -> NDArray
     return np.asarray(overlaps, np.float64)
 
 
-def decode_counts(encoded: bytes | str) -> list[int]:
-    """Return the run lengths behind COCO's compressed string.
-
-    Each character carries 5 bits, low ones first, and a flag that more follow; numbers are
-    signed, and from the third on they are differences to the number two before.
-    """
-    if isinstance(encoded, str):
-        encoded = encoded.encode()
-    counts: list[int] = []
-    value = shift = 0
-    for byte in encoded:
-        bits = byte - 48
-        value |= (bits & 0x1F) << shift
-        shift += 5
-        if bits & 0x20:
-            continue
-        if bits & 0x10:
-            value -= 1 << shift
-        counts.append(value + counts[-2] if len(counts) > 2 else value)
-        value = shift = 0
-    return counts
-
-
 def _exclusive_or(masks: Sequence[Rle], num_pixels: int) -> list[int]:
     """Return run lengths of the pixels that an odd number of masks cover."""
-    changes = [np.cumsum(decode_counts(mask["counts"])) for mask in masks]
+    changes = [np.cumsum(rle_counts(mask)) for mask in masks]
     places, times = np.unique(np.concatenate([[0], *changes])[1:], return_counts=True)
     odd = places[(times % 2 == 1) & (places < num_pixels)].astype(np.int64)
     ends = np.concatenate([[0], odd, [num_pixels]])

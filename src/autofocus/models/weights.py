@@ -33,6 +33,12 @@ StateDict = dict[str, Tensor]
 # Best first: safetensors cannot run code, the other is read with `weights_only`.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _RECORD = "source.json"
+# Whose names a file's tensors may have, by the family of the model; ours are always among them.
+_NAMES: Final = {
+    "timm": "timm's names",
+    "torchvision": "torchvision's names, or of its encoder under timm's",
+    "transformers": "transformers' names or its authors'",
+}
 # Where training scripts put the network inside their checkpoint.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
@@ -43,7 +49,7 @@ class LoadedWeights:
 
     Attributes:
         spec: The model they belong to; another one than asked for when it was substituted.
-        state_dict: Tensors under timm's names; None for random weights.
+        state_dict: Tensors under names that the family's builder knows; None for random weights.
         info: What the manifest keeps.
         line: One line for the user: model, source, licence.
     """
@@ -161,7 +167,8 @@ def _from_file(spec: ModelSpec, path: Path) -> LoadedWeights:
         reason = error.strerror if isinstance(error, OSError) else error
         raise WeightsError(
             f"weights: {path}: {reason}. Give a .safetensors file, or a .pth, .pt or .bin file"
-            f" that holds only tensors, with weights of {spec.architecture} under timm's names."
+            f" that holds only tensors, with weights of {spec.architecture} under"
+            f" {_NAMES[spec.family]}."
         ) from error
     source = f"file:{path.resolve().as_posix()}"
     info = WeightsInfo(source, "not stated (your file)", digest)

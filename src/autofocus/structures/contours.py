@@ -9,16 +9,20 @@ Ring = NDArray[np.float32]
 # Pixels that a simplified ring may stray before points are counted: steps of one pixel, which
 # stand for a slanted edge, vanish, and no pixel's centre changes sides.
 STRAY = 0.4
-# A ring around less than this part of the mask is a speck, or a pinhole.
+# What a network draws has specks and pinholes: rings around less than this part of the mask.
 SPECK_FRAC = 1 / 200
 
 
-def mask_rings(mask: NDArray[np.bool_] | NDArray[np.uint8], max_points: int) -> list[Ring]:
+def mask_rings(
+    mask: NDArray[np.bool_] | NDArray[np.uint8], max_points: int, speck_frac: float = SPECK_FRAC
+) -> list[Ring]:
     """Return the outlines of a mask: outer rings and holes, the largest first.
 
     Args:
         mask: [h, w]; zero is outside.
         max_points: Points a ring may have, at least 3.
+        speck_frac: Rings around less than this part of the mask are left out, but never the
+            largest; 0 keeps all of them.
 
     Returns:
         Rings float32 [p, 2] of (x, y) in pixels, p <= `max_points`.
@@ -26,7 +30,9 @@ def mask_rings(mask: NDArray[np.bool_] | NDArray[np.uint8], max_points: int) -> 
     assert max_points >= 3, max_points
     rings = _trace(mask)
     areas = np.array([_area(ring) for ring in rings])
-    large = [i for i in np.argsort(-areas, kind="stable") if areas[i] >= areas.sum() * SPECK_FRAC]
+    # Many equal parts are no specks.
+    least = min(areas.sum() * speck_frac, areas.max(initial=0))
+    large = [i for i in np.argsort(-areas, kind="stable") if areas[i] >= least]
     return [_simplify(_chamfer(rings[i]), max_points) for i in large]
 
 

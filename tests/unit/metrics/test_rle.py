@@ -9,12 +9,12 @@ from autofocus.errors import AutofocusError
 from autofocus.metrics.rle import (
     BACKENDS,
     Rle,
-    decode_counts,
     encode_outlines,
     find_backend,
     mask_areas,
     mask_iou,
 )
+from autofocus.structures.masks import rle_counts
 from autofocus.structures.predictions import Polygon
 
 SIZE = (40, 60)
@@ -29,7 +29,7 @@ def rectangle(left: float, top: float, right: float, bottom: float) -> NDArray[n
 
 def bitmap(mask: Rle) -> NDArray[np.bool_]:
     """Draw run lengths, column by column."""
-    lengths = decode_counts(mask["counts"])
+    lengths = rle_counts(mask)
     values = np.repeat(np.arange(len(lengths)) % 2, lengths)
     return values.reshape(mask["size"][::-1]).T.astype(bool)
 
@@ -105,8 +105,8 @@ def test_counts_survive_their_compressed_string(counts: list[int]) -> None:
     mask = pytest.importorskip("pycocotools.mask")
     whole = {"size": [sum(counts), 1], "counts": counts}
     encoded = mask.frPyObjects(whole, sum(counts), 1)["counts"]
-    assert decode_counts(encoded) == counts
-    assert decode_counts(encoded.decode()) == counts
+    assert rle_counts({"counts": encoded}).tolist() == counts
+    assert rle_counts({"counts": encoded.decode()}).tolist() == counts
 
 
 def test_backends_stand_in_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

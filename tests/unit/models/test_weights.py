@@ -109,6 +109,25 @@ def test_missing_file_names_its_path(tmp_path: Path) -> None:
         load_weights(TINY, str(tmp_path / "gone.safetensors"))
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("resnet18", "resnet18 under timm's names."),
+        (
+            "fcos_resnet50_fpn",
+            "fcos_resnet50_fpn under torchvision's names, or of its encoder under timm's.",
+        ),
+        ("d_fine_n", "d_fine_n under transformers' names or its authors'."),
+    ],
+)
+def test_a_wrong_file_is_answered_with_the_names_that_its_family_takes(
+    tmp_path: Path, name: str, wanted: str
+) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load_weights(resolve(name), str(tmp_path / "gone.safetensors"))
+    assert str(caught.value).endswith(wanted)
+
+
 def test_file_of_another_architecture_is_refused(
     tmp_path: Path, tiny_tensors: dict[str, torch.Tensor]
 ) -> None:

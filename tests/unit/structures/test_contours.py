@@ -61,6 +61,25 @@ def test_specks_and_pinholes_go() -> None:
     assert (redrawn(speckled) == redrawn(mask)).all()
 
 
+def test_specks_of_labels_stay() -> None:
+    mask = disc(100, 40)
+    mask[2, 2], mask[50, 50], mask[90:92, 5] = True, False, True
+    rings = mask_rings(mask, 100, speck_frac=0.0)
+    assert len(rings) == 4
+    outline = tuple(ring / np.float32(100) for ring in rings)
+    drawn = rasterize([outline], mask.shape)[0] > 0
+    assert (drawn[2, 2], drawn[50, 50]) == (True, False)
+    assert drawn[90:92, 5].all()
+
+
+def test_hundreds_of_equal_parts_are_no_specks() -> None:
+    mask = np.zeros((60, 60), bool)
+    mask[::3, ::3] = True
+    assert len(mask_rings(mask, 100)) == 400
+    assert (redrawn(mask) == mask).all()
+    assert mask_rings(np.zeros((5, 5), bool), 100) == []
+
+
 def test_parts_that_matter_stay_the_largest_first() -> None:
     mask = np.zeros((40, 100), bool)
     mask[10:20, 10:20], mask[5:35, 50:90] = True, True

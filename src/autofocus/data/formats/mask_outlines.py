@@ -10,7 +10,8 @@ from autofocus.structures.masks import decode_rle
 
 Rings = list[list[float]]
 
-# Labels are kept as they are drawn; only the wire bounds the points of an answer.
+# Labels are kept as they are drawn, each pixel of them: a crowd has hundreds of small parts. Only
+# answers are bounded, and rid of specks.
 _MAX_POINTS = 100_000
 
 
@@ -21,7 +22,8 @@ def outline_of_mask(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> Rin
         return []
     window = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     offset = np.array([left + columns[0], top + rows[0]], np.float32)
-    return [(ring + offset).ravel().tolist() for ring in mask_rings(window, _MAX_POINTS)]
+    rings = mask_rings(window, _MAX_POINTS, speck_frac=0.0)
+    return [(ring + offset).ravel().tolist() for ring in rings]
 
 
 def outlines_of_ids(ids: NDArray[Any]) -> dict[int, Rings]:
