@@ -106,15 +106,29 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
         accelerator.mixed_precision,
         trial.deadline_s,
     )
-    folder = trial.folder
+    folder, recipe = trial.folder, trial.recipe
     with trial_log(folder, facts), team.working(take_part, trial):
-        if trial.recipe.multi_scale and not takes_sizes(trial.network):
-            log.warning("multi_scale is not used: %s takes one size", trial.model_name)
+        for line in unheeded(trial.network, trial.model_name, recipe, trial.settings):
+            log.warning("%s", line)
         trained = take_part(trial)
     candidate = _candidate(trial, trained)
     draw_curves(folder / "metrics.jsonl", folder / "curves.png", trial.primary_metric)
     write_atomically(folder / MANIFEST_NAME, encode_manifest(candidate.manifest))
     return candidate, trained
+
+
+def unheeded(
+    network: Network, model_name: str, recipe: Recipe, settings: Settings
+) -> Iterator[str]:
+    """Yield what a job asks for and this network cannot do, as sentences."""
+    if recipe.multi_scale and not takes_sizes(network):
+        yield f"multi_scale is not used: {model_name} takes one size"
+    overlap = float(settings.get("nms_iou_threshold", 0.0))
+    if overlap > network.nms_iou:
+        yield (
+            f"nms_iou_threshold is {overlap:g}, but {model_name} keeps no two boxes of a class"
+            f" that overlap by more than {network.nms_iou:g}: each would cost a mask"
+        )
 
 
 def take_part(trial: DetectorTrial) -> Trained:

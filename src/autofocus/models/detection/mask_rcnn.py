@@ -18,8 +18,6 @@ from autofocus.models.detection.pooling import RegionPooler
 from autofocus.models.detection.rcnn import FasterRcnn, suppressed
 
 _POOLED_CELLS, _MASK_CELLS = 14, 28
-# Boxes that overlap more are of one object; serving may ask for less overlap, not for more.
-_NMS_IOU = 0.6
 # Masks of worse boxes are not worth their time: they are left empty.
 _MIN_SCORE = 0.01
 
@@ -39,6 +37,8 @@ class MaskRcnn(FasterRcnn):
     """
 
     output_names = ("boxes", "scores", "classes", "box_masks")
+    # Boxes that overlap more are of one object; serving may ask for less overlap, not for more.
+    nms_iou = 0.6
 
     def __init__(self, encoder: Any, num_classes: int, options: RcnnOptions) -> None:
         super().__init__(encoder, num_classes, options)
@@ -63,7 +63,7 @@ class MaskRcnn(FasterRcnn):
         boxes, scores, classes = self._found(named, size)
         # Boxes of different classes lie far apart, so that they do not suppress each other.
         apart = boxes + classes[..., None].float() * (2 * max(size))
-        scores, index = suppressed(apart, scores, _NMS_IOU).topk(
+        scores, index = suppressed(apart, scores, self.nms_iou).topk(
             min(self.num_masks, scores.shape[1]), dim=1
         )
         boxes, classes = rows_at(boxes, index), classes.gather(1, index)
