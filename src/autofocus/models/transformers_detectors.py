@@ -131,6 +131,7 @@ def build(
     if state_dict is None:
         with quiet():
             detector: nn.Module = model_class(config)
+        _open_norms(detector)
     else:
         detector = load_pretrained(
             model_class,
@@ -255,6 +256,16 @@ def _loss_weights(family: str, config: Any) -> dict[str, float] | None:
         "mask_ce": config.mask_class_loss_coefficient,
         "mask_dice": config.mask_dice_loss_coefficient,
     }
+
+
+def _open_norms(detector: nn.Module) -> None:
+    """Let batch norms start from 1: transformers draws RT-DETRv2's from numbers around 0.
+
+    Encoder and decoder then see next to nothing of the image for hundreds of steps.
+    """
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
 
 
 def _group_matcher(blocks: Mapping[str, Any], coarse: bool = False) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from autofocus.models.transformers_catalog import TRANSFORMERS
 from autofocus.models.transformers_detectors import build, input_spec, network_options
 from autofocus.models.transformers_network import num_candidates, to_corners
 from autofocus.models.transformers_sizes import SIZES
-from tiny_transformers import SIDES, build_tiny, options_of, spec_of
+from tiny_transformers import SIDES, TINY, build_tiny, options_of, spec_of
 
 
 def crowded(objects_p99: float) -> BoxProfile:
@@ -110,6 +110,15 @@ def test_pretrained_norms_of_the_encoder_keep_their_statistics() -> None:
     assert not any(training for name, training in norms.items() if name.startswith("encoder."))
     assert all(training for name, training in norms.items() if not name.startswith("encoder."))
     assert not any(module.training for module in network.eval().modules())
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_norms_of_random_networks_let_all_through(name: str) -> None:
+    norms = [m for m in build_tiny(name).modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert name.startswith("rf_") or norms
+    for norm in norms:
+        torch.testing.assert_close(norm.weight, torch.ones_like(norm.weight), rtol=0, atol=0)
+        assert not norm.bias.any()
 
 
 def test_a_targets_boxes_reach_the_loss_as_centres_and_sides(
