@@ -72,8 +72,8 @@ class Fit:
         on_epoch: Told each evaluation; True ends training.
         track: Shows progress.
         seen: Some of the training images, measured beside validation; None measures none.
-        keeps_start: Whether `network` can do something already: where nothing can be judged, it
-            is kept, otherwise the latest weights are.
+        keeps_start: Whether `network` can do something already. If not, the latest weights are
+            kept for as long as no score is above 0.
     """
 
     network: Network
@@ -393,8 +393,10 @@ class _Loop:
 
     def _judge(self, metrics: dict[str, Any], loss: float | None, seconds: float) -> None:
         at, score = self.at, self.fit.score(metrics)
-        unjudged = max(score, at.best) == float("-inf") and not self.fit.keeps_start
-        is_best = unjudged or self.stopping.update(score, at.epoch)
+        # Undefined scores are no reason to stop; nor do they, or zeros, tell epochs apart.
+        is_undefined = max(score, at.best) == float("-inf") and not self.fit.keeps_start
+        is_best = is_undefined or self.stopping.update(score, at.epoch)
+        is_best |= max(score, at.best) <= 0 and not self.fit.keeps_start
         at.num_worse = self.stopping.num_worse
         if is_best:
             at.best, at.best_epoch = score, at.epoch
@@ -422,12 +424,12 @@ class _Loop:
         left_steps = 0 if at.ended else max(0, at.num_steps - at.step)
         left_s = left_steps * (self._step_s() if self.step_times else 0.0)
         log.info(
-            "epoch %d/%d · loss %.4f · score %s (best %.4f) · %.0f images/s · %.0f s to go",
+            "epoch %d/%d · loss %.4f · score %s (best %s) · %.0f images/s · %.0f s to go",
             at.epoch,
             math.ceil(at.num_steps / self.steps_an_epoch),
             loss,
-            "undefined" if score is None else f"{score:.4f}",
-            at.best,
+            _shown(score),
+            _shown(at.best),
             images_a_second,
             left_s + left_steps / self.steps_an_epoch * at.closing_s,
         )
@@ -505,6 +507,10 @@ class _Loop:
             reason,
             improved=self.at.best_epoch > 0,
         )
+
+
+def _shown(score: float | None) -> str:
+    return "undefined" if score is None or not math.isfinite(score) else f"{score:.4f}"
 
 
 def _is_number(value: object) -> bool:

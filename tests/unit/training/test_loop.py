@@ -131,11 +131,18 @@ def test_without_a_start_worth_keeping_what_has_learnt_longest_is_kept(
     assert all(torch.equal(weights[name], average[name]) for name in weights)
 
 
-def test_a_defined_score_wins_over_what_could_not_be_judged(make_fit: MakeFit) -> None:
-    scores = iter([float("-inf"), float("-inf"), 0.5, float("-inf")])
+@pytest.mark.parametrize("nothing", [float("-inf"), 0.0])
+def test_any_score_wins_over_none(make_fit: MakeFit, nothing: float) -> None:
+    scores = iter([nothing, nothing, 0.5, nothing])
     run = make_fit(score=lambda metrics: next(scores), keeps_start=False)
     fit(run)
     assert [row["is_best"] for row in metrics_of(run.folder)] == [True, True, True, False]
+
+
+def test_zeros_count_for_early_stopping(make_fit: MakeFit) -> None:
+    recipe = replace(RECIPE, early_stopping=True, early_stopping_patience=1, early_stopping_delay=0)
+    trained = fit(make_fit(recipe=recipe, score=lambda metrics: 0.0, keeps_start=False))
+    assert (trained.improved, trained.num_epochs) == (True, 1)
 
 
 def test_validation_loss_and_metrics_of_training_images_stand_beside_the_others(
