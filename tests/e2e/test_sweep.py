@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import yaml
 
 from autofocus.scoring.scorer import Scorer
+from photo_tables import COLORS, write_table
 
 pytestmark = [
     pytest.mark.xdist_group("sweep"),
@@ -217,8 +219,11 @@ def test_twenty_random_kills(photo_folder: Path, tmp_path: Path) -> None:
     chance = random.Random(0)
     moments = ["", "features of", "frozen probe", "at a time", *["epoch"] * 4, "completed|failed"]
 
+    killed: list[str] = []
+
     def kill_both(process: subprocess.Popen[str]) -> None:
         kill_a_worker(process)
+        killed.append("worker")
         after(chance.uniform(0, 1))(process)
 
     for _ in range(20):
@@ -227,6 +232,44 @@ def test_twenty_random_kills(photo_folder: Path, tmp_path: Path) -> None:
         wanted = f"{moment}|trial [0-9]: epoch" if moment else moment
         act = kill_both if moment == "epoch" and chance.random() < 0.4 else after(delay_s)
         assert run.start(wanted, act) == -signal.SIGKILL, run.lines
+        killed.append(f"driver at {moment or 'once'}")
     assert run.start() == 0, run.lines
+    print(f"killed: {dict(Counter(killed))}; ended by the last command: {len(run.ended())} of 14")
     assert run.leaderboard() == undisturbed.leaderboard()
     assert run.result()["best_trial"] == undisturbed.result()["best_trial"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_detectors_side_by_side_and_killed_end_as_they_do_alone(tmp_path: Path) -> None:
+    photos = write_table(tmp_path / "photos", "boxes", 16)
+    parameters = {
+        "image_size": 64,
+        "training_batch_size": 4,
+        "number_of_epochs": 3,
+        "early_stopping": False,
+    }
+    space = [
+        {
+            "model_name": "fcos_test_resnet_fpn",
+            "learning_rate": {"type": "uniform", "min_value": 0.001, "max_value": 0.01},
+        }
+    ]
+    changes: dict[str, Any] = {
+        "task": "image_object_detection",
+        "training_parameters": parameters,
+        "sweep": {"sampling_algorithm": "random"},
+        "search_space": space,
+    }
+    alone = Run(job(photos, **changes, limits={"max_trials": 2}), tmp_path / "alone")
+    assert alone.start() == 0, alone.lines
+    limits = {"max_trials": 2, "max_concurrent_trials": 2}
+    run = Run(job(photos, **changes, limits=limits), tmp_path / "killed", num_cores=2)
+    assert run.start(r"^trial \d: epoch 2/", kill_a_worker) == 0, run.lines
+    assert any("died (signal 9)" in line for line in run.lines), run.lines
+    assert run.leaderboard() == alone.leaderboard()
+    rows = json.loads(run.leaderboard())
+    assert [(row["status"], row["epochs"]) for row in rows] == [("completed", 3)] * 2
+    model = Scorer.load(run.folder / "best_model")
+    (reply,) = model.score([(photos / "0.png").read_bytes()])
+    assert {box["label"] for box in reply["boxes"]} <= set(model.labels) == set(COLORS)
