@@ -14,10 +14,11 @@ from autofocus.models import catalog
 from autofocus.models.box_profile import TYPICAL
 from autofocus.models.build import build, network_options
 from autofocus.models.network import Network
-from autofocus.structures.targets import BoxTarget
+from autofocus.structures.targets import OutlineTarget
 from autofocus.training.device import make_accelerator
 from autofocus.training.evaluate import mean_loss
-from autofocus.training.losses.detection import DetectionObjective
+from autofocus.training.losses.detection import DetectionObjective, OutlineObjective
+from tiny_transformers import SIDES, TINY, build_tiny
 
 SPEC = ResizeFit(128, 96)
 NUM_IMAGES = 6
@@ -41,12 +42,14 @@ def locations(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return paths
 
 
+RING = np.array([[0.1, 0.2], [0.6, 0.2], [0.6, 0.9], [0.1, 0.9]], np.float32)
 TARGETS = [
-    BoxTarget(
+    OutlineTarget(
         np.array([[0.1, 0.2, 0.6, 0.9]] * (i % 3), np.float32).reshape(-1, 4),
         np.zeros(i % 3, np.int64),
         np.zeros(i % 3, np.bool_),
         (80, 60),
+        polygons=((RING,),) * (i % 3),
     )
     for i in range(NUM_IMAGES)
 ]
@@ -117,30 +120,45 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("_one_thread")
-@pytest.mark.parametrize("head", ["fcos", "fasterrcnn"])
-def test_the_loss_of_validation_images_is_repeatable_and_changes_nothing(
-    locations: list[str], head: str
-) -> None:
-    spec = catalog.resolve(f"{head}_resnet18_fpn")
+def untrained(name: str) -> Network:
     torch.manual_seed(0)
-    network = build(spec, 1, None, SPEC.size, network_options(spec, TYPICAL, SPEC.size))
-    objective = DetectionObjective(network)
-    views = objective.views(SPEC, TARGETS, None)
+    if name in TINY:
+        return build_tiny(name, num_classes=2)
+    spec = catalog.resolve(f"{name}_resnet18_fpn")
+    return build(spec, 2, None, SPEC.size, network_options(spec, TYPICAL, SPEC.size))
+
+
+@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.parametrize("name", ["fcos", "fasterrcnn", "maskrcnn", *TINY])
+def test_the_loss_of_validation_images_is_repeatable_and_changes_nothing(
+    locations: list[str], name: str
+) -> None:
+    network = untrained(name)
+    spec = ResizeFit(SIDES[name], SIDES[name]) if name in TINY else SPEC
+    has_masks = len(network.output_names) > 3
+    objective = (OutlineObjective if has_masks else DetectionObjective)(network)
+    views = objective.views(spec, TARGETS, None)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.get_rng_state()
     accelerator = make_accelerator(torch.device("cpu"))
     with Loader(locations, views, batch_size=4, num_threads=1) as loader:
         losses = [mean_loss(network, objective, loader, accelerator, seed=5) for _ in range(2)]
-        assert losses[0] == losses[1]
-        assert losses[0] is not None
-        assert 0 < losses[0] < 100
-        assert not any(module.training for module in network.modules())
-        assert torch.equal(torch.get_rng_state(), state)
-        for name, value in network.state_dict().items():
-            assert torch.equal(value, before[name]), name
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.fill_(float("nan"))
-        if head == "fcos":
-            assert mean_loss(network, objective, loader, accelerator, seed=5) is None
+    assert losses[0] == losses[1]
+    assert losses[0] is not None
+    assert 0 < losses[0] < 100
+    assert not any(module.training for module in network.modules())
+    assert torch.equal(torch.get_rng_state(), state)
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_a_loss_that_is_no_number_is_none(locations: list[str]) -> None:
+    network = untrained("fcos")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(float("nan"))
+    objective = DetectionObjective(network)
+    views = objective.views(SPEC, TARGETS, None)
+    with Loader(locations, views, batch_size=4, num_threads=1) as loader:
+        accelerator = make_accelerator(torch.device("cpu"))
+        assert mean_loss(network, objective, loader, accelerator, seed=5) is None
