@@ -51,7 +51,7 @@ class Official:
 
 SMALL_PHOTOS = ("training_parameters.validation_crop_size=64",)
 SMALL_CANVAS = ("training_parameters.image_size=96",)
-# With this seed both sub-spaces have a trial.
+# With this seed both sub-spaces have a trial where there are two.
 SWEPT = "seed=1"
 JOBS = [
     Official("cls-mc-task-fridge-items-automode", "class", SMALL_PHOTOS),
@@ -80,7 +80,11 @@ JOBS = [
         [SWEPT, "search_space.0.image_size=96", "search_space.1.min_size.values=[72, 96]"],
     ),
     Official("ins-seg-task-fridge-items-automode", "outlines", SMALL_CANVAS),
-    Official("ins-seg-task-fridge-items", "outlines", ["search_space.0.min_size.values=[72, 96]"]),
+    Official(
+        "ins-seg-task-fridge-items",
+        "outlines",
+        [SWEPT, "search_space.0.min_size.values=[72, 96]"],
+    ),
 ]
 SMALLEST = Official(
     "cls-mc-task-fridge-items",
