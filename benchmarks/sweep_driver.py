@@ -38,7 +38,7 @@ PARTS = {
     ("fcntl", "flock"): "waiting for another",
     ("autofocus.training.probe_trial", "build"): "network",
     ("autofocus.training.probe_trial", "extract_features"): "features",
-    ("autofocus.training.probe_trial", "fit_probe"): "probe's head",
+    ("autofocus.training.probe_trial", "fit_probe_once"): "probe's head",
     ("autofocus.training.loop", "_Loop.__init__"): "optimizer",
     ("autofocus.training.loop", "_Loop._start"): "first evaluation",
     ("autofocus.training.loop", "_Loop._fit_into_memory"): "rehearsal",

@@ -13,7 +13,7 @@ from autofocus.job import (
     MedianStopping,
     TruncationSelection,
 )
-from autofocus.sweep.termination import Curve, is_due, verdict
+from autofocus.sweep.termination import Curve, Referee, is_due, verdict
 
 
 def curves(*values: list[float]) -> dict[int, list[tuple[int, float]]]:
@@ -202,6 +202,7 @@ def run(policy: EarlyTermination, full: list[list[float]], order: random.Random)
     known: dict[int, list[tuple[int, float]]] = {}
     ended: dict[int, int] = {}
     waiting: set[int] = set()
+    referee = Referee(policy, known, ended)
     while len(ended) < len(full):
         running = [n for n in known if n not in ended]
         if len(running) < 3 and len(known) < len(full):
@@ -213,6 +214,7 @@ def run(policy: EarlyTermination, full: list[list[float]], order: random.Random)
             known[trial].append((interval, full[trial][interval - 1]))
         interval = len(known[trial])
         decided = verdict(policy, trial, interval, known, ended)
+        assert referee.verdict(trial, interval) == decided
         waiting.add(trial) if decided == "wait" else waiting.discard(trial)
         if decided == "stop" or (decided == "continue" and interval == len(full[trial])):
             ended[trial] = interval
@@ -226,3 +228,39 @@ def test_in_order_the_speed_of_workers_changes_nothing(policy: EarlyTermination)
     outcomes = [run(policy, full, random.Random(seed)) for seed in range(12)]
     assert all(outcome == outcomes[0] for outcome in outcomes)
     assert set(outcomes[0].values()) > {8}, "some stop early, some do not"
+
+
+class Looked(dict[int, list[tuple[int, float]]]):
+    """Curves that count how often one was looked at."""
+
+    num_looks = 0
+
+    def __getitem__(self, number: int) -> list[tuple[int, float]]:
+        self.num_looks += 1
+        return super().__getitem__(number)
+
+
+@pytest.mark.parametrize("policy", ALL, ids=ids)
+def test_a_referee_looks_at_as_few_curves_for_the_last_trial_as_for_the_first(
+    policy: EarlyTermination,
+) -> None:
+    draw = random.Random(7)
+    known, ended = Looked(), set[int]()
+    referee = Referee(policy, known, ended)
+    for trial in range(100):
+        known[trial] = list(enumerate((draw.random() for _ in range(4)), 1))
+        expected = verdict(policy, trial, 4, known, ended)
+        known.num_looks = 0
+        assert referee.verdict(trial, 4) == expected
+        assert known.num_looks <= 2, "its own, and that of the one before it"
+        ended.add(trial)
+
+
+@pytest.mark.parametrize("policy", ALL, ids=ids)
+def test_a_referee_judges_again_what_measures_again_after_its_process_died(
+    policy: EarlyTermination,
+) -> None:
+    known = curves(*[[0.1 * n] * 8 for n in (5, 9, 7, 1, 6)])
+    referee = Referee(policy, known, {0, 1, 2, 3})
+    for trial in (4, 1, 2, 0, 4):
+        assert referee.verdict(trial, 4) == verdict(policy, trial, 4, known, {0, 1, 2, 3})

@@ -29,7 +29,7 @@ from autofocus.sweep.prepare import prepare
 from autofocus.sweep.resolve import Plan, trial_plan
 from autofocus.sweep.samplers import Past, Sampler, make_sampler
 from autofocus.sweep.study import RESERVE_FACTOR, Outcome, Study, shown
-from autofocus.sweep.termination import Verdict, is_due, verdict
+from autofocus.sweep.termination import Referee, Verdict, is_due, verdict
 from autofocus.sweep.trial import Assignment, SweepStart, TrialEnd, trials_module
 from autofocus.sweep.trial_folder import (
     TRIAL_NAME,
@@ -171,6 +171,7 @@ class Sweep:
         # As `termination.verdict` takes them.
         self._points: dict[int, list[tuple[int, float]]] = {}
         self._ended: set[int] = set()
+        self._referee = Referee(self._rules.policy, self._points, self._ended)
         self._unfinished: deque[int] = deque()
         self._champion = Champion(study.folder.decide, start.entry)
         self._deaths: dict[int, tuple[int, int]] = {}
@@ -220,8 +221,10 @@ class Sweep:
         policy, interval = self._rules.policy, self._curves[number].interval
         if policy is None or not is_due(policy, interval):
             return "continue"
-        in_order = self._plan.job.budget_s is None
-        found = verdict(policy, number, interval, self._points, self._ended, in_order=in_order)
+        if self._plan.job.budget_s is None:
+            found = self._referee.verdict(number, interval)
+        else:
+            found = verdict(policy, number, interval, self._points, self._ended, in_order=False)
         if found == "stop":
             self.decide(
                 "early_termination",

@@ -21,6 +21,7 @@ a time budget.
 `exclude_finished_jobs` leaves out the trials that ended before the interval.
 """
 
+from bisect import insort
 from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, median
 from typing import Literal
@@ -54,18 +55,64 @@ def verdict(
     Returns:
         `wait` means that a trial of lower number decides it and has not got there yet.
     """
-    if policy is None or not is_due(policy, interval):
-        return "continue"
-    own = _best(curves[trial], interval)
-    if own is None:
+    if policy is None or not is_due(policy, interval) or _best(curves[trial], interval) is None:
         return "continue"
     rivals = [number for number in curves if number < trial or not in_order]
     there = [n for n in rivals if n in ended or _last(curves[n]) >= interval]
     if in_order and len(there) < len(rivals):
         return "wait"
-    compared = {number: curves[number] for number in {*there, trial}}
-    threshold = _threshold(policy, trial, interval, compared)
-    return "stop" if threshold is not None and own < threshold else "continue"
+    found = (_compared(policy, curves[n], interval) for n in there if n != trial)
+    return _judged(policy, curves[trial], interval, sorted(v for v in found if v is not None))
+
+
+class Referee:
+    """Decides in order as `verdict` does, and looks at a trial only once an interval.
+
+    Args:
+        policy: None stops nothing.
+        curves: As `verdict` takes them; they grow while trials run.
+        ended: The same.
+    """
+
+    def __init__(
+        self,
+        policy: EarlyTermination | None,
+        curves: Mapping[int, Curve],
+        ended: Collection[int],
+    ) -> None:
+        self._policy = policy
+        self._curves = curves
+        self._ended = ended
+        self._known: dict[int, _Known] = {}
+
+    def verdict(self, trial: int, interval: int) -> Verdict:
+        """Return what `verdict` returns; trials are numbered 0, 1, 2, … without a gap."""
+        policy, curve = self._policy, self._curves[trial]
+        if policy is None or not is_due(policy, interval) or _best(curve, interval) is None:
+            return "continue"
+        known = self._known.setdefault(interval, _Known())
+        if known.num > trial:
+            # Its process died, and it measures again what later trials were compared with.
+            return verdict(policy, trial, interval, self._curves, self._ended)
+        while known.num < trial:
+            rival = self._curves[known.num]
+            if known.num not in self._ended and _last(rival) < interval:
+                return "wait"
+            known.add(_compared(policy, rival, interval))
+        return _judged(policy, curve, interval, known.ascending)
+
+
+class _Known:
+    """What the trials below `num` are compared by at one interval; nothing changes that."""
+
+    def __init__(self) -> None:
+        self.num = 0
+        self.ascending: list[float] = []
+
+    def add(self, value: float | None) -> None:
+        self.num += 1
+        if value is not None:
+            insort(self.ascending, value)
 
 
 def is_due(policy: EarlyTermination, interval: int) -> bool:
@@ -75,36 +122,51 @@ def is_due(policy: EarlyTermination, interval: int) -> bool:
     return interval >= policy.delay_evaluation and interval % policy.evaluation_interval == 0
 
 
-def _threshold(
-    policy: EarlyTermination, trial: int, interval: int, curves: Mapping[int, Curve]
-) -> float | None:
+def _judged(
+    policy: EarlyTermination, curve: Curve, interval: int, ascending: Sequence[float]
+) -> Verdict:
+    """Return whether a trial goes on.
+
+    Args:
+        policy: What decides.
+        curve: Of the trial, whose last evaluation may have measured nothing: an undefined metric.
+        interval: Where trials are compared.
+        ascending: What `_compared` returned of the others.
+    """
+    measured = _until(curve, interval)
+    own = max(measured)
+    everyone = list(ascending)
+    insort(everyone, fmean(measured) if isinstance(policy, MedianStopping) else own)
+    threshold = _threshold(policy, everyone)
+    return "stop" if threshold is not None and own < threshold else "continue"
+
+
+def _compared(policy: EarlyTermination, curve: Curve, interval: int) -> float | None:
+    """Return what another trial is compared by, or None where it takes no part."""
+    measured = _until(curve, interval)
+    excludes = isinstance(policy, TruncationSelection) and policy.exclude_finished_jobs
+    if (excludes or isinstance(policy, Asha)) and _last(curve) < interval:
+        return None
+    if not measured:
+        return None
+    return fmean(measured) if isinstance(policy, MedianStopping) else max(measured)
+
+
+def _threshold(policy: EarlyTermination, ascending: Sequence[float]) -> float | None:
     """Return the value below which a trial stops; None stops none.
 
     Args:
         policy: What decides.
-        trial: Whose last evaluation may have measured nothing: an undefined metric.
-        interval: Where trials are compared.
-        curves: Of the trial itself and those it is compared with.
+        ascending: What all trials are compared by, with the one that is judged.
     """
     if isinstance(policy, MedianStopping):
-        averages = [fmean(values) for c in curves.values() if (values := _until(c, interval))]
-        return median(averages)
-    best = {
-        number: value
-        for number, curve in curves.items()
-        if (value := _best(curve, interval)) is not None
-    }
+        return median(ascending)
     if isinstance(policy, Bandit):
-        return _slack(policy, max(best.values()))
-    reached = {
-        number: value
-        for number, value in best.items()
-        if number == trial or _last(curves[number]) >= interval
-    }
+        return _slack(policy, ascending[-1])
     if isinstance(policy, Asha):
-        ranked = sorted(reached.values(), reverse=True)
-        return ranked[max(1, len(ranked) // policy.eta) - 1]
-    return _truncation(policy, sorted((reached if policy.exclude_finished_jobs else best).values()))
+        return ascending[-max(1, len(ascending) // policy.eta)]
+    # Whoever is level with the first that stays, stays.
+    return ascending[len(ascending) * policy.truncation_percentage // 100]
 
 
 def _slack(policy: Bandit, best: float) -> float | None:
@@ -113,11 +175,6 @@ def _slack(policy: Bandit, best: float) -> float | None:
     assert policy.slack_factor is not None, "a bandit has one slack"
     # A ratio of what is negative or 0 would stop the best trial itself.
     return best / (1 + policy.slack_factor) if best > 0 else None
-
-
-def _truncation(policy: TruncationSelection, ascending: Sequence[float]) -> float:
-    # Whoever is level with the first that stays, stays.
-    return ascending[len(ascending) * policy.truncation_percentage // 100]
 
 
 def _best(curve: Curve, interval: int) -> float | None:

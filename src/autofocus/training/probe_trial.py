@@ -24,7 +24,8 @@ from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.features import VIEWS, Features, extract_features
-from autofocus.training.probe import Probe, fit_probe
+from autofocus.training.probe import Probe
+from autofocus.training.probe_memory import fit_probe_once
 from autofocus.training.usable import image_issue
 
 log = logging.getLogger(__name__)
@@ -241,7 +242,7 @@ def _fit(
     setup: ProbeSetup, features: Features, pool: Samples[Any], train: NDArray[np.int64]
 ) -> Probe:
     records = pool.chosen(features.index[train]).records
-    return fit_probe(
+    return fit_probe_once(
         features.rows[train],
         np.asarray(setup.task.encode_targets(records, setup.labels)),
         kind=setup.task.activation,
