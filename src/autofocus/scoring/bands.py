@@ -12,8 +12,10 @@ from autofocus.scoring.palette import Colour, ink_on
 
 Pixels = NDArray[np.uint8]  # RGB [h, w, 3]
 
-# A band may hide this much of another object, and all bands together this much of the picture.
+# A band may hide this much of another object, of its own before it goes to another corner, and all
+# bands together this much of the picture.
 _MAX_HIDDEN: Final = 0.25
+_MAX_OWN_HIDDEN: Final = 0.15
 _MAX_COVERED: Final = 0.15
 # More would never be read.
 _MAX_SIGNS: Final = 200
@@ -29,6 +31,7 @@ class Sign:
         paper: Colour of the band.
         box: (left, top, right, bottom) of the object, in pixels.
         must: It may hide other objects, if not other bands.
+        extra: Follows the rest where there is room.
     """
 
     label: str
@@ -36,6 +39,7 @@ class Sign:
     paper: Colour
     box: NDArray[np.float64]
     must: bool = False
+    extra: str = ""
 
 
 def band(label: str, rest: str, paper: Colour, size: int, room: int) -> Pixels:
@@ -65,34 +69,51 @@ def put_signs(picture: Pixels, signs: Sequence[Sign], size: int, line: int) -> i
         size: Height of the letters, in pixels.
         line: Width of the objects' lines, in pixels.
     """
-    height, width, _ = picture.shape
     boxes = np.array([sign.box for sign in signs]).reshape(-1, 4)
     taken = np.empty((0, 4))
-    allowed = _MAX_COVERED * height * width
+    allowed = _MAX_COVERED * picture.shape[0] * picture.shape[1]
     num_left_out = max(0, len(signs) - _MAX_SIGNS)
     for i, sign in enumerate(signs[:_MAX_SIGNS]):
-        drawn = band(sign.label, sign.rest, sign.paper, size, width)
-        places = _places(sign.box, drawn.shape, picture.shape, line)
-        free = [p for p in places if _is_free(p, np.delete(boxes, i, axis=0), taken)]
-        if sign.must and not free:
-            free = [p for p in places if not _shares(p, taken).any()]
-        if not free or (allowed < drawn.shape[0] * drawn.shape[1] and not sign.must):
+        others = np.delete(boxes, i, axis=0)
+        for rest in dict.fromkeys((sign.rest + sign.extra, sign.rest)):
+            drawn = band(sign.label, rest, sign.paper, size, picture.shape[1])
+            place = _place(sign, drawn.shape, picture.shape, line, others, taken)
+            if place is None or (allowed < drawn.shape[0] * drawn.shape[1] and not sign.must):
+                continue
+            left, top, right, bottom = (int(edge) for edge in place)
+            picture[top:bottom, left:right] = drawn[: bottom - top, : right - left]
+            allowed -= (right - left) * (bottom - top)
+            taken = np.concatenate([taken, place[None]])
+            break
+        else:
             num_left_out += 1
-            continue
-        left, top, right, bottom = (int(edge) for edge in free[0])
-        picture[top:bottom, left:right] = drawn[: bottom - top, : right - left]
-        allowed -= (right - left) * (bottom - top)
-        taken = np.concatenate([taken, free[0][None]])
     return num_left_out
+
+
+def _place(
+    sign: Sign,
+    shape: tuple[int, ...],
+    picture: tuple[int, ...],
+    line: int,
+    others: NDArray[np.float64],
+    taken: NDArray[np.float64],
+) -> NDArray[np.float64] | None:
+    """Return the best free place for a band of a shape, or None."""
+    places = _places(sign.box, shape, picture, line)
+    free = [place for place in places if _is_free(place, others, taken)]
+    if sign.must and not free:
+        free = [place for place in places if not _shares(place, taken).any()]
+    return free[0] if free else None
 
 
 def _places(
     box: NDArray[np.float64], shape: tuple[int, ...], picture: tuple[int, ...], line: int
 ) -> list[NDArray[np.float64]]:
-    """Return where a band may go, the best first: above, within, below the object."""
+    """Return where a band may go, those first that nobody takes for another object's."""
     height, width = min(shape[0], picture[0]), min(shape[1], picture[1])
     half = line / 2
-    left, top, right, bottom = box + np.array([-half, -half, half, half])
+    edges = np.array([picture[1], picture[0]] * 2)
+    left, top, right, bottom = (box + np.array([-half, -half, half, half])).clip(0, edges)
     corners = [
         (left, top - height),
         (right - width, top - height),
@@ -102,7 +123,9 @@ def _places(
         (left, bottom - height),
         (right - width, bottom - height),
     ]
-    # Beside the object it must not leave the picture; within it is moved.
+    within = np.array([left, top, left + width, top + height])
+    if _shares(within, box[None])[0] <= _MAX_OWN_HIDDEN:
+        corners.insert(1, corners.pop(4))
     places = []
     for x, y in corners:
         x = min(max(0, round(x)), picture[1] - width)

@@ -1,15 +1,17 @@
 """Pictures of what a model says of an image, from the pixels and the published wire object.
 
 Objects have a line in their class's colour and a band with label and score; outlines are tinted.
-Where bands would hide other objects they are left out, and the classes are named below the
-picture, as whole-image classes are. Beside the labelled truth, what is labelled is dashed in
-white; what was missed, and what was found in error, says so.
+Of many of a class the bands have the score alone, and where they would hide other objects they are
+left out: then the classes are named below the picture, as whole-image classes are. Beside the
+labelled truth, what is labelled is dashed in white, what was missed boldly and with the word, and
+what was found in error is dashed in its class's colour.
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, Final
 
 import cv2
@@ -39,7 +41,7 @@ _LINE_FRAC, _LINE_OF_OBJECT, _MIN_LINE, _MAX_LINE = 0.004, 0.04, 1, 16
 # A whole image's classes that are named: at least so many, and those at least so probable.
 _NUM_CLASSES, _MAX_CLASSES, _PROBABLE = 3, 8, 0.5
 
-# Up to so many objects of one class are each named.
+# Up to so many objects of a class are each named.
 _FEW: Final = 12
 
 _CORNERS: Final = ("topX", "topY", "bottomX", "bottomY")
@@ -121,33 +123,59 @@ def _with_objects(
     sides = _sides(np.array([item.box for item in (*found, *labelled)]).reshape(-1, 4))
     text, line = _text_size(picture, sides), _line_width(picture, sides)
     is_right, is_met = _matched(found, labelled, iou_threshold)
+    is_wrong = ~is_right & is_compared
     # The most certain last, over the others.
-    for item in reversed(found):
+    for item, wrong in reversed(list(zip(found, is_wrong, strict=True))):
         if item.is_outlined:
             fill(picture, item.rings, colours[item.label])
-        stroke(picture, item.rings, colours[item.label], line)
-    for item, met in zip(labelled, is_met, strict=True):
-        dashed(picture, item.rings, max(1, line // 2) if met else line, has_rim=not met)
-    # Among many of one class, its name once is enough.
-    is_named = len(sides) <= _FEW or len({item.label for item in (*found, *labelled)}) > 1
-    missed = [t for t, met in zip(labelled, is_met, strict=True) if not (met or t.is_crowd)]
-    signs = [
-        Sign("missed", f" {item.label}" if is_named else "", INK, item.box, must=True)
-        for item in missed
-    ]
-    for item, right in zip(found, is_right, strict=True):
-        rest = f" {item.score:.2f}" + ("" if right or not is_compared else " wrong")
-        signs.append(Sign(item.label if is_named else "", rest, colours[item.label], item.box))
-    num_left_out = put_signs(picture, signs, text, line)
+        draw_line = dashed if wrong else stroke
+        draw_line(picture, item.rings, colours[item.label], line)
+    is_missed = [not (met or t.is_crowd) for t, met in zip(labelled, is_met, strict=True)]
+    for item, bold in zip(labelled, is_missed, strict=True):
+        dashed(picture, item.rings, WHITE, 2 * line if bold else line)
+    missed = list(compress(labelled, is_missed))
+    nums = Counter(item.label for item in (*found, *missed))
+    many = {label for label, num in nums.items() if num > _FEW}
+    num_left_out = put_signs(picture, _signs(found, is_wrong, missed, many, colours), text, line)
     said: list[Said] = []
     if is_compared:
-        num_right = int(is_right.sum())
-        counts = f"{num_right} found, {len(missed)} missed, {len(found) - num_right} wrong"
-        said.append((f"{counts}; dashed: labelled", "", WHITE))
-    if num_left_out or not is_named:
-        counted = Counter(item.label for item in found)
-        said += [(label, f" {num}", colours[label]) for label, num in counted.most_common()]
+        num_wrong = int(is_wrong.sum())
+        counts = f"{len(found) - num_wrong} found, {len(missed)} missed, {num_wrong} wrong"
+        said = [(counts, "", WHITE), ("dashed: labelled white, wrong in colour", "", WHITE)]
+    if num_left_out or many:
+        num_found = Counter(item.label for item in found)
+        said += [(label, f" {num_found[label]}", colours[label]) for label, _ in nums.most_common()]
     return with_caption(picture, said, _text_size(picture, None))
+
+
+def _signs(
+    found: Sequence[_Object],
+    is_wrong: NDArray[np.bool_],
+    missed: Sequence[_Object],
+    many: set[str],
+    colours: Mapping[str, Colour],
+) -> list[Sign]:
+    """Return what is said of each object, the most important first.
+
+    Args:
+        found: The most certain first.
+        is_wrong: Which of them, [len(found)].
+        missed: What is labelled and was not found.
+        many: Classes of so many objects that their colour is enough.
+        colours: Of all classes.
+    """
+    # A missed object has no colour: among several classes it is always named.
+    labels = {item.label for item in (*found, *missed)}
+    unnamed = many if len(labels) == 1 else set[str]()
+    signs = [
+        Sign("missed", "" if item.label in unnamed else f" {item.label}", INK, item.box, must=True)
+        for item in missed
+    ]
+    for item, wrong in zip(found, is_wrong, strict=True):
+        is_named, score = item.label not in many, f" {item.score:.2f}"
+        label, extra = item.label if is_named else "", " wrong" if wrong and is_named else ""
+        signs.append(Sign(label, score, colours[item.label], item.box, extra=extra))
+    return signs
 
 
 def _matched(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.scoring.bands import Pixels
-from autofocus.scoring.palette import INK, WHITE, Colour
+from autofocus.scoring.palette import INK, Colour
 
 Ring = NDArray[np.float64]  # [p, 2], (x, y) in pixels, closed by itself
 
@@ -36,18 +36,13 @@ def fill(picture: Pixels, rings: Sequence[Ring], colour: Colour) -> None:
 
 def stroke(picture: Pixels, rings: Sequence[Ring], colour: Colour, line: int) -> None:
     """Draw closed lines of a colour with a dark rim."""
-    points = [_fixed(ring) for ring in rings]
-    for shade, width in ((INK, line + _rim(line)), (colour, line)):
-        cv2.polylines(picture, points, True, shade, width, cv2.LINE_AA, _SHIFT)
+    _lines(picture, [_fixed(ring) for ring in rings], colour, line, is_closed=True)
 
 
-def dashed(picture: Pixels, rings: Sequence[Ring], line: int, *, has_rim: bool) -> None:
-    """Draw closed lines of white dashes; with a dark rim they stand out on any background."""
-    dashes = [dash for ring in rings for dash in _dashes(ring, 4.0 * line)]
-    points = [_fixed(dash) for dash in dashes]
-    if has_rim:
-        cv2.polylines(picture, points, False, INK, line + _rim(line), cv2.LINE_AA, _SHIFT)
-    cv2.polylines(picture, points, False, WHITE, line, cv2.LINE_AA, _SHIFT)
+def dashed(picture: Pixels, rings: Sequence[Ring], colour: Colour, line: int) -> None:
+    """Draw closed lines of dashes of a colour with a dark rim."""
+    dashes = [dash for ring in rings for dash in _dashes(ring, 3.0 * (line + _rim(line)))]
+    _lines(picture, [_fixed(dash) for dash in dashes], colour, line, is_closed=False)
 
 
 def box_ring(box: NDArray[np.float64]) -> Ring:
@@ -70,6 +65,13 @@ def _dashes(ring: Ring, length: float) -> list[Ring]:
         points = [np.interp(places, at, closed[:, axis]) for axis in (0, 1)]
         dashes.append(np.stack(points, axis=1))
     return dashes
+
+
+def _lines(
+    picture: Pixels, points: list[NDArray[np.int32]], colour: Colour, line: int, *, is_closed: bool
+) -> None:
+    for shade, width in ((INK, line + _rim(line)), (colour, line)):
+        cv2.polylines(picture, points, is_closed, shade, width, cv2.LINE_AA, _SHIFT)
 
 
 def _rim(line: int) -> int:

@@ -1,5 +1,6 @@
 """Pictures of responses: everything on the picture, readable, the same colours everywhere."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,105 @@ def test_beside_the_truth_misses_and_errors_are_named() -> None:
         assert (wide > 1.2 * narrow) == is_longer
 
 
+def rows_of(num: int, label: str) -> list[tuple[list[float], str, float]]:
+    """Return boxes of 64 x 84 pixels, side by side, 8 in a row, with room above each."""
+    return [
+        ([x / 8 + 0.02, y / 4 + 0.08, x / 8 + 0.1, y / 4 + 0.22], label, 0.9)
+        for y, x in (divmod(i, 8) for i in range(num))
+    ]
+
+
+def band_width(picture: np.ndarray, box: list[float], colour: tuple[int, int, int]) -> int:
+    """Return how far the band above a box reaches; lines of other boxes are not in its rows."""
+    left, top = round(box[0] * 800) - 4, round(box[1] * 600)
+    return int(np.flatnonzero((picture[top - 12, left:] == colour).all(axis=1)).max()) + 1
+
+
+def test_many_of_a_class_show_their_score_and_the_few_beside_them_their_name() -> None:
+    cans, carton = rows_of(20, "can"), rows_of(32, "carton")[31]
+    colours = class_colours(LABELS)
+    picture = draw(photo(), boxes(*cans, carton), LABELS)
+    few = draw(photo(), boxes(cans[19], carton), LABELS)
+    assert band_width(picture, cans[19][0], colours["can"]) < 60
+    assert band_width(few, cans[19][0], colours["can"]) > 60
+    assert band_width(picture, carton[0], colours["carton"]) > 80
+    # No band was left out; below the picture are the names, of which the many lack theirs.
+    assert all(has(picture[600:], colours[label]) for label in ("can", "carton"))
+    assert few.shape[0] == 600
+
+
+def test_what_was_missed_among_many_is_named_and_a_class_without_finds_counted() -> None:
+    cans = rows_of(20, "can")
+    labelled = [(box, 0) for box, _, _ in cans]
+    alone = draw(photo(), boxes(), LABELS, truth(*labelled))
+    beside = draw(photo(), boxes(), LABELS, truth(*labelled, (rows_of(32, "")[31][0], 1)))
+    box = cans[19][0]
+    assert band_width(alone, box, INK) + 20 < band_width(beside, box, INK)
+    assert has(alone[600:], class_colours(LABELS)["can"])
+
+
+def test_band_is_above_else_within_the_top_left_corner_else_elsewhere() -> None:
+    colour = (250, 1, 2)
+    height, width = band("a", " 0.90", colour, 14, 800).shape[:2]
+    cases = (
+        # Above; at the picture's top within; of what is too small to be written on, below.
+        ([100, 100, 300, 300], (99, 99 - height)),
+        ([100, 5, 300, 205], (99, 4)),
+        ([100, 0, 300, 200], (99, 0)),
+        ([100, 5, 120, 25], (99, 26)),
+    )
+    for box, (left, top) in cases:
+        picture = photo()
+        assert put_signs(picture, [Sign("a", " 0.90", colour, np.array(box, float))], 14, 2) == 0
+        ys, xs = np.nonzero((picture == colour).all(axis=2))
+        assert (xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1) == (left, top, width, height)
+
+
+def test_band_goes_within_its_object_before_it_goes_to_its_other_corners() -> None:
+    # Above the left corner of the second stands the first's: beneath it, not to the right.
+    first, second = (250, 1, 2), (1, 250, 2)
+    picture = photo()
+    signs = [
+        Sign("a", " 0.90", first, np.array([90.0, 98, 290, 298])),
+        Sign("a", " 0.80", second, np.array([100.0, 100, 300, 300])),
+    ]
+    assert put_signs(picture, signs, 14, 2) == 0
+    ys, xs = np.nonzero((picture == second).all(axis=2))
+    assert (xs.min(), ys.min()) == (99, 99)
+
+
+def test_extra_word_is_left_out_where_there_is_no_room_for_it() -> None:
+    colour, box = (250, 1, 2), np.array([300.0, 300, 330, 330])
+    around = [
+        Sign("", " 0.50", INK, np.array([x, y, x + 8, y + 8], float))
+        for x, y in itertools.product((262, 360), (282, 310, 338))
+    ]
+    for others, expected in (([], " 0.90 wrong"), (around, " 0.90")):
+        picture = photo()
+        put_signs(picture, [Sign("", " 0.90", colour, box, extra=" wrong"), *others], 14, 2)
+        xs = np.nonzero((picture == colour).all(axis=2))[1]
+        assert np.ptp(xs) + 1 == band("", expected, colour, 14, 800).shape[1]
+
+
+def test_wrong_box_has_gaps_in_its_colour_and_a_right_one_has_none() -> None:
+    response = boxes(([0.1, 0.2, 0.4, 0.7], "can", 0.9), ([0.6, 0.2, 0.9, 0.7], "can", 0.8))
+    colour = class_colours(LABELS)["can"]
+    labelled = truth(([0.12, 0.2, 0.4, 0.7], 0))
+    picture = draw(photo(), response, LABELS, labelled)
+    right, wrong = ((picture[130:410, x] == colour).all(axis=1).mean() for x in (80, 480))
+    assert right == 1
+    assert 0.3 < wrong < 0.7
+    alone = draw(photo(), response, LABELS)
+    assert (alone[130:410, 480] == colour).all()
+
+
+def test_what_is_labelled_and_found_has_a_dark_rim() -> None:
+    response = boxes(([0.1, 0.2, 0.4, 0.7], "can", 0.9))
+    picture = draw(photo() // 128 * 255, response, LABELS, truth(([0.15, 0.2, 0.4, 0.7], 0)))
+    dark = (picture[150:400, 116:125].max(axis=2) < 100).any(axis=1)
+    assert 0.3 < dark.mean() < 0.8
+
+
 def test_dashes_are_white_and_leave_gaps() -> None:
     labelled = truth(([0.2, 0.2, 0.8, 0.8], 0))
     picture = draw(photo(), boxes(), LABELS, labelled)
@@ -188,6 +288,9 @@ def test_crowds_are_neither_missed_nor_make_finds_wrong() -> None:
     assert (with_crowd[600:] != one[600:]).any()  # 2 found, not 1 found and 1 wrong
     unseen = draw(photo(), boxes(), LABELS, truth(([0.5, 0.5, 0.9, 0.9], 0), crowds=1))
     assert not has(unseen[270:299, 395:600], INK)
+    missed = draw(photo(), boxes(), LABELS, truth(([0.5, 0.5, 0.9, 0.9], 0)))
+    thin, bold = ((p[295:306, 405:700] == WHITE).all(axis=2).sum() for p in (unseen, missed))
+    assert bold > 1.5 * thin
 
 
 def test_labelled_outlines_are_dashed_along_the_outline() -> None:
