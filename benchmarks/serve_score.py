@@ -115,7 +115,6 @@ def describe(model: Path, image: bytes) -> str:
 
 def report(rows: list[dict[str, float]], what: str, first_reply_s: float) -> None:
     median = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-    ratios = sorted(row["server"] / row["floor"] for row in rows)
     print(what)
     print(f"concurrency {CONCURRENCY}, {os.cpu_count()} cores, median of {len(rows)} rounds")
     print("| what | CPU ms a request | x floor |")
@@ -129,7 +128,9 @@ def report(rows: list[dict[str, float]], what: str, first_reply_s: float) -> Non
         ("autofocus serve, whole process tree", "server"),
     ):
         print(f"| {name} | {median[key]:.2f} | {median[key] / median['floor']:.2f} |")
-    print(f"ratio of each round: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
+    for name, key in (("decode + inference", "floor"), ("the same + postprocess", "all")):
+        ratios = sorted(row["server"] / row[key] for row in rows)
+        print(f"serve / {name}, each round: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
     print(
         f"{median['rate']:.0f} requests/s, p50 {median['p50']:.0f} ms, p95 {median['p95']:.0f} ms"
     )
