@@ -83,7 +83,7 @@ def _compare(name: str, task_name: str, parts: Parts, work: Path, budget: str) -
 def _report(task, metric, probe, trained, targets, labels) -> None:
     def value(probs, rows):
         predictions = [ClassScores(p.astype(np.float32)) for p in probs[rows]]
-        return task.evaluate(predictions, targets[rows], labels).get(metric)
+        return task.evaluate(predictions, targets[rows], labels, {}).get(metric)
 
     everything = np.arange(len(targets))
     first, second = value(probe, everything), value(trained, everything)

@@ -54,7 +54,7 @@ def main() -> None:
     targets = task.encode_targets(records, labels)
     from autofocus.structures.predictions import ClassScores
 
-    metrics = task.evaluate([ClassScores(p) for p in probs], targets, labels)
+    metrics = task.evaluate([ClassScores(p) for p in probs], targets, labels, {})
     _report(arguments, rows, labels, metrics)
     if arguments.output:
         np.savez(arguments.output, probs=probs, targets=targets, labels=np.array(labels))
