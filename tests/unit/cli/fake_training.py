@@ -62,6 +62,8 @@ def end() -> None:
 
 
 if __name__ == "__main__":
+    # Whoever runs the tests in the background of a shell has them ignore it, and all they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     api.train = train  # type: ignore[assignment]
     del sys.argv[1:4]
     main()
