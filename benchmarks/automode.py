@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bootstrap import difference
 from datasets import fridge_rows, stratified_folds, write_rows
 from object_quality import SETS as OBJECT_SETS
 
@@ -163,20 +164,14 @@ def _report(task: Any, metric: str, other: Judged, auto: Judged, name: str) -> N
         predictions = [judged.predictions[i] for i in rows]
         return task.evaluate(predictions, targets, judged.labels, judged.settings)[metric]
 
-    everything, rng = np.arange(len(auto.targets)), np.random.default_rng(0)
-    before, after = value(other, everything), value(auto, everything)
-    gains = []
-    for _ in range(NUM_BOOTSTRAPS if np.isscalar(auto.targets[0]) else NUM_BOOTSTRAPS // 5):
-        rows = rng.integers(0, len(everything), len(everything))
-        pair = value(auto, rows), value(other, rows)
-        if None not in pair:
-            gains.append(pair[0] - pair[1])
-    low, high = np.quantile(gains, [0.05, 0.95])
-    print(
-        f"  {metric:30} {name} {before:.4f}  automode {after:.4f}  "
-        f"difference {after - before:+.4f} [{low:+.4f}, {high:+.4f}]",
-        flush=True,
+    is_quick = np.isscalar(auto.targets[0])
+    text = difference(
+        lambda rows: value(other, rows),
+        lambda rows: value(auto, rows),
+        len(auto.targets),
+        NUM_BOOTSTRAPS if is_quick else NUM_BOOTSTRAPS // 5,
     )
+    print(f"  {metric:30} {name} -> automode  {text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from bootstrap import difference
 from datasets import SHARED, Row, coco_multilabel_rows, stratified_folds, write_rows
 
 from autofocus import load
@@ -85,23 +86,15 @@ def _report(task, metric, probe, trained, targets, labels) -> None:
         predictions = [ClassScores(p.astype(np.float32)) for p in probs[rows]]
         return task.evaluate(predictions, targets[rows], labels, {}).get(metric)
 
-    everything = np.arange(len(targets))
-    first, second = value(probe, everything), value(trained, everything)
-    if first is None or second is None:
-        return
-    rng = np.random.default_rng(0)
-    gains = []
-    for _ in range(NUM_BOOTSTRAPS if metric in ("accuracy", "log_loss") else 300):
-        rows = rng.integers(0, len(targets), len(targets))
-        pair = value(trained, rows), value(probe, rows)
-        if None not in pair:
-            gains.append(pair[0] - pair[1])
-    low, high = np.quantile(gains, [0.05, 0.95])
-    print(
-        f"  {metric:30} probe {first:.4f}  train {second:.4f}  "
-        f"difference {second - first:+.4f} [{low:+.4f}, {high:+.4f}]",
-        flush=True,
+    num_draws = NUM_BOOTSTRAPS if metric in ("accuracy", "log_loss") else 300
+    text = difference(
+        lambda rows: value(probe, rows),
+        lambda rows: value(trained, rows),
+        len(targets),
+        num_draws,
     )
+    if text is not None:
+        print(f"  {metric:30} probe -> train  {text}", flush=True)
 
 
 def _train(data: Path, task: str, output: Path, options: list[str]) -> dict:

@@ -27,7 +27,7 @@ from autofocus.sweep.study import Study
 from autofocus.sweep.trial import Common
 from autofocus.tasks.base import Task
 from autofocus.tasks.classification import ClassificationTask
-from autofocus.training.choose import compare
+from autofocus.training.choose import Comparison, compare
 from autofocus.training.evaluate import EvaluationSet, evaluate
 from autofocus.training.finetune_trial import calibrate
 from autofocus.training.optim import num_layer_groups
@@ -95,10 +95,9 @@ class Looked:
     entry: Entry | None
 
     @property
-    def losses(self) -> NDArray[np.float64]:
-        """Loss of every image under a head that had not seen it, [n]."""
-        held_out = probe_losses(self.setup, self.probed)
-        return np.concatenate([self.probed.fold_losses, held_out])
+    def held_out_losses(self) -> NDArray[np.float64]:
+        """Loss of each held-out image, [n]."""
+        return probe_losses(self.setup, self.probed)
 
 
 def _look_at(study: Study, others: list[Contender], first: Probed) -> list[Looked]:
@@ -121,7 +120,7 @@ def _ranked(study: Study, looked: list[Looked]) -> list[Looked]:
     """Return what may be trained, best first; what is clearly worse than the best is left out."""
     best = looked[0]
     for challenger in looked[1:]:
-        comparison = compare(best.losses, challenger.losses)
+        comparison = _compared(best, challenger)
         study.folder.decide(
             "encoder",
             champion=_named(best),
@@ -140,8 +139,18 @@ def _ranked(study: Study, looked: list[Looked]) -> list[Looked]:
         )
         best = challenger if comparison.challenger_wins else best
     rest = [one for one in looked if one is not best]
-    level = [one for one in rest if not compare(one.losses, best.losses).challenger_wins]
-    return [best, *sorted(level, key=lambda one: float(one.losses.mean()))]
+    level = [one for one in rest if not _compared(one, best).challenger_wins]
+    return [best, *sorted(level, key=lambda one: float(one.held_out_losses.mean()))]
+
+
+def _compared(champion: Looked, challenger: Looked) -> Comparison:
+    """Compare two probes on every image that neither head had seen."""
+    before, after = champion.held_out_losses, challenger.held_out_losses
+    folds = champion.probed.fold_losses, challenger.probed.fold_losses
+    # Where time was short, one of them may have been fitted without folds.
+    if len(folds[0]) == len(folds[1]):
+        before, after = np.concatenate([folds[0], before]), np.concatenate([folds[1], after])
+    return compare(before, after)
 
 
 def _named(looked: Looked) -> str:

@@ -28,6 +28,7 @@ from autofocus.sweep.executors.local import LocalExecutor
 from autofocus.sweep.prepare import prepare
 from autofocus.sweep.resolve import Plan, trial_plan
 from autofocus.sweep.samplers import Past, Sampler, make_sampler
+from autofocus.sweep.snapshot import UNFINISHED
 from autofocus.sweep.study import RESERVE_FACTOR, Outcome, Study, shown
 from autofocus.sweep.termination import Referee, Verdict, is_due, verdict
 from autofocus.sweep.trial import Assignment, SweepStart, TrialEnd, trials_module
@@ -56,7 +57,6 @@ MIN_TRIAL_S = 10.0
 MAX_DEATHS = 3
 # That an error lists; the leaderboard has all of them.
 MAX_REASONS = 5
-UNFINISHED = ("running", "stopped")
 
 
 def run_sweep(study: Study) -> Outcome:

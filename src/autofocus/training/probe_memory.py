@@ -5,12 +5,11 @@ frozen features, whose fit takes longer than everything else before a trial's fi
 """
 
 import hashlib
-from collections.abc import Hashable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.metrics.calibration import Activation
 from autofocus.training.probe import Probe, fit_probe
 
 # Heads and out-of-fold logits are small beside the features that they are known by.
@@ -23,33 +22,25 @@ def fit_probe_once(
     features: NDArray[np.float32],
     targets: NDArray[np.int64],
     *,
-    kind: Activation,
-    num_classes: int,
-    labels_of: Sequence[Sequence[str]],
-    groups: Sequence[Hashable],
-    seed: int,
     deadline_s: float | None = None,
+    **rest: Any,
 ) -> Probe:
     """Return what `fit_probe` returned for the same images and labels, or fit.
 
     Under a deadline it is the head that the time was enough for when it was fitted.
+
+    Args:
+        features: As `fit_probe` takes them.
+        targets: The same.
+        deadline_s: The same; no part of what a head is known by.
+        **rest: What else `fit_probe` takes.
     """
-    rest = repr((features.shape, targets.shape, kind, num_classes, labels_of, groups, seed))
-    digest = hashlib.sha256(rest.encode())
+    digest = hashlib.sha256(repr((features.shape, targets.shape, sorted(rest.items()))).encode())
     for array in (features, targets):
         digest.update(np.ascontiguousarray(array).data)
     key = digest.digest()
     if key not in _known:
-        probe = fit_probe(
-            features,
-            targets,
-            kind=kind,
-            num_classes=num_classes,
-            labels_of=labels_of,
-            groups=groups,
-            seed=seed,
-            deadline_s=deadline_s,
-        )
+        probe = fit_probe(features, targets, deadline_s=deadline_s, **rest)
         if len(_known) == MAX_HEADS:
             del _known[next(iter(_known))]
         _known[key] = probe

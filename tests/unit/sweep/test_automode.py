@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 
 import autofocus
 from autofocus.runtime import no_progress
-from autofocus.sweep import automode, detector_automode
+from autofocus.sweep import automode, classifier_automode, detector_automode
 from autofocus.sweep.resolve import resolve
 from autofocus.sweep.run_folder import RunFolder
 from autofocus.sweep.soup_trial import SOUP_ID, stir
@@ -234,3 +235,21 @@ def test_a_detector_is_chosen_by_what_its_boxes_are_like(
     assert (profile["num_objects"], profile["training_image_s"]) == (8, 0.01)
     (plan,) = decisions(tmp_path / "run", "automode")
     assert set(plan["search_space"][0]) == {"learning_rate", "augmentations", "layers_to_freeze"}
+
+
+def test_probes_are_compared_where_time_was_too_short_for_the_folds_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(classifier_automode, "probe_losses", lambda setup, probed: probed.held_out)
+    held_out, folds = np.linspace(0.1, 1.0, 20), np.ones(30)
+    champion, better = (
+        classifier_automode.Looked(
+            *[None] * 2,  # type: ignore[arg-type]
+            SimpleNamespace(held_out=held_out - gain, fold_losses=known),  # type: ignore[arg-type]
+            None,
+        )
+        for gain, known in ((0.0, folds), (0.05, folds[:0]))
+    )
+    assert classifier_automode._compared(champion, better).num_pairs == 20
+    assert classifier_automode._compared(champion, champion).num_pairs == 50
+    assert classifier_automode._compared(champion, better).challenger_wins
