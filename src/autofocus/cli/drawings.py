@@ -1,14 +1,13 @@
 """The folder that `--draw` writes pictures into: one a source image, and never over one."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from autofocus.cli.file_names import FileNames, file_name
 from autofocus.cli.output import note
 
 _QUALITY = 92
-_MAX_STEM = 120
 
 
 class DrawingFolder:
@@ -33,7 +32,7 @@ class DrawingFolder:
                 )
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._taken: set[str] = set()
+        self._names = FileNames()
         self.num_written = 0
 
     def write(self, source: str | Path, picture: Any) -> None:
@@ -48,20 +47,11 @@ class DrawingFolder:
         pixels = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         done, content = cv2.imencode(".jpg", pixels, options)
         assert done, "OpenCV writes JPEG"
-        (self._folder / self._name(source)).write_bytes(content.tobytes())
+        name = self._names.give(file_name(Path(source).stem))
+        (self._folder / f"{name}.jpg").write_bytes(content.tobytes())
         self.num_written += 1
 
     def report(self) -> None:
         """Say on stderr how many pictures are where."""
         pictures = "drawing" if self.num_written == 1 else "drawings"
         note(f"{self.num_written} {pictures} in {self._folder}/")
-
-    def _name(self, source: str | Path) -> str:
-        """Return a file name that no other source of this run got, in any case of letters."""
-        stem = re.sub(r"[^\w. -]+", "_", Path(source).stem)[:_MAX_STEM] or "_"
-        name, number = stem, 1
-        while name.casefold() in self._taken:
-            number += 1
-            name = f"{stem}-{number}"
-        self._taken.add(name.casefold())
-        return f"{name}.jpg"

@@ -1,6 +1,5 @@
 """`autofocus explain`: pictures of what speaks for a class or a box, and what they are worth."""
 
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from autofocus.cli.file_names import FileNames, file_name
 from autofocus.cli.output import command, emit, emit_json, note, progress
 
 Algorithm = Literal["xrai", "integrated_gradients", "guided_gradcam", "guided_backprop", "d_rise"]
@@ -48,7 +48,7 @@ def explain(
         "explanations"
     ),
     npy: Annotated[
-        bool, typer.Option("--npy", help="Write the numbers too, float32 [channels, h, w].")
+        bool, typer.Option("--npy", help="Write the numbers too, float32 (channels, h, w).")
     ] = False,
     evaluate: Annotated[
         bool, typer.Option("--evaluate", help="Measure all algorithms on --data instead.")
@@ -151,12 +151,15 @@ def _explain(
     explained = explain_images(scorer, explainer, map(read_image, paths), parameters)
     # Lines that appear on a terminal are progress enough, and a bar would write over them.
     track = no_progress if sys.stdout.isatty() else progress()
-    stems = _unique_stems(paths)
-    pairs = zip(paths, stems, track(explained, "Explaining", len(paths)), strict=True)
-    return (_written(path, output / stem, found, npy) for path, stem, found in pairs)
+    stems, parts = FileNames(), FileNames()
+    pairs = zip(paths, track(explained, "Explaining", len(paths)), strict=True)
+    return (
+        _written(path, output / stems.give(file_name(path.stem)), found, npy, parts)
+        for path, found in pairs
+    )
 
 
-def _written(path: Path, stem: Path, found: Any, npy: bool) -> dict[str, Any]:
+def _written(path: Path, stem: Path, found: Any, npy: bool, names: FileNames) -> dict[str, Any]:
     """Write one image's files; return what they are."""
     from autofocus.errors import ImageError
     from autofocus.scoring.request import error_object
@@ -166,7 +169,7 @@ def _written(path: Path, stem: Path, found: Any, npy: bool) -> dict[str, Any]:
         return {"image": str(path), **error_object(found)}
     rows = []
     for explanation in found:
-        base = f"{stem.name}.{_part_name(explanation.explained)}"
+        base = names.give(f"{stem.name}.{_part_name(explanation.explained)}")
         row = {
             "label": explanation.label,
             "probability": explanation.probability,
@@ -216,29 +219,10 @@ def _lines(image: dict[str, Any]) -> list[str]:
     ]
 
 
-def _unique_stems(paths: list[Path]) -> list[str]:
-    """Return names for the files of each image; two images of one name in two folders get two."""
-    taken: set[str] = set()
-    stems = []
-    for path in paths:
-        stem, number = path.stem, 1
-        while stem in taken:
-            number += 1
-            stem = f"{path.stem}-{number}"
-        taken.add(stem)
-        stems.append(stem)
-    return stems
-
-
 def _part_name(explained: Any) -> str:
     """Return the class, behind a box's position in the reply."""
-    label = _file_name(explained.label)
+    label = file_name(explained.label).replace(" ", "_")
     return label if explained.xyxy_frac is None else f"{explained.place:02d}-{label}"
-
-
-def _file_name(label: str) -> str:
-    """Return the label with whatever a file system may not like replaced."""
-    return re.sub(r"[^\w.-]+", "_", label)[:80] or "_"
 
 
 def _as_flags(problem: str) -> str:

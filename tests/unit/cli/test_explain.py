@@ -1,12 +1,14 @@
 """`autofocus explain`: files written, lines and documents printed, wrong input refused."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, get_args
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import typer
@@ -16,6 +18,7 @@ from autofocus.cli import explain as command
 from autofocus.cli.explain import explain
 from autofocus.errors import ImageError, RequestError
 from autofocus.explain.parameters import ALGORITHMS, BOX_ALGORITHMS, VISUALIZATION_STYLES
+from autofocus.manifest import MANIFEST_NAME, encode_manifest, read_manifest
 from autofocus.tasks.detection import ObjectDetection
 from tiny_detector import bright_photo, write_tiny_detector
 
@@ -89,6 +92,21 @@ def test_multilabel_explains_what_is_probable_enough(
 
     assert run(0.0) == ["1.blue.png", "1.green.png", "1.red.png"]
     assert run(1.0) == []
+
+
+def test_classes_that_look_the_same_to_a_file_system_get_pictures_of_their_own(
+    multilabel_folder: Path, photos: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(multilabel_folder, folder)
+    manifest = msgspec.structs.replace(read_manifest(folder), labels=["c#", "c+", "사" * 90])
+    (folder / MANIFEST_NAME).write_bytes(encode_manifest(manifest))
+    image = (photos / "a" / "1.jpg").rename(photos / "a" / f"{'진' * 80}.jpg")
+    out = tmp_path / "out"
+    explain(folder, [str(image)], "guided_backprop", threshold=0.0, output=out)
+    named = [line.rpartition("  ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert len(set(named)) == 3
+    assert sorted(named) == sorted(str(path) for path in out.iterdir())
 
 
 @pytest.mark.parametrize(

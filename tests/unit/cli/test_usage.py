@@ -52,6 +52,13 @@ def test_a_command_alone_shows_its_help(
     assert "Usage: autofocus data" in written.out + written.err
 
 
+def test_help_shows_the_shape_of_a_map(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "explain", "--help") == 0
+    assert "(channels, h, w)" in capfd.readouterr().out
+
+
 def test_an_exit_status_goes_out(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
