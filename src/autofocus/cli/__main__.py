@@ -9,7 +9,7 @@ from autofocus.cli.demo import demo
 from autofocus.cli.evaluate import evaluate
 from autofocus.cli.explain import explain
 from autofocus.cli.job import app as job_app
-from autofocus.cli.output import refuse_usage
+from autofocus.cli.output import never_fail_on_a_character, refuse_usage
 from autofocus.cli.runs import app as runs_app
 from autofocus.cli.score import score
 from autofocus.cli.serve import serve
@@ -33,6 +33,7 @@ app.add_typer(data_app, name="data", help="Check and convert data.")
 
 def main() -> None:
     """Run the command line."""
+    never_fail_on_a_character()
     try:
         status = app(standalone_mode=False)
     except typer.TyperException as error:

@@ -1,6 +1,7 @@
 """What commands share: exit statuses, one JSON document, progress bars."""
 
 import functools
+import io
 import logging
 import os
 import sys
@@ -65,12 +66,26 @@ def refuse_usage(error: typer.TyperException, *, as_json: bool) -> int:
     return error.exit_code
 
 
+def never_fail_on_a_character() -> None:
+    """Let stdout escape what its encoding has no character for, as stderr does by itself.
+
+    Windows writes files and pipes in a code page; a file name may be any bytes.
+    """
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper) and out.errors == "strict":
+        out.reconfigure(errors="backslashreplace")
+
+
 def emit_json(document: Any) -> None:
     """Write one JSON document to stdout; of several processes only the first does."""
     if process_rank() > 0:
         return
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
-    sys.stdout.buffer.write(orjson.dumps(document, option=options))
+    try:
+        content = orjson.dumps(document, option=options)
+    except orjson.JSONEncodeError:
+        content = orjson.dumps(_escaped(document), option=options)
+    sys.stdout.buffer.write(content)
     sys.stdout.flush()
 
 
@@ -121,6 +136,17 @@ def _bar(items: Iterable[T], description: str, total: int | None = None) -> Iter
 
     with make_bars(Console(stderr=True), transient=True) as bar:
         yield from bar.track(items, total=total, description=description)
+
+
+def _escaped(value: Any) -> Any:
+    """Return the value with what is no text in its texts escaped: file names may be any bytes."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_escaped(key): _escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(item) for item in value]
+    return value
 
 
 def _fail(error: AutofocusError, as_json: bool) -> NoReturn:

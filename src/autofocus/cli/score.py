@@ -1,6 +1,8 @@
 """Score image files: what the endpoint would answer, on stdout."""
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +14,8 @@ from autofocus.cli.output import command, emit, note, progress
 
 # Images held at once; also the network's batch.
 _BATCH = 16
+# Of results in memory; more go to a temporary file.
+_HELD_BYTES = 64 << 20
 _INPUT_IS_WRONG = 2
 
 
@@ -82,18 +86,21 @@ def _draw(
 
 
 def _write_json(results: Iterable[dict[str, Any]]) -> int:
-    """Write one JSON array as results come, and return how many are errors."""
+    """Write one JSON array once it is whole, and return how many results are errors."""
     import orjson
 
-    out = sys.stdout.buffer
     num_failed = 0
     separator = b"["
-    for result in results:
-        out.write(separator + orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY))
-        separator = b","
-        num_failed += "error" in result
-    out.write(b"]\n")
-    out.flush()
+    # What fails halfway must leave stdout to the document that says so.
+    with tempfile.SpooledTemporaryFile(_HELD_BYTES) as whole:
+        for result in results:
+            whole.write(separator + orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY))
+            separator = b","
+            num_failed += "error" in result
+        whole.write(b"]\n")
+        whole.seek(0)
+        shutil.copyfileobj(whole, sys.stdout.buffer)
+    sys.stdout.flush()
     return num_failed
 
 

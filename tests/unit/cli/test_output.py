@@ -1,12 +1,15 @@
 """How a command ends: one line for people, one document for machines, the status of design §1."""
 
 import errno
+import io
 import json
+import os
+import sys
 
 import pytest
 import typer
 
-from autofocus.cli.output import command
+from autofocus.cli.output import command, emit_json, never_fail_on_a_character
 from autofocus.errors import DataError, StoppedError, VerificationError
 
 # error -> (status, type in the document, lines on stderr)
@@ -61,3 +64,27 @@ def test_every_end_is_told_once(
     document = json.loads(written.out)
     assert document["error"]["type"] == kind
     assert [line.removeprefix("error: ") for line in lines] == document["error"]["problems"]
+
+
+def test_a_file_name_that_is_no_text_is_escaped_in_a_document(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    name = os.fsdecode(b"b\xff.jpg")
+    emit_json({"image": name, "more": [{name: 1.5}]})
+    assert json.loads(capfd.readouterr().out) == {
+        "image": "b\\udcff.jpg",
+        "more": [{"b\\udcff.jpg": 1.5}],
+    }
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_character_that_the_output_cannot_show_is_escaped(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+    never_fail_on_a_character()
+    sys.stdout.write("\u2581 \udcff")
+    sys.stdout.flush()
+    assert written.getvalue().endswith(b"\\udcff")
+    assert written.getvalue().decode(encoding).startswith(("\u2581", "\\u2581"))

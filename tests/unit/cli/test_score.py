@@ -106,3 +106,22 @@ def test_files_are_read_in_batches_and_written_as_they_are_scored(
     longest_run = max(len(run) for run in "".join(event[0] for event in events).split("s"))
     assert longest_run <= 16
     assert events.count("score") == 7
+
+
+def test_what_fails_halfway_is_one_document(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsysbinary: Capture
+) -> None:
+    calls: list[int] = []
+
+    class Failing:
+        def score(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+            calls.append(len(images))
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return [{"probs": [1.0], "labels": ["a"]} for _ in images]
+
+    monkeypatch.setattr(image_paths, "read_image", lambda path: b"image")
+    monkeypatch.setattr(scorer.Scorer, "load", lambda folder, num_threads: Failing())
+    with pytest.raises(typer.Exit):
+        score(tiny_model, [f"{i}.jpg" for i in range(100)], as_json=True)
+    assert json.loads(capsysbinary.readouterr().out)["error"]["type"] == "StoppedError"
