@@ -168,8 +168,8 @@ def _rows(document: dict[str, Any]) -> list[Any]:
     if not rows:
         raise RequestError("input_data.data is empty, it must hold at least one image.")
 
-    index = table.get("index", rows)
-    if not isinstance(index, list) or len(index) != len(rows):
+    index = table.get("index")
+    if index is not None and (not isinstance(index, list) or len(index) != len(rows)):
         raise RequestError(
             f"input_data.index must be an array as long as data ({len(rows)}), "
             f"got {_kind(index)}{f' of {len(index)}' if isinstance(index, list) else ''}."

@@ -1,5 +1,6 @@
 """Bearer keys: read once, kept only as digests, compared in constant time."""
 
+import codecs
 import hashlib
 import hmac
 import logging
@@ -22,7 +23,7 @@ def read_keys(path: Path) -> list[bytes]:
         InputError: If it cannot be read or holds no key.
     """
     try:
-        lines = path.read_bytes().splitlines()
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).splitlines()
         mode = path.stat().st_mode
     except OSError as error:
         raise InputError(

@@ -6,6 +6,7 @@ loop owns a lane; only jobs run in its threads.
 
 import asyncio
 import math
+import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,8 +18,8 @@ from autofocus.serve.errors import HttpError, busy
 T = TypeVar("T")
 
 _MAX_RETRY_AFTER_S = 60
-# Weight of the newest job in the running mean of durations.
-_NEWEST = 0.1
+# Durations that are remembered.
+_NUM_REMEMBERED = 9
 
 
 class Lane:
@@ -43,7 +44,7 @@ class Lane:
         self._num_threads = num_threads
         self._queue_size = queue_size
         self._too_late = too_late or timed_out
-        self._mean_s = 0.0
+        self._durations_s: tuple[float, ...] = ()
         # Waiting or in a thread. A caller may be cancelled while its job runs on.
         self._jobs: set[Future[Any]] = set()
 
@@ -60,7 +61,9 @@ class Lane:
         """
         if self.num_pending < self._num_threads + self._queue_size:
             return
-        wait_s = math.ceil(self.num_pending * self._mean_s / self._num_threads)
+        # The median: the first job often loads what all others find there.
+        typical_s = statistics.median(self._durations_s) if self._durations_s else 0.0
+        wait_s = math.ceil(self.num_pending * typical_s / self._num_threads)
         raise busy(
             f"The server is busy: {self._queue_size} requests to {self._name} are waiting already."
             " Try again.",
@@ -108,7 +111,8 @@ class Lane:
             return job()
         finally:
             seconds = time.monotonic() - started
-            self._mean_s += _NEWEST * (seconds - self._mean_s) if self._mean_s else seconds
+            # Replaced, not changed: the event loop may be reading it.
+            self._durations_s = (*self._durations_s, seconds)[-_NUM_REMEMBERED:]
 
 
 def timed_out() -> HttpError:

@@ -125,7 +125,7 @@ def _number(name: str, value: Any) -> float:
     is_float = name.endswith("_s")
     try:
         number = float(value) if is_float else int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"must be {'a' if is_float else 'a whole'} number") from None
     # Written so that NaN fails.
     if not low <= number <= high:

@@ -68,8 +68,8 @@ def test_mixed_rows_keep_order_and_each_its_own_parameters() -> None:
     ]
 
 
-@pytest.mark.parametrize("index", [[0, 1], [7, 3], ["a", "b"]])
-def test_index_and_params_are_accepted_whatever_they_hold(index: list[Any]) -> None:
+@pytest.mark.parametrize("index", [[0, 1], [7, 3], ["a", "b"], None])
+def test_index_and_params_are_accepted_whatever_they_hold(index: list[Any] | None) -> None:
     document = json.loads(body([FLAT, FLAT], index=index))
     document["params"] = {"anything": [1, {"x": None}]}
     assert len(parse_request(json.dumps(document).encode())) == 2

@@ -24,6 +24,11 @@ def test_each_line_is_a_key_stripped(key_file: Path, caplog: pytest.LogCaptureFi
     assert not caplog.records
 
 
+def test_byte_order_mark_is_no_part_of_the_first_key(key_file: Path) -> None:
+    key_file.write_bytes(b"\xef\xbb\xbffirst-key\r\n")
+    assert is_allowed(b"Bearer first-key", read_keys(key_file))
+
+
 def test_keys_are_kept_as_digests_only(key_file: Path) -> None:
     assert b"first-key" not in b"".join(read_keys(key_file))
 

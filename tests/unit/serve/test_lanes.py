@@ -89,6 +89,24 @@ def test_retry_after_grows_with_the_time_jobs_take() -> None:
     asyncio.run(scenario())
 
 
+def test_retry_after_forgets_a_first_job_that_loaded_everything() -> None:
+    async def scenario() -> None:
+        lane = Lane("test", num_threads=1, queue_size=19)
+        await lane.run(lambda: time.sleep(0.5))
+        for _ in range(4):
+            await lane.run(lambda: None)
+        gate = Gate()
+        jobs = [asyncio.create_task(lane.run(gate)) for _ in range(20)]
+        await until(lambda: lane.num_pending == 20)
+        with pytest.raises(HttpError) as caught:
+            lane.check_room()
+        assert dict(caught.value.headers)[b"retry-after"] == b"1"
+        gate.opened.set()
+        await asyncio.gather(*jobs)
+
+    asyncio.run(scenario())
+
+
 def test_job_that_cannot_start_in_time_is_408_at_once_and_never_runs() -> None:
     async def scenario() -> None:
         lane = Lane("test", num_threads=1, queue_size=5)

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def test_flags_win_over_environment_and_environment_over_defaults() -> None:
     assert settings.api_key_file == Path("keys")
     assert settings.explain_warm_up is False
     assert read_settings({"explain_warm_up": True}, environment).explain_warm_up is True
+
+
+def test_infinity_is_no_number_of_bytes() -> None:
+    with pytest.raises(InputError) as caught:
+        read_settings({"max_body_bytes": math.inf, "timeout_s": math.inf}, {})
+    assert caught.value.problems == (
+        "--max-body-mb must be a whole number, got inf.",
+        "--timeout-s must be between 0.001 and 86,400, got inf.",
+    )
 
 
 def test_every_wrong_value_is_named_with_its_place() -> None:
