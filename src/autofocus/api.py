@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autofocus.errors import ImageError, JobError
+from autofocus.errors import ImageError, InputError, JobError
 from autofocus.job_file import override, read_document
 from autofocus.runtime import Track, no_progress, plain
 from autofocus.scoring.model_path import resolve_model
@@ -108,6 +108,10 @@ class Model:
 
         Args:
             images: Encoded image files: their bytes, or where they are.
+
+        Raises:
+            InputError: If it is one image and not a list.
+            OSError: If a file cannot be read.
         """
         objects: list[dict[str, Any]] = plain(self._scorer.score(_contents(images)))
         return objects
@@ -151,6 +155,11 @@ class Model:
 
 
 def _contents(images: Iterable[bytes | str | Path]) -> list[bytes]:
+    # The letters of a name, and the numbers in a file, are iterable too.
+    if isinstance(images, bytes | str | Path):
+        raise InputError(
+            "images must be a list of files or of their bytes, got one: write [image]."
+        )
     return [image if isinstance(image, bytes) else Path(image).read_bytes() for image in images]
 
 

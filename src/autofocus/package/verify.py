@@ -76,14 +76,21 @@ def _score_in_child(
     encoded = [base64.b64encode(image).decode() for image in images]
     given = {"images": encoded, "settings": dict(settings)}
     code, root = (folder / "code").resolve(), folder.resolve()
-    child = subprocess.run(
-        [sys.executable, "-I", "-c", _CHILD, str(code), str(root)],
-        input=json.dumps(given),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-    )
+    try:
+        child = subprocess.run(
+            [sys.executable, "-I", "-c", _CHILD, str(code), str(root)],
+            input=json.dumps(given),
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise VerificationError(
+            f"{folder}: the package did not score {len(images)} images within {TIMEOUT_S} s in a "
+            "process of its own. It was not published. Give the machine less to do beside it, or "
+            "choose a smaller model or input."
+        ) from error
     if child.returncode != 0:
         reason = child.stderr.strip().splitlines()[-1:] or ["no message"]
         raise VerificationError(

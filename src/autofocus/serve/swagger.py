@@ -1,14 +1,16 @@
 """The endpoint's description, as Swagger 2 and OpenAPI 3 documents."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
+
+from autofocus.explain.parameters import Parameters
 
 _IMAGE = {
     "type": "string",
     "description": "A base64 image file, or JSON text of "
     '{"image_base64", "model_explainability", "xai_parameters"}; keys of xai_parameters are '
-    "xai_algorithm, n_steps, approximation_method, xrai_fast, visualizations, attributions, "
-    "confidence_score_threshold_multilabel, target, visualization_style.",
+    f"{', '.join(field.name for field in fields(Parameters))}.",
 }
 _REQUEST: dict[str, Any] = {
     "type": "object",
@@ -32,7 +34,7 @@ _REPLY = {
     "description": "One object an image, in the order of the request; an image that cannot be "
     'read has {"error": {"code", "message"}} in its place. Rows that asked for explanations also '
     "have visualizations, base64 PNG, and attributions, [3, crop, crop]: one of each, or for "
-    "multi-label models a list with one a class.",
+    "multi-label models a list with one a class, for models that find objects one a box.",
     "items": {"type": "object"},
 }
 _MESSAGE = {"type": "object", "properties": {"message": {"type": "string"}}}

@@ -16,7 +16,7 @@ import typer
 import autofocus
 from autofocus.cli import explain as command
 from autofocus.cli.explain import explain
-from autofocus.errors import ImageError, RequestError
+from autofocus.errors import ImageError, InputError, RequestError
 from autofocus.explain.parameters import ALGORITHMS, BOX_ALGORITHMS, VISUALIZATION_STYLES
 from autofocus.manifest import MANIFEST_NAME, encode_manifest, read_manifest
 from autofocus.tasks.detection import ObjectDetection
@@ -270,6 +270,9 @@ def test_explaining_from_python(model_folder: Path, photos: Path, photo: bytes) 
     (scored,) = model.score([photo])
     assert explained[0][0].probability == pytest.approx(scored["probs"][2])
     assert explained[0][0].map.shape == (3, 64, 64)
+    for one in (photo, images[1], images[2]):
+        with pytest.raises(InputError, match="images must be a list"):
+            model.score(one)
     with pytest.raises(RequestError, match="no key 'algorithm'"):
         model.explain([photo], algorithm="xrai")
     with pytest.raises(ImageError, match=r"images\[1\]: "):

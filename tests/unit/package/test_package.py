@@ -17,7 +17,7 @@ from autofocus.errors import ModelFolderError, VerificationError
 from autofocus.manifest import read_manifest
 from autofocus.models import catalog
 from autofocus.models.timm_classifiers import build
-from autofocus.package import mlflow_model
+from autofocus.package import mlflow_model, verify
 from autofocus.package.code import ROOT, scoring_modules
 from autofocus.package.mlflow_model import write_package
 from autofocus.package.verify import verify_package
@@ -52,6 +52,14 @@ def test_carried_code_is_torch_free_and_complete() -> None:
     others = ("training/", "models/", "explain/", "cli/", "sweep/")
     assert not [n for n in names if n.startswith(others)]
     assert "scoring/backends/torch.py" not in names
+
+
+def test_a_package_that_takes_too_long_is_not_published(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "TIMEOUT_S", 0.01)
+    with pytest.raises(VerificationError, match=r"did not score 0 images within 0\.01 s"):
+        verify_package(model_folder, rebuilt(model_folder), read_manifest(model_folder), [])
 
 
 def test_onnx_equals_torch_in_a_clean_process(model_folder: Path, photo_folder: Path) -> None:

@@ -1,7 +1,9 @@
 import json
+from dataclasses import fields
 
 import pytest
 
+from autofocus.explain.parameters import Parameters
 from autofocus.serve.swagger import swagger
 
 
@@ -20,3 +22,8 @@ def test_both_versions_describe_scoring(version: str, key: str) -> None:
 def test_other_versions_do_not_exist() -> None:
     assert swagger("4") is None
     assert swagger("") is None
+
+
+def test_every_parameter_of_explanations_is_named() -> None:
+    text = json.dumps(swagger("3"))
+    assert not [field.name for field in fields(Parameters) if field.name not in text]
