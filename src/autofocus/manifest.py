@@ -6,6 +6,7 @@ whoever reads one trusts nothing in it (`read_manifest` checks shapes and ranges
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -158,8 +159,13 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def check_files(folder: Path, manifest: Manifest) -> None:
+def check_files(folder: Path, manifest: Manifest, may_lack: Collection[str] = ()) -> None:
     """Check that the files the manifest lists are there and are the ones it was written with.
+
+    Args:
+        folder: The model folder.
+        manifest: What it should hold.
+        may_lack: Names of files that need not be there.
 
     Raises:
         ModelFolderError: Names every file that is missing, changed or outside the folder.
@@ -170,7 +176,8 @@ def check_files(folder: Path, manifest: Manifest) -> None:
         if Path(name).name != name or "\\" in name:
             problems.append(f"{folder / MANIFEST_NAME}: files: {name!r} must be a plain file name.")
         elif not (folder / name).is_file():
-            problems.append(f"{folder / name}: missing. Copy the whole model folder.")
+            if name not in may_lack:
+                problems.append(f"{folder / name}: missing. Copy the whole model folder.")
         elif file_sha256(folder / name) != expected:
             problems.append(
                 f"{folder / name}: not the file that was packaged (sha256 differs). "

@@ -17,7 +17,7 @@ from autofocus.data.records import (
     MulticlassRecord,
     MultilabelRecord,
 )
-from autofocus.data.values import read_name, read_text
+from autofocus.data.values import ANOTHER_TASK, read_name, read_text
 from autofocus.data.wire import IMAGE_FORMATS, MAX_PIXELS, pixels
 
 LabelT = TypeVar("LabelT")
@@ -162,7 +162,7 @@ def _read_list(
     read: Callable[[Any, str, RowIssues], LabelT | None],
 ) -> list[LabelT] | None:
     if not isinstance(value, list):
-        hint = "Another task's rows? Say which with --task." if isinstance(value, str) else ""
+        hint = ANOTHER_TASK if isinstance(value, str) else ""
         issues.error("label.type", path, "must be a list", shown(value), hint)
         return None
     read_items = (read(item, f"{path}[{i}]", issues) for i, item in enumerate(value))

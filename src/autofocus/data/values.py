@@ -14,13 +14,15 @@ EDGE_TOLERANCE = 0.005
 _TRUE = ("true", "True", "1")
 _FALSE = ("false", "False", "0")
 
+ANOTHER_TASK = "Rows of another task? 'autofocus data check' without --task says which."
+
 
 def read_name(value: Any, path: str, issues: RowIssues) -> str | None:
     """Return a class name: text, or a whole number as its text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return _integer_text(value, path, issues)
     if not isinstance(value, str):
-        hint = "Another task's rows? Say which with --task." if isinstance(value, list) else ""
+        hint = ANOTHER_TASK if isinstance(value, list) else ""
         issues.error("label.type", path, "must be a class name (text)", shown(value), hint)
         return None
     if not value:

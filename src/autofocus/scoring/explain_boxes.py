@@ -23,7 +23,7 @@ from autofocus.manifest import Manifest, check_files, read_manifest
 from autofocus.runtime import num_cores
 from autofocus.scoring.backends.onnx import OnnxBackend
 from autofocus.scoring.explain_choice import BoxChoice, Explained
-from autofocus.scoring.explain_needs import why_unavailable
+from autofocus.scoring.explain_needs import WEIGHTS_NAME, why_unavailable
 from autofocus.scoring.explanations import Explainer, Explanation
 from autofocus.scoring.scorer import ONNX_NAME, Backend
 from autofocus.scoring.tiling import View, view_of
@@ -64,7 +64,7 @@ class BoxExplainer(Explainer):
         if reason := why_unavailable(folder):
             raise ModelFolderError(f"{folder}: {reason}")
         manifest = read_manifest(folder)
-        check_files(folder, manifest)
+        check_files(folder, manifest, may_lack=(WEIGHTS_NAME,))
         return cls(
             manifest, OnnxBackend(folder / ONNX_NAME, num_threads or num_cores()), max_pixels
         )

@@ -20,11 +20,15 @@ def expand_images(arguments: Sequence[str]) -> list[Path]:
     scoring reports missing ones in their place.
 
     Raises:
-        InputError: Names every folder and pattern without an image.
+        InputError: Names every folder and pattern without an image, and empty arguments.
     """
     paths: list[Path] = []
     problems = []
     for argument in arguments:
+        if not argument:
+            # `Path("")` is the current folder; a shell variable that is not set means none.
+            problems.append("an image argument is empty; '.' is the current folder.")
+            continue
         path = Path(argument)
         is_pattern = not path.exists() and glob.has_magic(argument)
         if not is_pattern and not path.is_dir():

@@ -18,6 +18,7 @@ from autofocus.data.tiles import Region
 from autofocus.errors import ImageError, ModelFolderError
 from autofocus.manifest import Manifest, Preprocess, Tiling, check_files, read_manifest
 from autofocus.scoring.backends.onnx import OnnxBackend
+from autofocus.scoring.explain_needs import WEIGHTS_NAME
 from autofocus.scoring.tiling import check_tiles, tile_views
 from autofocus.structures.frames import Frame
 from autofocus.tasks import TASKS
@@ -67,7 +68,8 @@ class Scorer:
             ModelFolderError: If anything in the folder is missing, damaged or does not fit.
         """
         manifest = read_manifest(folder)
-        check_files(folder, manifest)
+        # Torch reads those, for explanations.
+        check_files(folder, manifest, may_lack=(WEIGHTS_NAME,))
         backend = OnnxBackend(folder / ONNX_NAME, num_threads)
         scorer = cls(manifest, backend, max_pixels)
         if backend.output_names != manifest.outputs:

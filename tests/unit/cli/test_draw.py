@@ -224,3 +224,13 @@ def test_evaluate_measures_on_the_test_split_and_says_so(
     evaluate(detector, str(photos), split="train", as_json=True)
     result = json.loads(capsysbinary.readouterr().out)
     assert (result["split"], result["num_images"]) == ("train", 3)
+
+
+def test_evaluate_proposes_no_flag_that_it_does_not_have(
+    tiny_multilabel_model: Path, photos: Path, capsysbinary: Capture
+) -> None:
+    (photos / "rows.jsonl").write_text(json.dumps({"image_url": "a.png", "label": "can"}))
+    with pytest.raises(typer.Exit):
+        evaluate(tiny_multilabel_model, str(photos / "rows.jsonl"))
+    said = capsysbinary.readouterr().err
+    assert b"Rows of another task? 'autofocus data check' without --task says which." in said

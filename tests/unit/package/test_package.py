@@ -139,6 +139,19 @@ def test_damaged_files_are_noticed(model_folder: Path, tmp_path: Path, name: str
         Scorer.load(damaged)
 
 
+def test_scores_need_no_torch_weights(
+    model_folder: Path, photo_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model_folder, tmp_path / "small")
+    (folder / "model.safetensors").unlink()
+    given = photos(photo_folder)[:1]
+    (scored,), (expected,) = (Scorer.load(at).score(given) for at in (folder, model_folder))
+    assert scored["probs"].tolist() == expected["probs"].tolist()
+    (folder / "model.onnx").unlink()
+    with pytest.raises(ModelFolderError, match=r"model\.onnx: missing"):
+        Scorer.load(folder)
+
+
 def test_network_that_does_not_fit_its_labels_is_refused(
     model_folder: Path, tmp_path: Path
 ) -> None:

@@ -35,6 +35,14 @@ def test_files_keep_the_order_given_there_or_not(folder: Path) -> None:
     assert expand_images(given) == [Path(name) for name in given]
 
 
+def test_empty_argument_is_not_the_current_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(InputError, match="an image argument is empty"):
+        expand_images(["a.png", ""])
+
+
 def test_every_folder_and_pattern_without_images_is_named(folder: Path) -> None:
     with pytest.raises(InputError) as caught:
         expand_images([f"{folder}/empty", f"{folder}/*.gif", f"{folder}/a.png"])
