@@ -190,11 +190,18 @@ def exported(name: str, path: Path) -> None:
     """Hold the outputs of the ONNX graph against torch's."""
     import onnxruntime
 
-    network = made(name).eval()
+    torch.manual_seed(0)
+    options = options_of(name)
+    if "nms_iou" in options:
+        # Not the default, at which none of these boxes goes: the graph must suppress as asked.
+        options["nms_iou"] = 0.1
+    network = build(catalog.resolve(name), NUM_CLASSES, None, SIZE, options)
     export_onnx(network, path, SIZE)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session_options = onnxruntime.SessionOptions()
+    session_options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(path), session_options, providers=["CPUExecutionProvider"]
+    )
     images = torch.randn(
         3 if network.dynamic_batch else 1, 3, *SIZE, generator=torch.Generator().manual_seed(2)
     )
@@ -210,6 +217,7 @@ def exported(name: str, path: Path) -> None:
         distance = np.abs(expected[0][image] - outputs[0][position]).max(axis=1)
         assert (same & (distance < 1e-3)).any(), position
     if len(outputs) == 4:
+        assert 0 < (expected[1] > 0).sum() < expected[1].size, "some are suppressed"
         np.testing.assert_allclose(outputs[3], expected[3], atol=1e-3)
 
 
@@ -227,6 +235,37 @@ def quiet() -> Iterator[None]:
 def test_onnx_agrees(head: str, tmp_path: Path) -> None:
     with quiet():
         exported(f"{head}_test_resnet_fpn", tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "nms_iou", "num_kept"),
+    [({}, 0.6, 2), ({"nms_iou_threshold": 0.4}, 0.6, 2), ({"nms_iou_threshold": 0.8}, 0.8, 3)],
+)
+def test_boxes_that_overlap_as_the_job_allows_get_masks(
+    parameters: dict[str, Any], nms_iou: float, num_kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "maskrcnn_test_resnet_fpn"
+    wanted = network_options(catalog.resolve(name), PROFILE, SIZE, parameters)["nms_iou"]
+    assert wanted == nms_iou
+    network = build(
+        catalog.resolve(name), NUM_CLASSES, None, SIZE, options_of(name) | {"nms_iou": wanted}
+    )
+    # Of one class the first two overlap by 0.7; the third is another class's.
+    boxes = torch.tensor([[[0.0, 0, 34, 20], [6.0, 0, 40, 20], [0.0, 0, 34, 20]]])
+    found = boxes, torch.tensor([[0.9, 0.8, 0.7]]), torch.tensor([[0, 0, 1]])
+    monkeypatch.setattr(network, "_found", lambda named, size: found)
+    with torch.inference_mode():
+        _, scores, classes, _ = network(torch.zeros(1, 3, *SIZE))
+    assert (scores > 0).sum() == num_kept
+    assert classes[0][scores[0] > 0].tolist() == [0, 0, 1][3 - num_kept :]
+
+
+def test_manifests_from_before_suppression_was_an_option_load() -> None:
+    name = "maskrcnn_test_resnet_fpn"
+    options = options_of(name)
+    del options["nms_iou"]
+    network: Any = build(catalog.resolve(name), NUM_CLASSES, None, SIZE, options)
+    assert network.nms_iou == 0.6
 
 
 @pytest.mark.slow

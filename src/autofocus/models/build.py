@@ -24,7 +24,9 @@ class Family:
     """How the models of one family are built; the functions below say what each does."""
 
     build: "Callable[[ModelSpec, int, LoadedWeights | None, Size, Mapping[str, Any]], Network]"
-    network_options: Callable[[ModelSpec, BoxProfile, Size], dict[str, Any]] | None = None
+    network_options: (
+        Callable[[ModelSpec, BoxProfile, Size, Mapping[str, Any]], dict[str, Any]] | None
+    ) = None
     input_spec: Callable[[ModelSpec, BoxProfile, Mapping[str, Any], bool], ResizeFit] | None = None
 
 
@@ -48,7 +50,11 @@ def _torchvision() -> Family:
 def _transformers() -> Family:
     from autofocus.models import transformers_detectors as detectors
 
-    return Family(detectors.build, detectors.network_options, detectors.input_spec)
+    return Family(
+        detectors.build,
+        lambda spec, profile, size, _: detectors.network_options(spec, profile, size),
+        detectors.input_spec,
+    )
 
 
 FAMILIES: Final[dict[str, Callable[[], Family]]] = {
@@ -81,16 +87,19 @@ def build(
     return FAMILIES[spec.family]().build(spec, num_classes, weights, size, options)
 
 
-def network_options(spec: ModelSpec, profile: BoxProfile, size: Size) -> dict[str, Any]:
+def network_options(
+    spec: ModelSpec, profile: BoxProfile, size: Size, parameters: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return what the network of `spec` needs for the objects of `profile`, as JSON values.
 
     Args:
         spec: The model.
         profile: Of the training data.
         size: (height, width) of the input, in pixels.
+        parameters: Of the job; a network that suppresses boxes reads `nms_iou_threshold`.
     """
     options = FAMILIES[spec.family]().network_options
-    return {} if options is None else options(spec, profile, size)
+    return {} if options is None else options(spec, profile, size, parameters or {})
 
 
 def input_spec(

@@ -20,8 +20,6 @@ class Network(nn.Module):
         takes_any_size: Whether images may have another size than the one it was built for.
         size_multiple: Sides of the input are multiples of it, in pixels.
         stride: Pixels of the canvas along one cell of a training mask, for segmenters.
-        nms_iou: No two candidates of one class overlap by more (IoU); 1 where the network itself
-            suppresses none.
     """
 
     encoder: nn.Module
@@ -32,7 +30,6 @@ class Network(nn.Module):
     takes_any_size: bool = False
     size_multiple: int = 32
     stride: int = 4
-    nms_iou: float = 1.0
 
 
 def to_numpy(output: Tensor) -> NDArray[Any]:

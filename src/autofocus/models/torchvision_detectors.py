@@ -94,15 +94,25 @@ def build(
     return network.eval()
 
 
-def network_options(spec: ModelSpec, profile: BoxProfile, size: tuple[int, int]) -> dict[str, Any]:
+def network_options(
+    spec: ModelSpec,
+    profile: BoxProfile,
+    size: tuple[int, int],
+    parameters: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return what `build` needs for objects such as `profile`'s, as JSON values.
 
     Args:
         spec: The detector.
         profile: Of the training boxes.
         size: (height, width) of the input, in pixels.
+        parameters: Of the job; may have `nms_iou_threshold`. A network that suppresses boxes itself
+            leaves those that the job wants to see.
     """
     options: dict[str, Any] = msgspec.to_builtins(_head(spec).fit(spec, profile, size))
+    if "nms_iou" in options:
+        wanted = float((parameters or {}).get("nms_iou_threshold", 0))
+        options["nms_iou"] = max(options["nms_iou"], wanted)
     return options
 
 

@@ -214,7 +214,7 @@ def design(common: Common, plan: Plan, device: torch.device) -> Design:
     views = [target for _, _, target in tile_targets(targets, tiling)] if tiling else targets
     profile = profile_boxes(views)
     spec = families.input_spec(plan.model, profile, plan.parameters, device.type == "cpu")
-    options = families.network_options(plan.model, profile, spec.size)
+    options = families.network_options(plan.model, profile, spec.size, plan.parameters)
     settings = task.default_settings(profile.objects_p99, is_azure_detector(plan), plan.parameters)
     return Design(tiling, profile, len(views), spec, options, settings)
 

@@ -108,7 +108,7 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
     )
     folder, recipe = trial.folder, trial.recipe
     with trial_log(folder, facts), team.working(take_part, trial):
-        for line in unheeded(trial.network, trial.model_name, recipe, trial.settings):
+        for line in unheeded(trial.network, trial.model_name, recipe):
             log.warning("%s", line)
         trained = take_part(trial)
     candidate = _candidate(trial, trained)
@@ -117,18 +117,10 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
     return candidate, trained
 
 
-def unheeded(
-    network: Network, model_name: str, recipe: Recipe, settings: Settings
-) -> Iterator[str]:
+def unheeded(network: Network, model_name: str, recipe: Recipe) -> Iterator[str]:
     """Yield what a job asks for and this network cannot do, as sentences."""
     if recipe.multi_scale and not takes_sizes(network):
         yield f"multi_scale is not used: {model_name} takes one size"
-    overlap = float(settings.get("nms_iou_threshold", 0.0))
-    if overlap > network.nms_iou:
-        yield (
-            f"nms_iou_threshold is {overlap:g}, but {model_name} keeps no two boxes of a class"
-            f" that overlap by more than {network.nms_iou:g}: each would cost a mask"
-        )
 
 
 def take_part(trial: DetectorTrial) -> Trained:

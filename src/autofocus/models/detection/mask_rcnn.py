@@ -37,8 +37,6 @@ class MaskRcnn(FasterRcnn):
     """
 
     output_names = ("boxes", "scores", "classes", "box_masks")
-    # Boxes that overlap more are of one object; serving may ask for less overlap, not for more.
-    nms_iou = 0.6
 
     def __init__(self, encoder: Any, num_classes: int, options: RcnnOptions) -> None:
         super().__init__(encoder, num_classes, options)
@@ -50,6 +48,7 @@ class MaskRcnn(FasterRcnn):
         # Near no opinion: torchvision's start is so sure that its loss drowns all others.
         nn.init.normal_(heads.mask_predictor.mask_fcn_logits.weight, std=0.001)
         self.num_masks = options.num_masks
+        self.nms_iou = options.nms_iou
         self.stride = options.mask_stride
 
     def forward(

@@ -14,6 +14,7 @@ Pixels = Annotated[float, msgspec.Meta(gt=0, le=8192)]
 Ratio = Annotated[float, msgspec.Meta(ge=0.02, le=50)]
 Channels = Annotated[int, msgspec.Meta(ge=8, le=1024)]
 Number = Annotated[int, msgspec.Meta(ge=1, le=10_000)]
+Overlap = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Levels = msgspec.Meta(min_length=1, max_length=7)
 AnchorSizes = Annotated[list[Annotated[list[Pixels], Levels]], Levels]
 AspectRatios = Annotated[list[Ratio], Levels]
@@ -73,6 +74,8 @@ class RcnnOptions(PyramidOptions, frozen=True, forbid_unknown_fields=True, kw_on
         head_width: Features of a region.
         num_mask_layers: Convolutions of the mask head.
         mask_stride: Pixels along one cell of the masks that it learns from.
+        nms_iou: Boxes of one class that overlap a better one by more (IoU) get no mask; 1 leaves
+            all. Manifests from before this was an option have networks of the default.
     """
 
     anchor_sizes: AnchorSizes
@@ -84,6 +87,7 @@ class RcnnOptions(PyramidOptions, frozen=True, forbid_unknown_fields=True, kw_on
     head_width: Channels
     num_mask_layers: Annotated[int, msgspec.Meta(ge=1, le=8)]
     mask_stride: Literal[1, 2, 4] = 4
+    nms_iou: Overlap = 0.6
 
 
 AnyOptions = TypeVar("AnyOptions", bound=PyramidOptions)
