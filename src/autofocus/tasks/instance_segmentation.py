@@ -16,7 +16,7 @@ from autofocus.structures.targets import OutlineTarget
 from autofocus.tasks.base import Settings, Targets
 from autofocus.tasks.objects import ObjectsTask, Selection, class_index, rounded, stated_size
 from autofocus.tasks.outlines import outline_in_box, outline_on_canvas
-from autofocus.tasks.replies import match_objects
+from autofocus.tasks.replies import compared
 
 # One pixel more or less at the rim of a small mask is no difference: an overlap of 0.95 counts
 # as a score that differs by 0.001.
@@ -104,7 +104,8 @@ class InstanceSegmentation(ObjectsTask[InstanceSegmentationRecord, Instances]):
     def wire_difference(self, left: dict[str, Any], right: dict[str, Any]) -> float:
         """Return detection's difference, or what of it the outlines do not share, if larger."""
         apart = 0.0
-        for i, j in match_objects(left["boxes"], right["boxes"]):
+        pairs, *_ = compared(left["boxes"], right["boxes"])
+        for i, j in pairs:
             first = from_wire(left["boxes"][i]["polygon"])
             second = from_wire(right["boxes"][j]["polygon"])
             apart = max(apart, 1 - polygon_iou(first, second))

@@ -18,6 +18,12 @@ LIKELY_THRESHOLD = 0.5
 LIKELY_CAP = 100
 # How near to the threshold of suppression an overlap may be for rounding to decide.
 SUPPRESSION_MARGIN = 1e-3
+# Boxes of one object that rounding moved are this near to each other, in fractions.
+SAME_BOX = 1e-3
+# Two proposals of one place, of which rounding let one live, have scores this near to each other.
+LEVEL_SCORES = 5e-3
+# Rounding decides few cases; a defect of the graph is in all of its objects.
+MAX_TIED_SHARE = 0.05
 
 Objects = Sequence[dict[str, Any]]
 
@@ -28,9 +34,10 @@ def reply_difference(left: Objects, right: Objects) -> float:
     Objects of one label are paired by overlap. A pair differs by its scores and its corners, in
     fractions. An object without a pair differs by as much as its score is above the lowest score
     of either reply: at a threshold's edge it is no difference. Nor is one at the edge of
-    suppression: it overlaps a better one of its label as much as any two objects do.
+    suppression: it overlaps a better one of its label as much as any two objects do. What ties
+    within the network decided is left out; see `compared`.
     """
-    pairs = match_objects(left, right)
+    pairs, *tied = compared(left, right)
     boxes, scores = (corners(left), corners(right)), (_scores(left), _scores(right))
     rows, columns = pairs.T
     differences = [
@@ -39,13 +46,55 @@ def reply_difference(left: Objects, right: Objects) -> float:
     ]
     floor = _floor(scores)
     edge = max(_doubles(left).max(initial=0), _doubles(right).max(initial=0))
-    for objects, own, paired in zip((left, right), scores, (rows, columns), strict=True):
-        alone = np.ones(len(objects), np.bool_)
+    for objects, own, paired, is_tied in zip(
+        (left, right), scores, (rows, columns), tied, strict=True
+    ):
+        alone = ~is_tied
         alone[paired] = False
         if edge > 0:
             alone &= _doubles(objects) < edge - SUPPRESSION_MARGIN
         differences.append(float((own[alone] - floor).max(initial=0)))
     return max(differences)
+
+
+def compared(
+    left: Objects, right: Objects
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the pairs that must be alike, and which objects a tie let in, of either reply.
+
+    A network may suppress boxes itself, and proposals before them. Of two that are level, rounding
+    decides which one stays; what that one overlaps goes, and what the other would have sent away
+    stays, and so on. So an object is tied if its box is in one reply only, and the other has such
+    an object too, of its label, on the same place, no less certain: that one sent it away. The most
+    certain of them is then level with another. A defect may look like this in one object, but not
+    in few of many: more than `MAX_TIED_SHARE` of a reply, or a tied object without its opposite,
+    and none is tied.
+
+    Returns:
+        Pairs int64 [q, 2], and bool [m] for each reply.
+    """
+    pairs = match_objects(left, right)
+    boxes = corners(left), corners(right)
+    moved = np.abs(boxes[0][pairs[:, 0]] - boxes[1][pairs[:, 1]]).max(axis=1, initial=0) > SAME_BOX
+    changed = np.ones(len(left), np.bool_), np.ones(len(right), np.bool_)
+    for side in (0, 1):
+        changed[side][pairs[~moved, side]] = False
+    none = np.zeros(len(left), np.bool_), np.zeros(len(right), np.bool_)
+    if max(map(np.sum, changed)) > MAX_TIED_SHARE * min(len(left), len(right)):
+        return pairs, *none
+    scores = _scores(left), _scores(right)
+    meets = _same_label(left, right) & (box_iou(*boxes) >= SAME_OBJECT_IOU)
+    meets &= changed[0][:, None] & changed[1]
+    lead = scores[1] - scores[0][:, None]
+    sent_away = (
+        (meets & (lead >= -LEVEL_SCORES)).any(axis=1),
+        (meets & (lead <= LEVEL_SCORES)).any(axis=0),
+    )
+    floor = _floor(scores)
+    for is_changed, is_sent, own in zip(changed, sent_away, scores, strict=True):
+        if (is_changed & ~is_sent & (own > floor)).any():
+            return pairs, *none
+    return pairs[~moved], *changed
 
 
 def match_objects(left: Objects, right: Objects) -> NDArray[np.int64]:

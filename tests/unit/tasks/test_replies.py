@@ -66,3 +66,44 @@ def test_a_double_at_the_edge_of_suppression_may_be_missing() -> None:
     assert reply_difference([CAN, double, JAR], [CAN, JAR]) == 0
     # The jar overlaps no better jar: that it is missing is a difference.
     assert reply_difference([CAN, double, JAR], [CAN, double]) == pytest.approx(0.1)
+
+
+def crowd(num: int) -> list[dict[str, Any]]:
+    """Return objects that lie apart, of falling scores."""
+    return [found("can", 0.9 - 0.001 * i, left=i, top=5) for i in range(num)]
+
+
+# Of two level boxes one network keeps the first, the other the second. Only the second overlaps
+# a third, which it sends away.
+FIRST, SECOND = found("can", 0.4002, left=0.1), found("can", 0.4, left=0.14)
+THIRD = found("can", 0.35, left=0.18, top=0.14)
+
+
+def test_what_a_tie_within_the_network_decided_is_no_difference() -> None:
+    many = crowd(60)
+    one, other = [*many, FIRST, THIRD], [*many, SECOND]
+    assert reply_difference(one, other) < 1e-3
+    assert reply_difference(other, one) < 1e-3
+    # In a reply of few objects one more or less is not explained away.
+    assert reply_difference([JAR, FIRST, THIRD], [JAR, SECOND]) >= 0.04
+    # Nor in most of a reply: these are all shifted.
+    shifted = [found("can", item["score"], item["box"]["topX"] + 0.03, 5) for item in many]
+    assert reply_difference(many, shifted) == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "least"),
+    [
+        pytest.param([FIRST], [], 0.1, id="lost"),
+        pytest.param([FIRST], [found("can", 0.39, left=0.14)], 0.03, id="less certain"),
+        pytest.param([FIRST], [found("can", 0.404, left=0.1)], 0.0038, id="another score"),
+        pytest.param([FIRST], [found("jar", 0.4, left=0.14)], 0.1, id="another label"),
+        pytest.param([FIRST, found("jar", 0.8)], [SECOND], 0.4, id="another lost"),
+    ],
+)
+def test_a_defect_is_no_tie(
+    left: list[dict[str, Any]], right: list[dict[str, Any]], least: float
+) -> None:
+    many = [*crowd(60), found("can", 0.3, left=80)]
+    assert reply_difference([*many, *left], [*many, *right]) >= least
+    assert reply_difference([*many, *right], [*many, *left]) >= least
