@@ -101,9 +101,17 @@ def _spelling_of(*names: str) -> BeforeValidator:
 
 
 class Closed(BaseModel):
-    """A part of the job: unknown keys are errors."""
+    """A part of the job: unknown keys are errors, what is null is not set."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_unset(cls, value: object) -> object:
+        # A job that was read back shows what was not set as null.
+        if not isinstance(value, Mapping):
+            return value
+        return {key: item for key, item in value.items() if item is not None}
 
 
 class DataInput(Closed):
@@ -217,8 +225,7 @@ def _known_policy(value: object) -> object:
         named = str(value.get("type"))
         hint = did_you_mean(named, POLICIES)
         raise ValueError(f"type must be one of {', '.join(POLICIES)}, got {named!r}{hint}")
-    given = {key: item for key, item in value.items() if item is not None}
-    return {**given, "type": kind}
+    return {**value, "type": kind}
 
 
 class Sweep(Closed):
@@ -289,14 +296,6 @@ class Job(Closed):
     weights: str | None = None
     on_missing_weights: Literal["error", "substitute"] = "error"
     accept_license: Annotated[list[str], BeforeValidator(_parse_list)] = []
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_unset(cls, value: object) -> object:
-        # A job that was read back shows what was not set as null.
-        if not isinstance(value, Mapping):
-            return value
-        return {key: item for key, item in value.items() if item is not None}
 
     @property
     def model_name(self) -> str | None:

@@ -127,6 +127,25 @@ def test_one_licence_needs_no_list() -> None:
     assert checked({"accept_license": "gemma"}).accept_license == ["gemma"]
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"limits": {"max_trials": None, "max_concurrent_trials": None, "timeout_minutes": 5}},
+        {"training_data": {"path": "a", "type": None}},
+        {"data": {"on_invalid": None}},
+        {"sweep": {"sampling_algorithm": None, "early_termination": None}},
+        {"sweep": {"sampling_algorithm": {"type": "grid", "rule": None, "logbase": None}}},
+    ],
+)
+def test_null_is_unset_within_the_parts_of_a_job(part: dict[str, Any]) -> None:
+    job, problems = check_job({"task": "image_classification", "training_data": "a", **part})
+    assert problems == []
+    assert job is not None
+    assert job.limits.max_trials == 1
+    assert job.data.on_invalid == "skip"
+    assert job.training_data.type == "mltable"
+
+
 def test_what_was_read_back_as_null_is_unset() -> None:
     job = checked({"validation_data": None, "sweep": None, "limits": None, "tags": None})
     assert (job.validation_data, job.sweep, job.limits.max_trials, job.tags) == (None, None, 1, {})
