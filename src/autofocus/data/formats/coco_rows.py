@@ -57,7 +57,10 @@ def read_file(
     """Yield a row an image of a COCO file; see `coco.read_rows`."""
     refuse_classes_of_images(record_type, file)
     coco = _decode(file)
-    names = _class_names(file, coco.categories)
+    used = {
+        annotation.category_id for annotation in coco.annotations if _is_id(annotation.category_id)
+    }
+    names = _class_names(file, coco.categories, used)
     by_image: dict[Any, list[_Annotation]] = {}
     for image in coco.images:
         if _is_id(image.id):
@@ -181,10 +184,19 @@ def _decode_leniently(file: Path, data: bytes) -> _Coco:
         raise DataError(f"{file}: must be COCO: {error}.") from error
 
 
-def _class_names(file: Path, categories: Sequence[_Category]) -> dict[Any, str]:
+def _class_names(
+    file: Path, categories: Sequence[_Category], used: set[str | int]
+) -> dict[Any, str]:
+    """Return the class names by id; `used` are the ids that annotations have.
+
+    Raises:
+        DataError: If two categories with annotations share a name, two an id, or one has no name.
+    """
     ids_of: defaultdict[str, list[str | int]] = defaultdict(list)
     for category in categories:
-        ids_of[str(category.name)].append(category.id)
+        # Roboflow puts the project's name first, which may be that of its only class.
+        if category.id in used:
+            ids_of[str(category.name)].append(category.id)
     problems = [
         f"{file}: the categories {', '.join(map(str, ids))} are all called {name!r}. "
         "Rename all but one, or give their annotations one category_id."

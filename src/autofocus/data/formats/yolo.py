@@ -32,12 +32,14 @@ class Layout:
         places: Folders of images and lists of images.
         names: Class names by number.
         place: What messages about the whole are about.
+        has_key_points: Whether lines are boxes followed by key points, which are passed over.
     """
 
     root: Path
     places: Sequence[Path]
     names: Mapping[int, str]
     place: Path
+    has_key_points: bool = False
 
 
 def is_source(path: Path) -> bool:
@@ -68,7 +70,10 @@ def splits(path: Path) -> dict[str, Path]:
 
 def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
     """Return outlines when one of the first label files has a line of more than five numbers."""
-    for image in islice(images_of(find_layout(path)), _NUM_PEEKED):
+    layout = find_layout(path)
+    if layout.has_key_points:
+        return [DetectionRecord]
+    for image in islice(images_of(layout), _NUM_PEEKED):
         for line in _lines(label_file(image)):
             if len(line.split()) > _BOX_NUMBERS:
                 return [InstanceSegmentationRecord]
@@ -100,7 +105,8 @@ def find_layout(path: Path) -> Layout:
         config = _read_yaml(path.parent)
         root = _root(path.parent, config)
         places = _places(path.parent, root, path.name, config)
-        return Layout(root, places, _names(path.parent, config), path)
+        names = _names(path.parent, config)
+        return Layout(root, places, names, path, has_key_points=bool(config.get("kpt_shape")))
     if _is_yaml(path):
         named = splits(path).get("train")
         if named is None:
@@ -112,16 +118,27 @@ def find_layout(path: Path) -> Layout:
 
 
 def images_of(layout: Layout) -> Iterator[Path]:
-    """Yield a layout's images, those of a list in its order."""
+    """Yield a layout's images, those of a list in its order.
+
+    Raises:
+        DataError: If a list is no text.
+    """
     for place in layout.places:
         if place.is_dir():
             yield from walk_images(place)
             continue
-        for line in place.read_text(encoding="utf-8-sig").splitlines():
+        for line in _listed(place):
             if name := line.strip().replace("\\", "/"):
                 starts = (place.parent, layout.root)
                 tried = [start / name for start in starts]
                 yield next((file for file in tried if file.is_file()), tried[0])
+
+
+def _listed(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: must be UTF-8; save it again as UTF-8.") from error
 
 
 def label_file(image: Path) -> Path:
@@ -177,12 +194,14 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+        document = yaml.safe_load(text := file.read_text(encoding="utf-8-sig"))
+        # Text as it stands: YAML reads the class names yes, off and 01 as true, false and 1.
+        names = yaml.BaseLoader(text).get_single_data()["names"]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{file}: must be YAML: {reason}") from error
     assert isinstance(document, dict), "_is_yaml has seen keys"
-    return document
+    return {**document, "names": names}
 
 
 def _root(file: Path, config: Mapping[str, Any]) -> Path:
@@ -219,8 +238,10 @@ def _places(file: Path, root: Path, key: str, config: Mapping[str, Any]) -> list
 
 def _names(file: Path, config: Mapping[str, Any]) -> dict[int, str]:
     given = config.get("names")
-    items = given.items() if isinstance(given, dict) else enumerate(given or [])
     try:
+        if isinstance(given, str) and given:
+            raise TypeError("text")
+        items = given.items() if isinstance(given, dict) else enumerate(given or [])
         names = {int(number): str(name) for number, name in items}
     except (TypeError, ValueError) as error:
         raise DataError(f"{file}: names must be a list, or numbers with names.") from error

@@ -62,7 +62,8 @@ def _read_image(
     for number, line in enumerate(lines, 1):
         if line.strip():
             row.issues.line = number
-            _read_line(line.split(), layout.names, row)
+            words = line.split()
+            _read_line(words[:_BOX_NUMBERS] if layout.has_key_points else words, layout.names, row)
     row.issues.line = None
     return row.finish(layout.root, image_url, size)
 

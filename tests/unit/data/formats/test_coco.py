@@ -168,6 +168,7 @@ def test_what_belongs_to_no_image_is_named(tmp_path: Path) -> None:
 def test_classes_of_one_name_or_id_are_refused(tmp_path: Path) -> None:
     document = coco_document({"a": [CAN, CUP]})
     document["categories"].append({"id": 3, "name": "can"})
+    document["annotations"].append({**document["annotations"][0], "category_id": 3})
     with pytest.raises(DataError, match=r"90, 3 are all called 'can'\. Rename all but one"):
         read_data(write(tmp_path, document), DetectionRecord)
     document["categories"][-1] = {"id": 90, "name": "jar"}
@@ -176,6 +177,14 @@ def test_classes_of_one_name_or_id_are_refused(tmp_path: Path) -> None:
     document["categories"][-1] = {"id": 1, "name": ""}
     with pytest.raises(DataError, match="category 1 has an empty name"):
         read_data(write(tmp_path, document), DetectionRecord)
+
+
+def test_a_class_of_the_same_name_without_objects_is_no_second_one(tmp_path: Path) -> None:
+    """Exports put the name of a project first, which may be that of its only class."""
+    document = coco_document({"a": [CUP]})
+    document["categories"].insert(0, {"id": 99, "name": "cup", "supercategory": "none"})
+    data = read_data(write(tmp_path, document), DetectionRecord)
+    assert [label.label for label in data.records[0].label] == ["cup"]
 
 
 def test_a_nan_costs_its_object_not_the_file(tmp_path: Path) -> None:

@@ -205,6 +205,7 @@ def test_names_of_an_export_lie_above_its_folders(tmp_path: Path) -> None:
         ({"val": "images/train"}, "names no images to train on"),
         ({"train": "images/train", "names": ["x", "x"]}, "several classes are called 'x'"),
         ({"train": "images/train", "names": {"x": 0}}, "names must be a list, or numbers"),
+        ({"train": "images/train", "names": "can"}, "names must be a list, or numbers"),
         ({"train": "images/train", "nc": 3}, "nc must be the number of names, 2, got 3"),
     ],
 )
@@ -227,3 +228,28 @@ def test_damaged_and_ambiguous_yamls(tmp_path: Path) -> None:
     write_text(tmp_path / "other.yaml", "names: [x\ntrain: y\n")
     with pytest.raises(DataError, match="must be YAML"):
         read_data(tmp_path / "other.yaml", DetectionRecord)
+
+
+def test_names_are_text_even_where_yaml_reads_truth(tmp_path: Path) -> None:
+    write_labels(tmp_path, "0 0.5 0.5 1 1\n1 0.5 0.5 0.5 0.5\n2 0.5 0.5 0.5 0.5\n")
+    write_text(tmp_path / "data.yaml", "train: images\nnc: 3\nnames: [yes, on, 01]\n")
+    data = read_data(tmp_path, DetectionRecord)
+    assert [label.label for label in data.records[0].label] == ["yes", "on", "01"]
+
+
+def test_key_points_are_no_outline(tmp_path: Path) -> None:
+    write_labels(tmp_path, "0 0.5 0.5 0.2 0.2 0.45 0.45 0.55 0.55\n")
+    write_yaml(tmp_path, train="images", kpt_shape=[2, 2])
+    assert infer_tasks(find_source(tmp_path, ReadOptions()), ReadOptions()) == [
+        "image_object_detection"
+    ]
+    (box,) = read_data(tmp_path, DetectionRecord).records[0].label
+    assert (box.top_x, box.bottom_y) == pytest.approx((0.4, 0.6))
+
+
+def test_a_list_of_images_that_is_no_text_is_named(tmp_path: Path) -> None:
+    write_labels(tmp_path, "0 0.5 0.5 1 1\n")
+    write_yaml(tmp_path, train="train.txt")
+    (tmp_path / "train.txt").write_bytes(b"images/\xff\xfe.png\n")
+    with pytest.raises(DataError, match=r"train\.txt: must be UTF-8"):
+        read_data(tmp_path, DetectionRecord)
