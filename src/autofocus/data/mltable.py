@@ -209,7 +209,7 @@ def _folder(place: str) -> list[str]:
         raise LocateError("url.folder", f"{place}: name the files of a remote folder one by one.")
     if not os.path.isdir(place):
         return []
-    return [str(path) for path in sorted(Path(place).iterdir()) if path.suffix in SUFFIXES]
+    return [str(path) for path in sorted(Path(place).iterdir()) if path.suffix.lower() in SUFFIXES]
 
 
 def _pattern(place: str) -> list[str]:

@@ -18,7 +18,7 @@ import msgspec
 
 from autofocus.data.duplicates import repeated_issue, resolve
 from autofocus.data.formats import FORMATS, RawRow
-from autofocus.data.formats.layout import SPLIT_NAMES
+from autofocus.data.formats.layout import SPLIT_NAMES, entries_by_name
 from autofocus.data.guess import guess_from_rows
 from autofocus.data.issues import Issue, IssueLog
 from autofocus.data.json_errors import INVALID_LINE_CODES
@@ -163,9 +163,11 @@ def find_splits(source: str | Path) -> dict[str, Path]:
 
 
 def _named_splits(folder: Path) -> dict[str, Path]:
+    entries = entries_by_name(folder)
     found: dict[str, Path] = {}
     for split, names in SPLIT_NAMES.items():
-        candidates = (folder / form.format(name) for form in _SPLIT_FORMS for name in names)
+        forms = (form.format(name) for form in _SPLIT_FORMS for name in names)
+        candidates = (entries[form] for form in forms if form in entries)
         path = next((path for path in candidates if _is_source(path)), None)
         if path is not None:
             found[split] = path
@@ -366,7 +368,7 @@ def _fingerprint(records: Iterable[ImageRecord]) -> str:
 
 
 def _is_jsonl(path: Path) -> bool:
-    return path.suffix in _JSONL_SUFFIXES and path.is_file()
+    return path.suffix.lower() in _JSONL_SUFFIXES and path.is_file()
 
 
 def _is_source(path: Path) -> bool:
@@ -383,7 +385,7 @@ def _mltable_folder(path: Path) -> Path | None:
 
 
 def _only_jsonl(folder: Path) -> Path:
-    files = sorted(path for path in folder.iterdir() if path.suffix in _JSONL_SUFFIXES)
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _JSONL_SUFFIXES)
     if len(files) == 1:
         return files[0]
     if files:

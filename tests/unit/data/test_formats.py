@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from autofocus.data.formats.layout import split_folders
 from autofocus.data.records import DetectionRecord, MulticlassRecord, MultilabelRecord
-from autofocus.data.source import ReadOptions, find_source, infer_tasks, read_data
+from autofocus.data.source import ReadOptions, find_source, find_splits, infer_tasks, read_data
 from autofocus.errors import DataError
 
 SHARED = Path(__file__).parents[3] / "../shared/data"
@@ -158,3 +159,16 @@ def test_an_image_root_holds_for_tables_too(tmp_path: Path) -> None:
     options = ReadOptions(image_root=tmp_path / "photos")
     data = read_data(tmp_path / "table" / "labels.csv", MulticlassRecord, options)
     assert data.locations == [str(tmp_path / "photos" / "0.jpg")]
+
+
+def test_splits_are_found_however_their_folders_are_capitalised(tmp_path: Path) -> None:
+    touch(tmp_path, "Train/cat/a.png", "Train/dog/a.png", "VAL/cat/b.png", "VAL/dog/b.png")
+    touch(tmp_path / "images", "Train/a.png", "TEST/a.png")
+    images = tmp_path / "images"
+    assert split_folders(images) == {"train": images / "Train", "test": images / "TEST"}
+    assert find_splits(tmp_path) == {"train": tmp_path / "Train", "validation": tmp_path / "VAL"}
+
+
+def test_the_end_of_a_files_name_may_be_in_capitals(tmp_path: Path) -> None:
+    (tmp_path / "ROWS.JSONL").write_text('{"image_url": "a.png", "label": "x"}\n')
+    assert find_source(tmp_path, ReadOptions()).path == tmp_path / "ROWS.JSONL"

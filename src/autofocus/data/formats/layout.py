@@ -25,13 +25,20 @@ def split_in_name(name: str) -> str | None:
 
 def split_folders(folder: Path) -> dict[str, Path]:
     """Return the subfolders named as splits; {} without one for training."""
+    entries = entries_by_name(folder)
     found = {
-        split: folder / name
+        split: entries[name]
         for split, names in SPLIT_NAMES.items()
         for name in reversed(names)
-        if (folder / name).is_dir()
+        if name in entries and entries[name].is_dir()
     }
     return found if "train" in found else {}
+
+
+def entries_by_name(folder: Path) -> dict[str, Path]:
+    """Return what is in a folder, if it is one, by name in lower case, which wins over others."""
+    names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    return {name.lower(): folder / name for name in names}
 
 
 def is_image(name: str) -> bool:
