@@ -4,7 +4,8 @@
 best probe can be served. 3. Train the default recipe of the best candidate. 4. Asynchronous
 successive halving over learning rate, input size, augmentation and frozen layers of the candidates,
 around their default recipes. 5. A greedy soup of the best trials of one network. 6. Temperature.
-7. Package and verify; this happens after each step that found something better.
+7. Where few images were held out: the best once more, with all of them. 8. Package and verify;
+this happens after each step that found something better.
 
 What is tried comes from the prior table (`priors.toml`) and is written down in `decisions.jsonl`.
 """
@@ -13,11 +14,13 @@ import logging
 import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from autofocus.job import Asha
 from autofocus.runtime import StopRequest
 from autofocus.sweep.auto_space import AutoSampler
+from autofocus.sweep.classifier_refit import refit, refit_s
 from autofocus.sweep.contenders import AutoStart
 from autofocus.sweep.priors import Priors, priors_of
 from autofocus.sweep.profile import profile_data, profile_machine
@@ -63,6 +66,11 @@ def run_automode(study: Study) -> Outcome:
         if not stop():
             study.tell("soup", "averaging the best trials", rules.num_trials)
             stir(study, sweep, common)
+        winner = sweep.winner() if auto.can_refit and not stop() else None
+        if winner is not None:
+            again = refit(study, common, winner, stop)
+            if again is not None:
+                sweep.succeed(winner.refit_id, again)
         return sweep.outcome()
 
 
@@ -78,9 +86,20 @@ def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
         policy=Asha(eta=priors.eta, rungs=list(priors.rungs)),
         # Of few images a loss says more than a metric that counts them.
         judged_by="score",
-        reserve_s=SOUP_SHARE * (budget_s or 0.0) if num_trials > 1 else 0.0,
+        reserve_s=partial(_reserve_s, study, auto, num_trials),
         min_trial_s=_min_trial_s,
     )
+
+
+def _reserve_s(
+    study: Study, auto: AutoStart, num_trials: int, rows: Mapping[int, Mapping[str, Any]]
+) -> float:
+    """Return what the soup takes, and to train the best of the trials so far once more."""
+    soup_s = SOUP_SHARE * (study.plan.job.budget_s or 0.0) if num_trials > 1 else 0.0
+    ended = [float(row["seconds"]) for row in rows.values() if row["status"] == "completed"]
+    if not auto.can_refit or not ended:
+        return soup_s
+    return soup_s + refit_s(auto.start.common, max(ended)) + study.packaging_s
 
 
 def _min_trial_s(rows: Mapping[int, Mapping[str, Any]]) -> float:
@@ -122,7 +141,10 @@ def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, An
             "as far as the time goes; 3. the mean of the best",
             others,
         )
-    elif study.plan.job.budget_s is None:
+    if auto.can_refit and rules.num_trials:
+        num_images = profile["num_images"] + profile["num_validation"]
+        log.info("plan: last, the best once more with all %d images", num_images)
+    if rules.num_trials == 1 and study.plan.job.budget_s is None:
         log.info("plan: no more; --budget 10m, or limits.max_trials, tries other recipes too")
 
 

@@ -14,6 +14,7 @@ from autofocus.models.network import Network
 from autofocus.models.timm_classifiers import Classifier
 from autofocus.sweep.auto_space import space_around
 from autofocus.sweep.champion import Entry
+from autofocus.sweep.classifier_refit import can_refit
 from autofocus.sweep.classifier_trials import (
     SWEEP_PROBE_ID,
     begin_probed,
@@ -75,7 +76,14 @@ def begin_automode(study: Study) -> AutoStart:
         )
         for one in ranked
     ]
-    return AutoStart(start, [one.contender for one in ranked], space, recipe.num_epochs, side)
+    return AutoStart(
+        start=start,
+        contenders=[one.contender for one in ranked],
+        space=space,
+        num_epochs=recipe.num_epochs,
+        side=side,
+        can_refit=can_refit(study, start.common),
+    )
 
 
 @dataclass(frozen=True)

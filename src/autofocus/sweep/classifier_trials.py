@@ -2,24 +2,23 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from autofocus.errors import BudgetError
-from autofocus.manifest import MANIFEST_NAME, ResizeCrop, encode_manifest
-from autofocus.models.weights import LoadedWeights
+from autofocus.manifest import MANIFEST_NAME, encode_manifest
 from autofocus.runtime import StopRequest, write_atomically
-from autofocus.structures.predictions import ClassScores
 from autofocus.sweep.champion import Entry
+from autofocus.sweep.classifier_refit import Winner, refit
 from autofocus.sweep.prepare import prepare
-from autofocus.sweep.recipes import preprocess_for, recipe_for
+from autofocus.sweep.probe_setup import probe_setup
+from autofocus.sweep.recipes import recipe_for
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.study import PACKAGING_RESERVE_S, RESERVE_FACTOR, Outcome, Study, shown
 from autofocus.sweep.trial import Common, Hooks, SweepStart, TrialResult
 from autofocus.sweep.turns import taking_turns
-from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.choose import compare
 from autofocus.training.device import make_accelerator
 from autofocus.training.finetune_trial import Finetuned, Finetuning, run_finetune
@@ -45,15 +44,20 @@ def run_trials(study: Study) -> Outcome:
     model = folder.published(PROBE_ID) or study.publish(PROBE_ID, probed.candidate)
     seconds_to_first_model = study.seconds()
     best_id, best = PROBE_ID, probed.candidate
-    finetuned = _finetune(study, setup, probed)
-    if finetuned is not None and _is_better(study, setup, probed, finetuned):
-        best_id, best = FINETUNE_ID, finetuned.candidate
-        model = study.publish(FINETUNE_ID, best)
-    elif not folder.is_best_model(model):
-        # What an earlier, interrupted command had put above the probe has lost to it now.
-        folder.publish(model, PROBE_ID)
-    is_stopped = finetuned is not None and finetuned.trained.status == "stopped"
-    return Outcome(best_id, best.metrics, model, seconds_to_first_model, is_stopped)
+    with StopRequest() as stop:
+        finetuned = _finetune(study, setup, probed, stop)
+        if finetuned is not None and _is_better(study, setup, probed, finetuned):
+            best_id, best = FINETUNE_ID, finetuned.candidate
+            model = study.publish(FINETUNE_ID, best)
+            winner = _as_winner(study, probed, finetuned)
+            again = refit(study, study.common(probed.train, probed.held_out), winner, stop)
+            if again is not None:
+                best_id, best = winner.refit_id, again
+                model = study.publish(winner.refit_id, again)
+        elif not folder.is_best_model(model):
+            # What an earlier, interrupted command had put above the probe has lost to it now.
+            folder.publish(model, PROBE_ID)
+    return Outcome(best_id, best.metrics, model, seconds_to_first_model, stop())
 
 
 def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:
@@ -69,7 +73,7 @@ def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:
     weights, device = prepare(plan, len(study.labels), study.track)
     deadline_s = study.deadline(PACKAGING_RESERVE_S)
     fingerprint = study.sources.fingerprint
-    setup = _setup(plan, weights, device, study.labels, fingerprint, deadline_s)
+    setup = probe_setup(plan, weights, device, study.labels, fingerprint, deadline_s)
     started_s = time.monotonic()
     roles, folder = study.samples(), study.folder.path / "trials" / trial
     train, held_out = roles["training"], roles.get("validation")
@@ -114,7 +118,7 @@ def train_trial(
     """Train a classifier from a frozen probe of its own model; see `TrainTrial`."""
     weights, device = prepare(plan, len(common.labels), hooks.track)
     fingerprint = common.data_fingerprint
-    setup = _setup(plan, weights, device, common.labels, fingerprint, deadline_s)
+    setup = probe_setup(plan, weights, device, common.labels, fingerprint, deadline_s)
     # Whoever looks at images that another looks at too would see them in other batches, which may
     # round differently; later it finds their features in the cache.
     with taking_turns(common.folder / "trials" / "probe.lock"):
@@ -130,53 +134,29 @@ def train_trial(
         raise BudgetError("the budget ended before all images were seen")
     recipe = recipe_for(plan, len(probed.train))
     finetuned = _train(common, setup, probed, recipe, trial, deadline_s, hooks)
-    losses = _losses(setup, probed, finetuned.predictions)
-    return TrialResult(finetuned.candidate, finetuned.trained, losses)
+    return TrialResult(finetuned.candidate, finetuned.trained, finetuned.losses)
 
 
 def probe_losses(setup: ProbeSetup, probed: Probed) -> NDArray[np.float64]:
     """Return the loss of each held-out image under the probe, [n]."""
-    return _losses(setup, probed, probed.predictions)
+    targets = setup.task.encode_targets(probed.held_out.records, setup.labels)
+    return setup.task.sample_losses(probed.predictions, targets)
 
 
-def _setup(
-    plan: Plan,
-    weights: LoadedWeights,
-    device: torch.device,
-    labels: list[str],
-    data_fingerprint: str,
-    deadline_s: float | None,
-) -> ProbeSetup:
-    assert isinstance(plan.task, ClassificationTask), "only classifiers have frozen features"
-    default = weights.spec.preprocess
-    assert isinstance(default, ResizeCrop), "classifiers see a crop"
-    return ProbeSetup(
-        task=plan.task,
-        weights=weights,
-        preprocess=preprocess_for(plan, default),
-        labels=labels,
-        validation_frac=plan.job.validation_data_size,
-        seed=plan.seed,
-        device=device,
-        data_fingerprint=data_fingerprint,
-        deadline_s=deadline_s,
-    )
-
-
-def _finetune(study: Study, setup: ProbeSetup, probed: Probed) -> Finetuned | None:
+def _finetune(
+    study: Study, setup: ProbeSetup, probed: Probed, is_stopped: Callable[[], bool]
+) -> Finetuned | None:
     recipe = recipe_for(study.plan, len(probed.train))
-    # Scoring is cheaper than the probe's features were, image by image.
-    image_s = study.trials[0]["seconds"] / max(1, len(probed.train) + len(probed.held_out))
-    deadline_s = study.deadline(study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(image_s))
+    reserve_s = study.test_reserve_s(_image_s(study, probed))
+    deadline_s = study.deadline(study.packaging_s * RESERVE_FACTOR + reserve_s)
     left_s = float("inf") if deadline_s is None else deadline_s - time.monotonic()
     if recipe.num_epochs == 0 or left_s < MIN_FINETUNING_S:
         study.folder.decide("no_finetuning", num_epochs=recipe.num_epochs, seconds_left=left_s)
         return None
     started_s = time.monotonic()
-    with StopRequest() as stop:
-        hooks = Hooks(study.folder.decide, should_stop=stop, track=study.track)
-        common = study.common(probed.train, probed.held_out)
-        finetuned = _train(common, setup, probed, recipe, FINETUNE_ID, deadline_s, hooks)
+    hooks = Hooks(study.folder.decide, should_stop=is_stopped, track=study.track)
+    common = study.common(probed.train, probed.held_out)
+    finetuned = _train(common, setup, probed, recipe, FINETUNE_ID, deadline_s, hooks)
     trained = finetuned.trained
     study.record(
         FINETUNE_ID,
@@ -188,6 +168,23 @@ def _finetune(study: Study, setup: ProbeSetup, probed: Probed) -> Finetuned | No
         trained.reason,
     )
     return finetuned
+
+
+def _image_s(study: Study, probed: Probed) -> float:
+    """Return what scoring an image takes at most: the probe's features were dearer."""
+    seconds: float = study.trials[0]["seconds"]
+    return seconds / max(1, len(probed.train) + len(probed.held_out))
+
+
+def _as_winner(study: Study, probed: Probed, finetuned: Finetuned) -> Winner:
+    return Winner(
+        trial=FINETUNE_ID,
+        plan=study.plan,
+        candidate=finetuned.candidate,
+        losses=finetuned.losses,
+        seconds=study.trials[-1]["seconds"],
+        image_s=_image_s(study, probed),
+    )
 
 
 def _train(
@@ -216,16 +213,9 @@ def _train(
     )
 
 
-def _losses(
-    setup: ProbeSetup, probed: Probed, predictions: list[ClassScores]
-) -> NDArray[np.float64]:
-    targets = setup.task.encode_targets(probed.held_out.records, setup.labels)
-    return setup.task.sample_losses(predictions, targets)
-
-
 def _is_better(study: Study, setup: ProbeSetup, probed: Probed, finetuned: Finetuned) -> bool:
     """Decide whether fine-tuning beat the probe, on the same held-out images."""
-    comparison = compare(probe_losses(setup, probed), _losses(setup, probed, finetuned.predictions))
+    comparison = compare(probe_losses(setup, probed), finetuned.losses)
     wins = comparison.challenger_wins and finetuned.trained.improved
     study.folder.decide("finetuned_against_probe", wins=wins, **vars(comparison))
     log.info(

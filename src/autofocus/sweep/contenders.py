@@ -56,6 +56,7 @@ class AutoStart:
         space: A `search_space` around their recipes, as a job would have it.
         num_epochs: Of the first one's default recipe.
         side: Longer side of its input, in pixels.
+        can_refit: Whether the best is trained once more with the images that it was judged by.
     """
 
     start: SweepStart
@@ -63,6 +64,7 @@ class AutoStart:
     space: list[dict[str, Any]]
     num_epochs: int
     side: int
+    can_refit: bool = False
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from autofocus.job import EarlyTermination
 from autofocus.runtime import StopRequest, num_cores, process_count
 from autofocus.search_space import Choice
 from autofocus.sweep.champion import Champion, Entry
+from autofocus.sweep.classifier_refit import Winner
 from autofocus.sweep.executors import Executor
 from autofocus.sweep.executors.inline import InlineExecutor
 from autofocus.sweep.executors.local import LocalExecutor
@@ -87,14 +88,15 @@ class Rules:
         num_trials: At most.
         policy: Which trials stop before their time; None stops none.
         judged_by: What of the loop's reports the policy compares.
-        reserve_s: Kept back from a budget for what comes after the trials.
+        reserve_s: From the rows of the trials so far to the seconds that are kept back from a
+            budget for what comes after the trials.
         min_trial_s: From the rows of the trials so far to the seconds that another one needs.
     """
 
     num_trials: int
     policy: EarlyTermination | None
     judged_by: str
-    reserve_s: float = 0.0
+    reserve_s: Callable[[Mapping[int, Mapping[str, Any]]], float] = lambda rows: 0.0
     min_trial_s: Callable[[Mapping[int, Mapping[str, Any]]], float] = lambda rows: MIN_TRIAL_S
 
 
@@ -323,6 +325,32 @@ class Sweep:
         self._champion.add(len(self._rows), entry)
         self.improve()
 
+    def winner(self) -> Winner | None:
+        """Return the best model, where a trial of the sweep trained it."""
+        best = self._champion.current
+        if best is None or best.losses is None or not best.trial.isdigit():
+            return None
+        row = self._rows[int(best.trial)]
+        return Winner(
+            trial=best.trial,
+            plan=trial_plan(self._plan, row["parameters"]),
+            candidate=self._candidate(best.trial),
+            losses=best.losses,
+            seconds=row["seconds"],
+            image_s=self._start.image_s,
+        )
+
+    def succeed(self, trial: str, candidate: Candidate) -> None:
+        """Let a model take the title that was made of the best one, without a contest.
+
+        Args:
+            trial: Its id, which the leaderboard has.
+            candidate: The model.
+        """
+        self._candidates[trial] = candidate
+        self._champion = Champion(self.decide, Entry(trial, candidate.metrics[self._study.metric]))
+        self.improve()
+
     def outcome(self) -> Outcome:
         """Return what the trials came to, once all have ended or the user has stopped.
 
@@ -412,7 +440,7 @@ class Sweep:
     def _deadline(self) -> float | None:
         study = self._study
         reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(self._start.image_s)
-        return study.deadline(reserve_s + self._rules.reserve_s)
+        return study.deadline(reserve_s + self._rules.reserve_s(self._rows))
 
     def _publish(self, best: Entry) -> None:
         folder = self._study.folder

@@ -60,3 +60,20 @@ def compare(
     mean = float(gains.mean())
     error = float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else float("inf")
     return Comparison(mean, error, len(gains), margin, mean > margin * error)
+
+
+def latest_is_kept(losses: NDArray[np.float64]) -> bool:
+    """Return whether the last epoch is no clearly worse than the best of those before it.
+
+    A rate that has come down makes the last epochs the better ones; on few images the best of many
+    is luck for the most part, and judged on them it looks better than it is (Cawley and Talbot
+    2010, section 5). An earlier epoch has to be better by as much as any late challenger.
+
+    Args:
+        losses: Of each image at each evaluation, [e, n].
+    """
+    if len(losses) < 2:
+        return True
+    earlier = losses[:-1]
+    best = earlier[earlier.mean(axis=1).argmin()]
+    return not compare(losses[-1], best, margin_after(len(earlier) - 1)).challenger_wins

@@ -1,7 +1,7 @@
 """A fine-tuning trial of a classification job: from the probe's head through the whole network."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 
 from autofocus.data.loader import Loader
 from autofocus.manifest import MANIFEST_NAME, Calibration, encode_manifest
@@ -18,15 +19,16 @@ from autofocus.metrics.calibration import MIN_CALIBRATION_IMAGES, fit_temperatur
 from autofocus.models.timm_classifiers import Classifier
 from autofocus.runtime import Track, write_atomically
 from autofocus.structures.frames import Frame
-from autofocus.structures.predictions import ClassScores
+from autofocus.tasks.base import Targets
 from autofocus.tasks.classification import ClassificationTask
 from autofocus.training import team
 from autofocus.training.candidate import Candidate
 from autofocus.training.curves import draw_curves
-from autofocus.training.evaluate import Evaluation, EvaluationSet, run_network
+from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, run_network
 from autofocus.training.loaders import evaluation_loader, shared_budgets, training_loader
 from autofocus.training.loop import Fit, Trained, fit
 from autofocus.training.losses import OBJECTIVES
+from autofocus.training.mixture import mixed
 from autofocus.training.probe_trial import Probed, ProbeSetup
 from autofocus.training.recipe import Recipe
 from autofocus.training.trial_log import trial_facts, trial_log
@@ -42,12 +44,12 @@ class Finetuned:
     Attributes:
         candidate: The model that could be published.
         trained: How training went.
-        predictions: For the held-out images, in order.
+        losses: What each held-out image costs, [n].
     """
 
     candidate: Candidate
     trained: Trained
-    predictions: list[ClassScores]
+    losses: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Finetuning:
         should_stop: Whether the user has asked to stop.
         on_epoch: Told each evaluation; True ends training.
         track: Shows progress.
+        keeps_latest: Whether the last weights are kept, whatever validation images say of them.
     """
 
     setup: ProbeSetup
@@ -75,11 +78,47 @@ class Finetuning:
     should_stop: Callable[[], bool]
     on_epoch: Callable[[dict[str, Any]], bool]
     track: Track
+    keeps_latest: bool = False
 
 
 def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
     """Fine-tune the probe's network and return the best of its epochs."""
-    weights, accelerator, folder = job.setup.weights, job.accelerator, job.folder
+    with _running(job, probed) as (trained, validation):
+        finetuned = _calibrated(job, probed, trained, validation)
+    _leave(job, finetuned)
+    return finetuned
+
+
+def run_again(job: Finetuning, probed: Probed, before: Candidate, start_share: float) -> Finetuned:
+    """Fine-tune once more with the images that a model was judged by among those to learn from.
+
+    No image is left to judge the new model by: it has the metrics and the temperature of the one
+    before, and `losses` of images that it has learnt.
+
+    Args:
+        job: With `keeps_latest`, and as many epochs as the model before had.
+        probed: All images to learn from; its `start` has a head that was fitted on all of them.
+        before: The model that was judged.
+        start_share: Of the weights that training starts from, in the model before.
+    """
+    start = {name: value.clone() for name, value in probed.start.state_dict().items()}
+    with _running(job, probed) as (trained, validation):
+        network: Classifier = trained.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        network.load_state_dict(mixed(start, network.state_dict(), start_share))
+        temperature = before.manifest.calibration.temperature
+        network.set_head(network.head.weight / temperature, network.head.bias / temperature)
+        judged = _judged(job, probed, validation)
+        evaluation = evaluate(network, job.setup.task, judged, torch.device("cpu"))
+    losses = job.setup.task.sample_losses(evaluation.predictions, judged.targets)
+    finetuned = Finetuned(dataclasses.replace(before, network=network), trained, losses)
+    _leave(job, finetuned)
+    return finetuned
+
+
+@contextmanager
+def _running(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]]:
+    """Train with all processes, and keep the log."""
+    weights, accelerator = job.setup.weights, job.accelerator
     facts = trial_facts(
         weights.spec.name,
         probed.train,
@@ -90,14 +129,18 @@ def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
         job.deadline_s,
     )
     with (
-        trial_log(folder, facts),
+        trial_log(job.folder, facts),
         team.working(take_part, job, probed),
         _trained(job, probed) as (trained, validation),
     ):
-        finetuned = _calibrated(job, probed, trained, validation)
-    draw_curves(folder / "metrics.jsonl", folder / "curves.png", job.primary_metric)
-    write_atomically(folder / MANIFEST_NAME, encode_manifest(finetuned.candidate.manifest))
-    return finetuned
+        yield trained, validation
+
+
+def _leave(job: Finetuning, finetuned: Finetuned) -> None:
+    """Write what the trial came to into its folder."""
+    draw_curves(job.folder / "metrics.jsonl", job.folder / "curves.png", job.primary_metric)
+    manifest = encode_manifest(finetuned.candidate.manifest)
+    write_atomically(job.folder / MANIFEST_NAME, manifest)
 
 
 def take_part(job: Finetuning, probed: Probed) -> Trained:
@@ -116,6 +159,7 @@ def _trained(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]
     objective = OBJECTIVES[task.name](job.recipe, targets, probed.start)
     spec, recipe, accelerator = setup.preprocess, job.recipe, job.accelerator
     caches = shared_budgets(len(targets), len(judged), accelerator.num_processes)
+    latest = job.keeps_latest
     with (
         training_loader(
             probed.train, targets, objective, spec, recipe, setup.seed, accelerator, caches[0]
@@ -132,7 +176,10 @@ def _trained(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]
                 recipe=recipe,
                 training=training,
                 validation=EvaluationSet(validation, judged, labels),
-                score=selection_score(job.primary_metric, len(judged)),
+                # Where nothing scores above 0 the latest weights are kept.
+                score=_no_score if latest else selection_score(job.primary_metric, len(judged)),
+                keeps_start=not latest,
+                sample_losses=None if latest else _sample_losses(task, judged),
                 folder=job.folder,
                 seed=setup.seed,
                 accelerator=accelerator,
@@ -143,6 +190,15 @@ def _trained(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]
             )
         )
         yield trained, validation
+
+
+def _sample_losses(
+    task: ClassificationTask[Any], targets: Targets
+) -> Callable[[list[Any]], Sequence[float]] | None:
+    """Return what each validation image costs, where they are so few that it matters."""
+    if len(targets) >= SMALL_VALIDATION:
+        return None
+    return lambda predictions: task.sample_losses(predictions, targets).tolist()
 
 
 def selection_score(primary_metric: str, num_images: int) -> Callable[[dict[str, Any]], float]:
@@ -162,6 +218,10 @@ def selection_score(primary_metric: str, num_images: int) -> Callable[[dict[str,
     return score
 
 
+def _no_score(metrics: dict[str, Any]) -> float:
+    return 0.0
+
+
 def _channels_last(network: Classifier, device: torch.device) -> Classifier:
     placed: Classifier = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return placed
@@ -170,8 +230,7 @@ def _channels_last(network: Classifier, device: torch.device) -> Classifier:
 def _calibrated(job: Finetuning, probed: Probed, trained: Trained, validation: Loader) -> Finetuned:
     task, size = job.setup.task, job.setup.preprocess.size
     network: Classifier = trained.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    targets = task.encode_targets(probed.held_out.records, job.setup.labels)
-    judged = EvaluationSet(validation, targets, job.setup.labels)
+    judged = _judged(job, probed, validation)
     calibration, evaluation = calibrate(network, task, judged, trained.evaluation, size)
     manifest = msgspec.structs.replace(
         probed.candidate.manifest, calibration=calibration, metrics=evaluation.metrics
@@ -179,7 +238,13 @@ def _calibrated(job: Finetuning, probed: Probed, trained: Trained, validation: L
     candidate = dataclasses.replace(
         probed.candidate, network=network, manifest=manifest, metrics=evaluation.metrics
     )
-    return Finetuned(candidate, trained, evaluation.predictions)
+    losses = task.sample_losses(evaluation.predictions, judged.targets)
+    return Finetuned(candidate, trained, losses)
+
+
+def _judged(job: Finetuning, probed: Probed, validation: Loader) -> EvaluationSet:
+    targets = job.setup.task.encode_targets(probed.held_out.records, job.setup.labels)
+    return EvaluationSet(validation, targets, job.setup.labels)
 
 
 def calibrate(

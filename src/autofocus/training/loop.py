@@ -12,11 +12,12 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -26,11 +27,13 @@ from autofocus.models.network import Network
 from autofocus.runtime import Track, no_progress, write_atomically
 from autofocus.tasks.base import Task
 from autofocus.training import checkpoint
+from autofocus.training.choose import latest_is_kept
 from autofocus.training.early_stopping import EarlyStopping
 from autofocus.training.ema import WeightAverage
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, mean_loss
 from autofocus.training.losses import Objective
 from autofocus.training.memory import Rehearsal, fitting_batch
+from autofocus.training.mixture import Mixture
 from autofocus.training.optim import (
     build_optimizer,
     freeze_layers,
@@ -51,6 +54,8 @@ NUM_TIMED_STEPS = 4
 ENDED_EARLY = "ended early: other trials are better"
 # A plan that moves by less is not worth a line.
 _NOTED_CHANGE = 0.05
+# Where the losses of images travel with an evaluation's metrics.
+_SAMPLE_LOSSES = "sample_losses"
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class Fit:
         seen: Some of the training images, measured beside validation; None measures none.
         keeps_start: Whether `network` can do something already. If not, the latest weights are
             kept for as long as no score is above 0.
+        sample_losses: Turns predictions for validation into a loss of each image. Then the latest
+            weights are kept unless others were clearly better; None keeps those that score best.
     """
 
     network: Network
@@ -92,6 +99,7 @@ class Fit:
     track: Track = no_progress
     seen: EvaluationSet | None = None
     keeps_start: bool = True
+    sample_losses: Callable[[list[Any]], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,8 @@ class Trained:
         status: `completed`, `stopped` by the user, or `failed`.
         reason: Why it ended.
         improved: Whether any epoch beat the network it started from.
+        best_epoch: Whose weights these are; 0 is the network it started from.
+        start_share: Of the weights that it started from, in these weights.
     """
 
     network: Network
@@ -113,6 +123,8 @@ class Trained:
     status: str
     reason: str
     improved: bool
+    best_epoch: int = 0
+    start_share: float = 0.0
 
 
 @dataclass
@@ -127,14 +139,16 @@ class Progress:
         epoch_steps: Optimiser steps of the epoch that is under way.
         done_frac: Share of all steps that was over when this epoch began.
         loss_sum: Their losses, summed.
-        best: Best score so far.
+        best: Score of the weights that are kept.
         best_epoch: After which epoch.
+        highest: Score so far, for early stopping.
         num_worse: Evaluations since then that count for early stopping.
         micro_batch: Images computed at once; 0 is all of a step's.
         scaler: State of fp16's loss scaling; empty in other precisions.
         closing_s: Seconds that the last evaluation took, with saving.
         ended: Why training is over, or None while it is not.
         history: One report an evaluation.
+        sample_losses: Of each validation image, one row an evaluation.
     """
 
     epoch: int = 0
@@ -146,12 +160,14 @@ class Progress:
     loss_sum: float = 0.0
     best: float = float("-inf")
     best_epoch: int = 0
+    highest: float = float("-inf")
     num_worse: int = 0
     micro_batch: int = 0
     scaler: dict[str, float] = field(default_factory=dict)
     closing_s: float = 0.0
     ended: str | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    sample_losses: list[list[float]] = field(default_factory=list)
 
 
 def fit(run: Fit) -> Trained:
@@ -170,6 +186,10 @@ class _Loop:
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         decay = run.recipe.ema_decay
         self.average = None if decay is None else WeightAverage(run.network, decay)
+        share = run.recipe.start_share
+        self.mixture = Mixture(run.network, share) if share > 0 else None
+        # What was judged last, and how much of it is what training started from.
+        self.judged: tuple[Network, float] = run.network, 0.0
         # Not made parallel: the stepper adds gradients up by itself.
         self.model = self.accelerator.prepare_model(run.network, evaluation_mode=True)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
@@ -359,8 +379,14 @@ class _Loop:
         return self._from_main(self._measured)
 
     def _measured(self) -> dict[str, Any]:
-        run, network = self.fit, self._judged_network()
-        metrics = dict(self._evaluate(network).metrics)
+        run = self.fit
+        evaluation = self._judged_best()
+        network, share = self.judged
+        metrics = dict(evaluation.metrics)
+        if self.mixture is not None:
+            metrics["start_share"] = share
+        if run.sample_losses is not None:
+            metrics[_SAMPLE_LOSSES] = [float(x) for x in run.sample_losses(evaluation.predictions)]
         if run.seen is not None:
             seen = evaluate(network, run.task, run.seen, self.accelerator.device).metrics
             metrics |= {f"training_{k}": value for k, value in seen.items() if _is_number(value)}
@@ -370,6 +396,18 @@ class _Loop:
                 network, run.objective, loader, self.accelerator, run.seed
             )
         return metrics
+
+    def _judged_best(self) -> Evaluation:
+        """Judge the averaged weights, and their mean with those that training started from."""
+        network, share = self._judged_network(), 0.0
+        evaluation = self._evaluate(network)
+        if self.mixture is not None and self.at.step > 0:
+            mixed = cast(Network, self.mixture.of(network))
+            other = self._evaluate(mixed)
+            if self.fit.score(other.metrics) > self.fit.score(evaluation.metrics):
+                network, share, evaluation = mixed, self.mixture.share, other
+        self.judged = network, share
+        return evaluation
 
     def _evaluate(self, network: Network) -> Evaluation:
         return evaluate(network, self.fit.task, self.fit.validation, self.accelerator.device)
@@ -397,7 +435,10 @@ class _Loop:
         is_undefined = max(score, at.best) == float("-inf") and not self.fit.keeps_start
         is_best = is_undefined or self.stopping.update(score, at.epoch)
         is_best |= max(score, at.best) <= 0 and not self.fit.keeps_start
-        at.num_worse = self.stopping.num_worse
+        if _SAMPLE_LOSSES in metrics:
+            at.sample_losses.append(metrics[_SAMPLE_LOSSES])
+            is_best = latest_is_kept(np.array(at.sample_losses))
+        at.highest, at.num_worse = self.stopping.best, self.stopping.num_worse
         if is_best:
             at.best, at.best_epoch = score, at.epoch
         if is_best or loss is None:
@@ -449,8 +490,9 @@ class _Loop:
     def _save_best(self) -> None:
         """Keep the judged weights."""
         if self.accelerator.is_main_process:
-            tensors = self._judged_network().state_dict()
-            checkpoint.save_checkpoint(self.fit.folder / "best", tensors, {"epoch": self.at.epoch})
+            network, share = self.judged
+            state = {"epoch": self.at.epoch, "start_share": share}
+            checkpoint.save_checkpoint(self.fit.folder / "best", network.state_dict(), state)
 
     def _save_last(self) -> None:
         if not self.accelerator.is_main_process:
@@ -482,7 +524,7 @@ class _Loop:
         checkpoint.restore_scaler(self.accelerator.scaler, self.at.scaler)
         checkpoint.restore_random(checkpoint.without_prefix("random", tensors))
         self.stepper.micro_batch = self.at.micro_batch
-        self.stopping.best, self.stopping.num_worse = self.at.best, self.at.num_worse
+        self.stopping.best, self.stopping.num_worse = self.at.highest, self.at.num_worse
         # The rate that the last step had is reported once its epoch is over.
         self._set_rates(max(0, self.at.step - 1))
         log.info("resumed after epoch %d, step %d", self.at.epoch, self.at.step)
@@ -506,6 +548,8 @@ class _Loop:
             status,
             reason,
             improved=self.at.best_epoch > 0,
+            best_epoch=self.at.best_epoch,
+            start_share=best[1].get("start_share", 0.0),
         )
 
 

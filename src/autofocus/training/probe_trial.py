@@ -115,7 +115,7 @@ def run_probe(
         setup.weights.spec, len(setup.labels), setup.weights, setup.preprocess.crop_size
     )
     network.to(setup.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pool = _joined(training, validation)
+    pool = training if validation is None else joined(training, validation)
     features = _pool_features(network, setup, pool, track)
     for position, error in features.failures:
         role = "training" if position < len(training) else "validation"
@@ -152,9 +152,8 @@ def run_probe(
     return Probed(candidate, start, learnt, judged, predictions, fold_losses)
 
 
-def _joined(training: Samples[Any], validation: Samples[Any] | None) -> Samples[Any]:
-    if validation is None:
-        return training
+def joined(training: Samples[Any], validation: Samples[Any]) -> Samples[Any]:
+    """Return the images of both, those of the first one first."""
     return Samples(
         [*training.records, *validation.records],
         [*training.locations, *validation.locations],

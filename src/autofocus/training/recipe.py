@@ -34,6 +34,8 @@ class Recipe:
         clip_value: Gradients are clipped to ± this; None does not.
         clip_norm: Gradients are scaled down to this norm; None does not.
         ema_decay: Of the averaged weights that are evaluated and kept; None averages nothing.
+        start_share: Of the weights that training starts from, in their mean with the trained ones
+            that is judged beside these; 0 judges none.
         weighted_loss: 0 no class weights, 1 their square roots, 2 full; for imbalance above 2.
         layers_to_freeze: Leading groups of layers that do not learn (published groups).
         frozen_frac: Share of the groups that do not learn, where a job does not say how many.
@@ -74,6 +76,7 @@ class Recipe:
     clip_value: float | None = None
     clip_norm: float | None = 1.0
     ema_decay: float | None = 0.999
+    start_share: float = 0.0
     label_smoothing: float = 0.0
     weighted_loss: int = 0
     layers_to_freeze: int = 0
@@ -150,6 +153,8 @@ def default_recipe(
         task_rates: The task's published learning rates by Azure's name; `*` for the others.
         is_azure: Whether `user_name` is one of Azure's.
         architecture: timm's name of the network.
+        start_share: Of the weights that training started from, in a second network that is judged
+            beside the trained one; 0 judges none.
         label_smoothing: The task's.
     """
     if is_azure and user_name is not None:
@@ -160,7 +165,8 @@ def default_recipe(
     rates = _TRANSFORMER if architecture.startswith(TRANSFORMERS) else {}
     if num_images > LARGE_SET:
         return Recipe(batch_size=32, label_smoothing=0.1, augmentation="medium", **rates)
-    return Recipe(label_smoothing=label_smoothing, **rates)
+    # Some tens of validation images cannot tell when to stop; the schedule can.
+    return Recipe(label_smoothing=label_smoothing, early_stopping=False, start_share=0.5, **rates)
 
 
 def with_parameters(recipe: Recipe, parameters: Mapping[str, Any]) -> Recipe:

@@ -15,7 +15,13 @@ from PIL import Image
 
 import autofocus
 from autofocus.runtime import no_progress
-from autofocus.sweep import automode, classifier_automode, detector_automode
+from autofocus.sweep import (
+    automode,
+    classifier_automode,
+    classifier_trials,
+    detector_automode,
+)
+from autofocus.sweep.classifier_refit import refit_s
 from autofocus.sweep.resolve import resolve
 from autofocus.sweep.run_folder import RunFolder
 from autofocus.sweep.soup_trial import SOUP_ID, stir
@@ -71,7 +77,8 @@ def test_it_probes_then_trains_the_default_recipe_then_others(
 ) -> None:
     folder, result = finished
     rows = {row["id"]: row for row in result["trials"]}
-    assert set(rows) - {SOUP_ID} == {"probe", "0", "1", "2"}
+    made = {name for name in rows if name == SOUP_ID or name.startswith("refit-")}
+    assert set(rows) - made == {"probe", "0", "1", "2"}
     assert rows["0"]["parameters"] == {}, "the first trial is the default recipe"
     tried = [rows[str(number)]["parameters"] for number in (1, 2)]
     assert tried[0] != tried[1]
@@ -125,7 +132,7 @@ def test_the_same_seed_gives_the_same_leaderboard(
 def test_without_time_or_number_it_is_the_default_recipe(photo_folder: Path) -> None:
     study = _study(photo_folder, limits={})
     rules = automode._rules(study, _auto(num_epochs=5), automode.priors_of("classifier"))
-    assert (rules.num_trials, rules.reserve_s) == (1, 0.0)
+    assert (rules.num_trials, rules.reserve_s({})) == (1, 0.0)
 
 
 def test_a_budget_tries_others_and_keeps_time_for_the_soup(photo_folder: Path) -> None:
@@ -133,7 +140,7 @@ def test_a_budget_tries_others_and_keeps_time_for_the_soup(photo_folder: Path) -
     priors = automode.priors_of("classifier")
     rules = automode._rules(study, _auto(num_epochs=5), priors)
     assert rules.num_trials == priors.max_trials
-    assert rules.reserve_s == pytest.approx(30)
+    assert rules.reserve_s({}) == pytest.approx(30)
     assert automode._rules(study, _auto(num_epochs=0), priors).num_trials == 0
 
 
@@ -144,13 +151,52 @@ def test_what_the_default_recipe_took_says_what_a_trial_needs() -> None:
     assert automode._min_trial_s({0: row | {"status": "running"}}) == automode.MIN_TRIAL_S
 
 
+def test_time_is_kept_back_to_train_the_best_once_more(photo_folder: Path) -> None:
+    study = _study(photo_folder, limits={}, budget=1000)
+    common = SimpleNamespace(train=range(80), held_out=range(20))
+    auto = SimpleNamespace(num_epochs=5, can_refit=True, start=SimpleNamespace(common=common))
+    rules = automode._rules(study, auto, automode.priors_of("classifier"))
+    assert rules.reserve_s({}) == pytest.approx(30), "the default recipe may take all there is"
+    rows = {0: {"status": "completed", "seconds": 40.0}, 1: {"status": "running", "seconds": 0.0}}
+    again_s = refit_s(common, 40.0)
+    assert again_s > 40.0 * 100 / 80
+    assert rules.reserve_s(rows) == pytest.approx(30 + again_s + study.packaging_s)
+
+
+def test_the_best_of_the_trials_is_trained_once_more(
+    finished: tuple[Path, dict[str, Any]], photo_folder: Path, tmp_path: Path
+) -> None:
+    """As if the second trial had won, on the way from the trials to the result."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder, symlinks=True)
+    (folder / "result.json").unlink()
+    for number in range(NUM_TRIALS):
+        losses = folder / "trials" / str(number) / "losses.npy"
+        np.save(losses, np.zeros(len(np.load(losses))) + (0.5 if number == 1 else 5.0))
+    winner = folder / "trials" / "1" / "best"
+    best = load_checkpoint(winner)
+    assert best is not None
+    save_checkpoint(winner, best[0], {"epoch": 2, "start_share": 0.5})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            classifier_trials, "probe_losses", lambda _, probed: np.full(len(probed.held_out), 4.0)
+        )
+        patch.setattr(automode, "stir", lambda *_: None)
+        result = autofocus.train(job(photo_folder), output_dir=str(folder))
+    rows = {row["id"]: row for row in result["trials"]}
+    assert result["best_trial"] == "refit-1"
+    assert rows["refit-1"]["value"] == rows["1"]["value"] == result["value"]
+    (made,) = decisions(folder, "trained_again")
+    assert (made["trial"], made["num_images"], made["rejected"]) == ("1", 24, None)
+
+
 def _auto(num_epochs: int) -> Any:
-    return type("Auto", (), {"num_epochs": num_epochs})()
+    return SimpleNamespace(num_epochs=num_epochs, can_refit=False)
 
 
 def _study(photos: Path, **keys: Any) -> Any:
     plan = resolve(job(photos, **keys))
-    return type("Study", (), {"plan": plan})()
+    return SimpleNamespace(plan=plan, packaging_s=20.0)
 
 
 @pytest.mark.parametrize("helps", [True, False])

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from autofocus.training.choose import MARGIN, compare, margin_after
+from autofocus.training.choose import MARGIN, compare, latest_is_kept, margin_after
 from autofocus.training.finetune_trial import SMALL_VALIDATION, selection_score
 
 
@@ -78,3 +78,28 @@ def test_undefined_metrics_never_beat_defined_ones() -> None:
     assert score({"AUC_weighted": None, "log_loss": 0.4}) == -0.4
     assert score({"AUC_weighted": None, "log_loss": None}) == float("-inf")
     assert score({"AUC_weighted": None}) == float("-inf")
+
+
+def test_the_latest_epoch_stays_unless_it_is_clearly_worse() -> None:
+    rng = np.random.default_rng(0)
+    level = rng.normal(size=20)
+    noise = rng.normal(scale=0.3, size=(30, 20))
+    assert latest_is_kept(level[None])
+    assert latest_is_kept(level + noise)
+    assert latest_is_kept(np.stack([level + 1, level]))
+    # It had been better: overfitting.
+    assert not latest_is_kept(np.concatenate([level + noise, level[None] + 1]))
+
+
+def test_the_luckiest_of_many_epochs_is_no_better() -> None:
+    """Epochs as good as the champion, each a little different: how often does ours win?"""
+    rng = np.random.default_rng(0)
+    won = {"best": 0, "kept": 0}
+    for _ in range(200):
+        champion = rng.normal(size=20)
+        epochs = champion + rng.normal(scale=0.3, size=(30, 20))
+        kept = max(n for n in range(1, 31) if latest_is_kept(epochs[:n])) - 1
+        won["best"] += compare(champion, epochs[epochs.mean(axis=1).argmin()]).challenger_wins
+        won["kept"] += compare(champion, epochs[kept]).challenger_wins
+    assert won["best"] > 180
+    assert won["kept"] < 60

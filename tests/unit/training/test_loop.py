@@ -21,7 +21,7 @@ from autofocus.training.losses import multilabel
 from autofocus.training.losses.classification import ClassificationObjective
 from autofocus.training.recipe import Recipe
 
-RECIPE = Recipe(num_epochs=3, batch_size=4, early_stopping=False, ema_decay=0.9)
+RECIPE = Recipe(num_epochs=3, batch_size=4, early_stopping=False, ema_decay=0.9, start_share=0.5)
 NUM_BATCHES = 4  # 18 photos in batches of 4; the last 2 are left out
 MakeFit = Callable[..., Fit]
 
@@ -53,6 +53,8 @@ def assert_same_run(folder: Path, other: Path, trained: Trained, other_trained: 
         other_trained.num_epochs,
         other_trained.improved,
     )
+    assert trained.best_epoch == other_trained.best_epoch
+    assert trained.start_share == other_trained.start_share
     assert np.array_equal(probs_of(trained), probs_of(other_trained))
 
 
@@ -90,6 +92,30 @@ def test_learns_and_returns_the_best_epoch(make_fit: MakeFit) -> None:
     best = max(rows, key=lambda row: row["score"])
     assert trained.evaluation.metrics["log_loss"] == best["log_loss"]
     assert [row for row in rows if row["is_best"]][-1] == best
+    assert trained.best_epoch == best["epoch"]
+
+
+def test_the_mean_with_the_start_is_kept_where_it_is_better(make_fit: MakeFit) -> None:
+    """Trained far too fast: half of the way back is better than all of it."""
+    recipe = replace(RECIPE, learning_rate=0.05, ema_decay=None, num_epochs=2, start_share=0.5)
+    start = make_fit("start", recipe=replace(recipe, num_epochs=0)).network.state_dict()
+    run = make_fit(recipe=recipe, score=lambda metrics: -float(metrics["log_loss"]))
+    trained = fit(replace(run, keeps_start=True, sample_losses=lambda found: [0.0]))
+    last = without_prefix("network", tensors_of(run.folder, "last"))
+    name = next(name for name, value in last.items() if value.is_floating_point())
+    weights = trained.network.state_dict()
+    assert trained.best_epoch == 2
+    assert trained.start_share == metrics_of(run.folder)[-1]["start_share"] == 0.5
+    assert torch.allclose(weights[name], (start[name] + last[name]) / 2)
+    assert not torch.equal(weights[name], last[name])
+
+
+def test_few_images_keep_the_latest_weights_unless_clearly_worse(make_fit: MakeFit) -> None:
+    losses = iter([[1.0] * 6, [0.1, 0.2, 0.1, 0.2, 0.1, 0.2], [0.2, 0.1] * 3, [0.9] * 6])
+    run = make_fit()
+    trained = fit(replace(run, sample_losses=lambda found: next(losses)))
+    assert [row["is_best"] for row in metrics_of(run.folder)] == [True, True, True, False]
+    assert trained.best_epoch == 2
 
 
 def test_returned_network_makes_the_returned_outputs(make_fit: MakeFit) -> None:
@@ -324,7 +350,7 @@ def test_exploding_loss_fails_the_trial_and_keeps_the_best(
 def test_nan_fails_the_trial_and_keeps_the_last_good_epoch(
     make_fit: MakeFit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make_fit(recipe=replace(RECIPE, ema_decay=None))
+    run = make_fit(recipe=replace(RECIPE, ema_decay=None, start_share=0.0))
     original, calls = run.training.epoch, iter(range(1000))
 
     def poisoned(*args: Any) -> Any:
@@ -412,7 +438,7 @@ def test_deadline_is_planned_for_and_kept(
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(loop, "time", clock)
-    run = make_fit(recipe=replace(RECIPE, num_epochs=10_000))
+    run = make_fit(recipe=replace(RECIPE, num_epochs=10_000, start_share=0.0))
     original_epoch, original_evaluate = run.training.epoch, loop.evaluate
 
     def slow(*args: Any):

@@ -1,0 +1,136 @@
+"""The winner once more, with the images that it was judged by among those to learn from."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import autofocus
+from autofocus.sweep import classifier_refit, classifier_trials
+from autofocus.training import loop
+from autofocus.training.checkpoint import load_checkpoint
+from autofocus.training.mixture import mixed
+
+NUM_PHOTOS = 24
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _training_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier_trials, "_is_better", lambda *_: True)
+    monkeypatch.setattr(loop, "latest_is_kept", lambda losses: True)
+
+
+def job(photos: Path, **keys: Any) -> dict[str, Any]:
+    return {
+        "task": "image_classification",
+        "training_data": str(photos),
+        "limits": {"max_trials": 1},
+        "weights": "random",
+        "device": "cpu",
+        "training_parameters": {
+            "model_name": "test_resnet",
+            "validation_crop_size": 32,
+            "training_batch_size": 8,
+            "number_of_epochs": 2,
+        },
+        **keys,
+    }
+
+
+def decisions(folder: Path, what: str) -> list[dict[str, Any]]:
+    lines = (folder / "decisions.jsonl").read_text().splitlines()
+    return [made for made in map(json.loads, lines) if made["decision"] == what]
+
+
+def test_all_images_teach_and_the_metrics_stay_those_of_before(
+    photo_folder: Path, tmp_path: Path
+) -> None:
+    result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
+    rows = {row["id"]: row for row in result["trials"]}
+    assert result["best_trial"] == "refit-1"
+    assert list(rows) == ["0", "1", "refit-1"]
+    assert rows["refit-1"]["value"] == rows["1"]["value"] == result["value"]
+    (made,) = decisions(tmp_path, "trained_again")
+    assert (made["num_images"], made["rejected"]) == (NUM_PHOTOS, None)
+    assert rows["refit-1"]["epochs"] == made["num_epochs"] > 0
+    log = (tmp_path / "trials" / "refit-1" / "log.txt").read_text()
+    assert f"{NUM_PHOTOS} images" in log
+    again = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
+    assert again["best_trial"] == "refit-1", "a finished run is printed, not repeated"
+
+
+def test_what_is_served_has_the_share_of_the_start_that_won(
+    photo_folder: Path, tmp_path: Path
+) -> None:
+    served: list[Any] = []
+    original = classifier_trials.Study.publish
+
+    def publish(self: Any, trial: str, candidate: Any) -> Path:
+        served.append(candidate.network.state_dict())
+        return original(self, trial, candidate)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier_trials.Study, "publish", publish)
+        autofocus.train(job(photo_folder), output_dir=str(tmp_path))
+    probe, _, last = served
+    best = load_checkpoint(tmp_path / "trials" / "refit-1" / "best")
+    assert best is not None
+    (made,) = decisions(tmp_path, "trained_again")
+    # The probe that is served has seen all images: the second training starts from it.
+    expected = mixed(probe, best[0], made["start_share"])
+    assert all(torch.allclose(last[name], expected[name]) for name in expected)
+
+
+def test_given_validation_images_are_not_learnt_from(photo_folder: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "held-out"
+    shutil.copytree(photo_folder, held_out)
+    asked = job(photo_folder, validation_data=str(held_out))
+    result = autofocus.train(asked, output_dir=str(tmp_path / "run"))
+    assert result["best_trial"] == "1"
+    assert not decisions(tmp_path / "run", "trained_again")
+
+
+def test_without_time_for_it_the_model_stays(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier_refit, "refit_s", lambda *_: 1e6)
+    result = autofocus.train(job(photo_folder, budget=500), output_dir=str(tmp_path))
+    assert result["best_trial"] == "1"
+    (made,) = decisions(tmp_path, "not_trained_again")
+    assert made["seconds_left"] < made["seconds_needed"] == 1e6
+
+
+@pytest.mark.parametrize("why", ["worse", "stopped"])
+def test_a_second_training_that_failed_changes_nothing(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    original = classifier_refit.run_again
+
+    def spoilt(job: Any, *rest: Any) -> Any:
+        if why == "stopped":
+            return original(_stopping(job), *rest)
+        made = original(job, *rest)
+        return classifier_refit.replace(made, losses=made.losses + 5.0)
+
+    monkeypatch.setattr(classifier_refit, "run_again", spoilt)
+    result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
+    assert result["best_trial"] == "1"
+    (made,) = decisions(tmp_path, "trained_again")
+    expected = {"worse": "more than before", "stopped": "stopped by the user after 0 of"}
+    assert expected[why] in made["rejected"]
+
+
+def _stopping(job: Any) -> Any:
+    return classifier_refit.replace(job, should_stop=lambda: True)
