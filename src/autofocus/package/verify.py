@@ -84,6 +84,8 @@ def _score_in_child(
             text=True,
             timeout=TIMEOUT_S,
             check=False,
+            # Ctrl-C is for the parent, which finishes what it publishes.
+            start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:
         raise VerificationError(

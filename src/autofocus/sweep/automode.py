@@ -94,10 +94,15 @@ def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
 def _reserve_s(
     study: Study, auto: AutoStart, num_trials: int, rows: Mapping[int, Mapping[str, Any]]
 ) -> float:
-    """Return what the soup takes, and to train the best of the trials so far once more."""
-    soup_s = SOUP_SHARE * (study.plan.job.budget_s or 0.0) if num_trials > 1 else 0.0
+    """Return what the soup takes, and to train the best of the trials so far once more.
+
+    The default recipe may take all there is: then there is nothing to mix.
+    """
     ended = [float(row["seconds"]) for row in rows.values() if row["status"] == "completed"]
-    if not auto.can_refit or not ended:
+    if not ended:
+        return 0.0
+    soup_s = SOUP_SHARE * (study.plan.job.budget_s or 0.0) if num_trials > 1 else 0.0
+    if not auto.can_refit:
         return soup_s
     return soup_s + refit_s(auto.start.common, max(ended)) + study.packaging_s
 

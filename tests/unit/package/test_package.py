@@ -1,6 +1,7 @@
 """The written package: complete, pickle-free, movable, verified in another process."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -184,3 +185,11 @@ def test_failed_write_leaves_nothing(
     with pytest.raises(OSError, match="No space left"):
         write_package(tmp_path / "m", rebuilt(model_folder), read_manifest(model_folder))
     assert not (tmp_path / "m").exists()
+
+
+def test_ctrl_c_does_not_reach_the_process_that_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terminal sends it to every process of the group."""
+    monkeypatch.setattr(verify, "_CHILD", "import os; print([os.getpgrp()])")
+    assert verify._score_in_child(tmp_path, [], {}) != [os.getpgrp()]
