@@ -60,7 +60,9 @@ def run(
     with RunFolder(path, resolved, sources.fingerprint, overwrite) as folder:
         if finished := folder.result():
             log.info("%s: finished before; nothing to do (--overwrite starts anew)", path)
-            return finished
+            # It may have been moved since.
+            here = {"run": str(folder.path), "best_model": str(folder.path / "best_model")}
+            return finished | here
         _keep_request(folder, document)
         study = Study(_with_default_model(plan, folder, track), sources, folder, started_s, track)
         result = study.conduct(_trials_of(plan))

@@ -103,6 +103,17 @@ def test_labels_are_separated_by_one_mark_a_table(
     assert [record.label for record in data.records] == expected
 
 
+def test_a_table_of_boxes_is_not_taken_for_classes(tmp_path: Path) -> None:
+    """One row an object, as TensorFlow's and Roboflow's exports: the last row counted."""
+    touch(tmp_path, "0.jpg")
+    header = "filename,width,height,class,xmin,ymin,XMax,ymax\n"
+    write_csv(tmp_path, header + "0.jpg,9,9,can,1,1,2,2\n0.jpg,9,9,jug,3,3,4,4\n")
+    with pytest.raises(DataError, match=r"columns of boxes .*as COCO"):
+        tasks(tmp_path)
+    # Whoever names the task has decided.
+    assert len(read_data(tmp_path, MulticlassRecord).records) == 1
+
+
 def test_a_cell_is_one_class_for_the_multiclass_task(tmp_path: Path) -> None:
     touch(tmp_path, "0.jpg", "1.jpg", "2.jpg")
     write_csv(tmp_path, "filename,labels\n0.jpg,milk bottle\n1.jpg,can\n2.jpg,\n")

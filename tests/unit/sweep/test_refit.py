@@ -57,18 +57,20 @@ def decisions(folder: Path, what: str) -> list[dict[str, Any]]:
 def test_all_images_teach_and_the_metrics_stay_those_of_before(
     photo_folder: Path, tmp_path: Path
 ) -> None:
-    result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
+    folder = tmp_path / "run"
+    result = autofocus.train(job(photo_folder), output_dir=str(folder))
     rows = {row["id"]: row for row in result["trials"]}
     assert result["best_trial"] == "refit-1"
     assert list(rows) == ["0", "1", "refit-1"]
     assert rows["refit-1"]["value"] == rows["1"]["value"] == result["value"]
-    (made,) = decisions(tmp_path, "trained_again")
+    (made,) = decisions(folder, "trained_again")
     assert (made["num_images"], made["rejected"]) == (NUM_PHOTOS, None)
     assert rows["refit-1"]["epochs"] == made["num_epochs"] > 0
-    log = (tmp_path / "trials" / "refit-1" / "log.txt").read_text()
+    log = (folder / "trials" / "refit-1" / "log.txt").read_text()
     assert f"{NUM_PHOTOS} images" in log
-    again = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
-    assert again["best_trial"] == "refit-1", "a finished run is printed, not repeated"
+    moved = folder.rename(tmp_path / "moved")
+    again = autofocus.train(job(photo_folder), output_dir=str(moved))
+    assert again == result | {"run": str(moved), "best_model": str(moved / "best_model")}
 
 
 def test_what_is_served_has_the_share_of_the_start_that_won(

@@ -21,6 +21,8 @@ _SUFFIXES = (".csv", ".tsv")
 _IMAGE_NAMES = ("image_url", "filename", "file_name", "file", "image", "path", "image_path")
 _LABEL_NAMES = ("label", "labels", "class", "classes", "category", "tags")
 _SEPARATORS = (",", ";", "|")
+# As exports of TensorFlow's object detection have them, with a row an object.
+_BOX_NAMES = {"xmin", "ymin", "xmax", "ymax"}
 
 
 def is_source(path: Path) -> bool:
@@ -35,8 +37,19 @@ def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
 
     A `,` `;` or `|` in one says multi-label; so do words that stand both together and alone.
     Anything else with spaces may be names of two words: both types are returned.
+
+    Raises:
+        DataError: If the columns say that there is a row an object.
     """
-    cells = [entry.label for entry in _read_table(path, options).entries]
+    table = _read_table(path, options)
+    columns = {name.strip().lower() for name in table.columns}
+    if columns >= _BOX_NAMES:
+        raise DataError(
+            f"{table.file}: has columns of boxes ({', '.join(sorted(_BOX_NAMES))}), of which a CSV "
+            "is not read. Export the data as COCO, VOC or YOLO; for the classes of whole images "
+            "alone, name the task."
+        )
+    cells = [entry.label for entry in table.entries]
     if _separator(cells) is not None:
         return [MultilabelRecord]
     with_spaces = [cell.split() for cell in cells if " " in cell]
@@ -84,6 +97,7 @@ class _Entry:
 @dataclass(frozen=True)
 class _Table:
     file: Path
+    columns: list[str]
     entries: list[_Entry]
     lost: list[RawRow]
 
@@ -97,9 +111,9 @@ def _read_table(path: Path, options: ReadOptions) -> _Table:
     lines = csv.reader(
         io.StringIO(text := _read_text(file), newline=""), delimiter=_delimiter(text)
     )
-    table = _Table(file, [], [])
     try:
         header = next(lines, [])
+        table = _Table(file, header, [], [])
         image_at = _column(header, (options.image_column, *_IMAGE_NAMES), file, "--image-column")
         label_at = _column(header, (options.label_column, *_LABEL_NAMES), file, "--target-column")
         for cells in lines:
