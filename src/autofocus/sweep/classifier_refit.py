@@ -23,6 +23,7 @@ from autofocus.sweep.recipes import recipe_for
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.study import RESERVE_FACTOR, Study
 from autofocus.sweep.trial import Common, Hooks
+from autofocus.sweep.trial_runner import failure, is_disk_full
 from autofocus.training.candidate import Candidate
 from autofocus.training.checkpoint import load_checkpoint
 from autofocus.training.choose import compare
@@ -102,19 +103,22 @@ def refit(
     # The last package took as long as this one's will.
     reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(winner.image_s)
     deadline_s = study.deadline(reserve_s)
-    if (
-        not can_refit(study, common)
-        or not num_epochs
-        or _is_late(study, common, winner, deadline_s)
-    ):
+    if is_stopped() or not can_refit(study, common) or not num_epochs:
+        return None
+    if _is_late(study, common, winner, deadline_s):
         return None
     num_images = len(common.train) + len(common.held_out)
     log.info("once more with all %d images, %d epochs", num_images, num_epochs)
     study.tell("refit", f"trial {winner.trial} once more, with all images", deadline_s=deadline_s)
     started_s = time.monotonic()
     hooks = Hooks(study.folder.decide, should_stop=is_stopped, track=study.track)
-    made = _train(common, winner, num_epochs, share, deadline_s, hooks)
-    reason = _rejected(made, winner, num_epochs)
+    try:
+        made = _train(common, winner, num_epochs, share, deadline_s, hooks)
+        reason = _rejected(made, winner, num_epochs)
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        made, reason = None, failure(error)
     study.folder.decide(
         "trained_again",
         trial=winner.trial,
@@ -123,8 +127,8 @@ def refit(
         start_share=share,
         rejected=reason,
     )
-    if reason is not None:
-        log.info("the model that saw fewer images stays: %s", reason)
+    if made is None or reason is not None:
+        log.warning("the model that saw fewer images stays: %s", reason)
         return None
     study.record(
         winner.refit_id,

@@ -114,7 +114,7 @@ def test_without_time_for_it_the_model_stays(
     assert made["seconds_left"] < made["seconds_needed"] == 1e6
 
 
-@pytest.mark.parametrize("why", ["worse", "stopped"])
+@pytest.mark.parametrize("why", ["worse", "stopped", "raised"])
 def test_a_second_training_that_failed_changes_nothing(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
@@ -123,6 +123,8 @@ def test_a_second_training_that_failed_changes_nothing(
     def spoilt(job: Any, *rest: Any) -> Any:
         if why == "stopped":
             return original(_stopping(job), *rest)
+        if why == "raised":
+            raise MemoryError
         made = original(job, *rest)
         return classifier_refit.replace(made, losses=made.losses + 5.0)
 
@@ -130,7 +132,11 @@ def test_a_second_training_that_failed_changes_nothing(
     result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
     assert result["best_trial"] == "1"
     (made,) = decisions(tmp_path, "trained_again")
-    expected = {"worse": "more than before", "stopped": "stopped by the user after 0 of"}
+    expected = {
+        "worse": "more than before",
+        "stopped": "stopped by the user after 0 of",
+        "raised": "out of memory",
+    }
     assert expected[why] in made["rejected"]
 
 
