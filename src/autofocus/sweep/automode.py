@@ -20,7 +20,7 @@ from typing import Any
 from autofocus.job import Asha
 from autofocus.runtime import StopRequest
 from autofocus.sweep.auto_space import AutoSampler
-from autofocus.sweep.classifier_refit import refit, refit_s
+from autofocus.sweep.classifier_refit import first_training_s, refit, refit_s
 from autofocus.sweep.contenders import AutoStart
 from autofocus.sweep.priors import Priors, priors_of
 from autofocus.sweep.profile import profile_data, profile_machine
@@ -86,21 +86,34 @@ def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
         policy=Asha(eta=priors.eta, rungs=list(priors.rungs)),
         # Of few images a loss says more than a metric that counts them.
         judged_by="score",
-        reserve_s=partial(_reserve_s, study, auto, num_trials),
+        reserve_s=partial(_reserve_s, study, auto, num_trials, _first_reserve_s(study, auto)),
         min_trial_s=_min_trial_s,
     )
 
 
+def _first_reserve_s(study: Study, auto: AutoStart) -> float:
+    """Return what the default recipe has to leave to be trained once more."""
+    left_s = study.left_s()
+    if not auto.can_refit or math.isinf(left_s):
+        return 0.0
+    first_s = first_training_s(study, auto.start.common, left_s)
+    return left_s - first_s if first_s >= MIN_TRIAL_S else 0.0
+
+
 def _reserve_s(
-    study: Study, auto: AutoStart, num_trials: int, rows: Mapping[int, Mapping[str, Any]]
+    study: Study,
+    auto: AutoStart,
+    num_trials: int,
+    first_reserve_s: float,
+    rows: Mapping[int, Mapping[str, Any]],
 ) -> float:
     """Return what the soup takes, and to train the best of the trials so far once more.
 
-    The default recipe may take all there is: then there is nothing to mix.
+    The default recipe may take all else: then there is nothing to mix.
     """
     ended = [float(row["seconds"]) for row in rows.values() if row["status"] == "completed"]
     if not ended:
-        return 0.0
+        return first_reserve_s
     soup_s = SOUP_SHARE * (study.plan.job.budget_s or 0.0) if num_trials > 1 else 0.0
     if not auto.can_refit:
         return soup_s

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # What a second training may take more than the first one, besides its further images.
 _TIME_FACTOR = 1.2
+# A budget may leave fewer epochs, for which the rate comes down too, but not much fewer.
+_MIN_EPOCHS_FRAC = 0.7
 # An image may cost so much more than before, in nats, without anything having gone wrong.
 _HARMLESS_LOSS = 0.02
 
@@ -84,6 +86,19 @@ def refit_s(common: Common, seconds: float) -> float:
     """
     num_images = len(common.train) + len(common.held_out)
     return _TIME_FACTOR * seconds * num_images / len(common.train)
+
+
+def first_training_s(study: Study, common: Common, left_s: float) -> float:
+    """Return how long the first training may take, so that there is time for the second.
+
+    A fifth more to learn from is worth more than the last epochs of one that had all the time.
+
+    Args:
+        study: The run.
+        common: Of all trials.
+        left_s: Seconds that are left for both, and for the package between them.
+    """
+    return (left_s - study.packaging_s) / (1 + refit_s(common, 1.0))
 
 
 def refit(
@@ -143,7 +158,7 @@ def refit(
 
 
 def _is_late(study: Study, common: Common, winner: Winner, deadline_s: float | None) -> bool:
-    needed_s = refit_s(common, winner.seconds)
+    needed_s = refit_s(common, winner.seconds) / _TIME_FACTOR
     left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
     if left_s >= needed_s:
         return False
@@ -201,7 +216,7 @@ def _train(
 def _rejected(made: Finetuned, winner: Winner, num_epochs: int) -> str | None:
     """Return why the new model is not served, or None."""
     trained = made.trained
-    if trained.status != "completed" or trained.num_epochs < num_epochs:
+    if trained.status != "completed" or trained.num_epochs < _MIN_EPOCHS_FRAC * num_epochs:
         return f"{trained.reason} after {trained.num_epochs} of {num_epochs} epochs"
     comparison = compare(made.losses, winner.losses)
     gain = comparison.mean_gain

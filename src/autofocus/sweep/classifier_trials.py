@@ -11,7 +11,7 @@ from autofocus.errors import BudgetError
 from autofocus.manifest import MANIFEST_NAME, encode_manifest
 from autofocus.runtime import StopRequest, write_atomically
 from autofocus.sweep.champion import Entry
-from autofocus.sweep.classifier_refit import Winner, refit
+from autofocus.sweep.classifier_refit import Winner, can_refit, first_training_s, refit
 from autofocus.sweep.prepare import prepare
 from autofocus.sweep.probe_setup import probe_setup
 from autofocus.sweep.recipes import recipe_for
@@ -154,8 +154,11 @@ def _finetune(
         study.folder.decide("no_finetuning", num_epochs=recipe.num_epochs, seconds_left=left_s)
         return None
     started_s = time.monotonic()
-    hooks = Hooks(study.folder.decide, should_stop=is_stopped, track=study.track)
     common = study.common(probed.train, probed.held_out)
+    first_s = first_training_s(study, common, left_s) if can_refit(study, common) else 0.0
+    if deadline_s is not None and first_s >= MIN_FINETUNING_S:
+        deadline_s = started_s + first_s
+    hooks = Hooks(study.folder.decide, should_stop=is_stopped, track=study.track)
     finetuned = _train(common, setup, probed, recipe, FINETUNE_ID, deadline_s, hooks)
     trained = finetuned.trained
     study.record(

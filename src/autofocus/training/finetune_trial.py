@@ -176,7 +176,7 @@ def _trained(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]
                 recipe=recipe,
                 training=training,
                 validation=EvaluationSet(validation, judged, labels),
-                # Where nothing scores above 0 the latest weights are kept.
+                # Where no score is defined the latest weights are kept.
                 score=_no_score if latest else selection_score(job.primary_metric, len(judged)),
                 keeps_start=not latest,
                 sample_losses=None if latest else _sample_losses(task, judged),
@@ -219,7 +219,7 @@ def selection_score(primary_metric: str, num_images: int) -> Callable[[dict[str,
 
 
 def _no_score(metrics: dict[str, Any]) -> float:
-    return 0.0
+    return float("-inf")
 
 
 def _channels_last(network: Classifier, device: torch.device) -> Classifier:

@@ -1,4 +1,4 @@
-"""Each family learns eight pictures by heart, from random numbers, and serves what it learned."""
+"""Each family learns pictures by heart, from random numbers, and serves what it learned."""
 
 import base64
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ from autofocus.structures.polygons import from_wire, outline_box, polygon_iou, r
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 from autofocus.tasks import TASKS
 from serving import StartServer
-from tiny_transformers import spec_of
+from tiny_transformers import SIDES, options_of, spec_of
 
 LABELS: Final = ["bar", "disc", "square"]
 _COLOURS: Final = ((40, 80, 220), (220, 60, 40), (60, 190, 70))
@@ -74,6 +74,17 @@ FULL: Final = {
     "rf_detr_n": Run(128, 3e-4, {"num_queries": 20, "group_detr": 2}),
     "rf_detr_seg_n": Run(96, 3e-4, {"num_queries": 20, "group_detr": 2, "decoder_layers": 2}),
 }
+# The same families, each part as small as it goes.
+SMALL: Final = {
+    name: Run(SIDES[name], rate, options_of(name, num_queries=10), num_steps=400)
+    for name, rate in {
+        "d_fine_n": 5e-3,
+        "deimv2_n": 5e-3,
+        "rt_detr_v2_r18": 2e-3,
+        "rf_detr_n": 1e-2,
+        "rf_detr_seg_n": 5e-3,
+    }.items()
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,6 +98,17 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def pictures() -> list[Picture]:
     return [_draw(index) for index in range(_NUM_PICTURES)]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_picture_is_learned(name: str, pictures: list[Picture]) -> None:
+    """One with two objects, of which each step sees half of the copies."""
+    network, manifest = _untrained(name, SMALL[name])
+    _train(network, manifest, [pictures[1]] * 2, SMALL[name])
+    scorer = Scorer(manifest, TorchBackend(network, manifest.outputs))
+    assert _mean_average_precision(scorer, [pictures[1]]) >= 0.9
+    (reply,) = scorer.score([pictures[1].file])
+    _assert_all_found(reply["boxes"], pictures[1].truth)
 
 
 @pytest.mark.slow
