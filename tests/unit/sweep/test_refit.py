@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import autofocus
+from autofocus.package import mlflow_model, verify
 from autofocus.sweep import classifier_refit, classifier_trials
 from autofocus.sweep.study import Study
 from autofocus.training import loop
@@ -26,6 +27,18 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _packages_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exporting and verifying each model would take most of the time."""
+
+    def write(folder: Path, network: Any, manifest: Any) -> Any:
+        folder.mkdir(parents=True)
+        return manifest
+
+    monkeypatch.setattr(mlflow_model, "write_package", write)
+    monkeypatch.setattr(verify, "verify_package", lambda *_: 0.0)
 
 
 @pytest.fixture(autouse=True)
