@@ -4,8 +4,8 @@
 best probe can be served. 3. Train the default recipe of the best candidate. 4. Asynchronous
 successive halving over learning rate, input size, augmentation and frozen layers of the candidates,
 around their default recipes. 5. A greedy soup of the best trials of one network. 6. Temperature.
-7. Where few images were held out: the best once more, with all of them. 8. Package and verify;
-this happens after each step that found something better.
+7. Where few images were held out: other folds, if these cannot tell, and the best once more, with
+all of them. 8. Package and verify; this happens after each step that found something better.
 
 What is tried comes from the prior table (`priors.toml`) and is written down in `decisions.jsonl`.
 """
@@ -20,6 +20,8 @@ from typing import Any
 from autofocus.job import Asha
 from autofocus.runtime import StopRequest
 from autofocus.sweep.auto_space import AutoSampler
+from autofocus.sweep.champion import Entry
+from autofocus.sweep.classifier_folds import Losses, other_folds_s, with_other_folds
 from autofocus.sweep.classifier_refit import first_training_s, refit, refit_s
 from autofocus.sweep.contenders import AutoStart
 from autofocus.sweep.priors import Priors, priors_of
@@ -27,7 +29,8 @@ from autofocus.sweep.profile import profile_data, profile_machine
 from autofocus.sweep.soup_trial import stir
 from autofocus.sweep.study import Outcome, Study
 from autofocus.sweep.sweep_trials import MIN_TRIAL_S, Rules, Sweep, executor_of
-from autofocus.sweep.trial import automode_module
+from autofocus.sweep.trial import Common, SweepStart, automode_module
+from autofocus.training.choose import compare
 from autofocus.training.device import choose_device
 
 log = logging.getLogger(__name__)
@@ -66,12 +69,35 @@ def run_automode(study: Study) -> Outcome:
         if not stop():
             study.tell("soup", "averaging the best trials", rules.num_trials)
             stir(study, sweep, common)
-        winner = sweep.winner() if auto.can_refit and not stop() else None
-        if winner is not None:
-            again = refit(study, common, winner, stop)
-            if again is not None:
-                sweep.succeed(winner.refit_id, again)
+        if auto.can_refit and not stop():
+            _settle(study, sweep, auto.start, stop)
+            _once_more(study, sweep, common, stop)
         return sweep.outcome()
+
+
+def _settle(study: Study, sweep: Sweep, start: SweepStart, stop: StopRequest) -> None:
+    """Ask other folds whether the best trial or the probe is better, where it is not clear."""
+    rival, probe = sweep.rival(), start.entry
+    if rival is None or probe is None or probe.losses is None or start.candidate is None:
+        return
+    losses = Losses(probe.losses, rival.losses)
+    more = with_other_folds(study, start.common, rival, losses, stop)
+    if len(more.before) == len(losses.before):
+        return
+    comparison = compare(more.before, more.after)
+    study.folder.decide("trained_against_probe", trial=rival.trial, **vars(comparison))
+    if comparison.challenger_wins:
+        value = rival.candidate.metrics[study.metric]
+        sweep.succeed(Entry(rival.trial, value, rival.losses), rival.candidate)
+    else:
+        sweep.succeed(probe, start.candidate)
+
+
+def _once_more(study: Study, sweep: Sweep, common: Common, stop: StopRequest) -> None:
+    winner = sweep.winner()
+    again = None if winner is None else refit(study, common, winner, stop)
+    if winner is not None and again is not None:
+        sweep.succeed(Entry(winner.refit_id, again.metrics[study.metric]), again)
 
 
 def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
@@ -117,7 +143,9 @@ def _reserve_s(
     soup_s = SOUP_SHARE * (study.plan.job.budget_s or 0.0) if num_trials > 1 else 0.0
     if not auto.can_refit:
         return soup_s
-    return soup_s + refit_s(auto.start.common, max(ended)) + study.packaging_s
+    common, entry = auto.start.common, auto.start.entry
+    folds_s = other_folds_s(common, None if entry is None else entry.losses, max(ended))
+    return soup_s + folds_s + refit_s(common, max(ended)) + study.packaging_s
 
 
 def _min_trial_s(rows: Mapping[int, Mapping[str, Any]]) -> float:

@@ -15,11 +15,11 @@ from autofocus.models.timm_classifiers import Classifier
 from autofocus.sweep.auto_space import space_around
 from autofocus.sweep.champion import Entry
 from autofocus.sweep.classifier_refit import can_refit
+from autofocus.sweep.classifier_training import probe_losses
 from autofocus.sweep.classifier_trials import (
     SWEEP_PROBE_ID,
     begin_probed,
     probe,
-    probe_losses,
 )
 from autofocus.sweep.contenders import AutoStart, Contender, Means, contenders
 from autofocus.sweep.priors import priors_of

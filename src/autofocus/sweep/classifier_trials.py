@@ -4,26 +4,21 @@ import logging
 import time
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from autofocus.errors import BudgetError
 from autofocus.manifest import MANIFEST_NAME, encode_manifest
 from autofocus.runtime import StopRequest, write_atomically
 from autofocus.sweep.champion import Entry
+from autofocus.sweep.classifier_folds import Losses, with_other_folds
 from autofocus.sweep.classifier_refit import Winner, can_refit, first_training_s, refit
+from autofocus.sweep.classifier_training import finetune, probe_and_finetune, probe_losses
 from autofocus.sweep.prepare import prepare
 from autofocus.sweep.probe_setup import probe_setup
 from autofocus.sweep.recipes import recipe_for
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.study import PACKAGING_RESERVE_S, RESERVE_FACTOR, Outcome, Study, shown
 from autofocus.sweep.trial import Common, Hooks, SweepStart, TrialResult
-from autofocus.sweep.turns import taking_turns
 from autofocus.training.choose import compare
-from autofocus.training.device import make_accelerator
-from autofocus.training.finetune_trial import Finetuned, Finetuning, run_finetune
+from autofocus.training.finetune_trial import Finetuned
 from autofocus.training.probe_trial import Probed, ProbeSetup, run_probe
-from autofocus.training.recipe import Recipe
 from autofocus.training.trial_log import trial_facts, trial_log
 
 log = logging.getLogger(__name__)
@@ -46,7 +41,7 @@ def run_trials(study: Study) -> Outcome:
     best_id, best = PROBE_ID, probed.candidate
     with StopRequest() as stop:
         finetuned = _finetune(study, setup, probed, stop)
-        if finetuned is not None and _is_better(study, setup, probed, finetuned):
+        if finetuned is not None and _is_better(study, setup, probed, finetuned, stop):
             best_id, best = FINETUNE_ID, finetuned.candidate
             model = study.publish(FINETUNE_ID, best)
             winner = _as_winner(study, probed, finetuned)
@@ -116,31 +111,8 @@ def train_trial(
     common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
 ) -> TrialResult:
     """Train a classifier from a frozen probe of its own model; see `TrainTrial`."""
-    weights, device = prepare(plan, len(common.labels), hooks.track)
-    fingerprint = common.data_fingerprint
-    setup = probe_setup(plan, weights, device, common.labels, fingerprint, deadline_s)
-    # Whoever looks at images that another looks at too would see them in other batches, which may
-    # round differently; later it finds their features in the cache.
-    with taking_turns(common.folder / "trials" / "probe.lock"):
-        probed = run_probe(
-            setup,
-            common.train,
-            common.held_out,
-            report=lambda role, issue: log.warning("%s", issue.text()),
-            decide=lambda what, **inputs: hooks.decide(what, trial=trial, **inputs),
-            track=hooks.track,
-        )
-    if len(probed.held_out) < len(common.held_out):
-        raise BudgetError("the budget ended before all images were seen")
-    recipe = recipe_for(plan, len(probed.train))
-    finetuned = _train(common, setup, probed, recipe, trial, deadline_s, hooks)
+    _, finetuned = probe_and_finetune(common, plan, trial, deadline_s, hooks)
     return TrialResult(finetuned.candidate, finetuned.trained, finetuned.losses)
-
-
-def probe_losses(setup: ProbeSetup, probed: Probed) -> NDArray[np.float64]:
-    """Return the loss of each held-out image under the probe, [n]."""
-    targets = setup.task.encode_targets(probed.held_out.records, setup.labels)
-    return setup.task.sample_losses(probed.predictions, targets)
 
 
 def _finetune(
@@ -159,7 +131,7 @@ def _finetune(
     if deadline_s is not None and first_s >= MIN_FINETUNING_S:
         deadline_s = started_s + first_s
     hooks = Hooks(study.folder.decide, should_stop=is_stopped, track=study.track)
-    finetuned = _train(common, setup, probed, recipe, FINETUNE_ID, deadline_s, hooks)
+    finetuned = finetune(common, setup, probed, recipe, FINETUNE_ID, deadline_s, hooks)
     trained = finetuned.trained
     study.record(
         FINETUNE_ID,
@@ -190,35 +162,16 @@ def _as_winner(study: Study, probed: Probed, finetuned: Finetuned) -> Winner:
     )
 
 
-def _train(
-    common: Common,
-    setup: ProbeSetup,
-    probed: Probed,
-    recipe: Recipe,
-    trial: str,
-    deadline_s: float | None,
-    hooks: Hooks,
-) -> Finetuned:
-    hooks.decide("recipe", trial=trial, **vars(recipe))
-    return run_finetune(
-        Finetuning(
-            setup=setup,
-            recipe=recipe,
-            accelerator=make_accelerator(setup.device),
-            primary_metric=common.metric,
-            folder=common.folder / "trials" / trial,
-            deadline_s=deadline_s,
-            should_stop=hooks.should_stop,
-            on_epoch=hooks.on_epoch,
-            track=hooks.track,
-        ),
-        probed,
-    )
-
-
-def _is_better(study: Study, setup: ProbeSetup, probed: Probed, finetuned: Finetuned) -> bool:
+def _is_better(
+    study: Study, setup: ProbeSetup, probed: Probed, finetuned: Finetuned, stop: Callable[[], bool]
+) -> bool:
     """Decide whether fine-tuning beat the probe, on the same held-out images."""
-    comparison = compare(probe_losses(setup, probed), finetuned.losses)
+    losses = Losses(probe_losses(setup, probed), finetuned.losses)
+    if finetuned.trained.improved:
+        winner = _as_winner(study, probed, finetuned)
+        common = study.common(probed.train, probed.held_out)
+        losses = with_other_folds(study, common, winner, losses, stop)
+    comparison = compare(losses.before, losses.after)
     wins = comparison.challenger_wins and finetuned.trained.improved
     study.folder.decide("finetuned_against_probe", wins=wins, **vars(comparison))
     log.info(

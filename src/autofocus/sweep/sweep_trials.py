@@ -15,6 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from autofocus.errors import AutofocusError, BudgetError, StoppedError, TrainingError
@@ -328,27 +329,40 @@ class Sweep:
     def winner(self) -> Winner | None:
         """Return the best model, where a trial of the sweep trained it."""
         best = self._champion.current
-        if best is None or best.losses is None or not best.trial.isdigit():
+        return None if best is None else self._trained(best)
+
+    def rival(self) -> Winner | None:
+        """Return the best model that a trial of the sweep trained, whether it won or not."""
+        best = self._champion.current
+        if best is not None and best != self._start.entry:
+            return self._trained(best)
+        trained = [one for one in map(self._entry, sorted(self._ended)) if one is not None]
+        judged = [one for one in trained if one.losses is not None]
+        found = min(judged, key=lambda one: float(np.mean(one.losses)), default=None)  # type: ignore[arg-type]
+        return None if found is None else self._trained(found)
+
+    def _trained(self, entry: Entry) -> Winner | None:
+        if entry.losses is None or not entry.trial.isdigit():
             return None
-        row = self._rows[int(best.trial)]
+        row = self._rows[int(entry.trial)]
         return Winner(
-            trial=best.trial,
+            trial=entry.trial,
             plan=trial_plan(self._plan, row["parameters"]),
-            candidate=self._candidate(best.trial),
-            losses=best.losses,
+            candidate=self._candidate(entry.trial),
+            losses=entry.losses,
             seconds=row["seconds"],
             image_s=self._start.image_s,
         )
 
-    def succeed(self, trial: str, candidate: Candidate) -> None:
-        """Let a model take the title that was made of the best one, without a contest.
+    def succeed(self, entry: Entry, candidate: Candidate) -> None:
+        """Let a model take the title, for what was found outside the sweep.
 
         Args:
-            trial: Its id, which the leaderboard has.
+            entry: Its trial, which the leaderboard has, and what it is judged by.
             candidate: The model.
         """
-        self._candidates[trial] = candidate
-        self._champion = Champion(self.decide, Entry(trial, candidate.metrics[self._study.metric]))
+        self._candidates[entry.trial] = candidate
+        self._champion = Champion(self.decide, entry)
         self.improve()
 
     def outcome(self) -> Outcome:
@@ -397,9 +411,14 @@ class Sweep:
         folder = self._folder(number)
         drop_checkpoint(folder)
         self._ended.add(number)
-        has_model = read_result(folder) is not None
-        entry = Entry(str(number), row["value"], read_losses(folder)) if has_model else None
-        self._champion.add(number, entry)
+        self._champion.add(number, self._entry(number))
+
+    def _entry(self, number: int) -> Entry | None:
+        """Return what a trial that ended is judged by, or None where it has no model."""
+        folder = self._folder(number)
+        if read_result(folder) is None:
+            return None
+        return Entry(str(number), self._rows[number]["value"], read_losses(folder))
 
     def _begin(self, number: int) -> Plan:
         """Write down that a trial is running, and return its plan."""

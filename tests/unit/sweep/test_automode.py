@@ -18,6 +18,7 @@ from autofocus.runtime import no_progress
 from autofocus.sweep import (
     automode,
     classifier_automode,
+    classifier_folds,
     classifier_trials,
     detector_automode,
 )
@@ -154,8 +155,9 @@ def test_what_the_default_recipe_took_says_what_a_trial_needs() -> None:
 
 def test_time_is_kept_back_to_train_the_best_once_more(photo_folder: Path) -> None:
     study = _study(photo_folder, limits={}, budget=1000)
-    common = SimpleNamespace(train=range(80), held_out=range(20))
-    auto = SimpleNamespace(num_epochs=5, can_refit=True, start=SimpleNamespace(common=common))
+    common = SimpleNamespace(train=range(80), held_out=range(20), folder=photo_folder)
+    start = SimpleNamespace(common=common, entry=None)
+    auto = SimpleNamespace(num_epochs=5, can_refit=True, start=start)
     rules = automode._rules(study, auto, automode.priors_of("classifier"))
     # 200 s, and 300 with a quarter more images and a fifth more of everything.
     assert rules.reserve_s({}) == pytest.approx(320)
@@ -183,6 +185,7 @@ def test_the_best_of_the_trials_is_trained_once_more(
         patch.setattr(
             classifier_trials, "probe_losses", lambda _, probed: np.full(len(probed.held_out), 4.0)
         )
+        patch.setattr(classifier_folds, "_folds", lambda *_: pytest.fail("it is clear"))
         patch.setattr(automode, "stir", lambda *_: None)
         result = autofocus.train(job(photo_folder), output_dir=str(folder))
     rows = {row["id"]: row for row in result["trials"]}
@@ -190,6 +193,44 @@ def test_the_best_of_the_trials_is_trained_once_more(
     assert rows["refit-1"]["value"] == rows["1"]["value"] == result["value"]
     (made,) = decisions(folder, "trained_again")
     assert (made["trial"], made["num_images"], made["rejected"]) == ("1", 24, None)
+
+
+@pytest.mark.parametrize(("served", "later"), [("probe", "refit-1"), ("1", "probe")])
+def test_other_folds_take_the_title_from_who_had_it_by_luck(
+    finished: tuple[Path, dict[str, Any]],
+    photo_folder: Path,
+    tmp_path: Path,
+    served: str,
+    later: str,
+) -> None:
+    """Trial 1 and the probe, nearly level on the held-out images, and clear on the others."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder, symlinks=True)
+    (folder / "result.json").unlink()
+    uneven = np.resize([1.0, -1.0], len(np.load(folder / "trials" / "1" / "losses.npy")))
+    for number in range(NUM_TRIALS):
+        level = 4.0 + (-0.9 if served == "1" else -0.3) if number == 1 else 9.0
+        np.save(folder / "trials" / str(number) / "losses.npy", level + uneven)
+    winner = folder / "trials" / "1" / "best"
+    best = load_checkpoint(winner)
+    assert best is not None
+    save_checkpoint(winner, best[0], {"epoch": 1, "start_share": 0.0})
+
+    def judged(study: Any, common: Any, rival: Any, losses: Any, stop: Any) -> Any:
+        assert rival.trial == "1"
+        sign = 1.0 if later == "refit-1" else -1.0
+        return losses.joined(classifier_folds.Losses(np.full(50, 4.0), np.full(50, 4.0 - sign)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            classifier_trials, "probe_losses", lambda _, probed: np.full(len(probed.held_out), 4.0)
+        )
+        patch.setattr(automode, "stir", lambda *_: None)
+        patch.setattr(automode, "with_other_folds", judged)
+        result = autofocus.train(job(photo_folder), output_dir=str(folder))
+    assert result["best_trial"] == later
+    titles = [made["trial"] for made in decisions(folder, "best_model")]
+    assert served == "probe" or "1" in titles
 
 
 def _auto(num_epochs: int) -> Any:

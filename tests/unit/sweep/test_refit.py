@@ -1,24 +1,36 @@
-"""The winner once more, with the images that it was judged by among those to learn from."""
+"""Small sets: other folds say who wins, and the winner learns from what judged it."""
 
 import json
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import autofocus
 from autofocus.package import mlflow_model, verify
-from autofocus.sweep import classifier_refit, classifier_trials
+from autofocus.sweep import (
+    classifier_folds,
+    classifier_refit,
+    classifier_training,
+    classifier_trials,
+)
 from autofocus.sweep.study import Study
+from autofocus.sweep.trial_folder import keep_losses
 from autofocus.training import loop
 from autofocus.training.checkpoint import load_checkpoint
+from autofocus.training.choose import Comparison
 from autofocus.training.mixture import mixed
 
 NUM_PHOTOS = 24
+CLEAR = Comparison(mean_gain=1.0, standard_error=0.1, num_pairs=6, margin=1, challenger_wins=True)
+UNCLEAR = replace(CLEAR, standard_error=0.9)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -43,7 +55,8 @@ def _packages_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _training_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier_trials, "_is_better", lambda *_: True)
+    monkeypatch.setattr(classifier_trials, "compare", lambda before, after: CLEAR)
+    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: CLEAR)
     monkeypatch.setattr(loop, "latest_is_kept", lambda losses: True)
 
 
@@ -124,7 +137,7 @@ def test_the_first_training_leaves_time_for_the_second(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left_s: dict[str, float] = {}
-    for module, name in ((classifier_trials, "run_finetune"), (classifier_refit, "run_again")):
+    for module, name in ((classifier_training, "run_finetune"), (classifier_refit, "run_again")):
         original = getattr(module, name)
 
         def timed(job: Any, *rest: Any, name: str = name, original: Any = original) -> Any:
@@ -151,7 +164,7 @@ def test_a_second_training_that_failed_changes_nothing(
         if why == "raised":
             raise MemoryError
         made = original(job, *rest)
-        return classifier_refit.replace(made, losses=made.losses + 5.0)
+        return replace(made, losses=made.losses + 5.0)
 
     monkeypatch.setattr(classifier_refit, "run_again", spoilt)
     result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
@@ -166,4 +179,51 @@ def test_a_second_training_that_failed_changes_nothing(
 
 
 def _stopping(job: Any) -> Any:
-    return classifier_refit.replace(job, should_stop=lambda: True)
+    return replace(job, should_stop=lambda: True)
+
+
+def test_where_the_held_out_images_cannot_tell_all_images_judge(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[tuple[int, int]] = []
+
+    def compared(before: Any, after: Any) -> Comparison:
+        judged.append((len(before), len(after)))
+        return CLEAR
+
+    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: UNCLEAR)
+    monkeypatch.setattr(classifier_trials, "compare", compared)
+    result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
+    assert judged == [(NUM_PHOTOS, NUM_PHOTOS)]
+    assert result["best_trial"] == "refit-1"
+    folds = sorted(path.name for path in (tmp_path / "trials").glob("1-fold-*"))
+    assert folds == [f"1-fold-{number}" for number in (2, 3, 4, 5)]
+    for fold in folds:
+        facts = (tmp_path / "trials" / fold / "log.txt").read_text()
+        assert f"{NUM_PHOTOS - 4} images" in facts or f"{NUM_PHOTOS - 5} images" in facts
+    (asked,) = decisions(tmp_path, "other_folds")
+    assert asked["num_images"] == NUM_PHOTOS
+
+
+def test_folds_take_no_time_that_the_winner_needs(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: UNCLEAR)
+    monkeypatch.setattr(classifier_folds, "MAX_SECONDS", 0.0)
+    result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
+    assert not list((tmp_path / "trials").glob("*fold*"))
+    assert result["best_trial"] == "refit-1"
+
+
+@pytest.mark.parametrize(("gain", "error", "asks"), [(1.0, 0.4, 0), (1.0, 0.9, 4), (-1.0, 0.8, 0)])
+def test_other_folds_are_asked_only_where_it_is_unclear(
+    gain: float, error: float, asks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(CLEAR, mean_gain=gain, standard_error=error)
+    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: found)
+    losses = np.ones(5)
+    (tmp_path / "trials" / "0").mkdir(parents=True)
+    keep_losses(tmp_path / "trials" / "0", losses)
+    common: Any = SimpleNamespace(folder=tmp_path)
+    assert classifier_folds.other_folds_s(common, losses, 10.0) == asks * 10.0
+    assert classifier_folds.other_folds_s(common, None, 10.0) == 0.0
