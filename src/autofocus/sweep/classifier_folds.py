@@ -6,7 +6,6 @@ fitted again on other four fifths of the images, and compared on all fifths that
 
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from autofocus.sweep.classifier_training import probe_and_finetune
 from autofocus.sweep.study import RESERVE_FACTOR, Study
 from autofocus.sweep.trial import Common, Hooks
 from autofocus.sweep.trial_folder import read_losses
+from autofocus.sweep.trial_runner import failure, is_disk_full
 from autofocus.training.choose import Comparison, compare
 from autofocus.training.probe_trial import joined
 
@@ -71,22 +71,26 @@ def with_other_folds(
         return losses
     deadline_s = _deadline(study, common, winner)
     hooks = Hooks(study.folder.decide, should_stop=is_stopped, track=study.track)
-    found = losses
+    found, failed = losses, None
     for number, part in enumerate(_folds(study, common), 1):
         if is_stopped() or time.monotonic() + winner.seconds > deadline_s:
             break
         text = f"trial {winner.trial} on fold {number + 1} of {NUM_FOLDS}"
         log.info("%d images cannot tell whether fine-tuning helps: %s", len(found.before), text)
         study.tell("folds", text)
-        until_s = None if math.isinf(deadline_s) else deadline_s
-        trial = f"{winner.trial}-fold-{number + 1}"
-        before, finetuned = probe_and_finetune(
-            _without(common, part), winner.plan, trial, until_s, hooks
-        )
+        trial, fold = f"{winner.trial}-fold-{number + 1}", _without(common, part)
+        try:
+            before, finetuned = probe_and_finetune(fold, winner.plan, trial, deadline_s, hooks)
+        except Exception as error:
+            if is_disk_full(error):
+                raise
+            failed = failure(error)
+            log.warning("%s: %s", text, failed)
+            break
         if finetuned.trained.status != "completed":
             break
         found = found.joined(Losses(before, finetuned.losses))
-    inputs = {"trial": winner.trial, "num_images": len(found.before)}
+    inputs = {"trial": winner.trial, "num_images": len(found.before), "failed": failed}
     study.folder.decide("other_folds", first=vars(first), **inputs)
     return found
 

@@ -23,14 +23,7 @@ log = logging.getLogger(__name__)
 def probe_and_finetune(
     common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
 ) -> tuple[NDArray[np.float64], Finetuned]:
-    """Train a classifier from a frozen probe of its own model.
-
-    Args:
-        common: Of all trials.
-        plan: Of this trial.
-        trial: Its id.
-        deadline_s: `time.monotonic()` by which it ends, or None.
-        hooks: How it talks.
+    """Train a classifier from a frozen probe of its own model; arguments as `TrainTrial` has them.
 
     Returns:
         What each held-out image costs under the probe, [n], and what came of it.

@@ -277,7 +277,7 @@ class Study:
         """Say what happens now to whoever looks at the run folder.
 
         Args:
-            step: `look`, `trials`, `soup` or `refit`.
+            step: `look`, `trials`, `soup`, `folds` or `refit`.
             text: What happens.
             num_trials: That there are going to be, as far as is known.
             deadline_s: `time.monotonic()` by which this step ends, or None.

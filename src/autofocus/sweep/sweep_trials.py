@@ -15,7 +15,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from autofocus.errors import AutofocusError, BudgetError, StoppedError, TrainingError
@@ -336,10 +335,12 @@ class Sweep:
         best = self._champion.current
         if best is not None and best != self._start.entry:
             return self._trained(best)
-        trained = [one for one in map(self._entry, sorted(self._ended)) if one is not None]
-        judged = [one for one in trained if one.losses is not None]
-        found = min(judged, key=lambda one: float(np.mean(one.losses)), default=None)  # type: ignore[arg-type]
-        return None if found is None else self._trained(found)
+        judged = [
+            (float(entry.losses.mean()), entry)
+            for entry in map(self._entry, sorted(self._ended))
+            if entry is not None and entry.losses is not None
+        ]
+        return self._trained(min(judged, key=lambda one: one[0])[1]) if judged else None
 
     def _trained(self, entry: Entry) -> Winner | None:
         if entry.losses is None or not entry.trial.isdigit():

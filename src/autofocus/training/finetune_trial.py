@@ -103,7 +103,7 @@ def run_again(job: Finetuning, probed: Probed, before: Candidate, start_share: f
     """
     start = {name: value.clone() for name, value in probed.start.state_dict().items()}
     with _running(job, probed) as (trained, validation):
-        network: Classifier = trained.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        network = _contiguous(trained)
         network.load_state_dict(mixed(start, network.state_dict(), start_share))
         temperature = before.manifest.calibration.temperature
         network.set_head(network.head.weight / temperature, network.head.bias / temperature)
@@ -229,7 +229,7 @@ def _channels_last(network: Classifier, device: torch.device) -> Classifier:
 
 def _calibrated(job: Finetuning, probed: Probed, trained: Trained, validation: Loader) -> Finetuned:
     task, size = job.setup.task, job.setup.preprocess.size
-    network: Classifier = trained.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    network = _contiguous(trained)
     judged = _judged(job, probed, validation)
     calibration, evaluation = calibrate(network, task, judged, trained.evaluation, size)
     manifest = msgspec.structs.replace(
@@ -240,6 +240,11 @@ def _calibrated(job: Finetuning, probed: Probed, trained: Trained, validation: L
     )
     losses = task.sample_losses(evaluation.predictions, judged.targets)
     return Finetuned(candidate, trained, losses)
+
+
+def _contiguous(trained: Trained) -> Classifier:
+    network: Classifier = trained.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return network
 
 
 def _judged(job: Finetuning, probed: Probed, validation: Loader) -> EvaluationSet:

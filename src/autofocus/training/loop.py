@@ -386,7 +386,7 @@ class _Loop:
         if self.mixture is not None:
             metrics["start_share"] = share
         if run.sample_losses is not None:
-            metrics[_SAMPLE_LOSSES] = [float(x) for x in run.sample_losses(evaluation.predictions)]
+            metrics[_SAMPLE_LOSSES] = list(run.sample_losses(evaluation.predictions))
         if run.seen is not None:
             seen = evaluate(network, run.task, run.seen, self.accelerator.device).metrics
             metrics |= {f"training_{k}": value for k, value in seen.items() if _is_number(value)}

@@ -153,8 +153,6 @@ def default_recipe(
         task_rates: The task's published learning rates by Azure's name; `*` for the others.
         is_azure: Whether `user_name` is one of Azure's.
         architecture: timm's name of the network.
-        start_share: Of the weights that training started from, in a second network that is judged
-            beside the trained one; 0 judges none.
         label_smoothing: The task's.
     """
     if is_azure and user_name is not None:

@@ -1,6 +1,5 @@
 """Small sets: other folds say who wins, and the winner learns from what judged it."""
 
-import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from autofocus.training import loop
 from autofocus.training.checkpoint import load_checkpoint
 from autofocus.training.choose import Comparison
 from autofocus.training.mixture import mixed
+from tiny_jobs import decisions, tiny_job
 
 NUM_PHOTOS = 24
 CLEAR = Comparison(mean_gain=1.0, standard_error=0.1, num_pairs=6, margin=1, challenger_wins=True)
@@ -61,25 +61,7 @@ def _training_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def job(photos: Path, **keys: Any) -> dict[str, Any]:
-    return {
-        "task": "image_classification",
-        "training_data": str(photos),
-        "limits": {"max_trials": 1},
-        "weights": "random",
-        "device": "cpu",
-        "training_parameters": {
-            "model_name": "test_resnet",
-            "validation_crop_size": 32,
-            "training_batch_size": 8,
-            "number_of_epochs": 2,
-        },
-        **keys,
-    }
-
-
-def decisions(folder: Path, what: str) -> list[dict[str, Any]]:
-    lines = (folder / "decisions.jsonl").read_text().splitlines()
-    return [made for made in map(json.loads, lines) if made["decision"] == what]
+    return tiny_job(photos, 1, **keys)
 
 
 def test_all_images_teach_and_the_metrics_stay_those_of_before(
@@ -227,3 +209,17 @@ def test_other_folds_are_asked_only_where_it_is_unclear(
     common: Any = SimpleNamespace(folder=tmp_path)
     assert classifier_folds.other_folds_s(common, losses, 10.0) == asks * 10.0
     assert classifier_folds.other_folds_s(common, None, 10.0) == 0.0
+
+
+def test_a_fold_that_raises_costs_only_its_evidence(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raising(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: UNCLEAR)
+    monkeypatch.setattr(classifier_folds, "probe_and_finetune", raising)
+    result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
+    assert result["best_trial"] == "refit-1"
+    (asked,) = decisions(tmp_path, "other_folds")
+    assert "out of memory" in asked["failed"]
