@@ -104,13 +104,14 @@ class _Reader:
             keys = "file_name or coco_url"
             issues.error("image_url.missing", path, f"must name its image with {keys}")
         else:
-            size = self._sizes.find(self._base_dir, image_url, _said_size(image), path, issues)
-            if size is not None:
-                row = ObjectRow(self._record_type, self._file, size)
+            pixels = self._sizes.find(self._base_dir, image_url, _said_size(image), path, issues)
+            if pixels is not None:
+                row = ObjectRow(self._record_type, self._file, pixels)
                 row.issues.issues += issues.issues
                 for annotation in annotations:
-                    self._read_annotation(annotation, size, row)
-                return row.finish(self._base_dir, image_url, image_details(image_url, size))
+                    self._read_annotation(annotation, pixels.size, row)
+                details = image_details(image_url, pixels.upright_size)
+                return row.finish(self._base_dir, image_url, details)
         return RawRow(self._file, str(self._base_dir), None, None, tuple(issues.issues))
 
     def _read_annotation(

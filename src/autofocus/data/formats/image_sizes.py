@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from autofocus.data.formats.labelled_pixels import LabelledPixels, are_stored
 from autofocus.data.image_files import ImageFiles
 from autofocus.data.image_header import ImageHeader, probe
 from autofocus.data.issues import IssueLog, RowIssues
@@ -40,8 +41,11 @@ class ImageSizes:
         said: tuple[int, int] | None,
         path: str,
         issues: RowIssues,
-    ) -> tuple[int, int] | None:
-        """Return an image's (height, width) in pixels, or None after saying that nothing tells it.
+    ) -> LabelledPixels | None:
+        """Return what coordinates count on, or None after saying that nothing tells its size.
+
+        Tools that do not know EXIF show a photo as it is stored: there width and height are
+        swapped, and what was labelled is turned upright with the photo.
 
         Args:
             base_dir: Folder that a relative URL starts from.
@@ -56,14 +60,22 @@ class ImageSizes:
             hint = "Nothing else says its size, which makes pixels fractions."
             issues.error("image.no_size", path, message, image_url, hint)
             return None
-        if header is None:
-            return said
+        if said is not None and header is None:
+            return LabelledPixels(said)
+        assert header is not None, "one of them is known"
         true = (header.height, header.width)
         if said is not None and said != true:
+            if are_stored(said, true, header.orientation):
+                message = "counts on the photo as it is stored"
+                hint = (
+                    f"Objects are turned upright with it (EXIF orientation {header.orientation})."
+                )
+                issues.info("image.rotated", path, message, f"{said[1]} x {said[0]}", hint)
+                return LabelledPixels(said, header.orientation)
             message = f"must be the image's {header.width} x {header.height}"
             hint = "The image itself counts; were images resized after they were labelled?"
             issues.warning("image.size", path, message, f"{said[1]} x {said[0]}", hint)
-        return true
+        return LabelledPixels(true)
 
 
 def image_details(image_url: str, size: tuple[int, int]) -> dict[str, Any]:

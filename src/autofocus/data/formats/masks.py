@@ -76,25 +76,25 @@ def _read_image(
 
     image_url = place(file, root)
     issues = RowIssues(str(mask or file), None)
-    ids = size = None
+    ids = pixels = None
     if mask is None:
         hint = "An image without objects needs a mask of zeros."
         issues.error("mask.missing", "", "must have a mask of its name in 'masks'", hint=hint)
-    elif size := sizes.find(root, image_url, None, "", issues):
+    elif pixels := sizes.find(root, image_url, None, "", issues):
         try:
-            ids = read_mask(mask, size)
+            ids = read_mask(mask, pixels.size)
         except ImageError as error:
             issues.error(error.code, "", error.message)
-    if ids is None or size is None:
+    if ids is None or pixels is None:
         return RawRow(issues.file, str(root), None, None, tuple(issues.issues))
-    row = ObjectRow(record_type, issues.file, size)
+    row = ObjectRow(record_type, issues.file, pixels)
     outlines = outlines_of_ids(ids)
     if len(outlines) == 1 and {*outlines} <= _BINARY and len(*outlines.values()) > 1:
         hint = "All its parts are one object; a mask of classes is no mask of objects."
         row.issues.warning("mask.binary", "", "should number its objects", hint=hint)
     for number, rings in outlines.items():
         row.add_outline(f"object {number}", options.class_name, rings)
-    return row.finish(root, image_url, image_details(image_url, size))
+    return row.finish(root, image_url, image_details(image_url, pixels.upright_size))
 
 
 def _image_folder(path: Path) -> Path | None:

@@ -62,16 +62,16 @@ def _read_image(
 
     image_url = place(image, root)
     issues = RowIssues(str(masks), None)
-    size = sizes.find(root, image_url, None, "", issues)
+    pixels = sizes.find(root, image_url, None, "", issues)
     if not masks.is_dir():
         hint = "An image without objects needs an empty folder."
         issues.error("mask.missing", "", "must be a folder of masks", hint=hint)
-    if size is None or not masks.is_dir():
+    if pixels is None or not masks.is_dir():
         return RawRow(issues.file, str(root), None, None, tuple(issues.issues))
-    row = ObjectRow(record_type, str(masks), size)
+    row = ObjectRow(record_type, str(masks), pixels)
     for file in walk_images(masks):
         try:
-            rings = outline_of_mask(read_mask(file, size) > 0)
+            rings = outline_of_mask(read_mask(file, pixels.size) > 0)
         except ImageError as error:
             row.lose(error.code, file.name, error.message)
             continue
@@ -79,7 +79,7 @@ def _read_image(
             row.add_outline(file.name, options.class_name, rings)
         else:
             row.lose("mask.empty", file.name, "must have a pixel that is not 0")
-    return row.finish(root, image_url, image_details(image_url, size))
+    return row.finish(root, image_url, image_details(image_url, pixels.upright_size))
 
 
 def _image_folders(path: Path) -> Iterator[Path]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.labelled_pixels import LabelledPixels
 from autofocus.data.issues import RowIssues, Scalar
 from autofocus.data.records import (
     DetectionRecord,
@@ -48,19 +49,19 @@ class ObjectRow:
     Args:
         record_type: What the row is to be.
         file: File that says where the objects are, for messages.
-        size: (height, width) in pixels of the image that coordinates count on; None when they are
-            fractions.
+        pixels: What coordinates count on; None when they are fractions.
     """
 
     def __init__(
-        self, record_type: type[ImageRecord], file: str, size: tuple[int, int] | None = None
+        self, record_type: type[ImageRecord], file: str, pixels: LabelledPixels | None = None
     ) -> None:
         self.issues = RowIssues(file, None)
         self._record_type = record_type
-        self._height, self._width = size or (1, 1)
+        self._pixels = pixels or LabelledPixels((1, 1))
+        self._height, self._width = self._pixels.size
         self._rule = (
             f"must lie within the image of {self._width} x {self._height} pixels"
-            if size
+            if pixels
             else "must be in [0, 1]"
         )
         self._labels: list[Any] = []
@@ -83,7 +84,7 @@ class ObjectRow:
             hint = "A box is no outline: is this a detection task?"
             self.issues.error("polygon.missing", path, "must have an outline", hint=hint)
         elif fractions := self._read_box(path, corners, given):
-            self._keep(name, is_crowd, fractions)
+            self._keep(name, is_crowd, self._pixels.box_upright(fractions))
 
     def add_outline(self, path: str, name: str, rings: Any, is_crowd: bool = False) -> None:
         """Add an object of which the outline is known.
@@ -101,6 +102,7 @@ class ObjectRow:
         read = read_rings(rings, (self._height, self._width), self._rule, path, self.issues)
         if read is None:
             return
+        read = [self._pixels.ring_upright(ring) for ring in read]
         if self._record_type is InstanceSegmentationRecord:
             self._labels.append({"label": name, "isCrowd": is_crowd, "polygon": read})
             return

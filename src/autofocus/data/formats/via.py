@@ -56,14 +56,14 @@ def read_rows(
         issues = RowIssues(str(file), None)
         image_url = str(entry.get("filename") or "")
         place = f"[{json.dumps(key)}]"
-        size = sizes.find(base_dir, image_url, None, place, issues)
-        if size is None:
+        pixels = sizes.find(base_dir, image_url, None, place, issues)
+        if pixels is None:
             yield RawRow(str(file), str(base_dir), None, None, tuple(issues.issues))
             continue
-        row = ObjectRow(record_type, str(file), size)
+        row = ObjectRow(record_type, str(file), pixels)
         for i, region in enumerate(_regions(entry)):
             _read_region(region, f"{place}.regions[{i}]", attribute, options.class_name, row)
-        yield row.finish(base_dir, image_url, image_details(image_url, size))
+        yield row.finish(base_dir, image_url, image_details(image_url, pixels.upright_size))
 
 
 def _read_region(

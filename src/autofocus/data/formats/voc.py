@@ -216,14 +216,14 @@ def _read_image(
         issues.error("xml.invalid", "", f"must be XML: {error}")
         return RawRow(str(file), str(layout.root), None, None, tuple(issues.issues))
     image_url = layout.image_url(file.stem, _text(root, "filename"))
-    size = sizes.find(layout.root, image_url, _said_size(root), "size", issues)
-    if size is None:
+    pixels = sizes.find(layout.root, image_url, _said_size(root), "size", issues)
+    if pixels is None:
         return RawRow(str(file), str(layout.root), None, None, tuple(issues.issues))
-    row = ObjectRow(record_type, str(file), size)
+    row = ObjectRow(record_type, str(file), pixels)
     row.issues.issues += issues.issues
     for i, item in enumerate(root.findall("object")):
         _read_object(item, f"object[{i}]", row)
-    return row.finish(layout.root, image_url, image_details(image_url, size))
+    return row.finish(layout.root, image_url, image_details(image_url, pixels.upright_size))
 
 
 def _read_object(item: "Element", path: str, row: ObjectRow) -> None:
