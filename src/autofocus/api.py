@@ -172,9 +172,11 @@ def _document(
 
 def _with_keys(document: dict[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in keys.items() if value is not None}
-    if (model := given.pop("model", None)) is not None:
-        parameters = document.get("training_parameters") or {}
-        if not isinstance(parameters, Mapping):
-            raise JobError("training_parameters: must be a mapping of names to values.")
-        document = {**document, "training_parameters": {**parameters, "model_name": model}}
-    return document | {SHORT_KEYS.get(key, key): value for key, value in given.items()}
+    model = given.pop("model", None)
+    document = document | {SHORT_KEYS.get(key, key): value for key, value in given.items()}
+    if model is None:
+        return document
+    parameters = document.get("training_parameters") or {}
+    if not isinstance(parameters, Mapping):
+        raise JobError("training_parameters: must be a mapping of names to values.")
+    return {**document, "training_parameters": {**parameters, "model_name": model}}
