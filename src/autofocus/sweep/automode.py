@@ -1,11 +1,12 @@
 """AutoMode: a job without a search space, for which the system chooses.
 
 1. Profile the data and the machine. 2. For classifiers, probe up to three frozen encoders; the
-best probe can be served. 3. Train the default recipe of the best candidate. 4. Asynchronous
-successive halving over learning rate, input size, augmentation and frozen layers of the candidates,
-around their default recipes. 5. A greedy soup of the best trials of one network. 6. Temperature.
-7. Where few images were held out: other folds, if these cannot tell, and the best once more, with
-all of them. 8. Package and verify; this happens after each step that found something better.
+best probe can be served. 3. Train the default recipe of the best candidate, then of the others.
+4. Asynchronous successive halving over learning rate, input size, augmentation and frozen layers of
+the candidates, around their default recipes. 5. A greedy soup of the best trials of one network.
+6. Temperature. 7. Where few images were held out: other folds, if these cannot tell, and the best
+once more, with all of them. 8. Package and verify; this happens after each step that found
+something better.
 
 What is tried comes from the prior table (`priors.toml`) and is written down in `decisions.jsonl`.
 """
@@ -23,7 +24,7 @@ from autofocus.sweep.auto_space import AutoSampler
 from autofocus.sweep.champion import Entry
 from autofocus.sweep.classifier_folds import Losses, other_folds_s, with_other_folds
 from autofocus.sweep.classifier_refit import first_training_s, refit, refit_s
-from autofocus.sweep.contenders import AutoStart
+from autofocus.sweep.contenders import AutoStart, Contender
 from autofocus.sweep.priors import Priors, priors_of
 from autofocus.sweep.profile import profile_data, profile_machine
 from autofocus.sweep.soup_trial import stir
@@ -60,7 +61,7 @@ def run_automode(study: Study) -> Outcome:
     }
     study.folder.decide("profile", **profile)
     rules = _rules(study, auto, priors)
-    sampler = AutoSampler([auto.contenders[0].parameters], auto.space, plan.seed)
+    sampler = AutoSampler([one.parameters for one in auto.contenders], auto.space, plan.seed)
     _announce(study, auto, rules, profile)
     with StopRequest() as stop:
         sweep = Sweep(study, sampler, auto.start, stop, rules)
@@ -183,9 +184,10 @@ def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, An
     )
     if rules.num_trials > 1:
         log.info(
-            "plan: 2. up to %d other recipes (learning rate, size, augmentation, frozen layers), "
-            "as far as the time goes; 3. the mean of the best",
+            "plan: 2. up to %d others, as far as the time goes: %sother recipes (learning rate, "
+            "size, augmentation, frozen layers); 3. the mean of the best",
             others,
+            "".join(f"{_named(one)}, " for one in auto.contenders[1 : rules.num_trials]),
         )
     if auto.can_refit and rules.num_trials:
         num_images = profile["num_images"] + profile["num_validation"]
@@ -210,6 +212,11 @@ def _facts(profile: Mapping[str, Any]) -> str:
         f"{1000 * profile['training_image_s']:.0f} ms an image"
     )
     return " · ".join(parts)
+
+
+def _named(contender: Contender) -> str:
+    side = contender.parameters.get("validation_crop_size")
+    return contender.plan.model.name + (f" at {side} px" if side else "")
 
 
 def _until(default_s: float, whole_s: float) -> str:

@@ -52,7 +52,7 @@ class AutoStart:
 
     Attributes:
         start: As a sweep has it.
-        contenders: The first one's default recipe is the first trial.
+        contenders: Their default recipes are the first trials, in this order.
         space: A `search_space` around their recipes, as a job would have it.
         num_epochs: Of the first one's default recipe.
         side: Longer side of its input, in pixels.

@@ -205,7 +205,11 @@ class Sweep:
             self._is_over = True
             inputs = {"seconds_left": left_s, "seconds_needed": needed_s}
             self.decide("no_more_trials", reason="budget", next_trial=number, **inputs)
-            log.info("no time for another trial: it needs %.0f s, %.0f are left", needed_s, left_s)
+            log.info(
+                "no time for another trial: it needs %.0f s, %.0f are left",
+                needed_s,
+                max(0.0, left_s),
+            )
             return None
         if self._unfinished:
             self._unfinished.popleft()

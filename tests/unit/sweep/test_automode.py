@@ -23,7 +23,8 @@ from autofocus.sweep import (
     detector_automode,
 )
 from autofocus.sweep.classifier_refit import refit_s
-from autofocus.sweep.resolve import resolve
+from autofocus.sweep.contenders import Contender
+from autofocus.sweep.resolve import resolve, trial_plan
 from autofocus.sweep.run_folder import RunFolder
 from autofocus.sweep.soup_trial import SOUP_ID, stir
 from autofocus.sweep.sources import read_sources
@@ -31,6 +32,8 @@ from autofocus.sweep.study import Study
 from autofocus.sweep.sweep_trials import Rules, Sweep
 from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
 from tiny_jobs import decisions, tiny_job
+
+pytestmark = pytest.mark.xdist_group("automode")
 
 NUM_TRIALS = 3
 
@@ -110,6 +113,26 @@ def test_the_same_seed_gives_the_same_leaderboard(
             row.pop("seconds", None)
     assert boards[0] == boards[1]
     assert again["best_trial"] == result["best_trial"]
+
+
+def test_the_default_recipes_of_all_contenders_come_before_others(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two(plan: Any, *_: Any) -> list[Contender]:
+        larger = {"validation_crop_size": 48}
+        return [
+            Contender({}, plan, 0.01, num_groups=5),
+            Contender(larger, trial_plan(plan, larger), 0.01),
+        ]
+
+    monkeypatch.setattr(classifier_automode, "contenders", two)
+    monkeypatch.setattr(classifier_automode, "_ranked", lambda study, looked: looked)
+    monkeypatch.setattr(automode, "stir", lambda *_: None)
+    result = autofocus.train(job(photo_folder), output_dir=str(tmp_path / "run"))
+    rows = {row["id"]: row for row in result["trials"]}
+    assert rows["0"]["parameters"] == {}
+    assert rows["1"]["parameters"] == {"validation_crop_size": 48}
+    assert "learning_rate" in rows["2"]["parameters"]
 
 
 def test_without_time_or_number_it_is_the_default_recipe(photo_folder: Path) -> None:
