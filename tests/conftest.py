@@ -10,6 +10,9 @@ import pytest
 
 pytest_plugins = ["serving"]
 
+# Test processes share the cores: a thread that spins while it waits keeps another from its work.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 COLOURS = {"blue": (30, 60, 220), "green": (40, 190, 60), "red": (220, 50, 40)}
 

@@ -1,4 +1,4 @@
-"""The README's code blocks run, and print what it says, numbers aside."""
+"""The README's code blocks run, with less time, and print what it says, numbers aside."""
 
 import os
 import re
@@ -17,9 +17,15 @@ pytestmark = pytest.mark.xdist_group("readme")
 
 
 def masked(output: str) -> list[str]:
-    """Numbers vary with machine and version, and with them which class comes second."""
+    """Numbers vary with machine, version and time, and with them which class is the likeliest."""
     lines = [re.sub(r"\d[\d.]*", "#", line).rstrip() for line in output.splitlines()]
-    return [re.sub(r"(jpg: \w+ #).*", r"\1", line) for line in lines if line]
+    classes = r"\b(can|carton|milk_bottle|water_bottle) #"
+    return [re.sub(classes, "class #", line) for line in lines if line]
+
+
+def hurried(block: str) -> str:
+    """Return the block with a budget that is enough for a first training."""
+    return re.sub(r"(budget[ =]\"?)\d+s", r"\g<1>20s", block)
 
 
 def environment() -> dict[str, str]:
@@ -49,7 +55,7 @@ def test_sessions_print_what_they_say(folder: Path) -> None:
         for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, expected = step.partition("\n")
             done = subprocess.run(
-                command,
+                hurried(command),
                 shell=True,
                 cwd=folder,
                 env=environment(),
@@ -67,7 +73,11 @@ def test_python_block_runs(folder: Path) -> None:
         render = ["autofocus", "demo", "--render", "photos", "-n", "40"]
         subprocess.run(render, cwd=folder, env=environment(), check=True, capture_output=True)
     done = subprocess.run(
-        [sys.executable, "-c", block], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-c", hurried(block)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "['can', 'carton', 'milk_bottle', 'water_bottle']" in done.stdout

@@ -1,5 +1,6 @@
 """The real command, killed and stopped at random moments: it ends as if nothing had been."""
 
+import functools
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ import pytest
 
 from conftest import draw_photo, write_photo
 
-NUM_EPOCHS = 30
+pytestmark = pytest.mark.xdist_group("kill")
+
+# Of the default tests; ten kills need more to happen in.
+FEW, MANY = 10, 30
 # A line that every command says, and the most seconds after it that the kill comes: at the start,
 # in the probe, before training, in its first step, between steps, in evaluations and in saves.
 MOMENTS = [
@@ -48,15 +53,13 @@ def hard_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Run:
     """One run folder, for which the same command is started again and again."""
 
-    def __init__(self, photos: Path, base: Path) -> None:
+    def __init__(self, photos: Path, base: Path, num_epochs: int = FEW) -> None:
         self.folder = base / "run"
         self.lines: list[str] = []
-        # Tiny steps on a busy machine: threads that wait must not keep the others from working.
-        quiet = {"OMP_WAIT_POLICY": "passive", "AUTOFOCUS_CACHE": str(base / "cache")}
-        self._environment = {**os.environ, **quiet}
+        self._environment = {**os.environ, "AUTOFOCUS_CACHE": str(base / "cache")}
         settings = {
             "validation_crop_size": 32,
-            "number_of_epochs": NUM_EPOCHS,
+            "number_of_epochs": num_epochs,
             "training_batch_size": 8,
             "early_stopping": "false",
         }
@@ -123,24 +126,36 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(hard_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = Run(hard_photos, tmp_path_factory.mktemp("undisturbed"))
-    assert run.start() == 0, run.lines
-    assert run.epochs() == list(range(1, NUM_EPOCHS + 1))
-    losses = [row["loss"] for row in run.metrics()[1:]]
-    assert losses[-1] < losses[0], "there is something to learn"
-    return run
+def undisturbed(
+    hard_photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[int], Run]:
+    """Return what gives the run of so many epochs, started once."""
+
+    @functools.cache
+    def of(num_epochs: int) -> Run:
+        run = Run(hard_photos, tmp_path_factory.mktemp("undisturbed"), num_epochs)
+        assert run.start() == 0, run.lines
+        assert run.epochs() == list(range(1, num_epochs + 1))
+        losses = [row["loss"] for row in run.metrics()[1:]]
+        assert losses[-1] < losses[0], "there is something to learn"
+        return run
+
+    return of
 
 
 @pytest.mark.parametrize(
-    "num_kills",
-    [2, pytest.param(10, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
+    ("num_kills", "num_epochs"),
+    [(2, FEW), pytest.param(10, MANY, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
     ids=["two", "ten"],
 )
 def test_killed_at_random_moments(
-    hard_photos: Path, tmp_path: Path, undisturbed: Run, num_kills: int
+    hard_photos: Path,
+    tmp_path: Path,
+    undisturbed: Callable[[int], Run],
+    num_kills: int,
+    num_epochs: int,
 ) -> None:
-    run = Run(hard_photos, tmp_path)
+    run = Run(hard_photos, tmp_path, num_epochs)
     chance = random.Random(20_000 + num_kills)
     seen, num_trained, killed = 0, 0, []
     while len(killed) < num_kills:
@@ -162,14 +177,14 @@ def test_killed_at_random_moments(
         assert resumed is not None
         assert resumed >= seen - 1, killed
     num_trained += len(run.epochs())
-    assert num_trained <= NUM_EPOCHS + len(killed), "at most one epoch is repeated a kill"
+    assert num_trained <= num_epochs + len(killed), "at most one epoch is repeated a kill"
     print(*killed, f"{num_trained} epochs trained", sep="\n")
-    run.assert_same_end(undisturbed)
+    run.assert_same_end(undisturbed(num_epochs))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to one process")
 def test_interrupted_it_says_how_to_go_on(
-    hard_photos: Path, tmp_path: Path, undisturbed: Run
+    hard_photos: Path, tmp_path: Path, undisturbed: Callable[[int], Run]
 ) -> None:
     run = Run(hard_photos, tmp_path)
     assert run.start("epoch 2/", 0.05, signal.SIGINT) == 130, run.lines
@@ -189,4 +204,4 @@ def test_interrupted_it_says_how_to_go_on(
     assert "probs" in scored.stdout
     assert run.start() == 0, run.lines
     assert run.resumed_after() is not None
-    run.assert_same_end(undisturbed)
+    run.assert_same_end(undisturbed(FEW))

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun is for Linux and macOS")
+pytestmark = [
+    pytest.mark.xdist_group("torchrun"),
+    pytest.mark.skipif(os.name == "nt", reason="torchrun is for Linux and macOS"),
+]
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
 
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def command(photos: Path, folder: Path, num_processes: int, epochs: int) -> list[str]:

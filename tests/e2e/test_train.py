@@ -12,6 +12,8 @@ import pytest
 
 import autofocus
 
+pytestmark = pytest.mark.xdist_group("train")
+
 COMMAND = [sys.executable, "-m", "autofocus"]
 # The frozen probe alone: what is tested here does not depend on how long training goes on.
 PROBE_ONLY = (
@@ -129,10 +131,12 @@ def test_same_seed_gives_the_same_leaderboard(photo_folder: Path, tmp_path: Path
             data=str(photo_folder),
             output_dir=str(tmp_path / name),
             seed=3,
-            training_parameters={"number_of_epochs": 1},
+            model="test_resnet",
+            weights="random",
+            training_parameters={"number_of_epochs": 1, "validation_crop_size": 32},
         )
         boards.append((tmp_path / name / "leaderboard.json").read_bytes())
-        kept = {path.name for path in (tmp_path / name / "trials" / "0").iterdir()}
+        kept = {path.name for path in (tmp_path / name / "trials" / "1").iterdir()}
         assert kept >= {"manifest.json", "log.txt", "metrics.jsonl", "curves.png", "best"}
     assert boards[0] == boards[1]
 
