@@ -13,8 +13,6 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
 
-pytestmark = pytest.mark.xdist_group("readme")
-
 
 def masked(output: str) -> list[str]:
     """Numbers vary with machine, version and time, and with them which class is the likeliest."""

@@ -10,8 +10,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.xdist_group("venv")
-
 
 def make_venv(folder: Path) -> Path:
     """Return the interpreter of a new, empty venv."""

@@ -14,8 +14,6 @@ from PIL import Image
 
 from autofocus.api import load
 
-pytestmark = pytest.mark.xdist_group("detection")
-
 COMMAND = [sys.executable, "-m", "autofocus"]
 SIZE = (48, 64)
 # Gaps and no order: what counts is the name.

@@ -18,8 +18,6 @@ import pytest
 
 from conftest import draw_photo, write_photo
 
-pytestmark = pytest.mark.xdist_group("kill")
-
 # Of the default tests; ten kills need more to happen in.
 FEW, MANY = 10, 30
 # A line that every command says, and the most seconds after it that the kill comes: at the start,

@@ -23,7 +23,6 @@ SAMPLES = Path(__file__).parents[3] / "shared" / "reference" / "azure-jobs"
 NUM_TRAINING, NUM_VALIDATION, NUM_TRIALS = 12, 6, 2
 
 pytestmark = [
-    pytest.mark.xdist_group("sweep"),
     pytest.mark.skipif(
         not SAMPLES.is_dir(), reason=f"the official sample jobs are not at {SAMPLES}"
     ),

@@ -21,7 +21,6 @@ from autofocus.scoring.scorer import Scorer
 from photo_tables import COLORS, write_table
 
 pytestmark = [
-    pytest.mark.xdist_group("sweep"),
     pytest.mark.skipif(
         not hasattr(os, "sched_setaffinity"), reason="this system cannot give a process its cores"
     ),

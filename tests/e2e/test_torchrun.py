@@ -10,10 +10,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = [
-    pytest.mark.xdist_group("torchrun"),
-    pytest.mark.skipif(os.name == "nt", reason="torchrun is for Linux and macOS"),
-]
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun is for Linux and macOS")
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
 

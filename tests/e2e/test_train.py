@@ -12,8 +12,6 @@ import pytest
 
 import autofocus
 
-pytestmark = pytest.mark.xdist_group("train")
-
 COMMAND = [sys.executable, "-m", "autofocus"]
 # The frozen probe alone: what is tested here does not depend on how long training goes on.
 PROBE_ONLY = (

@@ -33,8 +33,6 @@ from autofocus.sweep.sweep_trials import Rules, Sweep
 from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
 from tiny_jobs import decisions, tiny_job
 
-pytestmark = pytest.mark.xdist_group("automode")
-
 NUM_TRIALS = 3
 
 
