@@ -22,11 +22,9 @@ from photo_tables import COLORS, write_table
 SAMPLES = Path(__file__).parents[3] / "shared" / "reference" / "azure-jobs"
 NUM_TRAINING, NUM_VALIDATION, NUM_TRIALS = 12, 6, 2
 
-pytestmark = [
-    pytest.mark.skipif(
-        not SAMPLES.is_dir(), reason=f"the official sample jobs are not at {SAMPLES}"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not SAMPLES.is_dir(), reason=f"the official sample jobs are not at {SAMPLES}"
+)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,9 @@ import yaml
 from autofocus.scoring.scorer import Scorer
 from photo_tables import COLORS, write_table
 
-pytestmark = [
-    pytest.mark.skipif(
-        not hasattr(os, "sched_setaffinity"), reason="this system cannot give a process its cores"
-    ),
-]
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="this system cannot give a process its cores"
+)
 
 CORES = sorted(os.sched_getaffinity(0))[:2] if hasattr(os, "sched_getaffinity") else []
 ENTRY = """

@@ -24,12 +24,12 @@ from autofocus.sweep.auto_space import AutoSampler
 from autofocus.sweep.champion import Entry
 from autofocus.sweep.classifier_folds import Losses, other_folds_s, with_other_folds
 from autofocus.sweep.classifier_refit import first_training_s, refit, refit_s
-from autofocus.sweep.contenders import AutoStart, Contender
+from autofocus.sweep.contenders import AutoStart
 from autofocus.sweep.priors import Priors, priors_of
 from autofocus.sweep.profile import profile_data, profile_machine
 from autofocus.sweep.soup_trial import stir
 from autofocus.sweep.study import Outcome, Study
-from autofocus.sweep.sweep_trials import MIN_TRIAL_S, Rules, Sweep, executor_of
+from autofocus.sweep.sweep_trials import MIN_TRIAL_S, Rules, Sweep, executor_of, listed
 from autofocus.sweep.trial import Common, SweepStart, automode_module
 from autofocus.training.choose import compare
 from autofocus.training.device import choose_device
@@ -187,7 +187,10 @@ def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, An
             "plan: 2. up to %d others, as far as the time goes: %sother recipes (learning rate, "
             "size, augmentation, frozen layers); 3. the mean of the best",
             others,
-            "".join(f"{_named(one)}, " for one in auto.contenders[1 : rules.num_trials]),
+            "".join(
+                f"{one.plan.model.name}{listed(one.parameters)}; "
+                for one in auto.contenders[1 : rules.num_trials]
+            ),
         )
     if auto.can_refit and rules.num_trials:
         num_images = profile["num_images"] + profile["num_validation"]
@@ -212,11 +215,6 @@ def _facts(profile: Mapping[str, Any]) -> str:
         f"{1000 * profile['training_image_s']:.0f} ms an image"
     )
     return " · ".join(parts)
-
-
-def _named(contender: Contender) -> str:
-    side = contender.parameters.get("validation_crop_size")
-    return contender.plan.model.name + (f" at {side} px" if side else "")
 
 
 def _until(default_s: float, whole_s: float) -> str:

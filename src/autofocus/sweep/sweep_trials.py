@@ -264,7 +264,7 @@ class Sweep:
             number + 1,
             self._num_trials,
             row["model"],
-            _listed(row["parameters"]),
+            listed(row["parameters"]),
             end.status,
             self._study.metric,
             shown(end.value),
@@ -446,7 +446,7 @@ class Sweep:
             number + 1,
             self._num_trials,
             plan.model.name,
-            _listed(row["parameters"]),
+            listed(row["parameters"]),
         )
         return plan
 
@@ -551,7 +551,8 @@ class Sweep:
         return time.time() + left_s
 
 
-def _listed(parameters: Mapping[str, Any]) -> str:
+def listed(parameters: Mapping[str, Any]) -> str:
+    """Return a trial's parameters as they are said after the name of its model."""
     shown_values = {name: value for name, value in parameters.items() if name != "model_name"}
     text = ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from autofocus.data.formats.labelled_pixels import LabelledPixels, are_stored
+from autofocus.data.formats.labelled_pixels import LabelledPixels
 from autofocus.data.image_files import ImageFiles
 from autofocus.data.image_header import ImageHeader, probe
 from autofocus.data.issues import IssueLog, RowIssues
@@ -55,27 +55,27 @@ class ImageSizes:
             issues: Told when the two differ.
         """
         header = self.header(base_dir, image_url)
-        if header is None and said is None:
+        if header is None:
+            if said is not None:
+                return LabelledPixels(said)
             message = "must be an image that is there and has a header"
             hint = "Nothing else says its size, which makes pixels fractions."
             issues.error("image.no_size", path, message, image_url, hint)
             return None
-        if said is not None and header is None:
-            return LabelledPixels(said)
-        assert header is not None, "one of them is known"
-        true = (header.height, header.width)
-        if said is not None and said != true:
-            if are_stored(said, true, header.orientation):
-                message = "counts on the photo as it is stored"
-                hint = (
-                    f"Objects are turned upright with it (EXIF orientation {header.orientation})."
-                )
-                issues.info("image.rotated", path, message, f"{said[1]} x {said[0]}", hint)
-                return LabelledPixels(said, header.orientation)
-            message = f"must be the image's {header.width} x {header.height}"
-            hint = "The image itself counts; were images resized after they were labelled?"
-            issues.warning("image.size", path, message, f"{said[1]} x {said[0]}", hint)
-        return LabelledPixels(true)
+        upright = LabelledPixels((header.height, header.width))
+        if said is None or said == upright.size:
+            return upright
+        got = f"{said[1]} x {said[0]}"
+        stored = LabelledPixels(said, header.orientation)
+        if stored.upright_size == upright.size:
+            message = "counts on the photo as it is stored"
+            hint = f"EXIF orientation {header.orientation} turns it upright, and its objects too."
+            issues.info("image.rotated", path, message, got, hint)
+            return stored
+        message = f"must be the image's {header.width} x {header.height}"
+        hint = "The image itself counts; were images resized after they were labelled?"
+        issues.warning("image.size", path, message, got, hint)
+        return upright
 
 
 def image_details(image_url: str, size: tuple[int, int]) -> dict[str, Any]:

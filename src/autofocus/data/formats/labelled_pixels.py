@@ -7,8 +7,8 @@ EXIF show it lying, and what is labelled there has to be turned with it.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Long polygons make long files.
-_NUM_DECIMALS = 8
+# Of a ring's fractions: a hundredth of a pixel in the widest image there is; keeps files short.
+NUM_DECIMALS = 8
 
 # Where a point of the stored pixels lies upright, in fractions, by EXIF orientation: those that
 # swap width and height, by which stored pixels are told from upright ones.
@@ -54,9 +54,4 @@ class LabelledPixels:
         if turn is None:
             return ring
         points = zip(ring[::2], ring[1::2], strict=True)
-        return [round(number, _NUM_DECIMALS) for point in points for number in turn(*point)]
-
-
-def are_stored(said: tuple[int, int], upright: tuple[int, int], orientation: int) -> bool:
-    """Return whether a size (height, width) that annotations say is that of the stored pixels."""
-    return said != upright and said == upright[::-1] and orientation in _TURNS
+        return [round(number, NUM_DECIMALS) for point in points for number in turn(*point)]

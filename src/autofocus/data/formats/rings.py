@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.data.formats.labelled_pixels import NUM_DECIMALS
 from autofocus.data.issues import RowIssues, shown
 from autofocus.data.values import EDGE_TOLERANCE, to_number
 
 _MIN_RING = 6  # three points
 _RULE = "must be a list of rings [[x1, y1, x2, y2, …], …]"
-# A hundredth of a pixel in the widest image there is; keeps files of rows short.
-_NUM_DECIMALS = 8
 _ROUNDING = 1e-5
 
 
@@ -99,4 +98,4 @@ def _inside(
         hint = f"{num_moved} such in this ring were moved to the edge."
         got = float(numbers[worst])
         issues.warning("coordinate.clipped", f"{path}[{worst}]", rule, got, hint)
-    return np.asarray(np.round(fractions.clip(0, 1), _NUM_DECIMALS))
+    return np.asarray(np.round(fractions.clip(0, 1), NUM_DECIMALS))

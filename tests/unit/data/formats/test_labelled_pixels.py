@@ -70,8 +70,8 @@ def test_what_was_labelled_upright_stays(tmp_path: Path, orientation: int) -> No
     assert edges(record.label[0]) == pytest.approx(expected)
 
 
-def test_a_lying_photo_that_is_stored_as_it_is_seen_is_not_turned(tmp_path: Path) -> None:
-    """Then width and height say nothing of how it was labelled, and the image itself counts."""
+def test_of_a_photo_that_is_stored_upside_down_the_image_itself_counts(tmp_path: Path) -> None:
+    """Width and height say nothing of how it was labelled."""
     write_photo(tmp_path / "JPEGImages" / "a.png", 3)
     write_text(tmp_path / "Annotations" / "a.xml", voc_xml("a", [CAN]))
     (record,) = read_data(tmp_path, DetectionRecord).records
