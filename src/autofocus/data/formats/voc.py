@@ -17,6 +17,7 @@ from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_
 from autofocus.data.issues import Issue, RowIssues, shown
 from autofocus.data.options import ReadOptions
 from autofocus.data.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.data.text import sniff_encoding
 from autofocus.data.values import read_flag
 from autofocus.errors import DataError
 
@@ -165,7 +166,8 @@ def _annotations(root: Path) -> Path | None:
 
 def _is_annotation(file: str) -> bool:
     with open(file, "rb") as stream:
-        return b"<annotation" in stream.read(_HEAD_BYTES)
+        head = stream.read(_HEAD_BYTES)
+    return "<annotation" in head.decode(sniff_encoding(head) or "utf-8", "replace")
 
 
 def _left_out(root: Path, image_urls: Iterable[str]) -> Iterator[Issue]:

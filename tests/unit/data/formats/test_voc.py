@@ -111,6 +111,15 @@ def test_a_file_that_is_no_xml_costs_its_image(tmp_path: Path) -> None:
     assert "line 2" in data.issues.examples()[0].text()
 
 
+def test_what_windows_wrote_is_read(tmp_path: Path) -> None:
+    write_voc(tmp_path, {"a": [CAN]})
+    file = tmp_path / "Annotations" / "a.xml"
+    file.write_text('<?xml version="1.0" encoding="utf-16"?>' + file.read_text(), "utf-16")
+    data = read_data(tmp_path, DetectionRecord)
+    assert names(data) == ["a"]
+    assert not data.issues.counts
+
+
 def test_lists_are_the_splits(tmp_path: Path) -> None:
     write_voc(tmp_path, {name: [CAN] for name in "abcd"})
     write_lists(tmp_path, train="b a", val="c", trainval="a b c", test="d")
