@@ -461,16 +461,15 @@ class _Loop:
             at.ended = ENDED_EARLY
 
     def _tell(self, loss: float, images_a_second: float) -> None:
-        at, score = self.at, self.at.history[-1]["score"]
+        at = self.at
         left_steps = 0 if at.ended else max(0, at.num_steps - at.step)
         left_s = left_steps * (self._step_s() if self.step_times else 0.0)
         log.info(
-            "epoch %d/%d · loss %.4f · score %s (best %s) · %.0f images/s · %.0f s to go",
+            "epoch %d/%d · loss %.4f%s · %.0f images/s · %.0f s to go",
             at.epoch,
             math.ceil(at.num_steps / self.steps_an_epoch),
             loss,
-            _shown(score),
-            _shown(at.best),
+            _scores(at.history[-1]["score"], at.best),
             images_a_second,
             left_s + left_steps / self.steps_an_epoch * at.closing_s,
         )
@@ -553,8 +552,11 @@ class _Loop:
         )
 
 
-def _shown(score: float | None) -> str:
-    return "undefined" if score is None or not math.isfinite(score) else f"{score:.4f}"
+def _scores(last: float | None, best: float) -> str:
+    """Return what the log says of two scores: nothing where nothing is judged."""
+    if not math.isfinite(best):
+        return ""
+    return f" · score {'undefined' if last is None else f'{last:.4f}'} (best {best:.4f})"
 
 
 def _is_number(value: object) -> bool:

@@ -539,12 +539,27 @@ def test_frozen_parts_do_not_move(make_fit: MakeFit) -> None:
 def test_progress_says_speed_and_time_left(
     make_fit: MakeFit, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "autofocus")
-    fit(make_fit(recipe=replace(RECIPE, num_epochs=1)))
-    messages = [record.getMessage() for record in caplog.records]
-    (line,) = [message for message in messages if message.startswith("epoch 1/1 ")]
+    line = progress_of(make_fit(recipe=replace(RECIPE, num_epochs=1)), caplog)
+    assert "· score " in line
     assert "images/s" in line
     assert line.endswith("· 0 s to go")
+
+
+def test_progress_says_no_score_where_nothing_is_judged(
+    make_fit: MakeFit, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_fit(recipe=replace(RECIPE, num_epochs=1), score=lambda metrics: float("-inf"))
+    line = progress_of(run, caplog)
+    assert "score" not in line
+    assert "images/s" in line
+
+
+def progress_of(run: Fit, caplog: pytest.LogCaptureFixture) -> str:
+    caplog.set_level(logging.INFO, "autofocus")
+    fit(run)
+    messages = [record.getMessage() for record in caplog.records]
+    (line,) = [message for message in messages if message.startswith("epoch 1/1 ")]
+    return line
 
 
 def test_metrics_are_strict_json(make_fit: MakeFit) -> None:
