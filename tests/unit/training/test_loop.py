@@ -110,9 +110,28 @@ def test_the_mean_with_the_start_is_kept_where_it_is_better(make_fit: MakeFit) -
     assert not torch.equal(weights[name], last[name])
 
 
+@pytest.mark.parametrize(
+    ("of_trained", "share"),
+    [([0.4, 0.3, 0.4, 0.3, 0.4, 0.3], 0.0), ([0.9, 0.1, 0.9, 0.1, 0.5, 0.2], 0.5)],
+    ids=["clearly better", "better by chance"],
+)
+def test_few_images_keep_the_mean_with_the_start_unless_clearly_worse(
+    make_fit: MakeFit, of_trained: list[float], share: float
+) -> None:
+    of_mean = [0.5] * 6
+    kept = of_trained if share == 0 else of_mean
+    losses = iter([[1.0] * 6, of_mean, of_trained, kept])
+    # The score is for what was trained, whatever it is worth.
+    scores = iter([-1.0, -0.4, -0.4])
+    run = make_fit(recipe=replace(RECIPE, num_epochs=1), score=lambda metrics: next(scores))
+    trained = fit(replace(run, sample_losses=lambda found: next(losses)))
+    assert trained.start_share == share
+    assert trained.best_epoch == 1
+
+
 def test_few_images_keep_the_latest_weights_unless_clearly_worse(make_fit: MakeFit) -> None:
     losses = iter([[1.0] * 6, [0.1, 0.2, 0.1, 0.2, 0.1, 0.2], [0.2, 0.1] * 3, [0.9] * 6])
-    run = make_fit()
+    run = make_fit(recipe=replace(RECIPE, start_share=0.0))
     trained = fit(replace(run, sample_losses=lambda found: next(losses)))
     assert [row["is_best"] for row in metrics_of(run.folder)] == [True, True, True, False]
     assert trained.best_epoch == 2
