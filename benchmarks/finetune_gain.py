@@ -8,8 +8,8 @@ with `number_of_epochs=0`. Prints the difference with a bootstrap 90 % interval 
 
     bccd-crops        blood cells cut from BCCD by their boxes (half a box of margin), one a photo
                       and at most 60 a class from its training images; judged on its test images
-    coco-kinds        photos of coco128 by the kind (COCO's supercategory) of their largest object,
-                      of those with 10 photos or more; 5 folds, judged out of fold
+    coco-kinds        photos of coco128 by the kind (COCO's supercategory) of their largest object
+                      or crowd, of kinds with 10 photos or more; 5 folds, judged out of fold
     scenes            rendered photos, 160 to train on, 160 to judge by
     coco-multilabel   5 folds, judged out of fold
 """

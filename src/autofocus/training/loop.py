@@ -404,13 +404,13 @@ class _Loop:
         if self.mixture is not None and self.at.step > 0:
             mixed = cast(Network, self.mixture.of(network))
             other = self._evaluate(mixed)
-            if self._is_mean_better(other, evaluation):
+            if self._takes_mean(other, evaluation):
                 network, share, evaluation = mixed, self.mixture.share, other
         self.judged = network, share
         return evaluation
 
-    def _is_mean_better(self, mean: Evaluation, trained: Evaluation) -> bool:
-        """Return whether the mean with the start is better; on few images, whether it may be."""
+    def _takes_mean(self, mean: Evaluation, trained: Evaluation) -> bool:
+        """Return whether to judge the mean with the start: if better, on few images if no worse."""
         losses = self.fit.sample_losses
         if losses is None:
             return self.fit.score(mean.metrics) > self.fit.score(trained.metrics)

@@ -121,9 +121,7 @@ def test_few_images_keep_the_mean_with_the_start_unless_clearly_worse(
     of_mean = [0.5] * 6
     kept = of_trained if share == 0 else of_mean
     losses = iter([[1.0] * 6, of_mean, of_trained, kept])
-    # The score is for what was trained, whatever it is worth.
-    scores = iter([-1.0, -0.4, -0.4])
-    run = make_fit(recipe=replace(RECIPE, num_epochs=1), score=lambda metrics: next(scores))
+    run = make_fit(recipe=replace(RECIPE, num_epochs=1))
     trained = fit(replace(run, sample_losses=lambda found: next(losses)))
     assert trained.start_share == share
     assert trained.best_epoch == 1
