@@ -45,7 +45,7 @@ def stratified_folds(rows: list[Row], num_folds: int = 5, seed: int = 0) -> list
         labels = [row["label"] for row in rows]
         splitter = StratifiedKFold(num_folds, shuffle=True, random_state=seed)
         return [test.tolist() for _, test in splitter.split(labels, labels)]
-    from autofocus.data.split import kfold_indices
+    from autofocus.data.splits import kfold_indices
 
     folds = kfold_indices([row["label"] for row in rows], range(len(rows)), num_folds, seed)
     return [fold.tolist() for fold in folds]

@@ -183,7 +183,7 @@ def _limited(crops: dict[str, list[Row]]) -> list[Row]:
 
 
 def _scenes(work: Path) -> Parts:
-    from autofocus.data.records import RECORD_TYPES
+    from autofocus.data.rows.records import RECORD_TYPES
     from autofocus.data.scenes import write_scenes
 
     parts = []

@@ -30,18 +30,18 @@ from PIL import Image
 from torchvision.io import decode_image
 from torchvision.transforms import v2
 
-from autofocus.data.augment import Augmentation
-from autofocus.data.augment.affine import sample_matrix
-from autofocus.data.augment.tone import grey_mean, sample_tone, tone_table
-from autofocus.data.cache import CacheBudget
-from autofocus.data.images import decode
-from autofocus.data.loader import Loader
-from autofocus.data.locate import open_bytes
-from autofocus.data.normalize import normalize
-from autofocus.data.order import view_rng
+from autofocus.data.batches.augment import Augmentation
+from autofocus.data.batches.augment.affine import sample_matrix
+from autofocus.data.batches.augment.tone import grey_mean, sample_tone, tone_table
+from autofocus.data.batches.cache import CacheBudget
+from autofocus.data.batches.loader import Loader
+from autofocus.data.batches.normalize import normalize
+from autofocus.data.batches.order import view_rng
+from autofocus.data.batches.views import ClassificationViews
+from autofocus.data.batches.warp import warp
+from autofocus.data.images.decode import decode
+from autofocus.data.images.locate import open_bytes
 from autofocus.data.scenes import render_scene
-from autofocus.data.views import ClassificationViews
-from autofocus.data.warp import warp
 from autofocus.manifest import ResizeCrop
 from autofocus.runtime import keep_big_blocks
 

@@ -33,11 +33,11 @@ from torchvision import tv_tensors
 from torchvision.io import decode_image
 from torchvision.transforms import v2
 
-from autofocus.data.augment import BoxAugmentation
-from autofocus.data.box_views import BoxViews
-from autofocus.data.cache import CacheBudget
-from autofocus.data.loader import Loader
-from autofocus.data.outline_views import OutlineViews
+from autofocus.data.batches.augment import BoxAugmentation
+from autofocus.data.batches.box_views import BoxViews
+from autofocus.data.batches.cache import CacheBudget
+from autofocus.data.batches.loader import Loader
+from autofocus.data.batches.outline_views import OutlineViews
 from autofocus.manifest import ResizeFit
 from autofocus.runtime import keep_big_blocks
 from autofocus.structures.targets import OutlineTarget

@@ -36,7 +36,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autofocus.data.images import decode
+from autofocus.data.images.decode import decode
 from autofocus.manifest import read_manifest
 from autofocus.scoring.backends.onnx import OnnxBackend
 from autofocus.scoring.model_path import resolve_model

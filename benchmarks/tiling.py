@@ -31,7 +31,7 @@ from datasets import SHARED, Row, write_rows
 from PIL import Image
 from serve_score import open_server
 
-from autofocus.data.source import Data, read_data
+from autofocus.data.sources.read import Data, read_data
 from autofocus.manifest import MANIFEST_NAME, Tiling, encode_manifest, read_manifest
 from autofocus.scoring.backends.torch import TorchBackend, load_network
 from autofocus.scoring.evaluate import evaluate_model

@@ -246,10 +246,10 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
     import torch
     from input_pipeline import PARAMS, SPEC
 
-    from autofocus.data.augment import PRESETS
-    from autofocus.data.cache import free_budget
-    from autofocus.data.loader import Loader
-    from autofocus.data.views import ClassificationViews
+    from autofocus.data.batches.augment import PRESETS
+    from autofocus.data.batches.cache import free_budget
+    from autofocus.data.batches.loader import Loader
+    from autofocus.data.batches.views import ClassificationViews
     from autofocus.models import catalog
     from autofocus.models.timm_classifiers import build
     from autofocus.tasks.multiclass import MulticlassClassification

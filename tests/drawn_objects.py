@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.images import probe
-from autofocus.data.kept import KeptImage
-from autofocus.data.views import Read, Views
+from autofocus.data.batches.cache.forms import KeptImage
+from autofocus.data.batches.views import Read, Views
+from autofocus.data.images.decode import probe
 from autofocus.structures.targets import BoxTarget
 
 # Red, green, blue: an object's class is its channel.

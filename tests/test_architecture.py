@@ -10,7 +10,7 @@ import pytest
 from autofocus.tasks import TASKS
 
 SRC = Path(__file__).parents[1] / "src" / "autofocus"
-OWNERS = ("tasks/", "data/records.py")
+OWNERS = ("tasks/", "data/rows/records.py")
 
 
 def spelled_task_names(source: str, names: set[str]) -> list[int]:
@@ -22,7 +22,7 @@ def spelled_task_names(source: str, names: set[str]) -> list[int]:
 
 
 def test_task_names_stay_with_their_owners() -> None:
-    from autofocus.data.records import RECORD_TYPES
+    from autofocus.data.rows.records import RECORD_TYPES
 
     names = {*TASKS, *RECORD_TYPES}
     offenders = [
@@ -46,8 +46,8 @@ def test_a_planted_task_name_is_found() -> None:
         "autofocus.cli.__main__",
         "autofocus.job",
         "autofocus.tasks",
-        "autofocus.data.loader",
-        "autofocus.data.source",
+        "autofocus.data.batches.loader",
+        "autofocus.data.sources.read",
         "autofocus.scoring.scorer",
         "autofocus.scoring.evaluate",
         "autofocus.scoring.explain_boxes",

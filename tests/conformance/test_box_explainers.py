@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from autofocus.data.images import decode
-from autofocus.data.tiles import WHOLE
+from autofocus.data.batches.tiles import WHOLE
+from autofocus.data.images.decode import decode
 from autofocus.explain.box_quality import box_insertion_deletion
 from autofocus.explain.d_rise import FoundBoxes
 from autofocus.explain.parameters import Parameters

@@ -5,16 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from autofocus.data.check import check_source
-from autofocus.data.convert import convert_to_jsonl
 from autofocus.data.formats import FORMATS
-from autofocus.data.records import (
+from autofocus.data.rows.records import (
     DetectionRecord,
     ImageRecord,
     InstanceSegmentationRecord,
     MulticlassRecord,
 )
-from autofocus.data.source import ReadOptions, find_source, find_splits, infer_tasks, read_data
+from autofocus.data.sources.check import check_source
+from autofocus.data.sources.convert import convert_to_jsonl
+from autofocus.data.sources.read import (
+    ReadOptions,
+    find_source,
+    find_splits,
+    infer_tasks,
+    read_data,
+)
 from autofocus.errors import DataError
 from object_sources import CAN, CUP, HEIGHT, OUTSIDE, WIDTH, WRITERS, Scene, Thing
 

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from autofocus.data.records import RECORD_TYPES
+from autofocus.data.rows.records import RECORD_TYPES
 from autofocus.models.base import CLASSIFIER, SEGMENTER
 from autofocus.runtime import plain
 from autofocus.structures.frames import Frame

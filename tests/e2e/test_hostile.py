@@ -26,7 +26,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from autofocus.cli.__main__ import app
-from autofocus.data.records import RECORD_TYPES
+from autofocus.data.rows.records import RECORD_TYPES
 from autofocus.manifest import read_manifest
 
 MULTICLASS, _, DETECTION, _ = RECORD_TYPES

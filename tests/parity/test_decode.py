@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from autofocus.data.images import decode, probe
+from autofocus.data.images.decode import decode, probe
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
 

@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from autofocus.data.images import decode
-from autofocus.data.preprocess import preprocess, resize_crop, resize_fit
+from autofocus.data.batches.preprocess import preprocess, resize_crop, resize_fit
+from autofocus.data.images.decode import decode
 from autofocus.manifest import ResizeCrop, ResizeFit
 
 SHARED = Path(__file__).parents[2] / "../shared/data"

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import pytest
 
-from autofocus.data.records import DetectionRecord, InstanceSegmentationRecord
+from autofocus.data.rows.records import DetectionRecord, InstanceSegmentationRecord
 from autofocus.scoring.request import parse_request
 from autofocus.structures.predictions import ClassScores
 from autofocus.tasks.multiclass import MulticlassClassification

@@ -12,10 +12,10 @@ from autofocus.cli.output import command, emit, emit_json, note, progress
 from autofocus.errors import JobError
 
 if TYPE_CHECKING:
-    from autofocus.data.check import Report
-    from autofocus.data.convert import Written
     from autofocus.data.options import ReadOptions
-    from autofocus.data.source import Source
+    from autofocus.data.sources.check import Report
+    from autofocus.data.sources.convert import Written
+    from autofocus.data.sources.read import Source
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -58,10 +58,10 @@ def check(
 
     autofocus data check train.jsonl --task image_object_detection --no-images
     """
-    from autofocus.data.check import Report, check_source
-    from autofocus.data.issues import IssueLog
-    from autofocus.data.records import RECORD_TYPES, MulticlassRecord
-    from autofocus.data.source import find_source, find_splits
+    from autofocus.data.rows.issues import IssueLog
+    from autofocus.data.rows.records import RECORD_TYPES, MulticlassRecord
+    from autofocus.data.sources.check import Report, check_source
+    from autofocus.data.sources.read import find_source, find_splits
 
     if no_images and decode:
         raise JobError("--no-images and --decode exclude each other; leave one out.")
@@ -115,10 +115,10 @@ def convert(
 
     autofocus data convert photos/ --to jsonl --task image_classification -o photos/
     """
-    from autofocus.data.convert import convert_to_jsonl
     from autofocus.data.options import ReadOptions
-    from autofocus.data.records import RECORD_TYPES
-    from autofocus.data.source import find_source
+    from autofocus.data.rows.records import RECORD_TYPES
+    from autofocus.data.sources.convert import convert_to_jsonl
+    from autofocus.data.sources.read import find_source
 
     if to != "jsonl":
         raise JobError(f"--to must be jsonl, got {to!r}.")
@@ -153,7 +153,7 @@ def _options(
     parsed = {}
     if maps:
         # What fetches images takes a sixth of this command's start-up; rows alone do without.
-        from autofocus.data.locate import parse_maps
+        from autofocus.data.images.locate import parse_maps
 
         parsed = parse_maps(maps)
     if not class_name:
@@ -167,8 +167,8 @@ def _choose_task(task: str | None, source: "Source", options: "ReadOptions") -> 
     Raises:
         JobError: If there is no such task, or the rows fit several.
     """
-    from autofocus.data.records import RECORD_TYPES
-    from autofocus.data.source import infer_tasks
+    from autofocus.data.rows.records import RECORD_TYPES
+    from autofocus.data.sources.read import infer_tasks
 
     if task is not None:
         if task not in RECORD_TYPES:
@@ -183,7 +183,7 @@ def _choose_task(task: str | None, source: "Source", options: "ReadOptions") -> 
 
 
 def _task_names() -> str:
-    from autofocus.data.records import RECORD_TYPES
+    from autofocus.data.rows.records import RECORD_TYPES
 
     return ", ".join(RECORD_TYPES)
 
@@ -234,7 +234,7 @@ def _written_document(task: str, written: "list[Written]") -> dict[str, Any]:
 
 
 def _dropped(written: "list[Written]") -> str | None:
-    from autofocus.data.convert import DROPPED_NAME
+    from autofocus.data.sources.convert import DROPPED_NAME
 
     path = written[0].path.parent / DROPPED_NAME
     return str(path) if path.exists() else None

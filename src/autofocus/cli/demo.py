@@ -38,7 +38,7 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Draw photos, check, train, package, serve and score them; or only draw, with --render."""
-    from autofocus.data.records import RECORD_TYPES
+    from autofocus.data.rows.records import RECORD_TYPES
 
     task = task or next(iter(RECORD_TYPES))
     if task not in RECORD_TYPES:
@@ -53,7 +53,7 @@ def demo(
 
 
 def _draw(folder: Path, task: str, num_images: int, seed: int) -> Path:
-    from autofocus.data.records import RECORD_TYPES
+    from autofocus.data.rows.records import RECORD_TYPES
     from autofocus.data.scenes import write_scenes
 
     return write_scenes(folder, RECORD_TYPES[task], num_images, seed, progress())

@@ -33,9 +33,9 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Score labelled data and print the published metrics."""
-    from autofocus.data.held_out import part_to_measure
-    from autofocus.data.locate import parse_maps
-    from autofocus.data.source import ReadOptions, read_data
+    from autofocus.data.images.locate import parse_maps
+    from autofocus.data.sources.held_out import part_to_measure
+    from autofocus.data.sources.read import ReadOptions, read_data
     from autofocus.manifest import read_manifest
     from autofocus.scoring.evaluate import evaluate_model
     from autofocus.scoring.model_path import resolve_model

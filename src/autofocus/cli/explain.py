@@ -244,9 +244,9 @@ def _as_flags(problem: str) -> str:
 def _evaluate(
     folder: Path, data: str, max_images: int, reading: dict[str, Any], raw: dict[str, Any]
 ) -> dict[str, Any]:
-    from autofocus.data.held_out import part_to_measure
-    from autofocus.data.locate import parse_maps
-    from autofocus.data.source import ReadOptions
+    from autofocus.data.images.locate import parse_maps
+    from autofocus.data.sources.held_out import part_to_measure
+    from autofocus.data.sources.read import ReadOptions
     from autofocus.explain.parameters import parse_parameters
     from autofocus.manifest import read_manifest
     from autofocus.scoring.explain_choice import choice_of

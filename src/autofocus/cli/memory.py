@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from autofocus.data.cache.budget import free_memory_bytes
+from autofocus.data.batches.cache.budget import free_memory_bytes
 
 GIB = 1 << 30
 

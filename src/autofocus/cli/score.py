@@ -79,7 +79,7 @@ def _score_files(
 def _draw(
     drawings: DrawingFolder, path: Path, image: bytes, result: dict[str, Any], labels: list[str]
 ) -> None:
-    from autofocus.data.images import decode
+    from autofocus.data.images.decode import decode
     from autofocus.scoring.draw import draw
 
     drawings.write(path, draw(decode(image), result, labels))

@@ -58,7 +58,7 @@ def train(
 
     autofocus train --task image_classification --data photos/ --budget 5m
     """
-    from autofocus.data.locate import parse_maps
+    from autofocus.data.images.locate import parse_maps
     from autofocus.job_file import read_jobs
 
     keys: dict[str, Any] = {

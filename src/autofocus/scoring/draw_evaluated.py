@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from autofocus.data.images import decode
+from autofocus.data.images.decode import decode
 from autofocus.scoring.bands import Pixels
 from autofocus.scoring.draw import draw
 from autofocus.scoring.scorer import Scorer

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from autofocus.data.locate import open_bytes
-from autofocus.data.source import Data
+from autofocus.data.images.locate import open_bytes
+from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError, InputError
 from autofocus.runtime import Track, no_progress, num_cores
 from autofocus.scoring.scorer import MAX_BATCH, Scorer

@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.images import decode
-from autofocus.data.source import Data
-from autofocus.data.tiles import pixel_region
+from autofocus.data.batches.tiles import pixel_region
+from autofocus.data.images.decode import decode
+from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError
 from autofocus.explain.box_quality import box_insertion_deletion
 from autofocus.explain.d_rise import FoundBoxes

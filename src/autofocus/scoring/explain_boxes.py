@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.images import DEFAULT_MAX_PIXELS, decode
-from autofocus.data.tiles import WHOLE, Region, tile_regions
+from autofocus.data.batches.tiles import WHOLE, Region, tile_regions
+from autofocus.data.images.decode import DEFAULT_MAX_PIXELS, decode
 from autofocus.errors import ModelFolderError
 from autofocus.explain.base import Attribution
 from autofocus.explain.d_rise import BoxMaps, FoundBoxes, box_maps, resemblance

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autofocus.data.source import Data
+from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError, InputError
 from autofocus.explain.explainers import explain
 from autofocus.explain.parameters import ALGORITHMS, Parameters

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autofocus.data.images import DEFAULT_MAX_PIXELS
+from autofocus.data.images.decode import DEFAULT_MAX_PIXELS
 from autofocus.errors import ModelFolderError
 from autofocus.explain.base import Attribution
 from autofocus.explain.explainers import explain

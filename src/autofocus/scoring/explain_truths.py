@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.records import (
+from autofocus.data.rows.records import (
     BoxLabel,
     DetectionRecord,
     ImageRecord,

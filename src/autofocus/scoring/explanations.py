@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from autofocus.data.images import DEFAULT_MAX_PIXELS
+from autofocus.data.images.decode import DEFAULT_MAX_PIXELS
 from autofocus.errors import ImageError, InputError, RequestError
 from autofocus.explain.base import Attribution
 from autofocus.explain.parameters import Parameters, parse_parameters

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autofocus.errors import ImageError, InputError
 
-# The formats that `data/images` decodes, by the endings people give them.
+# The formats that `data/images/decode` decodes, by the endings people give them.
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".webp")
 )

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.images import DEFAULT_MAX_PIXELS, decode
-from autofocus.data.preprocess import frame_of, preprocess
-from autofocus.data.tiles import Region
+from autofocus.data.batches.preprocess import frame_of, preprocess
+from autofocus.data.batches.tiles import Region
+from autofocus.data.images.decode import DEFAULT_MAX_PIXELS, decode
 from autofocus.errors import ImageError, ModelFolderError
 from autofocus.manifest import Manifest, Preprocess, Tiling, check_files, read_manifest
 from autofocus.scoring.backends.onnx import OnnxBackend

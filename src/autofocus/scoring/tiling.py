@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.preprocess import frame_of, preprocess
-from autofocus.data.tiles import WHOLE, Region, frame_in_image, pixel_region, tile_regions
+from autofocus.data.batches.preprocess import frame_of, preprocess
+from autofocus.data.batches.tiles import WHOLE, Region, frame_in_image, pixel_region, tile_regions
 from autofocus.errors import ModelFolderError
 from autofocus.manifest import Preprocess, Tiling
 from autofocus.structures.frames import Frame

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.locate import open_bytes
-from autofocus.data.split import kfold_indices
+from autofocus.data.images.locate import open_bytes
+from autofocus.data.splits import kfold_indices
 from autofocus.sweep.classifier_refit import Winner, can_refit, refit_s
 from autofocus.sweep.classifier_training import probe_and_finetune
 from autofocus.sweep.study import RESERVE_FACTOR, Study

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autofocus.data.split import split_indices
-from autofocus.data.tiles import DEFAULT_OVERLAP, tile_targets, tiling_of
+from autofocus.data.batches.tiles import DEFAULT_OVERLAP, tile_targets, tiling_of
+from autofocus.data.splits import split_indices
 from autofocus.errors import DataError, TrainingError
 from autofocus.manifest import ResizeFit, Tiling
 from autofocus.metrics.jackknife import pseudo_values

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from autofocus.data.labels import label_map
-from autofocus.data.source import Data
+from autofocus.data.rows.labels import label_map
+from autofocus.data.sources.read import Data
 from autofocus.models.base import CLASSIFIER, is_permissive
 from autofocus.runtime import Track, no_progress
 from autofocus.search_space import Choice

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from autofocus.data.cache.budget import MIB, free_memory_bytes
-from autofocus.data.image_header import probe
-from autofocus.data.locate import open_bytes
+from autofocus.data.batches.cache.budget import MIB, free_memory_bytes
+from autofocus.data.images.header import probe
+from autofocus.data.images.locate import open_bytes
 from autofocus.models.box_profile import profile_boxes
 from autofocus.runtime import num_cores
 from autofocus.sweep.trial import Common

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autofocus.data.cache.budget import free_budget
-from autofocus.data.tiles import evaluation_entries
+from autofocus.data.batches.cache.budget import free_budget
+from autofocus.data.batches.tiles import evaluation_entries
 from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest
 from autofocus.models import build as families
 from autofocus.models import catalog

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autofocus.data.source import Data, ReadOptions, find_splits, read_data
+from autofocus.data.sources.read import Data, ReadOptions, find_splits, read_data
 from autofocus.errors import DataError
 from autofocus.job import DataInput
 from autofocus.runtime import Track

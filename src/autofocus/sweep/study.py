@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autofocus.data.issues import Issue, IssueLog
-from autofocus.data.labels import label_map
-from autofocus.data.locate import open_bytes
-from autofocus.data.source import Data
+from autofocus.data.images.locate import open_bytes
+from autofocus.data.rows.issues import Issue, IssueLog
+from autofocus.data.rows.labels import label_map
+from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, InputError, StoppedError
 from autofocus.runtime import Track, write_atomically
 from autofocus.sweep.leaderboard import Leaderboard

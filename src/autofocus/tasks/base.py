@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.records import ImageRecord
+from autofocus.data.rows.records import ImageRecord
 from autofocus.structures.frames import Frame
 
 # What the manifest lets a user edit, such as thresholds.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.records import DetectionRecord
+from autofocus.data.rows.records import DetectionRecord
 from autofocus.metrics.detection import detection_metrics
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import Detections

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.records import InstanceSegmentationRecord
+from autofocus.data.rows.records import InstanceSegmentationRecord
 from autofocus.metrics.detection import segmentation_metrics
 from autofocus.structures.frames import Frame
 from autofocus.structures.polygons import from_wire, outline_box, polygon_iou

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.records import MulticlassRecord
+from autofocus.data.rows.records import MulticlassRecord
 from autofocus.metrics.classification import multiclass_metrics
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.records import MultilabelRecord
+from autofocus.data.rows.records import MultilabelRecord
 from autofocus.metrics.classification import multilabel_metrics
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores

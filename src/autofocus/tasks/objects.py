@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.records import DetectionRecord, ImageDetails, InstanceSegmentationRecord
+from autofocus.data.rows.records import DetectionRecord, ImageDetails, InstanceSegmentationRecord
 from autofocus.structures.boxes import clip, nms
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import Detections

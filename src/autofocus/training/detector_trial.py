@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from autofocus.data.cache import CacheBudget
-from autofocus.data.tiles import evaluation_entries
+from autofocus.data.batches.cache import CacheBudget
+from autofocus.data.batches.tiles import evaluation_entries
 from autofocus.manifest import (
     MANIFEST_NAME,
     DataInfo,

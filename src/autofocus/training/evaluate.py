@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.modules.batchnorm import _NormBase
 
-from autofocus.data.loader import Loader
+from autofocus.data.batches.loader import Loader
 from autofocus.models.network import Network, to_numpy
 from autofocus.structures.frames import Frame
 from autofocus.tasks.base import Settings, Targets, Task

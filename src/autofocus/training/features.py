@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autofocus.data.fingerprint import content_hash
-from autofocus.data.images import decode
-from autofocus.data.locate import open_bytes
-from autofocus.data.preprocess import preprocess
+from autofocus.data.batches.preprocess import preprocess
+from autofocus.data.images.decode import decode
+from autofocus.data.images.fingerprint import content_hash
+from autofocus.data.images.locate import open_bytes
 from autofocus.errors import InputError
 from autofocus.manifest import ResizeCrop
 from autofocus.models.timm_classifiers import Classifier

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from autofocus.data.loader import Loader
+from autofocus.data.batches.loader import Loader
 from autofocus.manifest import MANIFEST_NAME, Calibration, encode_manifest
 from autofocus.metrics.calibration import MIN_CALIBRATION_IMAGES, fit_temperature
 from autofocus.models.timm_classifiers import Classifier

@@ -5,12 +5,12 @@ from typing import Any, cast
 
 from accelerate import Accelerator
 
-from autofocus.data.box_views import BoxViews
-from autofocus.data.cache import CacheBudget, free_budget
-from autofocus.data.loader import Loader
-from autofocus.data.tile_views import TileViews
-from autofocus.data.tiles import Region, tile_targets
-from autofocus.data.views import Views
+from autofocus.data.batches.box_views import BoxViews
+from autofocus.data.batches.cache import CacheBudget, free_budget
+from autofocus.data.batches.loader import Loader
+from autofocus.data.batches.tile_views import TileViews
+from autofocus.data.batches.tiles import Region, tile_targets
+from autofocus.data.batches.views import Views
 from autofocus.manifest import Tiling
 from autofocus.structures.targets import BoxTarget
 from autofocus.tasks.base import Targets

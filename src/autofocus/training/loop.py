@@ -22,7 +22,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from autofocus.data.loader import Batch, Loader
+from autofocus.data.batches.loader import Batch, Loader
 from autofocus.models.network import Network
 from autofocus.runtime import Track, no_progress, write_atomically
 from autofocus.tasks.base import Task

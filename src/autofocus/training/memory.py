@@ -15,8 +15,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from autofocus.data.cache.budget import MIB, free_memory_bytes
-from autofocus.data.loader import Batch, Loader
+from autofocus.data.batches.cache.budget import MIB, free_memory_bytes
+from autofocus.data.batches.loader import Batch, Loader
 from autofocus.training.losses import Objective
 from autofocus.training.step import is_out_of_memory
 

@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from autofocus.data.split import kfold_indices
+from autofocus.data.splits import kfold_indices
 from autofocus.manifest import Calibration
 from autofocus.metrics.calibration import Activation, fit_temperature, negative_log_likelihood
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autofocus.data.issues import Issue
-from autofocus.data.split import split_indices
+from autofocus.data.rows.issues import Issue
+from autofocus.data.splits import split_indices
 from autofocus.errors import BudgetError, DataError
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop
 from autofocus.models.timm_classifiers import Classifier, build

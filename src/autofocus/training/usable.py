@@ -7,11 +7,11 @@ from typing import Any
 
 import msgspec
 
-from autofocus.data.fingerprint import content_hash
-from autofocus.data.images import decode
-from autofocus.data.issues import Issue
-from autofocus.data.locate import open_bytes
-from autofocus.data.records import ImageDetails
+from autofocus.data.images.decode import decode
+from autofocus.data.images.fingerprint import content_hash
+from autofocus.data.images.locate import open_bytes
+from autofocus.data.rows.issues import Issue
+from autofocus.data.rows.records import ImageDetails
 from autofocus.errors import ImageError, InputError
 from autofocus.runtime import Track, num_cores
 from autofocus.training.candidate import Samples

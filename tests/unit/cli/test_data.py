@@ -12,8 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from autofocus.cli.data import app
-from autofocus.data.records import RECORD_TYPES
-from autofocus.data.source import find_splits, read_data
+from autofocus.data.rows.records import RECORD_TYPES
+from autofocus.data.sources.read import find_splits, read_data
 from object_sources import CAN, CUP, OUTSIDE, write_coco, write_masks, write_text, write_voc
 
 TASKS = list(RECORD_TYPES)

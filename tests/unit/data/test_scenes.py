@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autofocus.data.records import (
+from autofocus.data.rows.records import (
     RECORD_TYPES,
     DetectionRecord,
     InstanceSegmentationRecord,

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autofocus.data.preprocess import preprocess, resize_crop
+from autofocus.data.batches.preprocess import preprocess, resize_crop
 from autofocus.explain.base import Attribution
 from autofocus.explain.colormap import VIRIDIS, colored
 from autofocus.explain.lettering import draw_text, shortened

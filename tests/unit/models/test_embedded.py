@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 
-from autofocus.data.preprocess import preprocess
+from autofocus.data.batches.preprocess import preprocess
 from autofocus.errors import WeightsError
 from autofocus.models import embedded
 from autofocus.models.catalog import DEFAULT_MODEL, resolve

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from autofocus.data.preprocess import frame_of
-from autofocus.data.records import (
+from autofocus.data.batches.preprocess import frame_of
+from autofocus.data.rows.records import (
     BoxLabel,
     DetectionRecord,
     InstanceSegmentationRecord,

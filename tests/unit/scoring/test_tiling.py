@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from autofocus.data.tiles import WHOLE, tile_regions
+from autofocus.data.batches.tiles import WHOLE, tile_regions
 from autofocus.errors import ImageError, ModelFolderError
 from autofocus.manifest import DataInfo, Manifest, ResizeFit, Tiling, WeightsInfo
 from autofocus.scoring.scorer import MAX_BATCH, Scorer

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from autofocus.data.tiles import WHOLE, crop_target, tile_regions
+from autofocus.data.batches.tiles import WHOLE, crop_target, tile_regions
 from autofocus.manifest import Tiling
 from autofocus.structures.merge_views import merge_views
 from autofocus.structures.polygons import polygon_iou

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from autofocus.data.records import BoxLabel, DetectionRecord, ImageDetails
+from autofocus.data.rows.records import BoxLabel, DetectionRecord, ImageDetails
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import Detections
 from autofocus.tasks.detection import ObjectDetection

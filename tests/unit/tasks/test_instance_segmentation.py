@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autofocus.data.records import InstanceSegmentationRecord, PolygonLabel
+from autofocus.data.rows.records import InstanceSegmentationRecord, PolygonLabel
 from autofocus.structures.frames import Frame
 from autofocus.structures.polygons import outline_box, rasterize
 from autofocus.tasks.instance_segmentation import InstanceSegmentation

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autofocus.data.tiles import evaluation_entries
+from autofocus.data.batches.tiles import evaluation_entries
 from autofocus.manifest import Tiling
 from autofocus.structures.predictions import Detections
 from autofocus.tasks import TASKS

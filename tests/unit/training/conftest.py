@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from autofocus.data.augment import PRESETS
-from autofocus.data.loader import Loader
-from autofocus.data.views import ClassificationViews
+from autofocus.data.batches.augment import PRESETS
+from autofocus.data.batches.loader import Loader
+from autofocus.data.batches.views import ClassificationViews
 from autofocus.manifest import ResizeCrop
 from autofocus.models import catalog
 from autofocus.models.timm_classifiers import Classifier, build

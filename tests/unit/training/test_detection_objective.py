@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from autofocus.data.loader import Loader
-from autofocus.data.preprocess import placed_size
+from autofocus.data.batches.loader import Loader
+from autofocus.data.batches.preprocess import placed_size
 from autofocus.manifest import ResizeFit
 from autofocus.models import catalog
 from autofocus.models.box_profile import TYPICAL

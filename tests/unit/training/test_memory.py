@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autofocus.data.cache.budget import MIB
-from autofocus.data.loader import Batch
+from autofocus.data.batches.cache.budget import MIB
+from autofocus.data.batches.loader import Batch
 from autofocus.models.network import Network
 from autofocus.models.timm_classifiers import Classifier
 from autofocus.structures.frames import Frame

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from autofocus.data.cache import CacheBudget
-from autofocus.data.records import BoxLabel, DetectionRecord
-from autofocus.data.tiles import evaluation_entries
+from autofocus.data.batches.cache import CacheBudget
+from autofocus.data.batches.tiles import evaluation_entries
+from autofocus.data.rows.records import BoxLabel, DetectionRecord
 from autofocus.manifest import DataInfo, Manifest, ResizeFit, Tiling, WeightsInfo
 from autofocus.models.network import Network
 from autofocus.scoring.scorer import Scorer

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autofocus.data.issues import Issue
 from autofocus.data.options import ReadOptions
-from autofocus.data.records import ImageRecord
+from autofocus.data.rows.issues import Issue
+from autofocus.data.rows.records import ImageRecord
 
 
 def _no_splits(path: Path) -> dict[str, Path]:

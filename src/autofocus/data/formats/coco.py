@@ -7,9 +7,9 @@ from pathlib import Path
 
 from autofocus.data.formats.base import RawRow
 from autofocus.data.formats.layout import split_in_name
-from autofocus.data.issues import Issue
 from autofocus.data.options import ReadOptions
-from autofocus.data.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.data.rows.issues import Issue
+from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
 from autofocus.errors import DataError
 
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')

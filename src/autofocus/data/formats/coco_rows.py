@@ -13,10 +13,10 @@ from autofocus.data.formats.base import RawRow
 from autofocus.data.formats.image_sizes import ImageSizes, image_details
 from autofocus.data.formats.mask_outlines import outline_of_rle
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
-from autofocus.data.issues import Issue, RowIssues, shown
 from autofocus.data.options import ReadOptions
-from autofocus.data.records import ImageRecord, InstanceSegmentationRecord
-from autofocus.data.values import read_flag
+from autofocus.data.rows.issues import Issue, RowIssues, shown
+from autofocus.data.rows.records import ImageRecord, InstanceSegmentationRecord
+from autofocus.data.rows.values import read_flag
 from autofocus.errors import DataError
 
 _NUM_SOUGHT = 50  # images by which the folder that they lie in is found

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autofocus.data.formats.base import RawRow
-from autofocus.data.issues import Issue, shown
 from autofocus.data.options import ReadOptions
-from autofocus.data.records import ImageRecord, MulticlassRecord, MultilabelRecord
-from autofocus.data.text import name_binary, sniff_encoding
+from autofocus.data.rows.issues import Issue, shown
+from autofocus.data.rows.records import ImageRecord, MulticlassRecord, MultilabelRecord
+from autofocus.data.rows.text import name_binary, sniff_encoding
 from autofocus.errors import DataError
 
 _SUFFIXES = (".csv", ".tsv")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from autofocus.data.formats.base import RawRow
 from autofocus.data.formats.layout import is_image, walk_files
-from autofocus.data.issues import Issue, shown
 from autofocus.data.options import ReadOptions
-from autofocus.data.records import ImageRecord, MulticlassRecord, MultilabelRecord
+from autofocus.data.rows.issues import Issue, shown
+from autofocus.data.rows.records import ImageRecord, MulticlassRecord, MultilabelRecord
 from autofocus.errors import DataError
 
 # Folders that other formats put beside each other; none of them is a class.

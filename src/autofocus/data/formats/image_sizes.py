@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.data.formats.labelled_pixels import LabelledPixels
-from autofocus.data.image_files import ImageFiles
-from autofocus.data.image_header import ImageHeader, probe
-from autofocus.data.issues import IssueLog, RowIssues
-from autofocus.data.locate import LocateError, open_bytes
+from autofocus.data.images.files import ImageFiles
+from autofocus.data.images.header import ImageHeader, probe
+from autofocus.data.images.locate import LocateError, open_bytes
 from autofocus.data.options import ReadOptions
-from autofocus.data.wire import IMAGE_FORMATS
+from autofocus.data.rows.issues import IssueLog, RowIssues
+from autofocus.data.rows.wire import IMAGE_FORMATS
 from autofocus.errors import ImageError
 
 _HEAD_BYTES = 1 << 16

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from autofocus.data.formats.base import RawRow
 from autofocus.data.formats.layout import is_image, mirrored, place, split_folders, walk_images
-from autofocus.data.issues import Issue, RowIssues
 from autofocus.data.options import ReadOptions
-from autofocus.data.records import ImageRecord, InstanceSegmentationRecord
+from autofocus.data.rows.issues import Issue, RowIssues
+from autofocus.data.rows.records import ImageRecord, InstanceSegmentationRecord
 from autofocus.errors import DataError, ImageError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from autofocus.data.formats.base import RawRow
 from autofocus.data.formats.layout import place, walk_images
-from autofocus.data.issues import Issue, RowIssues
 from autofocus.data.options import ReadOptions
-from autofocus.data.records import ImageRecord, InstanceSegmentationRecord
+from autofocus.data.rows.issues import Issue, RowIssues
+from autofocus.data.rows.records import ImageRecord, InstanceSegmentationRecord
 from autofocus.errors import ImageError
 
 if TYPE_CHECKING:

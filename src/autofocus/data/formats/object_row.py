@@ -11,14 +11,14 @@ from typing import Any
 
 from autofocus.data.formats.base import RawRow
 from autofocus.data.formats.labelled_pixels import LabelledPixels
-from autofocus.data.issues import RowIssues, Scalar
-from autofocus.data.records import (
+from autofocus.data.rows.issues import RowIssues, Scalar
+from autofocus.data.rows.records import (
     DetectionRecord,
     ImageRecord,
     InstanceSegmentationRecord,
     MultilabelRecord,
 )
-from autofocus.data.values import clip, to_number
+from autofocus.data.rows.values import clip, to_number
 from autofocus.errors import DataError
 
 # Text with six decimals may be this far outside without anybody having meant it.

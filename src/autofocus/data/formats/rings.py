@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.formats.labelled_pixels import NUM_DECIMALS
-from autofocus.data.issues import RowIssues, shown
-from autofocus.data.values import EDGE_TOLERANCE, to_number
+from autofocus.data.rows.issues import RowIssues, shown
+from autofocus.data.rows.values import EDGE_TOLERANCE, to_number
 
 _MIN_RING = 6  # three points
 _RULE = "must be a list of rings [[x1, y1, x2, y2, …], …]"

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.data.formats.base import RawRow
-from autofocus.data.issues import Issue, RowIssues, shown
 from autofocus.data.options import ReadOptions
-from autofocus.data.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.data.rows.issues import Issue, RowIssues, shown
+from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
 from autofocus.errors import DataError
 
 _PROJECT_KEY = "_via_img_metadata"

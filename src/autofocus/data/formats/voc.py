@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from autofocus.data.formats.base import RawRow
 from autofocus.data.formats.layout import is_image
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
-from autofocus.data.issues import Issue, RowIssues, shown
 from autofocus.data.options import ReadOptions
-from autofocus.data.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
-from autofocus.data.text import sniff_encoding
-from autofocus.data.values import read_flag
+from autofocus.data.rows.issues import Issue, RowIssues, shown
+from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.data.rows.text import sniff_encoding
+from autofocus.data.rows.values import read_flag
 from autofocus.errors import DataError
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import Any
 
 from autofocus.data.formats.base import RawRow
 from autofocus.data.formats.layout import SPLIT_NAMES, mirrored, split_folders, walk_images
-from autofocus.data.issues import Issue
 from autofocus.data.options import ReadOptions
-from autofocus.data.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.data.rows.issues import Issue
+from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
 from autofocus.errors import DataError
 
 _YAML_SUFFIXES = (".yaml", ".yml")

@@ -8,9 +8,9 @@ from autofocus.data.formats.image_sizes import ImageSizes, image_details
 from autofocus.data.formats.layout import is_image, mirrored, place, walk_files
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
 from autofocus.data.formats.yolo import Layout, images_of, label_file
-from autofocus.data.issues import Issue, RowIssues, Severity, shown
 from autofocus.data.options import ReadOptions
-from autofocus.data.records import ImageRecord
+from autofocus.data.rows.issues import Issue, RowIssues, Severity, shown
+from autofocus.data.rows.records import ImageRecord
 from autofocus.errors import DataError
 
 _BOX_NUMBERS = 5

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import msgspec
 
-from autofocus.data.records import (
+from autofocus.data.rows.records import (
     BoxLabel,
     DetectionRecord,
     ImageDetails,

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autofocus.data.augment import PRESETS
-from autofocus.data.views import ClassificationViews
+from autofocus.data.batches.augment import PRESETS
+from autofocus.data.batches.views import ClassificationViews
 from autofocus.manifest import ResizeCrop
 from autofocus.models.network import Network
 from autofocus.tasks.base import Targets

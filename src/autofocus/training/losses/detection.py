@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autofocus.data.augment import BOX_PRESETS, OUTLINE_PRESETS, BoxAugmentation
-from autofocus.data.box_views import SIZE_STEP, BoxViews
-from autofocus.data.outline_views import OutlineViews
-from autofocus.data.views import Views
+from autofocus.data.batches.augment import BOX_PRESETS, OUTLINE_PRESETS, BoxAugmentation
+from autofocus.data.batches.box_views import SIZE_STEP, BoxViews
+from autofocus.data.batches.outline_views import OutlineViews
+from autofocus.data.batches.views import Views
 from autofocus.manifest import ResizeFit
 from autofocus.models.network import Network
 from autofocus.structures.targets import BoxTarget, MaskTarget, OutlineTarget

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from autofocus.data.views import Views
+from autofocus.data.batches.views import Views
 from autofocus.tasks.base import Targets
 
 

@@ -7,8 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autofocus.data.records import DetectionRecord, InstanceSegmentationRecord, MultilabelRecord
-from autofocus.data.source import ReadOptions, find_source, find_splits, infer_tasks, read_data
+from autofocus.data.rows.records import (
+    DetectionRecord,
+    InstanceSegmentationRecord,
+    MultilabelRecord,
+)
+from autofocus.data.sources.read import (
+    ReadOptions,
+    find_source,
+    find_splits,
+    infer_tasks,
+    read_data,
+)
 from autofocus.errors import DataError
 from autofocus.structures.masks import encode_rle
 from autofocus.structures.polygons import from_wire, rasterize

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from autofocus.data.images import decode
-from autofocus.data.records import DetectionRecord, InstanceSegmentationRecord
-from autofocus.data.source import read_data
+from autofocus.data.images.decode import decode
+from autofocus.data.rows.records import DetectionRecord, InstanceSegmentationRecord
+from autofocus.data.sources.read import read_data
 from object_sources import CAN, HEIGHT, WIDTH, coco_document, voc_xml, write_json, write_text
 
 _ORIENTATION_TAG = 0x0112

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autofocus.data.records import DetectionRecord, InstanceSegmentationRecord, PolygonLabel
-from autofocus.data.source import Data, ReadOptions, find_splits, read_data
+from autofocus.data.rows.records import DetectionRecord, InstanceSegmentationRecord, PolygonLabel
+from autofocus.data.sources.read import Data, ReadOptions, find_splits, read_data
 from autofocus.errors import DataError
 from autofocus.structures.polygons import from_wire, rasterize
 from object_sources import (

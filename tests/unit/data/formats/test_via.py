@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from autofocus.data.records import DetectionRecord, InstanceSegmentationRecord
-from autofocus.data.source import ReadOptions, find_source, infer_tasks, read_data
+from autofocus.data.rows.records import DetectionRecord, InstanceSegmentationRecord
+from autofocus.data.sources.read import ReadOptions, find_source, infer_tasks, read_data
 from autofocus.errors import DataError
 from object_sources import CAN, CUP, HEIGHT, WIDTH, via_region, write_image, write_json, write_via
 

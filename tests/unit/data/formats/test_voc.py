@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from autofocus.data.convert import convert_to_jsonl
-from autofocus.data.records import DetectionRecord
-from autofocus.data.source import Data, ReadOptions, find_source, find_splits, read_data
+from autofocus.data.rows.records import DetectionRecord
+from autofocus.data.sources.convert import convert_to_jsonl
+from autofocus.data.sources.read import Data, ReadOptions, find_source, find_splits, read_data
 from autofocus.errors import DataError
 from object_sources import CAN, CUP, HEIGHT, WIDTH, voc_xml, write_image, write_text, write_voc
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from autofocus.data.records import DetectionRecord, InstanceSegmentationRecord
-from autofocus.data.source import (
+from autofocus.data.rows.records import DetectionRecord, InstanceSegmentationRecord
+from autofocus.data.sources.read import (
     Data,
     ReadOptions,
     find_source,

@@ -1,0 +1,191 @@
+"""The images of a data set, each read and decoded no more often than the budget demands."""
+
+import logging
+from collections.abc import Sequence
+from types import TracebackType
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from autofocus.data.batches.cache.budget import MIB, CacheBudget
+from autofocus.data.batches.cache.forms import Kept, KeptImage
+from autofocus.data.batches.cache.ladder import JPEG_QUALITY, DataSize, Rung, RungName, choose_rung
+from autofocus.data.batches.cache.store import FileStore, MemoryStore, Store
+from autofocus.data.images.decode import probe
+from autofocus.data.images.fetch import shown
+from autofocus.data.images.locate import open_bytes
+from autofocus.errors import ImageError
+
+log = logging.getLogger(__name__)
+
+# So many files, evenly spread, tell what a data set takes.
+_NUM_SAMPLED = 32
+
+Image = NDArray[np.uint8]
+
+
+class ImageCache:
+    """Gives each image by its position; safe for threads; reports its choice once, in the log.
+
+    Args:
+        locations: Where the images are.
+        kept: In which form they are wanted.
+        budget: What may be taken to keep them; None keeps nothing.
+        rung: The form to keep them in, when it was decided before.
+
+    Raises:
+        ImageError: If one of the files looked at to decide is not an image.
+        LocateError: If one of them cannot be read.
+    """
+
+    def __init__(
+        self,
+        locations: Sequence[str],
+        kept: Kept,
+        budget: CacheBudget | None = None,
+        rung: RungName | None = None,
+    ) -> None:
+        self._locations = locations
+        self._kept = kept
+        self._shapes: dict[int, tuple[int, ...]] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self.rung = self._choose(budget, rung)
+        self._store = self._open_store(budget)
+        self._get = {
+            "pixels": self._from_pixels,
+            "bytes": self._from_bytes,
+            "jpeg": self._from_jpeg,
+            "none": self._anew,
+        }[self.rung.name]
+
+    def __enter__(self) -> "ImageCache":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def used_bytes(self) -> int:
+        """What is kept now."""
+        return self._store.used_bytes
+
+    def image(self, index: int) -> KeptImage:
+        """Return image `index` and the size it has in its file.
+
+        Raises:
+            ImageError: If its bytes cannot be decoded; names the file.
+            LocateError: If they cannot be read.
+        """
+        return KeptImage(self.pixels(index), self._sizes[index])
+
+    def pixels(self, index: int) -> Image:
+        """Return image `index`, RGB [h, w, 3]; not to be written to.
+
+        Raises:
+            ImageError: If its bytes cannot be decoded; names the file.
+            LocateError: If they cannot be read.
+        """
+        try:
+            return self._get(index)
+        except ImageError as error:
+            place = shown(self._locations[index])
+            raise ImageError(error.code, f"{place}: {error.message}") from error
+
+    def close(self) -> None:
+        """Forget what was kept and remove its file."""
+        self._store.close()
+
+    def _choose(self, budget: CacheBudget | None, only: RungName | None) -> Rung:
+        if budget is None:
+            return Rung(only or "none", "memory", 0, 0)
+        size = self._data_size()
+        rung = choose_rung(size, budget, only)
+        if rung.name == "none":
+            log.debug(
+                "image cache: none; %d images take %.1f MiB as they are and %.1f MiB decoded",
+                len(self._locations),
+                size.file_bytes / MIB,
+                size.pixel_bytes / MIB,
+            )
+        else:
+            log.debug(
+                "image cache: %s of %d images in %s, about %.1f MiB of %.1f MiB allowed",
+                rung.name,
+                len(self._locations),
+                rung.place,
+                rung.num_bytes / MIB,
+                rung.max_bytes / MIB,
+            )
+        return rung
+
+    def _data_size(self) -> DataSize:
+        num_images = len(self._locations)
+        num_sampled = min(num_images, _NUM_SAMPLED)
+        file_bytes = pixel_bytes = 0
+        for i in range(num_sampled):
+            location = self._locations[i * num_images // num_sampled]
+            data = open_bytes(location)
+            try:
+                height, width = self._kept.size(probe(data))
+            except ImageError as error:
+                raise ImageError(error.code, f"{shown(location)}: {error.message}") from error
+            file_bytes += len(data)
+            pixel_bytes += height * width * 3
+        scale = num_images / max(1, num_sampled)
+        is_remote = any("://" in location for location in self._locations)
+        return DataSize(int(file_bytes * scale), int(pixel_bytes * scale), is_remote)
+
+    def _open_store(self, budget: CacheBudget | None) -> Store:
+        if self.rung.place == "disk":
+            assert budget is not None
+            assert budget.folder is not None, "the disk needs a folder"
+            try:
+                return FileStore(budget.folder, self.rung.max_bytes)
+            except OSError as error:
+                log.warning("image cache: no file in %s (%s)", budget.folder, error.strerror)
+                return MemoryStore(0)
+        return MemoryStore(self.rung.max_bytes)
+
+    def _anew(self, index: int) -> Image:
+        return self._decode(index, open_bytes(self._locations[index]))
+
+    def _decode(self, index: int, data: bytes) -> Image:
+        image = self._kept.pixels(data)
+        if index not in self._sizes:
+            header = probe(data)
+            self._sizes[index] = (header.height, header.width)
+        return image
+
+    def _from_bytes(self, index: int) -> Image:
+        data = self._store.get(index)
+        if data is None:
+            data = open_bytes(self._locations[index])
+            self._store.put(index, data)
+        return self._decode(index, bytes(data))
+
+    def _from_pixels(self, index: int) -> Image:
+        data = self._store.get(index)
+        if data is not None:
+            return np.frombuffer(data, np.uint8).reshape(self._shapes[index])
+        image = np.ascontiguousarray(self._anew(index))
+        image.setflags(write=False)
+        # Before the pixels are there for others to find.
+        self._shapes[index] = image.shape
+        self._store.put(index, image.data.cast("B"))
+        return image
+
+    def _from_jpeg(self, index: int) -> Image:
+        data = self._store.get(index)
+        if data is None:
+            image = np.ascontiguousarray(self._anew(index))
+            data = simplejpeg.encode_jpeg(image, quality=JPEG_QUALITY, colorsubsampling="444")
+            self._store.put(index, data)
+        # The first epoch too sees what later ones will.
+        pixels: Image = simplejpeg.decode_jpeg(data, "RGB")
+        return pixels

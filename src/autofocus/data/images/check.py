@@ -1,0 +1,165 @@
+"""The image half of `data check`: each row's file, its header and, when asked for, its pixels."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from autofocus.data.images.files import ImageFiles
+from autofocus.data.images.fingerprint import content_hash
+from autofocus.data.images.header import ImageHeader, probe
+from autofocus.data.images.locate import LocateError, open_bytes
+from autofocus.data.options import ReadOptions
+from autofocus.data.rows.issues import IssueLog, RowIssues
+from autofocus.data.rows.jsonl import Batch, Schema
+from autofocus.data.rows.records import ImageDetails
+from autofocus.errors import ImageError
+from autofocus.runtime import num_cores
+
+_SUFFIXES = {
+    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "png": (".png",),
+    "bmp": (".bmp",),
+    "tiff": (".tif", ".tiff"),
+    "gif": (".gif",),
+    "webp": (".webp",),
+}
+_KNOWN_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    header: ImageHeader
+    content: str
+
+
+@dataclass(frozen=True)
+class _Seen:
+    file: str
+    line: int | None
+    image_url: str
+    label: bytes
+
+
+class ImageCheck:
+    """Looks at the images of batches of rows and reports what is wrong with them.
+
+    Args:
+        schema: What the rows are.
+        options: Image root and maps.
+        decode: Whether whole images are decoded or only their headers read.
+        log: Takes the issues.
+    """
+
+    def __init__(self, schema: Schema, options: ReadOptions, decode: bool, log: IssueLog) -> None:
+        self._schema = schema
+        self._files = ImageFiles(options, log)
+        self._column = options.image_column
+        self._decode = decode
+        self._log = log
+        self._pool = ThreadPoolExecutor(max(2, num_cores()))
+        self._seen: dict[str, _Seen] = {}
+
+    def keep_usable(self, batch: Batch) -> list[Any]:
+        """Return the rows whose images can be used; report the others."""
+        places = [
+            self._files.find(batch.base_dir, row.image_url, batch.file, line)
+            for row, line in zip(batch.rows, batch.lines, strict=True)
+        ]
+        found = [i for i, place in enumerate(places) if place is not None]
+        facts = self._pool.map(self._look, [places[i] for i in found])
+        kept = []
+        for i, seen in zip(found, facts, strict=True):
+            row, line = batch.rows[i], batch.lines[i]
+            if isinstance(seen, LocateError):
+                self._files.refuse(batch.base_dir, row.image_url, batch.file, line, seen)
+                continue
+            issues = RowIssues(batch.file, line)
+            if isinstance(seen, ImageError):
+                message = f"must be an image: {seen.message.rstrip('.')}"
+                issues.error(seen.code, self._column, message, row.image_url)
+            else:
+                self._compare(row, seen, issues)
+                kept.append(row)
+            self._log.add_all(issues.issues)
+        return kept
+
+    def finish(self) -> None:
+        """Report what was held back; call it after the last batch."""
+        self._pool.shutdown()
+        self._files.flush()
+
+    def _look(self, place: str) -> _Facts | LocateError | ImageError:
+        try:
+            data = open_bytes(place)
+            header = probe(data)
+            if self._decode:
+                # OpenCV takes 0.1 s to import; headers are read without it.
+                from autofocus.data.images.decode import decode
+
+                decode(data)
+            return _Facts(header, content_hash(data))
+        except (LocateError, ImageError) as error:
+            return error
+
+    def _compare(self, row: Any, facts: _Facts, issues: RowIssues) -> None:
+        """Compare an image with what its row, its name and the rows before say of it."""
+        record = self._schema.record(row)
+        _check_suffix(record.image_url, facts.header, self._column, issues)
+        _check_orientation(record.image_details, facts.header, self._column, issues)
+        self._check_content(record, facts.content, issues)
+
+    def _check_content(self, record: Any, content: str, issues: RowIssues) -> None:
+        label = msgspec.json.encode(record.label)
+        now = _Seen(issues.file, issues.line, record.image_url, label)
+        first = self._seen.setdefault(content, now)
+        if first.image_url == now.image_url:
+            return  # the same image twice is an issue of its rows
+        if first.label == label:
+            message = f"is a copy of {first.image_url!r}"
+            issues.info("image.copy", self._column, message, record.image_url)
+        else:
+            message = f"is a copy of {first.image_url!r}, which has another label"
+            hint = (
+                "One of the two labels is wrong."
+                if first.line is None
+                else (f"See line {first.line}; one of the two labels is wrong.")
+            )
+            issues.warning("image.copy_differs", self._column, message, record.image_url, hint)
+
+
+def _check_suffix(image_url: str, header: ImageHeader, column: str, issues: RowIssues) -> None:
+    path = urlsplit(image_url).path if "://" in image_url else image_url
+    suffix = PurePath(path).suffix.lower()
+    if suffix in _KNOWN_SUFFIXES and suffix not in _SUFFIXES[header.format]:
+        message = f"is a {header.format.upper()} image by its content"
+        issues.info("image.extension", column, message, image_url, "It is read as what it is.")
+
+
+def _check_orientation(
+    details: ImageDetails | None, header: ImageHeader, column: str, issues: RowIssues
+) -> None:
+    if header.orientation != 1:
+        issues.info(
+            "image.rotated",
+            column,
+            f"is turned upright by its EXIF orientation {header.orientation}",
+            hint="Boxes and polygons count on the upright image.",
+        )
+    if details is None:
+        return
+    for side, said, true in (
+        ("width", details.width, header.width),
+        ("height", details.height, header.height),
+    ):
+        if said is not None and said != true:
+            issues.warning(
+                "image.size",
+                f"image_details.{side}",
+                f"must be the image's {true}",
+                said,
+                "The image itself counts; is it the one that was labelled?",
+            )

@@ -1,0 +1,308 @@
+"""JSON Lines: files of rows read in blocks and written row by row. Never holds a file in memory.
+
+A block of whole lines is decoded at once where all its rows are sound. Only a block with an
+exception in it is taken apart: each line typed once more, and those that still do not fit are read
+by hand (`rows.py`), so that a bad line costs itself and nothing else.
+"""
+
+import codecs
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import msgspec
+import orjson
+
+from autofocus.data.rows.issues import Issue, IssueLog, Severity
+from autofocus.data.rows.json_errors import invalid_line, too_long_line
+from autofocus.data.rows.records import ImageRecord
+from autofocus.data.rows.rules import check_row
+from autofocus.data.rows.text import name_binary, sniff_encoding
+from autofocus.data.rows.wire import are_sound, build_row_type, to_record
+from autofocus.errors import DataError
+from autofocus.runtime import whole_file
+
+# Larger blocks are slower: what they decode into leaves the processor's cache.
+BLOCK_BYTES = 1 << 16
+MAX_LINE_BYTES = 1 << 26
+
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+@dataclass(frozen=True)
+class JsonlFile:
+    """A file of rows and how to read it.
+
+    Attributes:
+        path: Local path, or URL that fsspec opens.
+        encoding: Python's name of the encoding; a byte order mark overrules it.
+        invalid_lines: What a line that is not JSON means: an issue like any other, the end of a
+            training ("error"), or no more than a warning ("drop").
+    """
+
+    path: str
+    encoding: str = "utf-8"
+    invalid_lines: Literal["issue", "error", "drop"] = "issue"
+
+    @property
+    def base_dir(self) -> str:
+        """Folder that relative image URLs start from; the current one for a remote file."""
+        if "://" in self.path:
+            return os.getcwd()
+        return os.path.dirname(os.path.abspath(self.path))
+
+    @property
+    def severity(self) -> Severity:
+        """What a line without a row counts as."""
+        return "warning" if self.invalid_lines == "drop" else "error"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that stand together in a file.
+
+    Attributes:
+        file: Name of the file, for messages.
+        base_dir: Folder that relative image URLs start from.
+        rows: Rows that can be used: canonical records, or decoded rows that `Schema.record` turns
+            into such; both have `image_url` and `label`.
+        lines: Line of each row of `rows`, None where there are no lines.
+        num_rows: Rows seen, those that cannot be used included.
+    """
+
+    file: str
+    base_dir: str
+    rows: Sequence[Any]
+    lines: Sequence[int | None]
+    num_rows: int
+
+
+class Schema:
+    """What rows must look like: a record type and the names of its columns.
+
+    Args:
+        record_type: The record that the task wants.
+        image_column: Column with the image's place.
+        label_column: Column with the label.
+    """
+
+    def __init__(
+        self,
+        record_type: type[ImageRecord],
+        image_column: str = "image_url",
+        label_column: str = "label",
+    ) -> None:
+        if not image_column or not label_column or image_column == label_column:
+            raise DataError(
+                "The image column and the label column must be two names, got "
+                f"{image_column!r} and {label_column!r}."
+            )
+        self.record_type = record_type
+        self.image_column = image_column
+        self.label_column = label_column
+        self._decoder = msgspec.json.Decoder(
+            build_row_type(record_type, image_column, label_column)
+        )
+
+    def decode_block(self, block: bytes, num_lines: int) -> list[Any] | None:
+        """Return the rows of `num_lines` whole lines, or None when one of them is an exception."""
+        try:
+            rows = self._decoder.decode_lines(block)
+        except _DECODE_ERRORS:
+            return None
+        # Blank lines, and rows on one line, would shift the line numbers.
+        if len(rows) != num_lines or not are_sound(self.record_type, rows):
+            return None
+        return rows
+
+    def decode_line(self, line: bytes) -> Any | None:
+        """Return the row of one line, or None when it is not sound."""
+        try:
+            row = self._decoder.decode(line)
+        except _DECODE_ERRORS:
+            return None
+        return row if are_sound(self.record_type, [row]) else None
+
+    def check(
+        self, row: Any, file: str, line: int | None
+    ) -> tuple[ImageRecord | None, list[Issue]]:
+        """Check a parsed row by hand."""
+        return check_row(row, self.record_type, self.image_column, self.label_column, file, line)
+
+    def record(self, row: Any) -> ImageRecord:
+        """Return the canonical record of what is in `Batch.rows`."""
+        return row if isinstance(row, ImageRecord) else to_record(self.record_type, row)
+
+
+def read_batches(file: JsonlFile, schema: Schema, log: IssueLog) -> Iterator[Batch]:
+    """Read and check a file's rows.
+
+    Args:
+        file: The file.
+        schema: What its rows must look like.
+        log: Takes every issue found.
+
+    Yields:
+        Batches in the file's order; one that has no usable row is yielded too.
+
+    Raises:
+        DataError: If the file is not there or is no text.
+    """
+    for first_line, num_lines, block in read_blocks(file, log):
+        rows = schema.decode_block(block, num_lines)
+        if rows is None:
+            yield _read_singly(file, schema, first_line, block, log)
+        else:
+            lines = range(first_line, first_line + len(rows))
+            yield Batch(file.path, file.base_dir, rows, lines, len(rows))
+
+
+def read_blocks(file: JsonlFile, log: IssueLog) -> Iterator[tuple[int, int, bytes]]:
+    """Yield (number of the first line, how many, whole lines as UTF-8 without byte order mark).
+
+    A line longer than 64 MiB is reported and left out.
+    """
+    line = 1
+    parts: list[bytes] = []
+    num_bytes = 0
+    for chunk in _read_chunks(file, log):
+        end = chunk.rfind(b"\n") + 1
+        if not end:
+            num_bytes += len(chunk)
+            # Of a line that is too long, only its length is kept.
+            parts = [*parts, chunk] if num_bytes <= MAX_LINE_BYTES else []
+            continue
+        head = memoryview(chunk)[:end]
+        if num_bytes > MAX_LINE_BYTES:
+            log.add(too_long_line(file.path, line, num_bytes, file.severity))
+            line += 1
+            head = head[chunk.index(b"\n") + 1 :]
+        block = b"".join([*parts, head])
+        parts, num_bytes = [chunk[end:]], len(chunk) - end
+        if block:
+            num_lines = block.count(b"\n")
+            yield line, num_lines, block
+            line += num_lines
+    if num_bytes > MAX_LINE_BYTES:
+        log.add(too_long_line(file.path, line, num_bytes, file.severity))
+    elif block := b"".join(parts):
+        yield line, 1, block
+
+
+def parse_line(line: bytes) -> Any:
+    """Parse one line of JSON, NaN and Infinity included: they cost their object, not the line.
+
+    Raises:
+        ValueError: If it is no JSON; `JSONDecodeError` and `UnicodeDecodeError` say where.
+    """
+    line = line.removeprefix(codecs.BOM_UTF8)
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as strict:
+        text = line.decode()
+        try:
+            return json.loads(text)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        except ValueError:
+            raise strict from None
+
+
+def write_jsonl(path: Path, records: Iterable[ImageRecord]) -> int:
+    """Write records as rows; `path` appears only when all are written. Returns their number."""
+    encoder = msgspec.json.Encoder()
+    num_rows = 0
+    with whole_file(path) as file:
+        for record in records:
+            file.write(encoder.encode(record) + b"\n")
+            num_rows += 1
+    return num_rows
+
+
+def _read_singly(
+    file: JsonlFile, schema: Schema, first_line: int, block: bytes, log: IssueLog
+) -> Batch:
+    rows: list[Any] = []
+    lines: list[int | None] = []
+    num_rows = 0
+    for number, line in enumerate(block.split(b"\n"), first_line):
+        if not line.strip():
+            continue
+        num_rows += 1
+        row = schema.decode_line(line)
+        if row is None:
+            row = _read_by_hand(file, schema, number, line, log)
+        if row is not None:
+            rows.append(row)
+            lines.append(number)
+    return Batch(file.path, file.base_dir, rows, lines, num_rows)
+
+
+def _read_by_hand(
+    file: JsonlFile, schema: Schema, number: int, line: bytes, log: IssueLog
+) -> ImageRecord | None:
+    try:
+        row = parse_line(line)
+    except ValueError as error:
+        log.add(invalid_line(file.path, number, line, error, file.severity))
+        return None
+    record, issues = schema.check(row, file.path, number)
+    log.add_all(issues)
+    return record
+
+
+def _read_chunks(file: JsonlFile, log: IssueLog) -> Iterator[bytes]:
+    """Yield the file's content as UTF-8 without a byte order mark, in chunks of about 64 KiB."""
+    with _open(file.path) as stream:
+        head = stream.read(BLOCK_BYTES)
+        if what := name_binary(head):
+            raise DataError(f"{file.path}: must be JSON Lines, but is {what}.")
+        head = head.removeprefix(codecs.BOM_UTF8)
+        encoding = sniff_encoding(head) or file.encoding
+        if codecs.lookup(encoding).name == "utf-8":
+            while head:
+                yield head
+                head = stream.read(BLOCK_BYTES)
+            return
+        if encoding != file.encoding:
+            log.add(_unasked_encoding(file.path, encoding))
+        yield from _transcode(stream, head, encoding)
+
+
+def _open(path: str) -> BinaryIO:
+    try:
+        if "://" not in path:
+            return open(path, "rb", buffering=0)
+        # fsspec takes 50 ms to import; local data never needs it.
+        import fsspec
+
+        remote: BinaryIO = fsspec.open(path, "rb").open()
+        return remote
+    except IsADirectoryError as error:
+        raise DataError(f"{path}: is a folder; name the JSONL file in it.") from error
+    except (OSError, ImportError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read: {reason}.") from error
+
+
+def _transcode(stream: BinaryIO, head: bytes, encoding: str) -> Iterator[bytes]:
+    # backslashreplace: a byte that is no character makes invalid JSON, so its line is reported.
+    decoder = codecs.getincrementaldecoder(encoding)(errors="backslashreplace")
+    while head:
+        yield decoder.decode(head).encode("utf-8", "backslashreplace")
+        head = stream.read(BLOCK_BYTES)
+    yield decoder.decode(b"", final=True).encode("utf-8", "backslashreplace")
+
+
+def _unasked_encoding(path: str, encoding: str) -> Issue:
+    return Issue(
+        file=path,
+        code="file.encoding",
+        severity="info",
+        value=encoding,
+        message="should be UTF-8",
+        hint="It was read in its own encoding.",
+    )
