@@ -184,7 +184,7 @@ def _limited(crops: dict[str, list[Row]]) -> list[Row]:
 
 def _scenes(work: Path) -> Parts:
     from autofocus.data.rows.records import RECORD_TYPES
-    from autofocus.data.scenes import write_scenes
+    from autofocus.demo import write_scenes
 
     parts = []
     for seed in (31, 32):

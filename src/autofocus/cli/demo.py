@@ -54,7 +54,7 @@ def demo(
 
 def _draw(folder: Path, task: str, num_images: int, seed: int) -> Path:
     from autofocus.data.rows.records import RECORD_TYPES
-    from autofocus.data.scenes import write_scenes
+    from autofocus.demo import write_scenes
 
     return write_scenes(folder, RECORD_TYPES[task], num_images, seed, progress())
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from autofocus.data.scenes.drawing import Plane, Rgb, as_bytes, as_floats
+from autofocus.demo.drawing import Plane, Rgb, as_bytes, as_floats
 
 
 def photograph(rng: np.random.Generator, scene: Plane) -> Rgb:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.scenes.drawing import Plane, Rgb, Sprite, as_bytes, ellipse_points, fill
+from autofocus.demo.drawing import Plane, Rgb, Sprite, as_bytes, ellipse_points, fill
 
 SKIN_ROWS = 160
 _MARGIN = 3  # pixels around the outline, so that a warp finds an edge to blend

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from autofocus.data.scenes.drawing import Plane, as_floats, mix, random_colour, smooth_noise
+from autofocus.demo.drawing import Plane, as_floats, mix, random_colour, smooth_noise
 
 Background = Callable[[np.random.Generator, int, int], Plane]
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.scenes.drawing import Plane, Sprite, as_floats
+from autofocus.demo.drawing import Plane, Sprite, as_floats
 
 MAX_ROTATION_DEG = 30.0
 MIN_VISIBLE_FRAC = 0.5

@@ -17,13 +17,13 @@ from autofocus.data.rows.records import (
     MulticlassRecord,
     MultilabelRecord,
 )
-from autofocus.data.scenes import LABELS, MAX_OBJECTS, Scene, render_scene, write_scenes
-from autofocus.data.scenes.backgrounds import BACKGROUNDS, Background
-from autofocus.data.scenes.compose import MIN_VISIBLE_FRAC, Composition, Stamp, stamp_sprite
-from autofocus.data.scenes.distractors import DISTRACTORS
-from autofocus.data.scenes.drawing import Sprite
-from autofocus.data.scenes.objects import OBJECTS, Draw
-from autofocus.data.scenes.outline import Ring, trace_rings
+from autofocus.demo import LABELS, MAX_OBJECTS, Scene, render_scene, write_scenes
+from autofocus.demo.backgrounds import BACKGROUNDS, Background
+from autofocus.demo.compose import MIN_VISIBLE_FRAC, Composition, Stamp, stamp_sprite
+from autofocus.demo.distractors import DISTRACTORS
+from autofocus.demo.drawing import Sprite
+from autofocus.demo.objects import OBJECTS, Draw
+from autofocus.demo.outline import Ring, trace_rings
 
 T = TypeVar("T")
 NUM_SCENES = 24

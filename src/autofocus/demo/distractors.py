@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from autofocus.data.scenes.drawing import (
+from autofocus.demo.drawing import (
     Point,
     Sprite,
     as_bytes,
@@ -11,10 +11,10 @@ from autofocus.data.scenes.drawing import (
     fill,
     random_colour,
 )
-from autofocus.data.scenes.faces import draw_block
-from autofocus.data.scenes.lathe import Skin, random_view, turn
-from autofocus.data.scenes.objects import Draw
-from autofocus.data.scenes.prints import draw_print
+from autofocus.demo.faces import draw_block
+from autofocus.demo.lathe import Skin, random_view, turn
+from autofocus.demo.objects import Draw
+from autofocus.demo.prints import draw_print
 
 _MARGIN = 3
 

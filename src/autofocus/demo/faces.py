@@ -5,7 +5,7 @@ Lengths are fractions of the thing's height.
 
 import numpy as np
 
-from autofocus.data.scenes.drawing import (
+from autofocus.demo.drawing import (
     Point,
     Rgb,
     Sprite,

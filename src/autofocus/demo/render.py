@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.scenes.backgrounds import paint_background
-from autofocus.data.scenes.camera import photograph
-from autofocus.data.scenes.compose import (
+from autofocus.demo.backgrounds import paint_background
+from autofocus.demo.camera import photograph
+from autofocus.demo.compose import (
     MAX_ROTATION_DEG,
     WHOLE_IMAGE,
     Composition,
@@ -19,10 +19,10 @@ from autofocus.data.scenes.compose import (
     Stamp,
     stamp_sprite,
 )
-from autofocus.data.scenes.distractors import DISTRACTORS
-from autofocus.data.scenes.drawing import Rgb
-from autofocus.data.scenes.objects import LABELS, OBJECTS, Draw
-from autofocus.data.scenes.outline import Ring, trace_rings
+from autofocus.demo.distractors import DISTRACTORS
+from autofocus.demo.drawing import Rgb
+from autofocus.demo.objects import LABELS, OBJECTS, Draw
+from autofocus.demo.outline import Ring, trace_rings
 
 MAX_OBJECTS = 5
 MIN_SIZE_FRAC, MAX_SIZE_FRAC = 0.05, 0.5

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from autofocus.data.scenes.drawing import (
+from autofocus.demo.drawing import (
     Plane,
     Rgb,
     as_bytes,

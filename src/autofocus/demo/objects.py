@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from autofocus.data.scenes.drawing import Plane, Rgb, Sprite, as_bytes, random_colour
-from autofocus.data.scenes.faces import draw_block, draw_gable_top
-from autofocus.data.scenes.lathe import Skin, random_view, turn
-from autofocus.data.scenes.prints import draw_print
+from autofocus.demo.drawing import Plane, Rgb, Sprite, as_bytes, random_colour
+from autofocus.demo.faces import draw_block, draw_gable_top
+from autofocus.demo.lathe import Skin, random_view, turn
+from autofocus.demo.prints import draw_print
 
 Draw = Callable[[np.random.Generator, int], Sprite]
 
