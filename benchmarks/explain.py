@@ -32,7 +32,7 @@ from autofocus.explain.segmentation.masks import xrai_masks
 from autofocus.explain.segmentation.regions import rank_regions
 from autofocus.explain.xrai import warm_up
 from autofocus.models.catalog import resolve
-from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build
 from autofocus.runtime import keep_big_blocks
 
 STEPS = 50

@@ -143,7 +143,7 @@ def build_model(folder: Path) -> Path:
 from pathlib import Path
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop, WeightsInfo
 from autofocus.models import catalog
-from autofocus.models.timm_classifiers import build
+from autofocus.models.timm.classifiers import build
 from autofocus.package.mlflow_model import write_package
 from autofocus.tasks import TASKS
 

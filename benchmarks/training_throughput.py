@@ -251,7 +251,7 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
     from autofocus.data.batches.loader import Loader
     from autofocus.data.batches.views import ClassificationViews
     from autofocus.models import catalog
-    from autofocus.models.timm_classifiers import build
+    from autofocus.models.timm.classifiers import build
     from autofocus.tasks.multiclass import MulticlassClassification
     from autofocus.training.device import make_accelerator
     from autofocus.training.evaluate import EvaluationSet

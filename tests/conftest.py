@@ -62,7 +62,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from autofocus.manifest import DataInfo, Manifest, ResizeCrop, WeightsInfo
     from autofocus.models import catalog
-    from autofocus.models.timm_classifiers import build
+    from autofocus.models.timm.classifiers import build
     from autofocus.package.mlflow_model import write_package
     from autofocus.tasks.multiclass import MulticlassClassification
 

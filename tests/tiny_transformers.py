@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from autofocus.models.base import ModelSpec
-from autofocus.models.transformers_catalog import TRANSFORMERS
-from autofocus.models.transformers_detectors import build
-from autofocus.models.transformers_network import TransformersDetector
+from autofocus.models.transformers.catalog import TRANSFORMERS
+from autofocus.models.transformers.family import build
+from autofocus.models.transformers.network import TransformersDetector
 
 NUM_CLASSES: Final = 3
 _STAGES: Final = {

@@ -11,7 +11,7 @@ from autofocus.explain.explainers import EXPLAINERS
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import RECOMMENDED, resolve
-from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build
 
 NUM_CLASSES = 3
 

@@ -12,7 +12,7 @@ import torch
 
 from autofocus.models.base import ModelSpec
 from autofocus.models.catalog import RECOMMENDED, resolve
-from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build
 
 NUM_CLASSES = 5
 

@@ -15,8 +15,8 @@ from timm.models import group_parameters
 from torch import Tensor
 
 from autofocus.models.box_profile import TYPICAL
-from autofocus.models.transformers_detectors import build, network_options
-from autofocus.models.transformers_network import TransformersDetector
+from autofocus.models.transformers.family import build, network_options
+from autofocus.models.transformers.network import TransformersDetector
 from autofocus.package.onnx import export_onnx
 from tiny_transformers import (
     NUM_CLASSES,

@@ -17,7 +17,7 @@ from autofocus.explain.guided_gradcam import gradcam
 from autofocus.explain.parameters import APPROXIMATION_METHODS, Parameters
 from autofocus.explain.spatial_map import forward_with_map
 from autofocus.models.catalog import resolve
-from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build
 
 captum = pytest.importorskip("captum.attr", reason="the reference is a development dependency")
 

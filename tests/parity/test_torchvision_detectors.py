@@ -14,9 +14,9 @@ from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.ops import MultiScaleRoIAlign, batched_nms
 
 from autofocus.models.catalog import resolve
-from autofocus.models.detection.detector import Detector
-from autofocus.models.detection.mask_rcnn import target_masks
-from autofocus.models.torchvision_detectors import build
+from autofocus.models.torchvision.detector import Detector
+from autofocus.models.torchvision.family import build
+from autofocus.models.torchvision.mask_rcnn import target_masks
 
 NUM_CLASSES = 3
 # Sides at which torchvision's strides, rounded down, are the true ones.

@@ -14,7 +14,7 @@ from autofocus.models.box_profile import BoxProfile
 
 if TYPE_CHECKING:
     from autofocus.models.network import Network
-    from autofocus.models.weights import LoadedWeights
+    from autofocus.models.weights.load import LoadedWeights
 
 Size = tuple[int, int]
 
@@ -31,7 +31,7 @@ class Family:
 
 
 def _timm() -> Family:
-    from autofocus.models import timm_classifiers
+    from autofocus.models.timm import classifiers as timm_classifiers
 
     return Family(
         lambda spec, num_classes, weights, size, _: timm_classifiers.build(
@@ -41,14 +41,14 @@ def _timm() -> Family:
 
 
 def _torchvision() -> Family:
-    from autofocus.models import torchvision_detectors
-    from autofocus.models.detection.canvas import input_spec
+    from autofocus.models.torchvision import family as torchvision_detectors
+    from autofocus.models.torchvision.canvas import input_spec
 
     return Family(torchvision_detectors.build, torchvision_detectors.network_options, input_spec)
 
 
 def _transformers() -> Family:
-    from autofocus.models import transformers_detectors as detectors
+    from autofocus.models.transformers import family as detectors
 
     return Family(
         detectors.build,

@@ -14,7 +14,7 @@ from typing import Any, Final
 from autofocus.errors import InputError, JobError, WeightsError
 from autofocus.manifest import ResizeCrop, ResizeFit
 from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER, UNKNOWN_LICENCE, ModelSpec
-from autofocus.models.transformers_catalog import TRANSFORMERS
+from autofocus.models.transformers.catalog import TRANSFORMERS
 
 DEFAULT_MODEL: Final = "tf_efficientnet_lite0.in1k"
 DEFAULT_DETECTOR: Final = "fcos_tf_efficientnet_lite0_fpn"

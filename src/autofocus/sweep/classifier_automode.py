@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from autofocus.manifest import Manifest
 from autofocus.models.network import Network
-from autofocus.models.timm_classifiers import Classifier
+from autofocus.models.timm.classifiers import Classifier
 from autofocus.sweep.auto_space import space_around
 from autofocus.sweep.champion import Entry
 from autofocus.sweep.classifier_refit import can_refit

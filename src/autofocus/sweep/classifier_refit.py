@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.models.timm_classifiers import Classifier
+from autofocus.models.timm.classifiers import Classifier
 from autofocus.sweep.prepare import prepare
 from autofocus.sweep.probe_setup import probe_setup
 from autofocus.sweep.recipes import recipe_for

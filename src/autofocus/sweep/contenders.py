@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from autofocus.errors import WeightsError
 from autofocus.manifest import ResizeCrop
-from autofocus.models.hub import Patience
-from autofocus.models.weights import load_weights
+from autofocus.models.weights.hub import Patience
+from autofocus.models.weights.load import load_weights
 from autofocus.runtime import Track
 from autofocus.sweep.default_model import BRIEF
 from autofocus.sweep.priors import PriorModel, Priors

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from autofocus.errors import WeightsError
 from autofocus.models import catalog
-from autofocus.models.hub import Patience
-from autofocus.models.weights import load_weights
+from autofocus.models.weights.hub import Patience
+from autofocus.models.weights.load import load_weights
 from autofocus.runtime import Track
 from autofocus.sweep.resolve import Plan
 from autofocus.sweep.run_folder import RunFolder

@@ -4,7 +4,7 @@ import logging
 
 import torch
 
-from autofocus.models.weights import LoadedWeights, load_weights
+from autofocus.models.weights.load import LoadedWeights, load_weights
 from autofocus.runtime import Track
 from autofocus.sweep.resolve import Plan
 from autofocus.training.device import choose_device, prepare_torch

@@ -3,7 +3,7 @@
 import torch
 
 from autofocus.manifest import ResizeCrop
-from autofocus.models.weights import LoadedWeights
+from autofocus.models.weights.load import LoadedWeights
 from autofocus.sweep.recipes import preprocess_for
 from autofocus.sweep.resolve import Plan
 from autofocus.tasks.classification import ClassificationTask

@@ -13,7 +13,7 @@ from autofocus.errors import InputError, JobError
 from autofocus.job import EarlyTermination, Job, Sampling, canonical_parameters, check_job
 from autofocus.models import catalog
 from autofocus.models.base import ModelSpec
-from autofocus.models.transformers_catalog import yolov5_stand_in
+from autofocus.models.transformers.catalog import yolov5_stand_in
 from autofocus.parameters import RECIPE_PARAMETERS, check_parameters
 from autofocus.search_space import Choice, SearchSpace, parse_space
 from autofocus.spelling import did_you_mean, spelled

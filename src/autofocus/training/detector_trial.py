@@ -22,7 +22,7 @@ from autofocus.manifest import (
     encode_manifest,
 )
 from autofocus.models.network import Network
-from autofocus.models.weights import LoadedWeights
+from autofocus.models.weights.load import LoadedWeights
 from autofocus.runtime import Track, write_atomically
 from autofocus.tasks.base import Settings, Task
 from autofocus.training import team

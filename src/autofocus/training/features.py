@@ -16,7 +16,7 @@ from autofocus.data.images.fingerprint import content_hash
 from autofocus.data.images.locate import open_bytes
 from autofocus.errors import InputError
 from autofocus.manifest import ResizeCrop
-from autofocus.models.timm_classifiers import Classifier
+from autofocus.models.timm.classifiers import Classifier
 from autofocus.runtime import Track, no_progress, num_cores
 from autofocus.training.feature_cache import FeatureCache
 

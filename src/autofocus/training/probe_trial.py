@@ -15,8 +15,8 @@ from autofocus.data.rows.issues import Issue
 from autofocus.data.splits import split_indices
 from autofocus.errors import BudgetError, DataError
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop
-from autofocus.models.timm_classifiers import Classifier, build
-from autofocus.models.weights import LoadedWeights
+from autofocus.models.timm.classifiers import Classifier, build
+from autofocus.models.weights.load import LoadedWeights
 from autofocus.runtime import Track, cache_dir
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autofocus.explain.explainers import EXPLAINERS
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import APPROXIMATION_METHODS, Parameters
-from autofocus.models.timm_classifiers import Classifier
+from autofocus.models.timm.classifiers import Classifier
 
 # Filters [2, 3, 1, 1]: the first is red minus green, the second blue minus red.
 FILTERS = [[1.0, -1.0, 0.0], [-1.0, 0.0, 1.0]]

@@ -9,7 +9,7 @@ from autofocus.explain.explainers import EXPLAINERS
 from autofocus.explain.frozen import freeze
 from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
-from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build
 
 
 @pytest.fixture(autouse=True)

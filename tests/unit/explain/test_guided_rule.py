@@ -11,7 +11,7 @@ from autofocus.explain.frozen import freeze
 from autofocus.explain.guided_rule import guided
 from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
-from autofocus.models.timm_classifiers import build
+from autofocus.models.timm.classifiers import build
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from autofocus.explain.explainers import EXPLAINERS, explain
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
-from autofocus.models.timm_classifiers import build
+from autofocus.models.timm.classifiers import build
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from autofocus.explain.quality import (
 )
 from autofocus.explain.saliency_maps import centred_gaussian, pointing_game, random_map
 from autofocus.models.catalog import resolve
-from autofocus.models.timm_classifiers import build
+from autofocus.models.timm.classifiers import build
 
 SIZE = 32
 

@@ -19,7 +19,7 @@ from autofocus.models.catalog import (
     default_model,
     resolve,
 )
-from autofocus.models.transformers_catalog import TRANSFORMERS
+from autofocus.models.transformers.catalog import TRANSFORMERS
 
 # reference/azure.md 1.7
 AZURE_NAMES = {

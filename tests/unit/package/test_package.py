@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from autofocus.errors import ModelFolderError, VerificationError
 from autofocus.manifest import read_manifest
 from autofocus.models import catalog
-from autofocus.models.timm_classifiers import build
+from autofocus.models.timm.classifiers import build
 from autofocus.package import mlflow_model, verify
 from autofocus.package.code import ROOT, scoring_modules
 from autofocus.package.mlflow_model import write_package

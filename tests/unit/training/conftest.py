@@ -14,7 +14,7 @@ from autofocus.data.batches.loader import Loader
 from autofocus.data.batches.views import ClassificationViews
 from autofocus.manifest import ResizeCrop
 from autofocus.models import catalog
-from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training.device import make_accelerator
 from autofocus.training.evaluate import EvaluationSet

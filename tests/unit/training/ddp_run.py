@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop, WeightsInfo
 from autofocus.models import catalog
-from autofocus.models.timm_classifiers import Classifier, build
-from autofocus.models.weights import LoadedWeights
+from autofocus.models.timm.classifiers import Classifier, build
+from autofocus.models.weights.load import LoadedWeights
 from autofocus.runtime import no_progress, process_rank
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training import finetune_trial, loop, team

@@ -3,7 +3,7 @@
 import pytest
 
 from autofocus.models import catalog
-from autofocus.models.transformers_catalog import TRANSFORMERS
+from autofocus.models.transformers.catalog import TRANSFORMERS
 from autofocus.training.detector_recipes import AZURE, MIN_STEPS, detector_recipe
 
 HEADS = ("fcos", "retinanet", "fasterrcnn", "maskrcnn")

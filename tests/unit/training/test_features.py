@@ -10,7 +10,7 @@ import torch
 from autofocus.errors import ImageError
 from autofocus.manifest import ResizeCrop
 from autofocus.models import catalog
-from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build
 from autofocus.training import features as features_module
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.features import Features, extract_features

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autofocus.models import catalog
-from autofocus.models.timm_classifiers import build
+from autofocus.models.timm.classifiers import build
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.recipe import Recipe

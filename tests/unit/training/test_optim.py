@@ -8,7 +8,7 @@ from torch import nn
 
 from autofocus.errors import JobError
 from autofocus.models import catalog
-from autofocus.models.timm_classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build
 from autofocus.training.detector_recipes import detector_recipe
 from autofocus.training.optim import (
     build_optimizer,

@@ -9,7 +9,7 @@ import torch
 
 from autofocus.manifest import WeightsInfo
 from autofocus.models import catalog
-from autofocus.models.weights import LoadedWeights
+from autofocus.models.weights.load import LoadedWeights
 from autofocus.training.candidate import Samples
 from autofocus.training.trial_log import LOG_NAME, trial_facts, trial_log
 

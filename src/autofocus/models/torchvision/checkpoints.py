@@ -1,0 +1,95 @@
+"""torchvision's state dicts of whole detectors, as networks of ours take them."""
+
+import math
+import re
+from collections.abc import Collection
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from autofocus.errors import WeightsError
+from autofocus.models.torchvision.detector import Detector
+
+TORCHVISION_PREFIX: Final = "backbone.body."
+# Layers whose shapes depend on the classes: they start anew.
+_OF_CLASSES: Final = re.compile(
+    r"classification_head\.cls_logits|roi_heads\.box_predictor|mask_fcn_logits"
+)
+# torchvision's pyramid starts at this stride where there are region proposals, or else at that.
+_FINEST_OF_REGIONS, _FINEST = 4, 8
+
+
+def encoder_of_torchvision(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the encoder's tensors under timm's names, which are torchvision's for ResNets."""
+    encoder = {
+        key.removeprefix(TORCHVISION_PREFIX): tensor
+        for key, tensor in state_dict.items()
+        if key.startswith(TORCHVISION_PREFIX)
+    }
+    # Frozen norms of torchvision count no batches.
+    for key in [key for key in encoder if key.endswith("running_mean")]:
+        counter = key.replace("running_mean", "num_batches_tracked")
+        encoder.setdefault(counter, torch.tensor(0))
+    return encoder
+
+
+def load_heads(network: Detector, state_dict: dict[str, Tensor], name: str) -> None:
+    """Load pyramid and heads; layers that depend on the classes stay as they are.
+
+    Args:
+        network: Its encoder has its weights already.
+        state_dict: Of a whole detector of torchvision's.
+        name: What errors call the network.
+
+    Raises:
+        WeightsError: If a layer that does not depend on the classes does not fit.
+    """
+    has_regions = any(key.startswith("rpn.") for key in state_dict)
+    finest = _FINEST_OF_REGIONS if has_regions else _FINEST
+    num_dropped = round(math.log2(network.strides[0] / finest))
+    own = {
+        key: tensor
+        for key, tensor in network.state_dict().items()
+        if not key.startswith("encoder.") and not _OF_CLASSES.search(key)
+    }
+    given = {
+        _own_name(key, num_dropped, own): tensor
+        for key, tensor in state_dict.items()
+        if not key.startswith(TORCHVISION_PREFIX) and not _OF_CLASSES.search(key)
+    }
+    # Which levels there are depends on the data.
+    odd = [key for key in given.keys() ^ own.keys() if not key.startswith("pyramid.")]
+    odd += [key for key in given.keys() & own.keys() if given[key].shape != own[key].shape]
+    if odd:
+        which = ", ".join(sorted(odd)[:3])
+        raise WeightsError(
+            f"weights: the tensors are not those of {name} (differs in {which})."
+            " Name the model that they were saved from in 'model_name'."
+        )
+    fitting = {key: given[key] for key in given.keys() & own.keys()}
+    network.load_state_dict(fitting, strict=False)
+
+
+def _own_name(key: str, num_dropped: int, own: Collection[str]) -> str:
+    """Return our name of one of torchvision's tensors, also of those of its older files.
+
+    Args:
+        key: torchvision's.
+        num_dropped: How many of its finest levels our pyramid has not; below 0: ours has more.
+        own: All names of ours.
+    """
+    if found := re.fullmatch(r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)(?:\.0)?\.(\w+)", key):
+        level = int(found[2]) - num_dropped
+        return f"pyramid.fpn.{found[1]}_blocks.{level}.0.{found[3]}"
+    if key.startswith("backbone.fpn."):
+        return f"pyramid.{key.removeprefix('backbone.')}"
+    if found := re.fullmatch(r"rpn\.head\.conv\.(weight|bias)", key):
+        return f"rpn.head.conv.0.0.{found[1]}"
+    # FCOS alone has its norms in between, under odd numbers.
+    if found := re.fullmatch(r"(head\.\w+_head\.conv)\.(\d)\.(\w+)", key):
+        nested = f"{found[1]}.{int(found[2]) // 2}.0.{found[3]}"
+        return nested if nested in own else key
+    if found := re.fullmatch(r"(roi_heads\.mask_head)\.mask_fcn(\d)\.(\w+)", key):
+        return f"{found[1]}.{int(found[2]) - 1}.0.{found[3]}"
+    return key

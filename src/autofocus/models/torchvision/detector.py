@@ -1,0 +1,111 @@
+"""What all torchvision detectors share: encoder, pyramid, points, targets, candidates.
+
+Notation for tensor shapes:
+    - n: images in a batch
+    - h, w: height and width of the network's input, in pixels
+    - a: anchors of all levels
+    - k: classes
+    - c: candidates of an image
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from autofocus.models.network import Network
+from autofocus.models.torchvision.pyramid import Pyramid
+
+Target = dict[str, Tensor]
+
+# Encoders end at a stride of 32, or a little less or more where their patches are odd.
+_MIN_STRIDE = 22
+
+
+class Detector(Network):
+    """An encoder and its pyramid; heads are the families' own.
+
+    Args:
+        encoder: timm's network, from `create_feature_encoder`.
+        pyramid: On its maps.
+        strides: Of the levels, in pixels.
+        num_classes: k.
+
+    Attributes:
+        strides: Of the levels, finest first, in pixels.
+        takes_any_size: Whether images may have another size than the one it was built for.
+        size_multiple: Sides of the input are multiples of it, in pixels.
+    """
+
+    output_names: tuple[str, ...] = ("boxes", "scores", "classes")
+
+    def __init__(
+        self,
+        encoder: Any,
+        pyramid: Pyramid,
+        strides: Sequence[int],
+        num_classes: int,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pyramid = pyramid
+        self.num_classes = num_classes
+        self.strides = list(strides)
+        self.takes_any_size = not encoder.pretrained_cfg.get("fixed_input_size", False)
+        self.size_multiple = next(
+            stride for stride in (strides[0] * 2**i for i in range(5)) if stride > _MIN_STRIDE
+        )
+
+    def feature_maps(self, images: Tensor) -> list[Tensor]:
+        """Return one map a level, finest first, of images [n, 3, h, w]."""
+        encoder: Any = self.encoder
+        maps = encoder.forward_intermediates(
+            images,
+            indices=self.pyramid.indices,
+            norm=self.pyramid.normalize,
+            intermediates_only=True,
+        )
+        levels: list[Tensor] = self.pyramid(maps)
+        return levels
+
+
+def solid_targets(targets: Sequence[Target], first_label: int = 0) -> list[Target]:
+    """Return targets as torchvision's heads take them: `labels`, and only boxes with an area.
+
+    Args:
+        targets: See `models.base`.
+        first_label: What class 0 is called: 1 where 0 is the background.
+    """
+    solid = []
+    for target in targets:
+        boxes = target["boxes"]
+        kept = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+        given = {key: value[kept] for key, value in target.items() if key != "classes"}
+        solid.append({**given, "labels": target["classes"][kept] + first_label})
+    return solid
+
+
+def best_of(scores: Tensor, num_candidates: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best of all anchors and classes: scores, anchors, classes, each [n, c].
+
+    Args:
+        scores: [n, a, k].
+        num_candidates: c, at most.
+    """
+    num_classes = scores.shape[2]
+    flat = scores.flatten(1)
+    best, index = flat.topk(min(num_candidates, flat.shape[1]), dim=1)
+    return best, index // num_classes, index % num_classes
+
+
+def rows_at(values: Tensor, index: Tensor) -> Tensor:
+    """Return rows of values [n, a, d] at index [n, c], as [n, c, d]."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
+
+
+def as_fractions(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return boxes [..., 4] in pixels of a canvas of `size`, clipped to it, as its fractions."""
+    height, width = size
+    scale = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
+    return (boxes / scale).clamp(0.0, 1.0)
