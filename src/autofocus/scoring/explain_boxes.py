@@ -18,8 +18,8 @@ from autofocus.errors import ModelFolderError
 from autofocus.explain.base import Attribution
 from autofocus.explain.d_rise import BoxMaps, FoundBoxes, box_maps, resemblance
 from autofocus.explain.parameters import Parameters
-from autofocus.explain.visualize import Caption, method_text, visualize
 from autofocus.manifest import Manifest, check_files, read_manifest
+from autofocus.pictures.maps import Caption, method_text, visualize
 from autofocus.runtime import num_cores
 from autofocus.scoring.backends.onnx import OnnxBackend
 from autofocus.scoring.explain_choice import BoxChoice, Explained

@@ -18,10 +18,10 @@ from autofocus.explain.base import Attribution
 from autofocus.explain.explainers import explain
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import Parameters
-from autofocus.explain.visualize import Caption, method_text, shown_pixels, visualize
 from autofocus.explain.xrai import warm_up
 from autofocus.manifest import Manifest, ResizeCrop, check_files, read_manifest
 from autofocus.models.timm.classifiers import Classifier
+from autofocus.pictures.maps import Caption, method_text, shown_pixels, visualize
 from autofocus.runtime import keep_big_blocks
 from autofocus.scoring.backends.torch import load_network
 from autofocus.scoring.explain_choice import ClassChoice, Explained

@@ -22,7 +22,7 @@ from autofocus.manifest import (
     encode_manifest,
     file_sha256,
 )
-from autofocus.scoring.palette import INK, class_colours
+from autofocus.pictures.palette import INK, class_colours
 from autofocus.tasks.detection import ObjectDetection
 
 Capture = pytest.CaptureFixture[bytes]

@@ -5,10 +5,10 @@ from numpy.typing import NDArray
 
 from autofocus.data.batches.preprocess import preprocess, resize_crop
 from autofocus.explain.base import Attribution
-from autofocus.explain.colormap import VIRIDIS, colored
-from autofocus.explain.lettering import draw_text, shortened
 from autofocus.explain.parameters import ALGORITHMS, BOX_ALGORITHMS, Parameters
-from autofocus.explain.visualize import (
+from autofocus.manifest import ResizeCrop
+from autofocus.pictures.colormap import VIRIDIS, colored
+from autofocus.pictures.maps import (
     STYLES,
     Caption,
     heat_map,
@@ -20,7 +20,7 @@ from autofocus.explain.visualize import (
     top_pixels_shown,
     visualize,
 )
-from autofocus.manifest import ResizeCrop
+from autofocus.pictures.text import draw_text, shortened
 
 CAPTION = Caption("milk_bottle", 0.973, "XRAI, 50 steps")
 

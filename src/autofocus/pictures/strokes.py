@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.scoring.bands import Pixels
-from autofocus.scoring.palette import INK, Colour
+from autofocus.pictures.labels import Pixels
+from autofocus.pictures.palette import INK, Colour
 
 Ring = NDArray[np.float64]  # [p, 2], (x, y) in pixels, closed by itself
 

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.explain.lettering import draw_text, shortened
-from autofocus.scoring.palette import Colour, ink_on
+from autofocus.pictures.palette import Colour, ink_on
+from autofocus.pictures.text import draw_text, shortened
 
 Pixels = NDArray[np.uint8]  # RGB [h, w, 3]
 

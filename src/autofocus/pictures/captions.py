@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from autofocus.scoring.bands import Pixels, band
-from autofocus.scoring.palette import INK, Colour
+from autofocus.pictures.labels import Pixels, band
+from autofocus.pictures.palette import INK, Colour
 
 # (label, what follows it, colour of the band)
 Said = tuple[str, str, Colour]

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.explain.base import Attribution
-from autofocus.explain.colormap import VIRIDIS, colored
-from autofocus.explain.lettering import draw_text, shortened
 from autofocus.explain.parameters import Parameters
 from autofocus.manifest import ResizeCrop
+from autofocus.pictures.colormap import VIRIDIS, colored
+from autofocus.pictures.text import draw_text, shortened
 
 Image = NDArray[np.uint8]  # RGB [h, w, 3]
 

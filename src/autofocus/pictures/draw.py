@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.scoring.bands import Pixels, Sign, put_signs
-from autofocus.scoring.captions import Said, with_caption
-from autofocus.scoring.palette import INK, WHITE, Colour, class_colours
-from autofocus.scoring.strokes import Ring, box_ring, dashed, fill, stroke
+from autofocus.pictures.captions import Said, with_caption
+from autofocus.pictures.labels import Pixels, Sign, put_signs
+from autofocus.pictures.palette import INK, WHITE, Colour, class_colours
+from autofocus.pictures.strokes import Ring, box_ring, dashed, fill, stroke
 from autofocus.structures.boxes import box_iou
 from autofocus.structures.polygons import from_wire
 from autofocus.structures.targets import BoxTarget, OutlineTarget
