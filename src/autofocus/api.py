@@ -11,7 +11,7 @@ from autofocus.scoring.model_path import resolve_model
 from autofocus.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
-    from autofocus.scoring.explanations import Explainer, Explanation
+    from autofocus.scoring.explain.explanations import Explainer, Explanation
 
 # Short names for what most jobs set -> the job's keys.
 SHORT_KEYS = {
@@ -136,7 +136,7 @@ class Model:
             InputError: If a parameter is unknown or a value not allowed, an image does not decode,
                 or the model cannot be explained.
         """
-        from autofocus.scoring.explanations import (
+        from autofocus.scoring.explain.explanations import (
             checked_parameters,
             explain_images,
             load_explainer,

@@ -24,7 +24,7 @@ from autofocus.models.box_profile import TYPICAL
 from autofocus.models.build import build, network_options
 from autofocus.models.network import Network
 from autofocus.scoring.backends.torch import TorchBackend
-from autofocus.scoring.explain_boxes import BoxExplainer, part_shown
+from autofocus.scoring.explain.boxes import BoxExplainer, part_shown
 from autofocus.scoring.scorer import Scorer
 from autofocus.scoring.tiling import view_of
 from autofocus.tasks import TASKS

@@ -120,7 +120,7 @@ def _check_mode(evaluate: bool, data: str | None, images: list[str] | None) -> N
 
 def _require(folder: Path, model: Path) -> None:
     from autofocus.errors import InputError
-    from autofocus.scoring.explain_needs import why_unavailable
+    from autofocus.scoring.explain.needs import why_unavailable
 
     if reason := why_unavailable(folder):
         raise InputError(f"{model}: {reason}")
@@ -131,7 +131,7 @@ def _explain(
 ) -> Iterator[dict[str, Any]]:
     """Return what is written for each image, as it is written."""
     from autofocus.runtime import no_progress, num_cores
-    from autofocus.scoring.explanations import (
+    from autofocus.scoring.explain.explanations import (
         checked_parameters,
         explain_images,
         load_explainer,
@@ -249,8 +249,8 @@ def _evaluate(
     from autofocus.data.sources.read import ReadOptions
     from autofocus.explain.parameters import parse_parameters
     from autofocus.manifest import read_manifest
-    from autofocus.scoring.explain_choice import choice_of
-    from autofocus.scoring.explain_quality import Measuring, measure_explanations, read_photos
+    from autofocus.scoring.explain.choice import choice_of
+    from autofocus.scoring.explain.quality import Measuring, measure_explanations, read_photos
     from autofocus.scoring.scorer import task_of
 
     choice = choice_of(task_of(read_manifest(folder)))

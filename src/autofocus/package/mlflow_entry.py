@@ -11,8 +11,8 @@ import pandas as pd
 
 from autofocus.errors import RequestError
 from autofocus.runtime import plain
-from autofocus.scoring.explain_needs import NOT_PACKAGED
-from autofocus.scoring.explain_request import explaining_choice
+from autofocus.scoring.explain.needs import NOT_PACKAGED
+from autofocus.scoring.explain.request import explaining_choice
 from autofocus.scoring.request import parse_cell, score_cells
 from autofocus.scoring.scorer import Scorer
 

@@ -32,7 +32,7 @@ from autofocus.models.network import Network
 from autofocus.package.code import ENTRY, copy_scoring_code
 from autofocus.package.onnx import export_onnx
 from autofocus.runtime import naming_full_disk
-from autofocus.scoring.explain_needs import WEIGHTS_NAME
+from autofocus.scoring.explain.needs import WEIGHTS_NAME
 from autofocus.scoring.scorer import ONNX_NAME
 from autofocus.tasks import TASKS
 

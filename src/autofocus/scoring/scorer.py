@@ -18,7 +18,7 @@ from autofocus.data.images.decode import DEFAULT_MAX_PIXELS, decode
 from autofocus.errors import ImageError, ModelFolderError
 from autofocus.manifest import Manifest, Preprocess, Tiling, check_files, read_manifest
 from autofocus.scoring.backends.onnx import OnnxBackend
-from autofocus.scoring.explain_needs import WEIGHTS_NAME
+from autofocus.scoring.explain.needs import WEIGHTS_NAME
 from autofocus.scoring.tiling import check_tiles, tile_views
 from autofocus.structures.frames import Frame
 from autofocus.tasks import TASKS

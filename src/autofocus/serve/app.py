@@ -22,8 +22,8 @@ from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from autofocus.errors import RequestError
-from autofocus.scoring.explain_choice import Choice
-from autofocus.scoring.explain_request import (
+from autofocus.scoring.explain.choice import Choice
+from autofocus.scoring.explain.request import (
     ExplainRow,
     check_num_explanations,
     explaining_choice,

@@ -95,7 +95,7 @@ def forget(address: Address) -> None:
 
 def load_explainer(folder: Path, max_pixels: int | None) -> RowExplainer:
     """Load what explains the model of a folder, for one thread."""
-    from autofocus.scoring import explanations
+    from autofocus.scoring.explain import explanations
 
     limits = {} if max_pixels is None else {"max_pixels": max_pixels}
     return explanations.load_explainer(folder, num_threads=1, **limits)

@@ -23,7 +23,7 @@ from types import FrameType
 
 from autofocus.errors import AutofocusError, InputError, ModelFolderError
 from autofocus.manifest import read_manifest
-from autofocus.scoring.explain_needs import needs_torch, why_unavailable
+from autofocus.scoring.explain.needs import needs_torch, why_unavailable
 from autofocus.scoring.request import ImageScorer
 from autofocus.serve.explainer import ExplainProcess, new_address
 from autofocus.serve.plan import Plan

@@ -118,8 +118,8 @@ def test_package_says_what_explanations_need(model_folder: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1] + '/code')\n"
         "from pathlib import Path\n"
-        "from autofocus.scoring.explain_needs import why_unavailable\n"
-        "from autofocus.scoring.explain_request import explaining_choice\n"
+        "from autofocus.scoring.explain.needs import why_unavailable\n"
+        "from autofocus.scoring.explain.request import explaining_choice\n"
         "from autofocus.scoring.request import Cell\n"
         "from autofocus.scoring.scorer import Scorer\n"
         "assert explaining_choice(Scorer.load(Path(sys.argv[1])), [Cell(b'', explain=True)])\n"

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from autofocus.scoring.explain_needs import WEIGHTS_NAME
+from autofocus.scoring.explain.needs import WEIGHTS_NAME
 from autofocus.serve.explainer import _LOOK_S
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")

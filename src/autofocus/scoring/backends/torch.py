@@ -16,7 +16,7 @@ from autofocus.manifest import Manifest
 from autofocus.models import catalog
 from autofocus.models.build import build
 from autofocus.models.network import Network, to_numpy
-from autofocus.scoring.explain_needs import WEIGHTS_NAME
+from autofocus.scoring.explain.needs import WEIGHTS_NAME
 
 
 class TorchBackend:

@@ -16,9 +16,9 @@ from autofocus.explain.explainers import explain
 from autofocus.explain.parameters import ALGORITHMS, Parameters
 from autofocus.explain.quality import measure
 from autofocus.runtime import Track, num_cores
-from autofocus.scoring.explain_classes import ClassExplainer
-from autofocus.scoring.explain_quality import Measuring, drawn
-from autofocus.scoring.explain_truths import PLACED_RECORDS, class_masks
+from autofocus.scoring.explain.classes import ClassExplainer
+from autofocus.scoring.explain.quality import Measuring, drawn
+from autofocus.scoring.explain.truths import PLACED_RECORDS, class_masks
 from autofocus.scoring.scorer import Scorer, prepare
 
 log = logging.getLogger(__name__)

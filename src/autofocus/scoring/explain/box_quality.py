@@ -27,9 +27,9 @@ from autofocus.explain.saliency_maps import (
 )
 from autofocus.manifest import Manifest
 from autofocus.runtime import Track, num_cores
-from autofocus.scoring.explain_boxes import ALGORITHM, BoxExplainer, part_shown
-from autofocus.scoring.explain_needs import WEIGHTS_NAME
-from autofocus.scoring.explain_quality import Measuring, drawn
+from autofocus.scoring.explain.boxes import ALGORITHM, BoxExplainer, part_shown
+from autofocus.scoring.explain.needs import WEIGHTS_NAME
+from autofocus.scoring.explain.quality import Measuring, drawn
 from autofocus.scoring.scorer import Scorer
 from autofocus.scoring.tiling import View, view_of
 from autofocus.structures.boxes import box_iou

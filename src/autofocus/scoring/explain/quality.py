@@ -16,8 +16,8 @@ from autofocus.errors import InputError
 from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Manifest, read_manifest
 from autofocus.runtime import Track, no_progress
-from autofocus.scoring.explain_choice import BoxChoice, choice_of
-from autofocus.scoring.explain_truths import PLACED_RECORDS
+from autofocus.scoring.explain.choice import BoxChoice, choice_of
+from autofocus.scoring.explain.truths import PLACED_RECORDS
 from autofocus.scoring.scorer import task_of
 
 log = logging.getLogger(__name__)
@@ -82,10 +82,10 @@ def measure_explanations(
         DataError: If no image can be read, or none has anything to explain.
     """
     if isinstance(choice_of(task_of(read_manifest(folder))), BoxChoice):
-        from autofocus.scoring.explain_box_quality import measure_boxes
+        from autofocus.scoring.explain.box_quality import measure_boxes
 
         return measure_boxes(folder, data, measuring, track)
-    from autofocus.scoring.explain_class_quality import measure_classes
+    from autofocus.scoring.explain.class_quality import measure_classes
 
     return measure_classes(folder, data, measuring, track)
 

@@ -12,10 +12,10 @@ import pytest
 
 from autofocus.errors import ImageError, RequestError
 from autofocus.explain.parameters import Parameters
-from autofocus.scoring import explain_needs
-from autofocus.scoring.explain_choice import BoxChoice, ClassChoice, Explained
-from autofocus.scoring.explain_needs import WEIGHTS_NAME, why_unavailable
-from autofocus.scoring.explain_request import (
+from autofocus.scoring.explain import needs as explain_needs
+from autofocus.scoring.explain.choice import BoxChoice, ClassChoice, Explained
+from autofocus.scoring.explain.needs import WEIGHTS_NAME, why_unavailable
+from autofocus.scoring.explain.request import (
     ExplainRow,
     check_num_explanations,
     explaining_choice,

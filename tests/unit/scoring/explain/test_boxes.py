@@ -13,12 +13,12 @@ from autofocus.errors import DataError, RequestError
 from autofocus.explain.d_rise import FoundBoxes
 from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Tiling
-from autofocus.scoring.explain_box_quality import found_objects, inside
-from autofocus.scoring.explain_boxes import BoxExplainer
-from autofocus.scoring.explain_needs import why_unavailable
-from autofocus.scoring.explain_quality import Measuring, measure_explanations, read_photos
-from autofocus.scoring.explain_request import ExplainRow
-from autofocus.scoring.explanations import Explanation, checked_parameters, load_explainer
+from autofocus.scoring.explain.box_quality import found_objects, inside
+from autofocus.scoring.explain.boxes import BoxExplainer
+from autofocus.scoring.explain.explanations import Explanation, checked_parameters, load_explainer
+from autofocus.scoring.explain.needs import why_unavailable
+from autofocus.scoring.explain.quality import Measuring, measure_explanations, read_photos
+from autofocus.scoring.explain.request import ExplainRow
 from autofocus.scoring.scorer import Scorer
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 from autofocus.tasks.detection import ObjectDetection
@@ -141,7 +141,7 @@ def test_python_explains_boxes_without_being_told_how(folder: Path) -> None:
 def test_boxes_need_neither_torch_nor_its_weights(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autofocus.scoring.explain_needs.find_spec", lambda name: None)
+    monkeypatch.setattr("autofocus.scoring.explain.needs.find_spec", lambda name: None)
     assert why_unavailable(folder) is None
 
 

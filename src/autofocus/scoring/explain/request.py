@@ -14,7 +14,7 @@ import pybase64
 from numpy.typing import NDArray
 
 from autofocus.errors import ImageError, RequestError
-from autofocus.scoring.explain_choice import Choice, Explained, choice_of
+from autofocus.scoring.explain.choice import Choice, Explained, choice_of
 from autofocus.scoring.request import Cell, ImageScorer, error_object
 from autofocus.scoring.scorer import Scorer
 

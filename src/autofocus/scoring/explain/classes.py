@@ -24,9 +24,9 @@ from autofocus.models.timm.classifiers import Classifier
 from autofocus.pictures.maps import Caption, method_text, shown_pixels, visualize
 from autofocus.runtime import keep_big_blocks
 from autofocus.scoring.backends.torch import load_network
-from autofocus.scoring.explain_choice import ClassChoice, Explained
-from autofocus.scoring.explain_needs import why_unavailable
-from autofocus.scoring.explanations import Explainer, Explanation
+from autofocus.scoring.explain.choice import ClassChoice, Explained
+from autofocus.scoring.explain.explanations import Explainer, Explanation
+from autofocus.scoring.explain.needs import why_unavailable
 from autofocus.scoring.scorer import prepare, task_of
 from autofocus.tasks.explaining import ExplainsClasses
 

@@ -11,11 +11,15 @@ import torch
 
 from autofocus.errors import ImageError, ModelFolderError, RequestError
 from autofocus.explain.parameters import Parameters
-from autofocus.scoring.explain_choice import Explained
-from autofocus.scoring.explain_classes import ClassExplainer
-from autofocus.scoring.explain_needs import WEIGHTS_NAME
-from autofocus.scoring.explain_request import ExplainRow
-from autofocus.scoring.explanations import checked_parameters, explain_images, load_explainer
+from autofocus.scoring.explain.choice import Explained
+from autofocus.scoring.explain.classes import ClassExplainer
+from autofocus.scoring.explain.explanations import (
+    checked_parameters,
+    explain_images,
+    load_explainer,
+)
+from autofocus.scoring.explain.needs import WEIGHTS_NAME
+from autofocus.scoring.explain.request import ExplainRow
 from autofocus.scoring.scorer import Scorer
 
 GUIDED = Parameters(xai_algorithm="guided_backprop")

@@ -18,9 +18,9 @@ from autofocus.errors import ImageError, InputError, RequestError
 from autofocus.explain.base import Attribution
 from autofocus.explain.parameters import Parameters, parse_parameters
 from autofocus.manifest import Manifest, read_manifest
-from autofocus.scoring.explain_choice import Choice, Explained
-from autofocus.scoring.explain_needs import needs_torch
-from autofocus.scoring.explain_request import ExplainRow, check_target, reply_columns
+from autofocus.scoring.explain.choice import Choice, Explained
+from autofocus.scoring.explain.needs import needs_torch
+from autofocus.scoring.explain.request import ExplainRow, check_target, reply_columns
 from autofocus.scoring.scorer import Scorer
 
 
@@ -131,10 +131,10 @@ def load_explainer(
             explains it is not installed.
     """
     if needs_torch(read_manifest(folder)):
-        from autofocus.scoring.explain_classes import ClassExplainer
+        from autofocus.scoring.explain.classes import ClassExplainer
 
         return ClassExplainer.load(folder, num_threads, max_pixels)
-    from autofocus.scoring.explain_boxes import BoxExplainer
+    from autofocus.scoring.explain.boxes import BoxExplainer
 
     return BoxExplainer.load(folder, num_threads, max_pixels)
 
