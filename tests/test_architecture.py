@@ -44,7 +44,7 @@ def test_a_planted_task_name_is_found() -> None:
     [
         "autofocus",
         "autofocus.cli.__main__",
-        "autofocus.job",
+        "autofocus.settings.job",
         "autofocus.tasks",
         "autofocus.data.batches.loader",
         "autofocus.data.sources.read",

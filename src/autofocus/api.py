@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autofocus.errors import ImageError, InputError, JobError
-from autofocus.job_file import override, read_document
 from autofocus.runtime import Track, no_progress, plain
 from autofocus.scoring.model_path import resolve_model
 from autofocus.scoring.scorer import Scorer
+from autofocus.settings.job_file import override, read_document
 
 if TYPE_CHECKING:
     from autofocus.scoring.explain.explanations import Explainer, Explanation

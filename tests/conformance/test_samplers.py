@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from autofocus.job import Sampling
-from autofocus.parameters import check_parameters
-from autofocus.search_space import SearchSpace, parse_space
+from autofocus.settings.job import Sampling
+from autofocus.settings.parameters import check_parameters
+from autofocus.settings.search_space import SearchSpace, parse_space
 from autofocus.sweep.samplers import (
     Past,
     Sampler,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from autofocus.job import (
+from autofocus.settings.job import (
     Asha,
     Bandit,
     EarlyTermination,

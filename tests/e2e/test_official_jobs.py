@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from autofocus.api import load
-from autofocus.job_file import override
+from autofocus.settings.job_file import override
 from photo_tables import COLORS, write_table
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "reference" / "azure-jobs"

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from autofocus.job import Job, check_job
-from autofocus.job_file import override, read_jobs
-from autofocus.search_space import Normal, Uniform, parse_space
+from autofocus.settings.job import Job, check_job
+from autofocus.settings.job_file import override, read_jobs
+from autofocus.settings.search_space import Normal, Uniform, parse_space
 from autofocus.sweep.resolve import resolve
 from autofocus.sweep.samplers import make_sampler, sampling_problems
 from autofocus.tasks import TASKS

@@ -64,7 +64,7 @@ def _splits(data: str | None) -> dict[str, str]:
 def _task(name: str | None, data: str | None) -> Any:
     from autofocus.data.options import ReadOptions
     from autofocus.data.sources.read import find_source, infer_tasks
-    from autofocus.spelling import did_you_mean
+    from autofocus.settings.spelling import did_you_mean
     from autofocus.tasks import TASKS
 
     allowed = ", ".join(TASKS)

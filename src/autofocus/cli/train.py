@@ -59,7 +59,7 @@ def train(
     autofocus train --task image_classification --data photos/ --budget 5m
     """
     from autofocus.data.images.locate import parse_maps
-    from autofocus.job_file import read_jobs
+    from autofocus.settings.job_file import read_jobs
 
     keys: dict[str, Any] = {
         "task": task,
@@ -104,7 +104,7 @@ class _Options:
 
 def _run(document: dict[str, Any], keys: dict[str, Any], options: _Options) -> dict[str, Any]:
     from autofocus import api
-    from autofocus.job_file import override
+    from autofocus.settings.job_file import override
 
     if options.dry_run:
         return api.plan(document, set_=options.assignments, track=progress(), **keys)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autofocus.models.base import CLASSIFIER
-from autofocus.search_space import SearchSpace, parse_space
+from autofocus.settings.search_space import SearchSpace, parse_space
 from autofocus.sweep.contenders import Contender
 from autofocus.sweep.priors import Priors
 from autofocus.sweep.samplers import Past, RandomSampler

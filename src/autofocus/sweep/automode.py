@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from autofocus.job import Asha
 from autofocus.runtime import StopRequest
+from autofocus.settings.job import Asha
 from autofocus.sweep.auto_space import AutoSampler
 from autofocus.sweep.champion import Entry
 from autofocus.sweep.classifier_folds import Losses, other_folds_s, with_other_folds

@@ -7,7 +7,7 @@ from autofocus.data.rows.labels import label_map
 from autofocus.data.sources.read import Data
 from autofocus.models.base import CLASSIFIER, is_permissive
 from autofocus.runtime import Track, no_progress
-from autofocus.search_space import Choice
+from autofocus.settings.search_space import Choice
 from autofocus.sweep.priors import priors_of
 from autofocus.sweep.resolve import Plan, resolve, trial_plan
 from autofocus.sweep.samplers import make_sampler

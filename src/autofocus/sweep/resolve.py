@@ -1,6 +1,6 @@
 """From a job document to a plan: every problem of both phases is reported together.
 
-`job.py` knows keys and shapes; here tasks and the catalog check names and fill defaults.
+`settings/job.py` knows keys and shapes; here tasks and the catalog check names and fill defaults.
 """
 
 import math
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autofocus.errors import InputError, JobError
-from autofocus.job import EarlyTermination, Job, Sampling, canonical_parameters, check_job
 from autofocus.models import catalog
 from autofocus.models.base import ModelSpec
 from autofocus.models.transformers.catalog import yolov5_stand_in
-from autofocus.parameters import RECIPE_PARAMETERS, check_parameters
-from autofocus.search_space import Choice, SearchSpace, parse_space
-from autofocus.spelling import did_you_mean, spelled
+from autofocus.settings.job import EarlyTermination, Job, Sampling, canonical_parameters, check_job
+from autofocus.settings.parameters import RECIPE_PARAMETERS, check_parameters
+from autofocus.settings.search_space import Choice, SearchSpace, parse_space
+from autofocus.settings.spelling import did_you_mean, spelled
 from autofocus.sweep.samplers import GridSampler, sampling_problems
 from autofocus.tasks import TASKS
 from autofocus.tasks.base import Task

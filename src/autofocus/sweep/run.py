@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.errors import InputError
-from autofocus.job import Job
 from autofocus.runtime import Track, no_progress
+from autofocus.settings.job import Job
 from autofocus.sweep.resolve import Plan, resolve
 from autofocus.sweep.run_folder import RunFolder, identity
 from autofocus.sweep.sources import Sources, read_sources, with_splits

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.job import Sampling
-from autofocus.search_space import Choice, SearchSpace
+from autofocus.settings.job import Sampling
+from autofocus.settings.search_space import Choice, SearchSpace
 from autofocus.sweep.space import (
     from_optuna,
     num_places,

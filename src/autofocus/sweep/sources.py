@@ -7,8 +7,8 @@ from typing import Any
 
 from autofocus.data.sources.read import Data, ReadOptions, find_splits, read_data
 from autofocus.errors import DataError
-from autofocus.job import DataInput
 from autofocus.runtime import Track
+from autofocus.settings.job import DataInput
 from autofocus.sweep.resolve import Plan
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from autofocus.search_space import (
+from autofocus.settings.search_space import (
     Choice,
     Distribution,
     Randint,

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from autofocus.errors import AutofocusError, BudgetError, StoppedError, TrainingError
-from autofocus.job import EarlyTermination
 from autofocus.runtime import StopRequest, num_cores, process_count
-from autofocus.search_space import Choice
+from autofocus.settings.job import EarlyTermination
+from autofocus.settings.search_space import Choice
 from autofocus.sweep.champion import Champion, Entry
 from autofocus.sweep.classifier_refit import Winner
 from autofocus.sweep.executors import Executor

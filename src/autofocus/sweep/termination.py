@@ -26,7 +26,13 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean, median
 from typing import Literal
 
-from autofocus.job import Asha, Bandit, EarlyTermination, MedianStopping, TruncationSelection
+from autofocus.settings.job import (
+    Asha,
+    Bandit,
+    EarlyTermination,
+    MedianStopping,
+    TruncationSelection,
+)
 
 Verdict = Literal["continue", "stop", "wait"]
 # (interval, value) in the order of the intervals, which begin at 1.

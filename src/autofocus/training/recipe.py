@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from autofocus.parameters import RECIPE_PARAMETERS
+from autofocus.settings.parameters import RECIPE_PARAMETERS
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["warmup_cosine", "step", "flat"]
@@ -168,7 +168,7 @@ def default_recipe(
 
 
 def with_parameters(recipe: Recipe, parameters: Mapping[str, Any]) -> Recipe:
-    """Return `recipe` with checked job parameters in place (see `parameters.py`)."""
+    """Return `recipe` with checked job parameters in place (see `settings/parameters.py`)."""
     changes = {
         RECIPE_PARAMETERS[name]: value
         for name, value in parameters.items()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from autofocus.models.base import CLASSIFIER, DETECTOR
-from autofocus.search_space import Choice, Uniform, parse_space
+from autofocus.settings.search_space import Choice, Uniform, parse_space
 from autofocus.sweep.auto_space import AutoSampler, space_around
 from autofocus.sweep.contenders import Contender
 from autofocus.sweep.priors import priors_of

@@ -4,7 +4,7 @@ import pytest
 
 from autofocus.models import catalog
 from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER, is_permissive
-from autofocus.parameters import PARSERS
+from autofocus.settings.parameters import PARSERS
 from autofocus.sweep.priors import priors_of
 
 KINDS = (CLASSIFIER, DETECTOR, SEGMENTER)

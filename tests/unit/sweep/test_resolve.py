@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from autofocus.errors import JobError
-from autofocus.job import Bandit
 from autofocus.models import catalog
+from autofocus.settings.job import Bandit
 from autofocus.sweep.resolve import resolve, trial_plan
 from autofocus.tasks import TASKS
 

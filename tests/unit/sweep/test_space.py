@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 import pytest
 
-from autofocus.search_space import Choice, Distribution, Normal, Randint, Uniform
+from autofocus.settings.search_space import Choice, Distribution, Normal, Randint, Uniform
 from autofocus.sweep.space import (
     from_optuna,
     num_places,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from autofocus.models.catalog import ALIASES
-from autofocus.parameters import PARSERS, RECIPE_PARAMETERS, check_parameters
+from autofocus.settings.parameters import PARSERS, RECIPE_PARAMETERS, check_parameters
 from autofocus.sweep.recipes import recipe_for
 from autofocus.sweep.resolve import resolve
 from autofocus.training.recipe import Recipe, default_recipe, with_parameters

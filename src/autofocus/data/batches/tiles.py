@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from autofocus.errors import JobError
 from autofocus.manifest import Tiling
-from autofocus.parameters import MAX_TILES
+from autofocus.settings.parameters import MAX_TILES
 from autofocus.structures.frames import Frame
 from autofocus.structures.polygons import outline_box
 from autofocus.structures.predictions import Polygon

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from autofocus.parameters import PARAMETERS, PARSERS, RECIPE_PARAMETERS, check_parameters
+from autofocus.settings.parameters import PARAMETERS, PARSERS, RECIPE_PARAMETERS, check_parameters
 
 BOOLEANS = {
     "nesterov",

@@ -19,9 +19,14 @@ from pydantic import (
     model_validator,
 )
 
-from autofocus.parameters import PARAMETER_ALIASES, PARAMETERS, canonical_names, given_twice
-from autofocus.search_space import canonical_space
-from autofocus.spelling import did_you_mean, spelled
+from autofocus.settings.parameters import (
+    PARAMETER_ALIASES,
+    PARAMETERS,
+    canonical_names,
+    given_twice,
+)
+from autofocus.settings.search_space import canonical_space
+from autofocus.settings.spelling import did_you_mean, spelled
 
 # What means something only in a cloud, or only there can be known.
 CLOUD_KEYS = (

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from autofocus.job import (
+from autofocus.settings.job import (
     Asha,
     Bandit,
     EarlyTermination,
@@ -19,7 +19,7 @@ from autofocus.job import (
     local_path,
     parse_duration,
 )
-from autofocus.parameters import PARAMETER_ALIASES, PARAMETERS
+from autofocus.settings.parameters import PARAMETER_ALIASES, PARAMETERS
 
 
 def checked(document: dict[str, Any]) -> Job:

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from autofocus.errors import JobError
-from autofocus.job import DATA_FLAGS, local_path
-from autofocus.parameters import PARAMETER_ALIASES, canonical_names
-from autofocus.search_space import canonical_space
-from autofocus.spelling import did_you_mean, spelled
+from autofocus.settings.job import DATA_FLAGS, local_path
+from autofocus.settings.parameters import PARAMETER_ALIASES, canonical_names
+from autofocus.settings.search_space import canonical_space
+from autofocus.settings.spelling import did_you_mean, spelled
 
 log = logging.getLogger(__name__)
 

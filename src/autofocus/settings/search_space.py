@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autofocus.parameters import (
+from autofocus.settings.parameters import (
     PARAMETER_ALIASES,
     PARAMETERS,
     PARSERS,
@@ -30,7 +30,7 @@ from autofocus.parameters import (
     canonical_names,
     given_twice,
 )
-from autofocus.spelling import did_you_mean, spelled
+from autofocus.settings.spelling import did_you_mean, spelled
 
 _REST_FORM = re.compile(r"\s*([A-Za-z_]+)\s*\((.*)\)\s*", re.DOTALL)
 

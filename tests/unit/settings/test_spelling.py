@@ -2,7 +2,7 @@
 
 import pytest
 
-from autofocus.spelling import did_you_mean, spelled
+from autofocus.settings.spelling import did_you_mean, spelled
 
 KNOWN = ["AUC_weighted", "mean_average_precision", "warmup_cosine"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from autofocus.errors import JobError
-from autofocus.job_file import override, read_document, read_jobs
+from autofocus.settings.job_file import override, read_document, read_jobs
 
 PIPELINE = """
 type: pipeline

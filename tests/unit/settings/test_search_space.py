@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from autofocus.search_space import (
+from autofocus.settings.search_space import (
     ARGUMENTS,
     Choice,
     Distribution,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from autofocus.spelling import spelled
+from autofocus.settings.spelling import spelled
 
 Parse = Callable[[object], Any]
 
