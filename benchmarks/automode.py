@@ -32,8 +32,8 @@ from object_quality import SETS as OBJECT_SETS
 from autofocus.data.sources.read import find_splits
 from autofocus.runtime import no_progress
 from autofocus.scoring.evaluate import evaluate_model
-from autofocus.sweep.resolve import resolve
-from autofocus.sweep.sources import read_sources
+from autofocus.study.resolve import resolve
+from autofocus.study.sources import read_sources
 from autofocus.tasks import TASKS
 
 MULTICLASS, _, DETECTION, SEGMENTATION = TASKS

@@ -34,7 +34,7 @@ NUM_WORKERS = 2
 TIMES = "SWEEP_DRIVER_TIMES"
 # What lies between two trials of a worker: (module, name) to what it is.
 PARTS = {
-    ("autofocus.sweep.classifier_trials", "prepare"): "weights",
+    ("autofocus.study.trials.classifiers", "prepare"): "weights",
     ("fcntl", "flock"): "waiting for another",
     ("autofocus.training.probe_trial", "build"): "network",
     ("autofocus.training.probe_trial", "extract_features"): "features",
@@ -118,7 +118,7 @@ def draw_photos(folder: Path, num_labels: int, num_images: int, size: tuple[int,
 
 
 def _one(sweep: Any, chance: random.Random) -> None:
-    from autofocus.sweep.trial import TrialEnd
+    from autofocus.study.trials.trial import TrialEnd
 
     assignment = sweep.next_trial()
     value = 0.5
@@ -145,9 +145,9 @@ def _count_fsyncs() -> Callable[[], int]:
 
 def measure_warm(num_trials: int, data: str | None, models: Sequence[str]) -> dict[str, Any]:
     """Return what lay between the trials of each worker of a real sweep, in seconds."""
-    from autofocus.sweep import study
-    from autofocus.sweep.executors import local
-    from autofocus.sweep.run import run
+    from autofocus.study import study
+    from autofocus.study.executors import local
+    from autofocus.study.run import run
 
     local.WORKER = (__file__, "worker")
     publishing: list[tuple[float, float]] = []
@@ -215,7 +215,7 @@ def show_warm(measured: dict[str, Any]) -> None:
 
 def work() -> None:
     """Be a worker that writes down when each of its trials began, first stepped and ended."""
-    from autofocus.sweep import workers
+    from autofocus.study.executors import worker as workers
 
     now: dict[str, Any] = {}
 

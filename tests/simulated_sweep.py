@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.runtime import no_progress
-from autofocus.sweep.executors import Conductor
-from autofocus.sweep.resolve import resolve
-from autofocus.sweep.run_folder import RunFolder
-from autofocus.sweep.samplers import make_sampler
-from autofocus.sweep.sources import read_sources
-from autofocus.sweep.study import Study
-from autofocus.sweep.sweep_trials import Sweep
-from autofocus.sweep.trial import Assignment, SweepStart, TrialEnd
+from autofocus.study.executors import Conductor
+from autofocus.study.folder.run_folder import RunFolder
+from autofocus.study.resolve import resolve
+from autofocus.study.search.samplers import make_sampler
+from autofocus.study.sources import read_sources
+from autofocus.study.study import Study
+from autofocus.study.sweep import Sweep
+from autofocus.study.trials.trial import Assignment, SweepStart, TrialEnd
 from autofocus.training.loop import ENDED_EARLY
 
 Values = Callable[[int, int], float | None]

@@ -55,7 +55,7 @@ def test_a_planted_task_name_is_found() -> None:
         "autofocus.scoring.explain.request",
         "autofocus.serve.app",
         "autofocus.serve.worker",
-        "autofocus.sweep.resolve",
+        "autofocus.study.resolve",
     ],
 )
 def test_module_imports_no_torch(module: str) -> None:

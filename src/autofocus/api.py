@@ -47,7 +47,7 @@ def train(
     Raises:
         InputError: If the job, the data or the run folder is wrong; names every problem.
     """
-    from autofocus.sweep.together import run_together
+    from autofocus.study.distributed import run_together
 
     document = _document(job, set_, keys)
     return run_together(document, overwrite=overwrite, started_s=started_s, track=track)
@@ -73,7 +73,7 @@ def plan(
     Raises:
         InputError: If the job or the data is wrong; names every problem.
     """
-    from autofocus.sweep.dry_run import describe
+    from autofocus.study.dry_run import describe
 
     return describe(_document(job, set_, keys), track)
 

@@ -11,7 +11,7 @@ import pytest
 from autofocus.settings.job import Sampling
 from autofocus.settings.parameters import check_parameters
 from autofocus.settings.search_space import SearchSpace, parse_space
-from autofocus.sweep.samplers import (
+from autofocus.study.search.samplers import (
     Past,
     Sampler,
     make_sampler,

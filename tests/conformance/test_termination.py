@@ -13,7 +13,7 @@ from autofocus.settings.job import (
     MedianStopping,
     TruncationSelection,
 )
-from autofocus.sweep.termination import Curve, Referee, is_due, verdict
+from autofocus.study.search.pruners import Curve, Referee, is_due, verdict
 
 
 def curves(*values: list[float]) -> dict[int, list[tuple[int, float]]]:

@@ -137,7 +137,9 @@ def kill_a_worker(process: subprocess.Popen[str]) -> None:
 def workers_of(driver: int) -> list[int]:
     listed = Path(f"/proc/{driver}/task/{driver}/children").read_text().split()
     commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in listed}
-    return [pid for pid, command in commands.items() if b"autofocus.sweep.workers" in command]
+    return [
+        pid for pid, command in commands.items() if b"autofocus.study.executors.worker" in command
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import yaml
 from autofocus.settings.job import Job, check_job
 from autofocus.settings.job_file import override, read_jobs
 from autofocus.settings.search_space import Normal, Uniform, parse_space
-from autofocus.sweep.resolve import resolve
-from autofocus.sweep.samplers import make_sampler, sampling_problems
+from autofocus.study.resolve import resolve
+from autofocus.study.search.samplers import make_sampler, sampling_problems
 from autofocus.tasks import TASKS
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "reference" / "azure-jobs"

@@ -33,7 +33,7 @@ def init(
     autofocus job init --data photos/ -o job.yml
     """
     from autofocus.runtime import write_atomically
-    from autofocus.sweep.job_template import job_template
+    from autofocus.study.job_template import job_template
 
     to_stdout = str(output) == "-"
     if output.exists() and not overwrite and not to_stdout:

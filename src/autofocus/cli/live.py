@@ -23,7 +23,7 @@ from rich.text import Text
 from autofocus.cli.bars import make_bars
 from autofocus.cli.memory import memory_text
 from autofocus.cli.view import view
-from autofocus.sweep.snapshot import RunReader, Snapshot
+from autofocus.study.folder.snapshot import RunReader, Snapshot
 
 log = logging.getLogger(__name__)
 

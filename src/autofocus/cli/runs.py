@@ -32,7 +32,7 @@ def list_(
     as_json: Json = False,
 ) -> None:
     """List the runs in a folder, those that changed last first."""
-    from autofocus.sweep.runs import find_runs
+    from autofocus.study.folder.runs import find_runs
 
     found = find_runs(root)
     if as_json:
@@ -64,7 +64,7 @@ def show(
 
     autofocus runs show --follow runs/fridge
     """
-    from autofocus.sweep.runs import read_run
+    from autofocus.study.folder.runs import read_run
 
     if follow and not as_json:
         _watch(run)
@@ -84,7 +84,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Show what several runs came to, and where their jobs differ."""
-    from autofocus.sweep.runs import differences, read_run
+    from autofocus.study.folder.runs import differences, read_run
 
     views = [read_run(run) for run in runs]
     changed = differences(views)
@@ -108,7 +108,7 @@ def compare(
 def resume(run: Folder, as_json: Json = False) -> None:
     """Go on with a run that was stopped or killed; a finished one prints its result."""
     from autofocus import api
-    from autofocus.sweep.runs import request
+    from autofocus.study.folder.runs import request
 
     job, folder = request(run)
     # Its relative paths are those of the command that began it.
@@ -125,7 +125,7 @@ def resume(run: Folder, as_json: Json = False) -> None:
 @command
 def stop(run: Folder, as_json: Json = False) -> None:
     """Ask a run to stop; it saves what is running, and 'runs resume' goes on with it."""
-    from autofocus.sweep.runs import stop_run
+    from autofocus.study.folder.runs import stop_run
 
     process = stop_run(run)
     if as_json:
@@ -136,7 +136,7 @@ def stop(run: Folder, as_json: Json = False) -> None:
 
 def _watch(run: Path) -> None:
     from autofocus.cli.live import SteadyConsole, follow_run
-    from autofocus.sweep.runs import read_run
+    from autofocus.study.folder.runs import read_run
 
     # Says what is wrong with a folder that is none.
     read_run(run)
@@ -149,7 +149,7 @@ def _watch(run: Path) -> None:
 
 def _follow(run: Path) -> None:
     """Write a line a trial as it ends: what a log wants."""
-    from autofocus.sweep.runs import read_run
+    from autofocus.study.folder.runs import read_run
 
     seen: set[str] = set()
     while True:

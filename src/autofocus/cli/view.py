@@ -10,7 +10,7 @@ from rich.text import Text
 
 from autofocus.cli import sparkline as sparks
 from autofocus.cli.sparkline import sparkline
-from autofocus.sweep.snapshot import Snapshot, TrialView
+from autofocus.study.folder.snapshot import Snapshot, TrialView
 
 # Narrower terminals get shorter curves.
 WIDE = 90

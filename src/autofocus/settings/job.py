@@ -1,7 +1,7 @@
 """The job: what `train` is asked to do, as a closed document with every default filled in.
 
 Top-level keys are Azure's (`reference/azure.md` §1.1) plus ours. This module knows keys and
-shapes; which tasks, metrics and models exist is checked by `sweep/resolve.py`, and the problems
+shapes; which tasks, metrics and models exist is checked by `study/resolve.py`, and the problems
 of both are shown together.
 """
 

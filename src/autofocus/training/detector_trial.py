@@ -25,7 +25,7 @@ from autofocus.models.network import Network
 from autofocus.models.weights.load import LoadedWeights
 from autofocus.runtime import Track, write_atomically
 from autofocus.tasks.base import Settings, Task
-from autofocus.training import team
+from autofocus.training import distributed as team
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.curves import draw_curves
 from autofocus.training.evaluate import EvaluationSet

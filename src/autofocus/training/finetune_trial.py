@@ -21,7 +21,7 @@ from autofocus.runtime import Track, write_atomically
 from autofocus.structures.frames import Frame
 from autofocus.tasks.base import Targets
 from autofocus.tasks.classification import ClassificationTask
-from autofocus.training import team
+from autofocus.training import distributed as team
 from autofocus.training.candidate import Candidate
 from autofocus.training.curves import draw_curves
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, run_network

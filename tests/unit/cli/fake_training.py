@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from autofocus import api
 from autofocus.cli.__main__ import main
 from autofocus.errors import TrainingError
-from autofocus.sweep.run_folder import _lock
+from autofocus.study.folder.run_folder import _lock
 from run_folders import begin_trial, end_trial, evaluate, write_progress, write_run
 
 log = logging.getLogger("autofocus.fake")

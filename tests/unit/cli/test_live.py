@@ -20,8 +20,8 @@ from autofocus.cli.live import LiveRun, SteadyConsole, follow_run
 from autofocus.cli.memory import GIB, memory_text, tree_bytes
 from autofocus.cli.sparkline import sparkline
 from autofocus.cli.view import clock, view
-from autofocus.sweep.run_folder import _lock
-from autofocus.sweep.snapshot import RunReader
+from autofocus.study.folder.run_folder import _lock
+from autofocus.study.folder.snapshot import RunReader
 from run_folders import begin_trial, end_trial, evaluate, write_progress, write_run
 
 FAKE = Path(__file__).with_name("fake_training.py")

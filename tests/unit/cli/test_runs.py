@@ -21,7 +21,7 @@ from simulated_sweep import SimulatedExecutor, conducted, sweep_job
 HOLD = """
 import sys, time
 from pathlib import Path
-from autofocus.sweep.run_folder import _lock
+from autofocus.study.folder.run_folder import _lock
 held = _lock(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(600)

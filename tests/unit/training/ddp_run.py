@@ -23,7 +23,8 @@ from autofocus.models.timm.classifiers import Classifier, build
 from autofocus.models.weights.load import LoadedWeights
 from autofocus.runtime import no_progress, process_rank
 from autofocus.tasks.multiclass import MulticlassClassification
-from autofocus.training import finetune_trial, loop, team
+from autofocus.training import distributed as team
+from autofocus.training import finetune_trial, loop
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.device import make_accelerator
 from autofocus.training.finetune_trial import Finetuning, run_finetune, take_part

@@ -8,8 +8,8 @@ import pytest
 
 from autofocus.models.catalog import ALIASES
 from autofocus.settings.parameters import PARSERS, RECIPE_PARAMETERS, check_parameters
-from autofocus.sweep.recipes import recipe_for
-from autofocus.sweep.resolve import resolve
+from autofocus.study.resolve import resolve
+from autofocus.study.trials.recipes import recipe_for
 from autofocus.training.recipe import Recipe, default_recipe, with_parameters
 
 AZURE_NAMES = [name for name in ALIASES if "/" not in name]

@@ -1,0 +1,77 @@
+"""What AutoMode looks at before it chooses: the data and the machine, as numbers."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from autofocus.data.batches.cache.budget import MIB, free_memory_bytes
+from autofocus.data.images.header import probe
+from autofocus.data.images.locate import open_bytes
+from autofocus.models.box_profile import profile_boxes
+from autofocus.runtime import num_cores
+from autofocus.study.trials.trial import Common
+from autofocus.tasks.base import Task
+from autofocus.tasks.objects import ObjectsTask
+
+log = logging.getLogger(__name__)
+
+# Whose headers are read where rows do not say how large images are.
+_NUM_SIZED = 32
+
+
+def profile_data(task: Task[Any, Any], common: Common) -> dict[str, Any]:
+    """Return what the training data is like.
+
+    Args:
+        task: What is learnt.
+        common: Its images.
+    """
+    counts = Counter(
+        label for record in common.train.records for label in task.record_labels(record)
+    )
+    fewest, most = min(counts.values(), default=0), max(counts.values(), default=0)
+    facts: dict[str, Any] = {
+        "num_images": len(common.train),
+        "num_validation": len(common.held_out),
+        "num_classes": len(common.labels),
+        "rarest_class": fewest,
+        "commonest_class": most,
+        "imbalance": round(most / max(1, fewest), 2),
+    }
+    if isinstance(task, ObjectsTask):
+        boxes = profile_boxes(list(task.encode_targets(common.train.records, common.labels)))
+        return facts | {
+            "num_objects": boxes.num_objects,
+            "objects_p99": boxes.objects_p99,
+            "object_side_frac": [round(side, 4) for side in boxes.side_frac],
+            "image_size": list(boxes.image_size),
+        }
+    return facts | {"image_size": _median_size(common.train.locations)}
+
+
+def _median_size(locations: Sequence[str]) -> list[int]:
+    """Return the median (height, width) of some of the images, in pixels."""
+    chosen = [locations[i] for i in range(0, len(locations), -(-len(locations) // _NUM_SIZED))]
+    # They were decoded before: none can be without a header.
+    headers = [probe(open_bytes(location)) for location in chosen]
+    sizes = np.array([(header.height, header.width) for header in headers])
+    return [int(side) for side in np.median(sizes, axis=0)]
+
+
+def profile_machine(device: torch.device, image_s: float) -> dict[str, Any]:
+    """Return what there is to train on.
+
+    Args:
+        device: Chosen.
+        image_s: About what training takes an image, measured.
+    """
+    return {
+        "device": str(device),
+        "num_cores": num_cores(),
+        "free_memory_mib": free_memory_bytes() // MIB,
+        "training_image_s": round(image_s, 5),
+    }

@@ -1,0 +1,231 @@
+"""AutoMode: a job without a search space, for which the system chooses.
+
+1. Profile the data and the machine. 2. For classifiers, probe up to three frozen encoders; the
+best probe can be served. 3. Train the default recipe of the best candidate, then of the others.
+4. Asynchronous successive halving over learning rate, input size, augmentation and frozen layers of
+the candidates, around their default recipes. 5. A greedy soup of the best trials of one network.
+6. Temperature. 7. Where few images were held out: other folds, if these cannot tell, and the best
+once more, with all of them. 8. Package and verify; this happens after each step that found
+something better.
+
+What is tried comes from the prior table (`priors.toml`) and is written down in `decisions.jsonl`.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from autofocus.runtime import StopRequest
+from autofocus.settings.job import Asha
+from autofocus.study.automode.entrants import AutoStart
+from autofocus.study.automode.priors import Priors, priors_of
+from autofocus.study.automode.profile import profile_data, profile_machine
+from autofocus.study.automode.soup import stir
+from autofocus.study.automode.space import AutoSampler
+from autofocus.study.best_model import Entry
+from autofocus.study.study import Outcome, Study
+from autofocus.study.sweep import MIN_TRIAL_S, Rules, Sweep, executor_of, listed
+from autofocus.study.trials.cross_validation import Losses, other_folds_s, with_other_folds
+from autofocus.study.trials.refit import first_training_s, refit, refit_s
+from autofocus.study.trials.trial import Common, SweepStart, automode_module
+from autofocus.training.choose import compare
+from autofocus.training.device import choose_device
+
+log = logging.getLogger(__name__)
+
+# A recipe is not tried in less than this share of what the default recipe took.
+MIN_TRIAL_SHARE = 1 / 3
+# Of the budget, for the soup.
+SOUP_SHARE = 0.03
+
+
+def run_automode(study: Study) -> Outcome:
+    """Choose, train and publish.
+
+    Raises:
+        StoppedError: If the user stopped before there was any model.
+        BudgetError: If the budget ended before there was any model.
+        TrainingError: If no trial had a model; says why each failed.
+    """
+    plan = study.plan
+    priors = priors_of(plan.model.kind)
+    study.tell("look", "looking at the data, the machine and the models")
+    auto: AutoStart = automode_module(plan).begin_automode(study)
+    common = auto.start.common
+    profile = {
+        **profile_data(plan.task, common),
+        **profile_machine(choose_device(plan.job.device), auto.contenders[0].image_s),
+    }
+    study.folder.decide("profile", **profile)
+    rules = _rules(study, auto, priors)
+    sampler = AutoSampler([one.parameters for one in auto.contenders], auto.space, plan.seed)
+    _announce(study, auto, rules, profile)
+    with StopRequest() as stop:
+        sweep = Sweep(study, sampler, auto.start, stop, rules)
+        sweep.improve()
+        executor_of(study, auto.start, sweep.num_left).run(sweep)
+        if not stop():
+            study.tell("soup", "averaging the best trials", rules.num_trials)
+            stir(study, sweep, common)
+        if auto.can_refit and not stop():
+            _settle(study, sweep, auto.start, stop)
+            _once_more(study, sweep, common, stop)
+        return sweep.outcome()
+
+
+def _settle(study: Study, sweep: Sweep, start: SweepStart, stop: StopRequest) -> None:
+    """Ask other folds whether the best trial or the probe is better, where it is not clear."""
+    rival, probe = sweep.rival(), start.entry
+    if rival is None or probe is None or probe.losses is None or start.candidate is None:
+        return
+    losses = Losses(probe.losses, rival.losses)
+    more = with_other_folds(study, start.common, rival, losses, stop)
+    if len(more.before) == len(losses.before):
+        return
+    comparison = compare(more.before, more.after)
+    study.folder.decide("trained_against_probe", trial=rival.trial, **vars(comparison))
+    if comparison.challenger_wins:
+        value = rival.candidate.metrics[study.metric]
+        sweep.succeed(Entry(rival.trial, value, rival.losses), rival.candidate)
+    else:
+        sweep.succeed(probe, start.candidate)
+
+
+def _once_more(study: Study, sweep: Sweep, common: Common, stop: StopRequest) -> None:
+    winner = sweep.winner()
+    again = None if winner is None else refit(study, common, winner, stop)
+    if winner is not None and again is not None:
+        sweep.succeed(Entry(winner.refit_id, again.metrics[study.metric]), again)
+
+
+def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
+    limits, budget_s = study.plan.job.limits, study.plan.job.budget_s
+    if "max_trials" in limits.model_fields_set:
+        num_trials = limits.max_trials
+    else:
+        # Without a time nor a number the default recipe is what was asked for.
+        num_trials = 1 if budget_s is None else priors.max_trials
+    return Rules(
+        num_trials=num_trials if auto.num_epochs else 0,
+        policy=Asha(eta=priors.eta, rungs=list(priors.rungs)),
+        # Of few images a loss says more than a metric that counts them.
+        judged_by="score",
+        reserve_s=partial(_reserve_s, study, auto, num_trials, _first_reserve_s(study, auto)),
+        min_trial_s=_min_trial_s,
+    )
+
+
+def _first_reserve_s(study: Study, auto: AutoStart) -> float:
+    """Return what the default recipe has to leave to be trained once more."""
+    left_s = study.left_s()
+    if not auto.can_refit or math.isinf(left_s):
+        return 0.0
+    first_s = first_training_s(study, auto.start.common, left_s)
+    return left_s - first_s if first_s >= MIN_TRIAL_S else 0.0
+
+
+def _reserve_s(
+    study: Study,
+    auto: AutoStart,
+    num_trials: int,
+    first_reserve_s: float,
+    rows: Mapping[int, Mapping[str, Any]],
+) -> float:
+    """Return what the soup takes, and to train the best of the trials so far once more.
+
+    The default recipe may take all else: then there is nothing to mix.
+    """
+    ended = [float(row["seconds"]) for row in rows.values() if row["status"] == "completed"]
+    if not ended:
+        return first_reserve_s
+    soup_s = SOUP_SHARE * (study.plan.job.budget_s or 0.0) if num_trials > 1 else 0.0
+    if not auto.can_refit:
+        return soup_s
+    common, entry = auto.start.common, auto.start.entry
+    folds_s = other_folds_s(common, None if entry is None else entry.losses, max(ended))
+    return soup_s + folds_s + refit_s(common, max(ended)) + study.packaging_s
+
+
+def _min_trial_s(rows: Mapping[int, Mapping[str, Any]]) -> float:
+    """Return what a trial needs; only the default recipe says how long this data takes."""
+    default = rows.get(0)
+    if default is None or default["status"] == "running":
+        return MIN_TRIAL_S
+    return max(MIN_TRIAL_S, MIN_TRIAL_SHARE * float(default["seconds"]))
+
+
+def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, Any]) -> None:
+    """Say what is going to happen and how long it should take, and write it down."""
+    first = auto.contenders[0]
+    epoch_s = profile["num_images"] * first.image_s
+    whole_s, left_s = epoch_s * auto.num_epochs, study.left_s()
+    default_s = min(whole_s, left_s)
+    others = rules.num_trials - 1
+    study.folder.decide(
+        "automode",
+        models=[{"parameters": one.parameters, "image_s": one.image_s} for one in auto.contenders],
+        search_space=auto.space,
+        num_trials=rules.num_trials,
+        early_termination=None if rules.policy is None else rules.policy.model_dump(),
+        default_recipe_s=default_s,
+        seconds_left=None if math.isinf(left_s) else left_s,
+    )
+    log.info("AutoMode · %s", _facts(profile))
+    log.info(
+        "plan: 1. the default recipe of %s at %d px: up to %d epochs of about %s%s",
+        first.plan.model.name,
+        auto.side,
+        auto.num_epochs,
+        duration(epoch_s),
+        _until(default_s, whole_s),
+    )
+    if rules.num_trials > 1:
+        log.info(
+            "plan: 2. up to %d others, as far as the time goes: %sother recipes (learning rate, "
+            "size, augmentation, frozen layers); 3. the mean of the best",
+            others,
+            "".join(
+                f"{one.plan.model.name}{listed(one.parameters)}; "
+                for one in auto.contenders[1 : rules.num_trials]
+            ),
+        )
+    if auto.can_refit and rules.num_trials:
+        num_images = profile["num_images"] + profile["num_validation"]
+        log.info("plan: last, the best once more with all %d images", num_images)
+    if rules.num_trials == 1 and study.plan.job.budget_s is None:
+        log.info("plan: no more; --budget 10m, or limits.max_trials, tries other recipes too")
+
+
+def _facts(profile: Mapping[str, Any]) -> str:
+    parts = [
+        f"{profile['num_images']} images to learn from, {profile['num_validation']} to judge by",
+        f"{profile['num_classes']} classes of {profile['rarest_class']} to "
+        f"{profile['commonest_class']}",
+    ]
+    if "num_objects" in profile:
+        share = 100 * profile["object_side_frac"][2]
+        parts.append(f"{profile['num_objects']} objects, half below {share:.0f} % of the side")
+    height, width = profile["image_size"]
+    parts.append(f"{width} x {height} px")
+    parts.append(
+        f"{profile['num_cores']} cores, {profile['free_memory_mib'] / 1024:.0f} GiB free, about "
+        f"{1000 * profile['training_image_s']:.0f} ms an image"
+    )
+    return " · ".join(parts)
+
+
+def _until(default_s: float, whole_s: float) -> str:
+    now = datetime.now()
+    end = now + timedelta(seconds=default_s)
+    cut = ", as many as fit" if default_s < whole_s else ""
+    return f", {duration(default_s)}, until {end:%H:%M}{cut}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it, such as `40 s` or `12 min`."""
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,161 @@
+"""The mean of several trials' networks, judged like a trial of its own."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autofocus.data.batches.cache.budget import free_budget
+from autofocus.data.batches.tiles import evaluation_entries
+from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest
+from autofocus.models import build as families
+from autofocus.models import catalog
+from autofocus.runtime import write_atomically
+from autofocus.study.best_model import Entry
+from autofocus.study.folder.trial_folder import forget_result, read_result
+from autofocus.study.study import Study, shown
+from autofocus.study.sweep import Sweep
+from autofocus.study.trials.trial import Common, automode_module
+from autofocus.training.candidate import Candidate
+from autofocus.training.checkpoint import load_checkpoint
+from autofocus.training.device import choose_device
+from autofocus.training.evaluate import EvaluationSet, evaluate
+from autofocus.training.finetune_trial import selection_score
+from autofocus.training.loaders import evaluation_loader
+from autofocus.training.losses import OBJECTIVES
+from autofocus.training.probe_trial import NUM_CHECK_IMAGES
+from autofocus.training.recipe import Recipe
+from autofocus.training.soup import StateDict, greedy_soup
+
+log = logging.getLogger(__name__)
+
+SOUP_ID = "soup"
+# More would be tried one by one, each at the price of an evaluation.
+MAX_INGREDIENTS = 5
+_BATCH_SIZE = 8
+
+
+def stir(study: Study, sweep: Sweep, common: Common) -> None:
+    """Let the mean of the best trials of one network challenge the best model.
+
+    Args:
+        study: The run.
+        sweep: Its trials have ended.
+        common: Of all trials.
+    """
+    started_s = time.monotonic()
+    folder = study.folder.path / "trials" / SOUP_ID
+    forget_result(folder)
+    trials = _alike(study.folder.path, sweep.scores)
+    if len(trials) < 2:
+        study.folder.decide("soup", trials=list(trials), reason="nothing to mix")
+        return
+    states = [_weights(study.folder.path, number) for number in trials]
+    manifest = next(iter(trials.values()))
+    deadline_s = study.deadline(study.packaging_s)
+    entry, candidate, added = _judged(study, common, manifest, states, deadline_s)
+    names = [list(trials)[position] for position in added]
+    row: dict[str, Any] = {
+        "id": SOUP_ID,
+        "model": manifest.model_name,
+        "status": "completed",
+        "value": entry.value,
+        "epochs": 0,
+        "seconds": round(time.monotonic() - started_s, 3),
+        "reason": f"mean of trials {', '.join(map(str, names))}",
+        "parameters": {},
+    }
+    study.folder.decide("soup", trials=list(trials), chosen=names, value=entry.value)
+    if len(added) < 2:
+        log.info("no mean of trials %s is better than the best of them", _listed(trials))
+        return
+    log.info("mean of trials %s: %s %s", _listed(names), study.metric, shown(entry.value))
+    write_atomically(folder / MANIFEST_NAME, encode_manifest(candidate.manifest))
+    sweep.challenge(row, entry, candidate)
+
+
+def _alike(run: Path, scores: Mapping[int, float]) -> dict[int, Manifest]:
+    """Return the manifests of the trials whose networks can be averaged, best first.
+
+    They are those of the best trial's architecture and options; inputs may differ in size, the
+    mean takes the best one's.
+    """
+    ranked = sorted(scores, key=lambda number: (-scores[number], number))
+    found: dict[int, Manifest] = {}
+    for number in ranked:
+        manifest = read_result(run / "trials" / str(number))
+        if manifest is None:
+            continue
+        first = next(iter(found.values()), manifest)
+        if _shape(manifest) == _shape(first) and len(found) < MAX_INGREDIENTS:
+            found[number] = manifest
+    return found
+
+
+def _shape(manifest: Manifest) -> tuple[Any, ...]:
+    return manifest.model_name, manifest.network, manifest.tiling
+
+
+def _weights(run: Path, number: int) -> StateDict:
+    best = load_checkpoint(run / "trials" / str(number) / "best")
+    assert best is not None, "a trial with a manifest has weights"
+    return best[0]
+
+
+def _judged(
+    study: Study,
+    common: Common,
+    manifest: Manifest,
+    states: Sequence[StateDict],
+    deadline_s: float | None,
+) -> tuple[Entry, Candidate, list[int]]:
+    """Mix, and return what is to be judged with the positions of what went in."""
+    task, labels, held_out = study.plan.task, common.labels, common.held_out
+    spec = catalog.resolve(manifest.model_name)
+    size, device = manifest.preprocess.size, choose_device(study.plan.job.device)
+    network = families.build(spec, len(labels), None, size, manifest.network)
+    network.load_state_dict(dict(states[0]))
+    targets = task.encode_targets(held_out.records, labels)
+    recipe = Recipe(batch_size=_BATCH_SIZE)
+    objective = OBJECTIVES[task.name](recipe, targets, network)
+    tiling = manifest.tiling
+    entries = evaluation_entries(len(targets), tiling) if tiling else []
+    score = selection_score(common.metric, len(targets))
+    with evaluation_loader(
+        held_out, targets, objective, manifest.preprocess, recipe, free_budget(), entries
+    ) as loader:
+        judged = EvaluationSet(loader, targets, labels, manifest.settings, entries)
+
+        def judge(state: StateDict) -> float:
+            network.load_state_dict(dict(state))
+            return score(evaluate(network.to(device), task, judged, device).metrics)
+
+        soup = greedy_soup(states, judge, _clock(deadline_s))
+        network.to("cpu").load_state_dict(soup.state)
+        finished, losses = automode_module(study.plan).finish_soup(
+            common, network, manifest, task, judged
+        )
+    images = held_out.locations[:NUM_CHECK_IMAGES]
+    candidate = Candidate(network.eval(), finished, finished.metrics, images)
+    return Entry(SOUP_ID, finished.metrics[common.metric], losses), candidate, soup.chosen
+
+
+def _clock(deadline_s: float | None) -> Callable[[], bool]:
+    """Return what says that another evaluation, as long as the longest so far, would be too late.
+
+    The last of what is judged is judged twice: once more with its temperature.
+    """
+    before_s, longest_s = time.monotonic(), 0.0
+
+    def is_late() -> bool:
+        nonlocal before_s, longest_s
+        now_s = time.monotonic()
+        before_s, longest_s = now_s, max(longest_s, now_s - before_s)
+        return deadline_s is not None and now_s + 3 * longest_s > deadline_s
+
+    return is_late
+
+
+def _listed(numbers: Sequence[int] | Mapping[int, Any]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,217 @@
+"""Trials side by side, in warm worker processes of this machine."""
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from autofocus.errors import TrainingError
+from autofocus.runtime import num_cores
+from autofocus.study.executors import Conductor
+from autofocus.study.executors.messages import (
+    Answer,
+    Decision,
+    Fatal,
+    Line,
+    Report,
+    Setup,
+    Stop,
+    Wire,
+)
+from autofocus.study.trials.trial import Assignment, Common, TrialEnd
+
+log = logging.getLogger(__name__)
+
+# What a worker process runs.
+WORKER = ("-m", "autofocus.study.executors.worker")
+# How often is looked whether the user has asked to stop.
+POLL_S = 0.2
+# Deaths in a row of workers that had not said a word: something is wrong with all of them.
+MAX_DEAD_STARTS = 3
+
+
+class LocalExecutor:
+    """Runs trials in processes that import torch once and then take one trial after the other.
+
+    Args:
+        common: Of all trials.
+        num_workers: Processes.
+        devices: Values of CUDA_VISIBLE_DEVICES, dealt out in turn; empty leaves it alone.
+    """
+
+    def __init__(self, common: Common, num_workers: int, devices: Sequence[str] = ()) -> None:
+        self._setup = Setup(common, num_workers, logging.getLogger("autofocus").level)
+        self._devices = devices
+        self._workers: list[_Worker] = []
+        self._inbox: SimpleQueue[tuple[_Worker, Any]] = SimpleQueue()
+        self._num_dead_starts = 0
+        self._told_to_stop = False
+
+    def run(self, conductor: Conductor) -> None:
+        """See `Executor.run`."""
+        try:
+            self._assign(conductor)
+            while any(worker.number is not None for worker in self._workers):
+                self._turn(conductor)
+        finally:
+            for worker in self._workers:
+                worker.close()
+
+    def _turn(self, conductor: Conductor) -> None:
+        """Take one message, and what follows from it."""
+        try:
+            worker, message = self._inbox.get(timeout=POLL_S)
+        except Empty:
+            self._stop_where_asked(conductor)
+            return
+        if message is None:
+            self._bury(worker, conductor)
+        else:
+            self._num_dead_starts = 0
+            worker.take(message, conductor)
+        self._stop_where_asked(conductor)
+        if not isinstance(message, Report | TrialEnd | None):
+            return
+        for waiting in self._workers:
+            waiting.answer(conductor)
+        if not isinstance(message, Report):
+            self._assign(conductor)
+            conductor.improve()
+
+    def _assign(self, conductor: Conductor) -> None:
+        """Give every idle worker a trial; start workers while there are fewer than there may be."""
+        idle = [worker for worker in self._workers if worker.number is None]
+        while idle or len(self._workers) < self._setup.num_workers:
+            assignment = conductor.next_trial()
+            if assignment is None:
+                return
+            if not idle:
+                idle.append(self._start())
+            idle.pop(0).begin(assignment)
+
+    def _start(self) -> "_Worker":
+        place = len(self._workers)
+        device = self._devices[place % len(self._devices)] if self._devices else None
+        worker = _Worker(self._setup, device, self._inbox)
+        self._workers.append(worker)
+        return worker
+
+    def _bury(self, worker: "_Worker", conductor: Conductor) -> None:
+        """Let another worker go on with the trial of one that died."""
+        self._workers.remove(worker)
+        reason = worker.close()
+        self._num_dead_starts += not worker.has_spoken
+        if self._num_dead_starts >= MAX_DEAD_STARTS:
+            raise TrainingError(f"worker processes do not start ({reason}).")
+        if worker.number is not None and not conductor.is_stopped():
+            log.warning("the process of trial %d died (%s)", worker.number, reason)
+            conductor.lose(worker.number, reason)
+
+    def _stop_where_asked(self, conductor: Conductor) -> None:
+        if self._told_to_stop or not conductor.is_stopped():
+            return
+        self._told_to_stop = True
+        for worker in self._workers:
+            if worker.is_waiting:
+                # Without an answer it saves nothing of this epoch, and asks again when resumed.
+                worker.process.kill()
+            else:
+                worker.say(Stop())
+
+
+class _Worker:
+    """A worker process as the driver sees it.
+
+    Attributes:
+        number: Of the trial that it runs; None while it is idle.
+        is_waiting: Whether it waits to hear if its trial goes on.
+        has_spoken: Whether it has ever said anything.
+    """
+
+    def __init__(
+        self, setup: Setup, device: str | None, inbox: "SimpleQueue[tuple[_Worker, Any]]"
+    ) -> None:
+        self.number: int | None = None
+        self.is_waiting = False
+        self.has_spoken = False
+        threads = str(max(1, num_cores() // setup.num_workers))
+        environment = {**os.environ, "OMP_NUM_THREADS": threads}
+        if device is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = device
+        self.process = subprocess.Popen(
+            [sys.executable, *WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._wire = Wire(self.process.stdout, self.process.stdin)
+        self.say(setup)
+        self._listener = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
+        self._listener.start()
+
+    def begin(self, assignment: Assignment) -> None:
+        """Give it a trial."""
+        self.number = assignment.number
+        self.say(assignment)
+
+    def take(self, message: object, conductor: Conductor) -> None:
+        """Do what a message asks for."""
+        self.has_spoken = True
+        assert self.number is not None, "an idle worker says nothing"
+        if isinstance(message, Report):
+            self._reported(conductor.report(self.number, message.report))
+        elif isinstance(message, Decision):
+            conductor.decide(message.what, **message.inputs)
+        elif isinstance(message, Line):
+            log.log(message.level, "%s", message.text)
+        elif isinstance(message, Fatal):
+            raise message.error
+        else:
+            assert isinstance(message, TrialEnd), message
+            number, self.number = self.number, None
+            conductor.end(number, message)
+
+    def answer(self, conductor: Conductor) -> None:
+        """Say whether its trial goes on, if it waits for that and it is known by now."""
+        if self.is_waiting and self.number is not None:
+            self._reported(conductor.verdict(self.number))
+
+    def say(self, message: object) -> None:
+        """Send a message; that the process died is heard from the listener."""
+        try:
+            self._wire.send(message)
+        except OSError:
+            log.debug("a worker died before it could be told %s", type(message).__name__)
+
+    def close(self) -> str:
+        """End the process; return how it ended."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.close()
+        except OSError:
+            log.debug("a worker died before its pipe was closed")
+        status = self.process.wait()
+        self._listener.join()
+        self.process.stdout.close()
+        return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+    def _reported(self, verdict: str) -> None:
+        self.is_waiting = verdict == "wait"
+        if not self.is_waiting:
+            self.say(Answer(verdict == "stop"))
+
+    def _listen(self, inbox: "SimpleQueue[tuple[_Worker, Any]]") -> None:
+        while True:
+            try:
+                message = self._wire.receive()
+            except EOFError:
+                inbox.put((self, None))
+                return
+            inbox.put((self, message))

@@ -1,0 +1,109 @@
+"""What a driver and its worker processes say to each other, over two pipes.
+
+An `Assignment` goes to a worker and a `TrialEnd` comes back; everything else is here.
+"""
+
+import pickle
+import threading
+from dataclasses import dataclass
+from typing import IO, Any
+
+from autofocus.study.trials.trial import Common
+
+
+@dataclass(frozen=True)
+class Setup:
+    """First thing that a worker is told.
+
+    Attributes:
+        common: Of all trials.
+        num_workers: Processes that share the machine.
+        log_level: Of the `autofocus` logger.
+    """
+
+    common: Common
+    num_workers: int
+    log_level: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """To a report.
+
+    Attributes:
+        should_end: Whether the trial ends.
+    """
+
+    should_end: bool
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The user has asked to stop: save what is running, and end it."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """An evaluation; the worker waits for the answer."""
+
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A choice of a trial and its inputs."""
+
+    what: str
+    inputs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line for the log."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Fatal:
+    """What no trial can go on after."""
+
+    error: OSError
+
+
+class Wire:
+    """Messages over two binary streams; several threads may send.
+
+    Args:
+        source: Where messages come from.
+        sink: Where they go to.
+    """
+
+    def __init__(self, source: IO[bytes], sink: IO[bytes]) -> None:
+        self._source = source
+        self._sink = sink
+        self._lock = threading.Lock()
+
+    def send(self, message: object) -> None:
+        """Send a message.
+
+        Raises:
+            OSError: If nobody is there any more.
+        """
+        content = pickle.dumps(message)
+        with self._lock:
+            self._sink.write(content)
+            self._sink.flush()
+
+    def receive(self) -> Any:
+        """Return the next message.
+
+        Raises:
+            EOFError: If nobody is there any more.
+        """
+        try:
+            # What is read here was written by the other end of a pipe that we made.
+            return pickle.load(self._source)
+        except (pickle.UnpicklingError, OSError, ValueError) as error:
+            raise EOFError from error

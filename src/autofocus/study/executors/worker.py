@@ -1,0 +1,110 @@
+"""A warm worker process: trains one trial after the other, as the driver says.
+
+`python -m autofocus.study.executors.worker` is started by `executors.local`, which speaks to it
+over its standard input and output. It ends when the driver does, however that ended.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from queue import SimpleQueue
+from typing import Any
+
+from autofocus.runtime import share_machine
+from autofocus.study.executors.messages import (
+    Answer,
+    Decision,
+    Fatal,
+    Line,
+    Report,
+    Setup,
+    Stop,
+    Wire,
+)
+from autofocus.study.trials.runner import run_trial
+from autofocus.study.trials.trial import Assignment, Common, Hooks
+
+
+def main() -> None:
+    """Serve the driver until it is gone."""
+    # Ctrl-C reaches every process of the terminal; the driver says what to do about it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wire = Wire(os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb"))
+    # Whatever prints must not print into the messages.
+    os.dup2(2, 1)
+    setup: Setup = wire.receive()
+    share_machine(setup.num_workers)
+    worker = _Worker(wire, setup.common)
+    logger = logging.getLogger("autofocus")
+    logger.setLevel(setup.log_level)
+    logger.addHandler(_ToDriver(worker))
+    logger.propagate = False
+    threading.Thread(target=worker.listen, daemon=True).start()
+    worker.work()
+
+
+class _Worker:
+    def __init__(self, wire: Wire, common: Common) -> None:
+        self.trial = ""
+        self.wire = wire
+        self._common = common
+        self._assignments: SimpleQueue[Assignment] = SimpleQueue()
+        self._answers: SimpleQueue[Answer] = SimpleQueue()
+        self._stop = threading.Event()
+
+    def listen(self) -> None:
+        """Take messages while trials run; end the process when the driver is gone."""
+        while True:
+            try:
+                message = self.wire.receive()
+            except EOFError:
+                # Every file appears whole or not at all, so there is nothing to clean up.
+                os._exit(0)
+            if isinstance(message, Assignment):
+                self._assignments.put(message)
+            elif isinstance(message, Answer):
+                self._answers.put(message)
+            else:
+                assert isinstance(message, Stop), message
+                self._stop.set()
+
+    def work(self) -> None:
+        """Run what is assigned."""
+        while True:
+            assignment = self._assignments.get()
+            self.trial = assignment.trial
+            hooks = Hooks(self._decide, self._on_epoch, self._stop.is_set)
+            try:
+                end: object = run_trial(self._common, assignment, hooks)
+            except OSError as error:
+                end = Fatal(error)
+            self.wire.send(end)
+
+    def _decide(self, what: str, **inputs: Any) -> None:
+        self.wire.send(Decision(what, inputs))
+
+    def _on_epoch(self, report: dict[str, Any]) -> bool:
+        self.wire.send(Report(report))
+        return self._answers.get().should_end
+
+
+class _ToDriver(logging.Handler):
+    """Sends log lines to the driver, where there is one log of all trials."""
+
+    def __init__(self, worker: _Worker) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send the line; when nobody listens the process is about to end."""
+        text = f"trial {self._worker.trial}: {record.getMessage()}"
+        try:
+            self._worker.wire.send(Line(record.levelno, text))
+        except OSError:
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

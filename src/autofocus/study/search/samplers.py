@@ -1,0 +1,243 @@
+"""Samplers: which parameters trial n tries.
+
+random, sobol and grid know them from the seed and n alone, so that neither the order in which
+trials end nor a kill changes what a trial is. bayesian (TPE) knows them from the seed, n and the
+trials below n; it asks nothing of a database: the past is replayed from the leaderboard.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.settings.job import Sampling
+from autofocus.settings.search_space import Choice, SearchSpace
+from autofocus.study.search.space import (
+    from_optuna,
+    num_places,
+    optuna_distributions,
+    point,
+    to_optuna,
+)
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial, TrialState
+
+# The most that a job can ask for.
+MAX_TRIALS = 1000
+
+
+@dataclass(frozen=True)
+class Past:
+    """A trial that was asked for before.
+
+    Attributes:
+        number: 0, 1, 2, …
+        parameters: What `ask` returned for it.
+        value: Its best value of the primary metric so far, to be maximised; None without one.
+        is_running: Whether the value may still change.
+    """
+
+    number: int
+    parameters: dict[str, Any]
+    value: float | None
+    is_running: bool = False
+
+
+class Sampler(Protocol):
+    """Chooses parameters.
+
+    Attributes:
+        num_trials: How many different trials there are; None for any number.
+    """
+
+    num_trials: int | None
+
+    def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
+        """Return the parameters of trial `number`; they are published names to plain values.
+
+        Args:
+            number: 0, 1, 2, …; below `num_trials`.
+            past: All trials below `number`. Only bayesian reads them.
+        """
+
+
+def make_sampler(sampling: Sampling, space: SearchSpace, seed: int) -> Sampler:
+    """Return the sampler of a checked job.
+
+    Args:
+        sampling: The algorithm; its own seed wins.
+        space: Sub-spaces for which `sampling_problems` has nothing to say.
+        seed: The job's.
+    """
+    seed = seed if sampling.seed is None else sampling.seed
+    if sampling.type == "grid":
+        return GridSampler(space)
+    if sampling.type == "bayesian":
+        return BayesianSampler(space, seed)
+    return SobolSampler(space, seed) if sampling.rule == "sobol" else RandomSampler(space, seed)
+
+
+def sampling_problems(sampling: Sampling, space: SearchSpace) -> list[str]:
+    """Return a sentence for everything in a space that the algorithm cannot search."""
+    problems = []
+    algorithm = sampling.type
+    if algorithm == "bayesian" and len(space) > 1:
+        problems.append(
+            "sweep.sampling_algorithm: bayesian takes one sub-space, search_space has "
+            f"{len(space)}: its model of what is good needs every parameter in every trial. "
+            "Take random or grid, or write one sub-space."
+        )
+    if algorithm == "bayesian" and sampling.rule == "sobol":
+        problems.append("sweep.sampling_algorithm: sobol is a rule of random, not of bayesian.")
+    allowed = {"grid": ("choice",), "bayesian": ("choice", "uniform", "quniform")}.get(algorithm)
+    for index, subspace in enumerate(space):
+        problems += [
+            f"search_space.{index}.{name}: {algorithm} takes {', '.join(allowed)}, got "
+            f"{distribution.type}. Change it, or take random."
+            for name, distribution in subspace.items()
+            if allowed is not None and distribution.type not in allowed
+        ]
+    return problems
+
+
+class RandomSampler:
+    """Independent points; one sub-space in each, all equally likely."""
+
+    num_trials: int | None = None
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+
+    def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
+        """See `Sampler.ask`."""
+        generator = np.random.default_rng([self._seed, number])
+        return point(self._space, generator.random(num_places(self._space)).tolist())
+
+
+class SobolSampler:
+    """Points of a scrambled Sobol sequence, which cover the space more evenly than random ones."""
+
+    num_trials: int | None = None
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+        self._points: NDArray[np.float64] | None = None
+
+    def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
+        """See `Sampler.ask`."""
+        if self._points is None or number >= len(self._points):
+            self._points = self._first(max(number + 1, MAX_TRIALS))
+        return point(self._space, self._points[number].tolist())
+
+    def _first(self, num_points: int) -> NDArray[np.float64]:
+        from scipy.stats.qmc import Sobol
+
+        sequence = Sobol(num_places(self._space), rng=np.random.default_rng(self._seed))
+        points: NDArray[np.float64] = sequence.random_base2(math.ceil(math.log2(num_points)))
+        return points
+
+
+class GridSampler:
+    """Every combination once: the sub-spaces in turn, in each the last parameter changes first."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        choices = [
+            {name: dict.fromkeys(d.values) for name, d in subspace.items() if isinstance(d, Choice)}
+            for subspace in space
+        ]
+        sizes = [math.prod(len(values) for values in subspace.values()) for subspace in choices]
+        grids = [itertools.islice(_combinations(subspace), MAX_TRIALS) for subspace in choices]
+        in_turn = itertools.chain.from_iterable(itertools.zip_longest(*grids))
+        self._points = [entry for entry in in_turn if entry is not None]
+        self.num_trials: int | None = sum(sizes)
+
+    def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
+        """See `Sampler.ask`."""
+        return dict(self._points[number])
+
+
+def _combinations(subspace: Mapping[str, Iterable[Any]]) -> Iterator[dict[str, Any]]:
+    for values in itertools.product(*subspace.values()):
+        yield dict(zip(subspace, values, strict=True))
+
+
+class BayesianSampler:
+    """Tree-structured Parzen estimator (Optuna's): the trials of the past say where to look."""
+
+    num_trials: int | None = None
+
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        (self._subspace,) = space
+        self._seed = seed
+        self._study: Study | None = None
+        # Of the study, which holds the trials in the order of their numbers.
+        self._known: list[Past] = []
+
+    def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
+        """See `Sampler.ask`."""
+        from optuna.samplers import TPESampler
+
+        study = self._replayed(sorted(past, key=lambda trial: trial.number))
+        # A seed of its own makes trial n the same after a kill as without one.
+        seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
+        study.sampler = TPESampler(seed=seed)
+        drawn = study.ask(optuna_distributions(self._subspace)).params
+        parameters = from_optuna(self._subspace, drawn)
+        self._known.append(Past(number, parameters, None, is_running=True))
+        return parameters
+
+    def _replayed(self, past: list[Past]) -> "Study":
+        """Return a study of exactly the trials of the past."""
+        known = self._known
+        if self._study is None or len(past) < len(known) or not all(map(_follows, known, past)):
+            self._study, known = _new_study(), []
+        for index, (before, now) in enumerate(zip(known, past, strict=False)):
+            if before.is_running and not now.is_running:
+                self._study.tell(index, now.value, state=_state(now))
+        distributions = optuna_distributions(self._subspace)
+        for trial in past[len(known) :]:
+            self._study.add_trial(self._frozen(trial, distributions))
+        self._known = list(past)
+        return self._study
+
+    def _frozen(self, trial: Past, distributions: "dict[str, BaseDistribution]") -> "FrozenTrial":
+        from optuna.trial import create_trial
+
+        return create_trial(
+            state=_state(trial),
+            value=None if trial.is_running else trial.value,
+            params=to_optuna(self._subspace, trial.parameters),
+            distributions=distributions,
+        )
+
+
+def _follows(before: Past, now: Past) -> bool:
+    """Return whether a trial can have become what it is now."""
+    if before.number != now.number or before.parameters != now.parameters:
+        return False
+    return before.is_running or (not now.is_running and before.value == now.value)
+
+
+def _state(trial: Past) -> "TrialState":
+    from optuna.trial import TrialState
+
+    if trial.is_running:
+        return TrialState.RUNNING
+    return TrialState.FAIL if trial.value is None else TrialState.COMPLETE
+
+
+def _new_study() -> "Study":
+    import optuna
+
+    # Optuna writes every new study to stderr by itself.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(direction="maximize")

@@ -1,0 +1,565 @@
+"""The conductor of a sweep: what is tried next, what stops early, what is published.
+
+All of its memory is in the run folder: a conductor that takes over from one that was killed goes
+on with the trials that were running and repeats none that had ended.
+"""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autofocus.errors import AutofocusError, BudgetError, StoppedError, TrainingError
+from autofocus.runtime import StopRequest, num_cores, process_count
+from autofocus.settings.job import EarlyTermination
+from autofocus.settings.search_space import Choice
+from autofocus.study.best_model import Champion, Entry
+from autofocus.study.executors import Executor
+from autofocus.study.executors.inline import InlineExecutor
+from autofocus.study.executors.local import LocalExecutor
+from autofocus.study.folder.snapshot import UNFINISHED
+from autofocus.study.folder.trial_folder import (
+    TRIAL_NAME,
+    Curve,
+    drop_checkpoint,
+    forget_result,
+    last_epoch,
+    read_curve,
+    read_losses,
+    read_result,
+    read_row,
+    rebuild,
+)
+from autofocus.study.resolve import Plan, trial_plan
+from autofocus.study.search.pruners import Referee, Verdict, is_due, verdict
+from autofocus.study.search.samplers import Past, Sampler, make_sampler
+from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, shown
+from autofocus.study.trials.prepare import prepare
+from autofocus.study.trials.refit import Winner
+from autofocus.study.trials.runner import failure, is_disk_full
+from autofocus.study.trials.trial import Assignment, SweepStart, TrialEnd, trials_module
+from autofocus.training.candidate import Candidate
+from autofocus.training.device import choose_device
+from autofocus.training.probe_trial import NUM_CHECK_IMAGES
+
+log = logging.getLogger(__name__)
+
+# A trial that cannot run this long is not begun.
+MIN_TRIAL_S = 10.0
+# Of a trial's process, with no evaluation in between.
+MAX_DEATHS = 3
+# That an error lists; the leaderboard has all of them.
+MAX_REASONS = 5
+
+
+def run_sweep(study: Study) -> Outcome:
+    """Run the trials of the plan's search space and publish the best.
+
+    Raises:
+        StoppedError: If the user stopped before any trial had a model.
+        BudgetError: If the budget ended before any trial had a model.
+        TrainingError: If no trial had a model; says why each failed.
+    """
+    plan = study.plan
+    sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
+    _check_weights(study)
+    first = trial_plan(plan, sampler.ask(0))
+    start: SweepStart = trials_module(first).begin_sweep(study, first)
+    with StopRequest() as stop:
+        sweep = Sweep(study, sampler, start, stop)
+        sweep.improve()
+        executor_of(study, start, sweep.num_left).run(sweep)
+        return sweep.outcome()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How many trials there are, and which of them end early.
+
+    Attributes:
+        num_trials: At most.
+        policy: Which trials stop before their time; None stops none.
+        judged_by: What of the loop's reports the policy compares.
+        reserve_s: From the rows of the trials so far to the seconds that are kept back from a
+            budget for what comes after the trials.
+        min_trial_s: From the rows of the trials so far to the seconds that another one needs.
+    """
+
+    num_trials: int
+    policy: EarlyTermination | None
+    judged_by: str
+    reserve_s: Callable[[Mapping[int, Mapping[str, Any]]], float] = lambda rows: 0.0
+    min_trial_s: Callable[[Mapping[int, Mapping[str, Any]]], float] = lambda rows: MIN_TRIAL_S
+
+
+def _rules(plan: Plan, sampler: Sampler) -> Rules:
+    """Return what the job itself says."""
+    most = plan.job.limits.max_trials
+    num_trials = most if sampler.num_trials is None else min(most, sampler.num_trials)
+    return Rules(num_trials, plan.early_termination, str(plan.job.primary_metric))
+
+
+def executor_of(study: Study, start: SweepStart, num_trials: int) -> Executor:
+    """Return what runs that many trials."""
+    asked = study.plan.job.limits.max_concurrent_trials
+    device = choose_device(study.plan.job.device)
+    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    # More trials than cores would only take turns, and memory.
+    num_workers = min(asked, num_trials, max(num_cores(), num_gpus))
+    if num_workers < 2 or process_count() > 1:
+        return InlineExecutor(start.common, study.track)
+    log.info("%d trials at a time, %d asked for", num_workers, asked)
+    return LocalExecutor(start.common, num_workers, _devices(device, num_gpus))
+
+
+def _devices(device: torch.device, num_gpus: int) -> list[str]:
+    """Return what each worker in turn sees of the GPUs; nothing where there is no choice."""
+    if num_gpus < 2 or ":" in str(device):
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(index) for index in range(num_gpus)]
+
+
+def _check_weights(study: Study) -> None:
+    """Refuse now what would fail hours later: weights that cannot be had, or may not be used."""
+    plan = study.plan
+    names: dict[str, None] = {}
+    for subspace in plan.space:
+        choice = subspace.get("model_name")
+        names |= dict.fromkeys(choice.values if isinstance(choice, Choice) else ())
+    if len(names) < 2:
+        return
+    for name in names:
+        one = trial_plan(plan, {"model_name": name})
+        prepare(one, len(study.labels), study.track)
+
+
+class Sweep:
+    """Conducts; see `executors.Conductor`.
+
+    Args:
+        study: The run.
+        sampler: Says what trial n tries.
+        start: What there is before the first trial.
+        is_stopped: Whether the user has asked to stop.
+        rules: None takes the job's own.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        sampler: Sampler,
+        start: SweepStart,
+        is_stopped: Callable[[], bool],
+        rules: Rules | None = None,
+    ) -> None:
+        self._study = study
+        self._plan = study.plan
+        self._sampler = sampler
+        self._start = start
+        self._stop = is_stopped
+        self._rules = rules or _rules(study.plan, sampler)
+        self._num_trials = self._rules.num_trials
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._curves: dict[int, Curve] = {}
+        # As `termination.verdict` takes them.
+        self._points: dict[int, list[tuple[int, float]]] = {}
+        self._ended: set[int] = set()
+        self._referee = Referee(self._rules.policy, self._points, self._ended)
+        self._unfinished: deque[int] = deque()
+        self._champion = Champion(study.folder.decide, start.entry)
+        self._deaths: dict[int, tuple[int, int]] = {}
+        self._published: str | None = None
+        self._first_model_s = start.first_model_s
+        self._is_over = False
+        # By the trials that have ended, in seconds.
+        self._spent_s = 0.0
+        # Of models that no folder of a trial can give back.
+        self._candidates: dict[str, Candidate] = {}
+        if start.entry is not None and start.candidate is not None:
+            self._candidates[start.entry.trial] = start.candidate
+        self._restore()
+
+    @property
+    def num_left(self) -> int:
+        """How many trials have not ended."""
+        return self._num_trials - len(self._ended)
+
+    def next_trial(self) -> Assignment | None:
+        """See `Conductor.next_trial`."""
+        number = self._unfinished[0] if self._unfinished else len(self._rows)
+        if self._is_over or self._stop() or number >= self._num_trials:
+            return None
+        deadline_s = self._deadline()
+        left_s = inf if deadline_s is None else deadline_s - time.monotonic()
+        needed_s = self._rules.min_trial_s(self._rows)
+        if left_s < needed_s:
+            self._is_over = True
+            inputs = {"seconds_left": left_s, "seconds_needed": needed_s}
+            self.decide("no_more_trials", reason="budget", next_trial=number, **inputs)
+            log.info(
+                "no time for another trial: it needs %.0f s, %.0f are left",
+                needed_s,
+                max(0.0, left_s),
+            )
+            return None
+        if self._unfinished:
+            self._unfinished.popleft()
+        return Assignment(number, self._begin(number), deadline_s)
+
+    def report(self, number: int, report: dict[str, Any]) -> Verdict:
+        """See `Conductor.report`."""
+        if not self._curves[number].add(report, self._rules.judged_by):
+            return "continue"
+        self._tell(f"trial {number}, epoch {report['epoch']}")
+        return self.verdict(number)
+
+    def verdict(self, number: int) -> Verdict:
+        """See `Conductor.verdict`."""
+        policy, interval = self._rules.policy, self._curves[number].interval
+        if policy is None or not is_due(policy, interval):
+            return "continue"
+        if self._plan.job.budget_s is None:
+            found = self._referee.verdict(number, interval)
+        else:
+            found = verdict(policy, number, interval, self._points, self._ended, in_order=False)
+        if found == "stop":
+            self.decide(
+                "early_termination",
+                trial=str(number),
+                policy=policy.type,
+                interval=interval,
+                best=max(value for _, value in self._points[number]),
+                num_trials=len(self._points),
+                num_ended=len(self._ended),
+            )
+        return found
+
+    def end(self, number: int, end: TrialEnd) -> None:
+        """See `Conductor.end`."""
+        row = self._rows[number]
+        row |= {
+            "status": end.status,
+            "value": end.value,
+            "epochs": end.epochs,
+            "seconds": round(row["seconds"] + end.seconds, 3),
+            "reason": end.reason,
+        }
+        self._study.keep(row)
+        if end.status not in UNFINISHED:
+            self._spent_s += row["seconds"]
+            self._settle(number, row)
+        eta = self._eta() if self.num_left else None
+        log.info(
+            "trial %d (%d of %d): %s%s · %s · %s %s after %d epochs, %.0f s (%s)%s",
+            number,
+            number + 1,
+            self._num_trials,
+            row["model"],
+            listed(row["parameters"]),
+            end.status,
+            self._study.metric,
+            shown(end.value),
+            end.epochs,
+            row["seconds"],
+            end.reason,
+            "" if eta is None else f" · all by about {datetime.fromtimestamp(eta):%H:%M}",
+        )
+
+    def lose(self, number: int, reason: str) -> None:
+        """See `Conductor.lose`."""
+        interval = self._curves[number].interval
+        before, num_deaths = self._deaths.get(number, (-1, 0))
+        num_deaths = num_deaths + 1 if before == interval else 1
+        self._deaths[number] = interval, num_deaths
+        self.decide("process_died", trial=str(number), reason=reason, num_deaths=num_deaths)
+        if num_deaths < MAX_DEATHS:
+            self._unfinished = deque(sorted([*self._unfinished, number]))
+            return
+        forget_result(self._folder(number))
+        text = f"its process died {num_deaths} times without getting on ({reason}); out of memory?"
+        self.end(number, TrialEnd("failed", text, None, last_epoch(self._folder(number)), 0.0))
+
+    def improve(self) -> None:
+        """See `Conductor.improve`."""
+        while (best := self._champion.current) is not None and best.trial != self._published:
+            try:
+                self._publish(best)
+            except Exception as error:
+                is_start = best == self._start.entry
+                if is_start or is_disk_full(error):
+                    raise
+                self._disqualify(best.trial, error)
+
+    def decide(self, what: str, **inputs: Any) -> None:
+        """See `Conductor.decide`."""
+        self._study.folder.decide(what, **inputs)
+
+    def is_stopped(self) -> bool:
+        """See `Conductor.is_stopped`."""
+        return self._stop()
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """The best that each trial that has ended measured of what trials are judged by."""
+        return {
+            number: max(value for _, value in self._points[number])
+            for number in sorted(self._ended)
+            if self._points[number]
+        }
+
+    def challenge(self, row: dict[str, Any], entry: Entry, candidate: Candidate) -> None:
+        """Let a model take part that no trial of the sweep trained; publish it if it is better.
+
+        Args:
+            row: As the leaderboard shows it.
+            entry: What it is judged by.
+            candidate: The model.
+        """
+        self._study.keep(row)
+        self._candidates[entry.trial] = candidate
+        self._champion.add(len(self._rows), entry)
+        self.improve()
+
+    def winner(self) -> Winner | None:
+        """Return the best model, where a trial of the sweep trained it."""
+        best = self._champion.current
+        return None if best is None else self._trained(best)
+
+    def rival(self) -> Winner | None:
+        """Return the best model that a trial of the sweep trained, whether it won or not."""
+        best = self._champion.current
+        if best is not None and best != self._start.entry:
+            return self._trained(best)
+        judged = [
+            (float(entry.losses.mean()), entry)
+            for entry in map(self._entry, sorted(self._ended))
+            if entry is not None and entry.losses is not None
+        ]
+        return self._trained(min(judged, key=lambda one: one[0])[1]) if judged else None
+
+    def _trained(self, entry: Entry) -> Winner | None:
+        if entry.losses is None or not entry.trial.isdigit():
+            return None
+        row = self._rows[int(entry.trial)]
+        return Winner(
+            trial=entry.trial,
+            plan=trial_plan(self._plan, row["parameters"]),
+            candidate=self._candidate(entry.trial),
+            losses=entry.losses,
+            seconds=row["seconds"],
+            image_s=self._start.image_s,
+        )
+
+    def succeed(self, entry: Entry, candidate: Candidate) -> None:
+        """Let a model take the title, for what was found outside the sweep.
+
+        Args:
+            entry: Its trial, which the leaderboard has, and what it is judged by.
+            candidate: The model.
+        """
+        self._candidates[entry.trial] = candidate
+        self._champion = Champion(self.decide, entry)
+        self.improve()
+
+    def outcome(self) -> Outcome:
+        """Return what the trials came to, once all have ended or the user has stopped.
+
+        Raises:
+            StoppedError: If the user stopped before any trial had a model.
+            BudgetError: If the budget ended before any trial had a model.
+            TrainingError: If no trial had a model.
+        """
+        best = self._champion.current
+        if best is None and self._stop():
+            best = self._best_unfinished()
+            if best is not None:
+                self._publish(best)
+        if best is None:
+            raise self._without_model()
+        model = self._study.folder.published(best.trial)
+        assert model is not None, "the best is published"
+        self._study.trials.sort(key=_order)
+        metrics = self._metrics(best.trial)
+        return Outcome(best.trial, metrics, model, self._first_model_s, self._stop())
+
+    def _restore(self) -> None:
+        """Take over what is in the folder."""
+        for number in range(self._num_trials):
+            folder = self._folder(number)
+            row = read_row(folder)
+            if row is None:
+                break
+            self._rows[number] = row
+            self._know(number, read_curve(folder, self._rules.judged_by))
+            if row["status"] in UNFINISHED:
+                self._unfinished.append(number)
+                continue
+            self._spent_s += row["seconds"]
+            self._study.trials.append(row)
+            self._study.board.add(row)
+            self._settle(number, row)
+        if self._rows:
+            log.info(
+                "%d trials were begun before, %d of them ended", len(self._rows), len(self._ended)
+            )
+
+    def _settle(self, number: int, row: Mapping[str, Any]) -> None:
+        folder = self._folder(number)
+        drop_checkpoint(folder)
+        self._ended.add(number)
+        self._champion.add(number, self._entry(number))
+
+    def _entry(self, number: int) -> Entry | None:
+        """Return what a trial that ended is judged by, or None where it has no model."""
+        folder = self._folder(number)
+        if read_result(folder) is None:
+            return None
+        return Entry(str(number), self._rows[number]["value"], read_losses(folder))
+
+    def _begin(self, number: int) -> Plan:
+        """Write down that a trial is running, and return its plan."""
+        folder, row = self._folder(number), self._rows.get(number)
+        if row is None:
+            parameters = self._sampler.ask(number, self._past())
+            row = {"id": str(number), "model": "", "status": "running", "value": None, "epochs": 0}
+            row |= {"seconds": 0.0, "reason": "", "parameters": parameters}
+            self._rows[number] = row
+            self._know(number, Curve())
+        else:
+            forget_result(folder)
+        plan = trial_plan(self._plan, row["parameters"])
+        row |= {"model": plan.model.name, "status": "running"}
+        self._tell(f"trial {number}")
+        self._study.folder.write_json(f"trials/{number}/{TRIAL_NAME}", row)
+        log.info(
+            "trial %d (%d of %d): %s%s",
+            number,
+            number + 1,
+            self._num_trials,
+            plan.model.name,
+            listed(row["parameters"]),
+        )
+        return plan
+
+    def _know(self, number: int, curve: Curve) -> None:
+        self._curves[number], self._points[number] = curve, curve.points
+
+    def _past(self) -> list[Past]:
+        if self._plan.sampling.type != "bayesian":
+            return []
+        return [
+            Past(number, row["parameters"], row["value"], is_running=number not in self._ended)
+            for number, row in self._rows.items()
+        ]
+
+    def _deadline(self) -> float | None:
+        study = self._study
+        reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(self._start.image_s)
+        return study.deadline(reserve_s + self._rules.reserve_s(self._rows))
+
+    def _publish(self, best: Entry) -> None:
+        folder = self._study.folder
+        model = folder.published(best.trial)
+        if model is None:
+            self._tell(f"packaging and verifying the model of trial {best.trial}")
+            self._study.publish(best.trial, self._candidate(best.trial))
+        elif not folder.is_best_model(model):
+            folder.publish(model, best.trial)
+        self._published = best.trial
+        self._first_model_s = self._first_model_s or self._study.seconds()
+        log.info("best so far: trial %s, %s %s", best.trial, self._study.metric, shown(best.value))
+
+    def _candidate(self, trial: str) -> Candidate:
+        if trial in self._candidates:
+            return self._candidates[trial]
+        folder = self._folder(int(trial))
+        manifest = read_result(folder)
+        assert manifest is not None, "only a trial with a model is published"
+        images = self._start.common.held_out.locations[:NUM_CHECK_IMAGES]
+        return rebuild(folder, manifest, images)
+
+    def _metrics(self, trial: str) -> dict[str, Any]:
+        if trial in self._candidates:
+            return self._candidates[trial].metrics
+        manifest = read_result(self._folder(int(trial)))
+        assert manifest is not None, "only a trial with a model is published"
+        return manifest.metrics
+
+    def _disqualify(self, trial: str, error: Exception) -> None:
+        """Take a model out that cannot be packaged, and judge the others without it."""
+        reason = f"its model cannot be served: {failure(error)}"
+        log.warning("trial %s: %s", trial, reason)
+        if trial in self._candidates:
+            del self._candidates[trial]
+        else:
+            forget_result(self._folder(int(trial)))
+        row = next(row for row in self._study.trials if row["id"] == trial)
+        row |= {"status": "failed", "value": None, "reason": reason}
+        self._study.rank(row)
+        self._champion = Champion(self.decide, self._start.entry)
+        for ended in sorted(self._ended):
+            self._settle(ended, self._rows[ended])
+
+    def _best_unfinished(self) -> Entry | None:
+        """Return the best of the trials that the user stopped: it is all there is."""
+        found = [
+            Entry(str(number), row["value"])
+            for number, row in self._rows.items()
+            if row["status"] == "stopped" and read_result(self._folder(number)) is not None
+        ]
+        return max(
+            found, key=lambda entry: -inf if entry.value is None else entry.value, default=None
+        )
+
+    def _without_model(self) -> AutofocusError:
+        if self._stop():
+            return StoppedError(
+                "stopped before any trial had a model. "
+                "The same command goes on where this one stopped."
+            )
+        failed = [row for row in self._rows.values() if row["status"] == "failed"]
+        if not failed:
+            return BudgetError("the budget ended before any trial had a model; give more.")
+        reasons = "; ".join(f"trial {row['id']}: {row['reason']}" for row in failed[:MAX_REASONS])
+        return TrainingError(f"no trial had a model: {reasons}")
+
+    def _folder(self, number: int) -> Path:
+        return self._study.folder.path / "trials" / str(number)
+
+    def _tell(self, text: str) -> None:
+        """Say what happens now, and when it should be over, to whoever looks at the folder."""
+        self._study.tell("trials", text, self._num_trials, self._deadline(), self._eta())
+
+    def _eta(self) -> float | None:
+        """Return when all trials should have ended, as a Unix time; None before the first has."""
+        if not self._ended:
+            return None
+        at_once = min(self._plan.job.limits.max_concurrent_trials, max(1, self.num_left))
+        left_s = self._spent_s / len(self._ended) * self.num_left / at_once
+        deadline_s = self._deadline()
+        if deadline_s is not None:
+            left_s = min(left_s, max(0.0, deadline_s - time.monotonic()))
+        return time.time() + left_s
+
+
+def listed(parameters: Mapping[str, Any]) -> str:
+    """Return a trial's parameters as they are said after the name of its model."""
+    shown_values = {name: value for name, value in parameters.items() if name != "model_name"}
+    text = ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in shown_values.items()
+    )
+    return f" {text}" if text else ", its default recipe"
+
+
+def _order(row: Mapping[str, Any]) -> int:
+    return int(row["id"]) if row["id"].isdigit() else -1

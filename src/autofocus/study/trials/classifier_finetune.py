@@ -1,0 +1,85 @@
+"""From a frozen probe to the fine-tuned network, whoever asks for it."""
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.errors import BudgetError
+from autofocus.study.file_lock import taking_turns
+from autofocus.study.resolve import Plan
+from autofocus.study.trials.prepare import prepare
+from autofocus.study.trials.probe_setup import probe_setup
+from autofocus.study.trials.recipes import recipe_for
+from autofocus.study.trials.trial import Common, Hooks
+from autofocus.training.device import make_accelerator
+from autofocus.training.finetune_trial import Finetuned, Finetuning, run_finetune
+from autofocus.training.probe_trial import Probed, ProbeSetup, run_probe
+from autofocus.training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+
+def probe_and_finetune(
+    common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
+) -> tuple[NDArray[np.float64], Finetuned]:
+    """Train a classifier from a frozen probe of its own model; arguments as `TrainTrial` has them.
+
+    Returns:
+        What each held-out image costs under the probe, [n], and what came of it.
+
+    Raises:
+        BudgetError: If the deadline passed before all images were seen.
+    """
+    weights, device = prepare(plan, len(common.labels), hooks.track)
+    fingerprint = common.data_fingerprint
+    setup = probe_setup(plan, weights, device, common.labels, fingerprint, deadline_s)
+    # Whoever looks at images that another looks at too would see them in other batches, which may
+    # round differently; later it finds their features in the cache.
+    with taking_turns(common.folder / "trials" / "probe.lock"):
+        probed = run_probe(
+            setup,
+            common.train,
+            common.held_out,
+            report=lambda role, issue: log.warning("%s", issue.text()),
+            decide=lambda what, **inputs: hooks.decide(what, trial=trial, **inputs),
+            track=hooks.track,
+        )
+    if len(probed.held_out) < len(common.held_out):
+        raise BudgetError("the budget ended before all images were seen")
+    recipe = recipe_for(plan, len(probed.train))
+    finetuned = finetune(common, setup, probed, recipe, trial, deadline_s, hooks)
+    return probe_losses(setup, probed), finetuned
+
+
+def probe_losses(setup: ProbeSetup, probed: Probed) -> NDArray[np.float64]:
+    """Return the loss of each held-out image under the probe, [n]."""
+    targets = setup.task.encode_targets(probed.held_out.records, setup.labels)
+    return setup.task.sample_losses(probed.predictions, targets)
+
+
+def finetune(
+    common: Common,
+    setup: ProbeSetup,
+    probed: Probed,
+    recipe: Recipe,
+    trial: str,
+    deadline_s: float | None,
+    hooks: Hooks,
+) -> Finetuned:
+    """Fine-tune what a probe found, in `trials/<id>/`."""
+    hooks.decide("recipe", trial=trial, **vars(recipe))
+    return run_finetune(
+        Finetuning(
+            setup=setup,
+            recipe=recipe,
+            accelerator=make_accelerator(setup.device),
+            primary_metric=common.metric,
+            folder=common.folder / "trials" / trial,
+            deadline_s=deadline_s,
+            should_stop=hooks.should_stop,
+            on_epoch=hooks.on_epoch,
+            track=hooks.track,
+        ),
+        probed,
+    )

@@ -1,0 +1,135 @@
+"""The other folds of a cross-validation, where the held-out images are too few to tell.
+
+One of thirteen photos can be all that speaks for a network. The probe and the recipe are then
+fitted again on other four fifths of the images, and compared on all fifths that judged them.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.data.images.locate import open_bytes
+from autofocus.data.splits import kfold_indices
+from autofocus.study.folder.trial_folder import read_losses
+from autofocus.study.study import RESERVE_FACTOR, Study
+from autofocus.study.trials.classifier_finetune import probe_and_finetune
+from autofocus.study.trials.refit import Winner, can_refit, refit_s
+from autofocus.study.trials.runner import failure, is_disk_full
+from autofocus.study.trials.trial import Common, Hooks
+from autofocus.training.choose import Comparison, compare
+from autofocus.training.probe_trial import joined
+
+log = logging.getLogger(__name__)
+
+NUM_FOLDS = 5
+# Without a budget the other folds take at most so long.
+MAX_SECONDS = 240.0
+# A gain between so many of its standard errors is no evidence in either direction.
+_UNDECIDED = (-1.0, 2.0)
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What the same images cost under two networks.
+
+    Attributes:
+        before: Under the probe, [n].
+        after: Under the fine-tuned network, [n].
+    """
+
+    before: NDArray[np.float64]
+    after: NDArray[np.float64]
+
+    def joined(self, other: "Losses") -> "Losses":
+        """Return the losses of both sets of images."""
+        return Losses(
+            np.concatenate([self.before, other.before]), np.concatenate([self.after, other.after])
+        )
+
+
+def with_other_folds(
+    study: Study, common: Common, winner: Winner, losses: Losses, is_stopped: Callable[[], bool]
+) -> Losses:
+    """Return losses of more images than were held out, where these cannot tell.
+
+    As many folds are trained as the time allows that is not needed to train the winner once more.
+
+    Args:
+        study: The run.
+        common: Of all trials.
+        winner: What was fine-tuned, the best or not.
+        losses: Of the held-out images.
+        is_stopped: Whether the user has asked to stop.
+    """
+    first = compare(losses.before, losses.after)
+    if not can_refit(study, common) or not _is_undecided(first):
+        return losses
+    deadline_s = _deadline(study, common, winner)
+    hooks = Hooks(study.folder.decide, should_stop=is_stopped, track=study.track)
+    found, failed = losses, None
+    for number, part in enumerate(_folds(study, common), 1):
+        if is_stopped() or time.monotonic() + winner.seconds > deadline_s:
+            break
+        text = f"trial {winner.trial} on fold {number + 1} of {NUM_FOLDS}"
+        log.info("%d images cannot tell whether fine-tuning helps: %s", len(found.before), text)
+        study.tell("folds", text)
+        trial, fold = f"{winner.trial}-fold-{number + 1}", _without(common, part)
+        try:
+            before, finetuned = probe_and_finetune(fold, winner.plan, trial, deadline_s, hooks)
+        except Exception as error:
+            if is_disk_full(error):
+                raise
+            failed = failure(error)
+            log.warning("%s: %s", text, failed)
+            break
+        if finetuned.trained.status != "completed":
+            break
+        found = found.joined(Losses(before, finetuned.losses))
+    inputs = {"trial": winner.trial, "num_images": len(found.before), "failed": failed}
+    study.folder.decide("other_folds", first=vars(first), **inputs)
+    return found
+
+
+def other_folds_s(common: Common, probe: NDArray[np.float64] | None, seconds: float) -> float:
+    """Return the seconds that the other folds would take; 0 where the default recipe is decided.
+
+    Args:
+        common: Of all trials.
+        probe: What each held-out image costs under the probe, [n].
+        seconds: That the default recipe took.
+    """
+    after = read_losses(common.folder / "trials" / "0")
+    if probe is None or after is None or not _is_undecided(compare(probe, after)):
+        return 0.0
+    return (NUM_FOLDS - 1) * seconds
+
+
+def _is_undecided(comparison: Comparison) -> bool:
+    low, high = (bound * comparison.standard_error for bound in _UNDECIDED)
+    return low < comparison.mean_gain < high
+
+
+def _deadline(study: Study, common: Common, winner: Winner) -> float:
+    """Return the `time.monotonic()` by which folds end."""
+    package_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(winner.image_s)
+    budgeted_s = study.deadline(study.packaging_s + package_s + refit_s(common, winner.seconds))
+    return time.monotonic() + MAX_SECONDS if budgeted_s is None else budgeted_s
+
+
+def _folds(study: Study, common: Common) -> list[NDArray[np.int64]]:
+    """Deal the images that nothing was judged by; identical ones stay together."""
+    labels = [study.plan.task.record_labels(record) for record in common.train.records]
+    hashes = [hashlib.sha256(open_bytes(place)).digest() for place in common.train.locations]
+    return kfold_indices(labels, hashes, NUM_FOLDS - 1, study.seed)
+
+
+def _without(common: Common, part: NDArray[np.int64]) -> Common:
+    """Return a fold: a part of the training images judges, all others are learnt from."""
+    others = np.setdiff1d(np.arange(len(common.train)), part)
+    train = joined(common.train.chosen(others), common.held_out)
+    return replace(common, train=train, held_out=common.train.chosen(part))

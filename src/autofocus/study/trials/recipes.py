@@ -1,0 +1,70 @@
+"""What a job trains with: the defaults of its model, then what the job sets."""
+
+from autofocus.errors import JobError
+from autofocus.manifest import ResizeCrop
+from autofocus.models.catalog import ALIASES, AZURE_DETECTORS
+from autofocus.study.resolve import Plan
+from autofocus.tasks.classification import ClassificationTask
+from autofocus.training.detector_recipes import detector_recipe
+from autofocus.training.recipe import Recipe, default_recipe, with_parameters
+
+# azure.md §1.6: validation_resize_size and validation_crop_size of Azure's names.
+AZURE_RESIZE, AZURE_CROP = 256, 224
+
+
+def recipe_for(plan: Plan, num_images: int) -> Recipe:
+    """Return the recipe of `plan` for `num_images` training images."""
+    assert isinstance(plan.task, ClassificationTask)
+    name = _azure_name(plan)
+    recipe = default_recipe(
+        name or plan.job.model_name,
+        num_images,
+        plan.task.azure_learning_rates,
+        is_azure=name is not None,
+        architecture=plan.model.architecture,
+        label_smoothing=plan.task.label_smoothing,
+    )
+    return with_parameters(recipe, plan.parameters)
+
+
+def detector_recipe_for(plan: Plan, num_images: int) -> Recipe:
+    """Return the recipe of a job with objects, for `num_images` training images."""
+    recipe = detector_recipe(plan.model.name, num_images, is_azure_detector(plan))
+    return with_parameters(recipe, plan.parameters)
+
+
+def is_azure_detector(plan: Plan) -> bool:
+    """Return whether the job names its detector as Azure does."""
+    return (plan.job.model_name or "").strip().lower() in AZURE_DETECTORS
+
+
+def preprocess_for(plan: Plan, default: ResizeCrop) -> ResizeCrop:
+    """Return how images become network input.
+
+    Args:
+        plan: May set sizes; Azure's names have published ones.
+        default: Of the weights; their normalisation always holds.
+
+    Raises:
+        JobError: If the crop is larger than what it is cut from.
+    """
+    parameters = plan.parameters
+    if _azure_name(plan):
+        crop = int(parameters.get("validation_crop_size", AZURE_CROP))
+        resize = max(AZURE_RESIZE, crop)
+    else:
+        crop = int(parameters.get("validation_crop_size", default.crop_size))
+        resize = round(default.resize_size * crop / default.crop_size)
+    resize = int(parameters.get("validation_resize_size", resize))
+    if resize < crop:
+        raise JobError(
+            f"training_parameters.validation_resize_size: must be at least the crop of {crop} "
+            f"pixels, got {resize}. Give a smaller validation_crop_size too."
+        )
+    return ResizeCrop(resize, crop, default.mean, default.std)
+
+
+def _azure_name(plan: Plan) -> str | None:
+    """Return the job's model as one of Azure's twelve short names; hub ids are aliases too."""
+    name = (plan.job.model_name or "").strip().lower()
+    return name if name in ALIASES and "/" not in name else None

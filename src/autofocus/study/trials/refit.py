@@ -1,0 +1,225 @@
+"""The best network once more, with the images that it was judged by among those to learn from.
+
+Where a few photos were held out to choose, a fifth of all that could be learnt from has taught
+nothing. The winner's recipe is run again on all of them, for as many epochs as were best, and the
+result is served with the metrics that were measured before, on images that network had not seen.
+So are the frozen probe's; AutoGluon calls it refit_full.
+"""
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.models.timm.classifiers import Classifier
+from autofocus.study.resolve import Plan
+from autofocus.study.study import RESERVE_FACTOR, Study
+from autofocus.study.trials.prepare import prepare
+from autofocus.study.trials.probe_setup import probe_setup
+from autofocus.study.trials.recipes import recipe_for
+from autofocus.study.trials.runner import failure, is_disk_full
+from autofocus.study.trials.trial import Common, Hooks
+from autofocus.training.candidate import Candidate
+from autofocus.training.checkpoint import load_checkpoint
+from autofocus.training.choose import compare
+from autofocus.training.device import make_accelerator
+from autofocus.training.finetune_trial import SMALL_VALIDATION, Finetuned, Finetuning, run_again
+from autofocus.training.probe_trial import joined, run_probe
+
+log = logging.getLogger(__name__)
+
+# What a second training may take more than the first one, besides its further images.
+_TIME_FACTOR = 1.2
+# A budget may leave fewer epochs, for which the rate comes down too, but not much fewer.
+_MIN_EPOCHS_FRAC = 0.7
+# An image may cost so much more than before, in nats, without anything having gone wrong.
+_HARMLESS_LOSS = 0.02
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A trained model that is the best.
+
+    Attributes:
+        trial: Its id.
+        plan: Of that trial.
+        candidate: The model.
+        losses: What each held-out image costs, [n].
+        seconds: That its training took.
+        image_s: Seconds that scoring an image of the test data may take.
+    """
+
+    trial: str
+    plan: Plan
+    candidate: Candidate
+    losses: NDArray[np.float64]
+    seconds: float
+    image_s: float
+
+    @property
+    def refit_id(self) -> str:
+        """Of the trial that trains it once more."""
+        return f"refit-{self.trial}"
+
+
+def can_refit(study: Study, common: Common) -> bool:
+    """Return whether images were held out that are too few to be worth it."""
+    return (
+        study.sources.validation is None
+        and len(common.held_out) < SMALL_VALIDATION
+        # With hardly any images, all are learnt from already.
+        and set(common.train.locations).isdisjoint(common.held_out.locations)
+    )
+
+
+def refit_s(common: Common, seconds: float) -> float:
+    """Return the seconds that a training of so many takes with all images.
+
+    Args:
+        common: Of all trials.
+        seconds: That it took with those to learn from.
+    """
+    num_images = len(common.train) + len(common.held_out)
+    return _TIME_FACTOR * seconds * num_images / len(common.train)
+
+
+def first_training_s(study: Study, common: Common, left_s: float) -> float:
+    """Return how long the first training may take, so that there is time for the second.
+
+    A fifth more to learn from is worth more than the last epochs of one that had all the time.
+
+    Args:
+        study: The run.
+        common: Of all trials.
+        left_s: Seconds that are left for both, and for the package between them.
+    """
+    return (left_s - study.packaging_s) / (1 + refit_s(common, 1.0))
+
+
+def refit(
+    study: Study, common: Common, winner: Winner, is_stopped: Callable[[], bool]
+) -> Candidate | None:
+    """Train the winner once more; None where that is no use, or where there is no time.
+
+    Args:
+        study: The run.
+        common: Of all trials.
+        winner: The best of them, fine-tuned.
+        is_stopped: Whether the user has asked to stop.
+    """
+    best = load_checkpoint(common.folder / "trials" / winner.trial / "best")
+    assert best is not None, "a trial that was trained has weights"
+    num_epochs, share = int(best[1]["epoch"]), float(best[1].get("start_share", 0.0))
+    # The last package took as long as this one's will.
+    reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(winner.image_s)
+    deadline_s = study.deadline(reserve_s)
+    if is_stopped() or not can_refit(study, common) or not num_epochs:
+        return None
+    if _is_late(study, common, winner, deadline_s):
+        return None
+    num_images = len(common.train) + len(common.held_out)
+    log.info("once more with all %d images, %d epochs", num_images, num_epochs)
+    study.tell("refit", f"trial {winner.trial} once more, with all images", deadline_s=deadline_s)
+    started_s = time.monotonic()
+    hooks = Hooks(study.folder.decide, should_stop=is_stopped, track=study.track)
+    try:
+        made = _train(common, winner, num_epochs, share, deadline_s, hooks)
+        reason = _rejected(made, winner, num_epochs)
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        made, reason = None, failure(error)
+    study.folder.decide(
+        "trained_again",
+        trial=winner.trial,
+        num_images=num_images,
+        num_epochs=num_epochs,
+        start_share=share,
+        rejected=reason,
+    )
+    if made is None or reason is not None:
+        log.warning("the model that saw fewer images stays: %s", reason)
+        return None
+    study.record(
+        winner.refit_id,
+        winner.plan.model.name,
+        winner.candidate.metrics[study.metric],
+        made.trained.num_epochs,
+        time.monotonic() - started_s,
+        "completed",
+        f"trial {winner.trial} once more, with all images; judged as that",
+    )
+    return made.candidate
+
+
+def _is_late(study: Study, common: Common, winner: Winner, deadline_s: float | None) -> bool:
+    needed_s = refit_s(common, winner.seconds) / _TIME_FACTOR
+    left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
+    if left_s >= needed_s:
+        return False
+    inputs = {"seconds_left": left_s, "seconds_needed": needed_s}
+    study.folder.decide("not_trained_again", reason="budget", trial=winner.trial, **inputs)
+    log.info("no time to train once more with all images: it needs about %.0f s", needed_s)
+    return True
+
+
+def _train(
+    common: Common,
+    winner: Winner,
+    num_epochs: int,
+    start_share: float,
+    deadline_s: float | None,
+    hooks: Hooks,
+) -> Finetuned:
+    """Fit the head on all images, and train from it."""
+    plan = winner.plan
+    weights, device = prepare(plan, len(common.labels), hooks.track)
+    setup = probe_setup(plan, weights, device, common.labels, common.data_fingerprint, deadline_s)
+    everything = joined(common.train, common.held_out)
+    probed = run_probe(
+        setup,
+        everything,
+        None,
+        report=lambda role, issue: log.warning("%s", issue.text()),
+        decide=lambda what, **inputs: hooks.decide(what, trial=winner.refit_id, **inputs),
+        track=hooks.track,
+    )
+    start = copy.deepcopy(probed.candidate.network)
+    assert isinstance(start, Classifier), "a probe is a classifier"
+    recipe = replace(
+        recipe_for(plan, len(common.train)),
+        num_epochs=num_epochs,
+        early_stopping=False,
+        start_share=0.0,
+    )
+    job = Finetuning(
+        setup=setup,
+        recipe=recipe,
+        accelerator=make_accelerator(device),
+        primary_metric=common.metric,
+        folder=common.folder / "trials" / winner.refit_id,
+        deadline_s=deadline_s,
+        should_stop=hooks.should_stop,
+        on_epoch=hooks.on_epoch,
+        track=hooks.track,
+        keeps_latest=True,
+    )
+    probed = replace(probed, start=start, train=everything, held_out=common.held_out)
+    return run_again(job, probed, winner.candidate, start_share)
+
+
+def _rejected(made: Finetuned, winner: Winner, num_epochs: int) -> str | None:
+    """Return why the new model is not served, or None."""
+    trained = made.trained
+    if trained.status != "completed" or trained.num_epochs < _MIN_EPOCHS_FRAC * num_epochs:
+        return f"{trained.reason} after {trained.num_epochs} of {num_epochs} epochs"
+    comparison = compare(made.losses, winner.losses)
+    gain = comparison.mean_gain
+    if comparison.challenger_wins and gain > _HARMLESS_LOSS:
+        return f"images that it has learnt now cost {gain:.3f} more than before it had seen them"
+    return None

@@ -1,0 +1,100 @@
+"""Run one trial to its end: whatever happens to it is its own."""
+
+import errno
+import gc
+import logging
+import time
+import traceback
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from autofocus.runtime import DISK_FULL, write_atomically
+from autofocus.study.file_lock import taking_turns
+from autofocus.study.folder.trial_folder import forget_result, keep_losses, last_epoch
+from autofocus.study.trials.trial import (
+    Assignment,
+    Common,
+    Hooks,
+    TrialEnd,
+    TrialResult,
+    trials_module,
+)
+from autofocus.training.loop import ENDED_EARLY
+
+log = logging.getLogger(__name__)
+
+
+def run_trial(common: Common, assignment: Assignment, hooks: Hooks) -> TrialEnd:
+    """Train, and leave the result in the trial's folder.
+
+    Args:
+        common: Of all trials.
+        assignment: Which trial.
+        hooks: How it talks.
+
+    Raises:
+        OSError: If the disk is full: no other trial could do better.
+    """
+    folder = common.folder / "trials" / assignment.trial
+    train, started_s = trials_module(assignment.plan).train_trial, time.monotonic()
+    try:
+        # A worker may outlive its killed driver by the moment in which the next one begins.
+        with taking_turns(folder / "lock"):
+            result: TrialResult = train(
+                common, assignment.plan, assignment.trial, assignment.deadline_s, hooks
+            )
+            end = _ended(folder, result, common.metric)
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        end = _failed(folder, error)
+    # What a failed trial held must be free for the next one.
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return replace(end, seconds=round(time.monotonic() - started_s, 3))
+
+
+def failure(error: BaseException) -> str:
+    """Return why something failed, in one line."""
+    first = str(error).strip().partition("\n")[0]
+    if is_out_of_memory(error):
+        return f"out of memory: {first or type(error).__name__}"
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether nothing can be written any more, by whichever trial."""
+    return isinstance(error, OSError) and error.errno in DISK_FULL
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out, of the machine or of the GPU."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error)
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "DefaultCPUAllocator: can't allocate memory" in text
+    )
+
+
+def _ended(folder: Path, result: TrialResult, metric: str) -> TrialEnd:
+    trained = result.trained
+    if trained.status == "failed" and not trained.improved:
+        forget_result(folder)
+        return TrialEnd("failed", trained.reason, None, trained.num_epochs, 0.0)
+    if result.losses is not None:
+        keep_losses(folder, result.losses)
+    status = "terminated" if trained.reason == ENDED_EARLY else trained.status
+    value = result.candidate.metrics[metric]
+    return TrialEnd(status, trained.reason, value, trained.num_epochs, 0.0)
+
+
+def _failed(folder: Path, error: Exception) -> TrialEnd:
+    forget_result(folder)
+    text = "".join(traceback.format_exception(error))
+    write_atomically(folder / "error.txt", text.encode())
+    return TrialEnd("failed", failure(error), None, last_epoch(folder), 0.0)

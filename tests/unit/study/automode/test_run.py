@@ -1,0 +1,345 @@
+"""AutoMode from its plan to its soup, on pictures that take no time."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import autofocus
+from autofocus.runtime import no_progress
+from autofocus.study.automode import classifiers as classifier_automode
+from autofocus.study.automode import detectors as detector_automode
+from autofocus.study.automode import run as automode
+from autofocus.study.automode.entrants import Contender
+from autofocus.study.automode.soup import SOUP_ID, stir
+from autofocus.study.folder.run_folder import RunFolder
+from autofocus.study.resolve import resolve, trial_plan
+from autofocus.study.sources import read_sources
+from autofocus.study.study import Study
+from autofocus.study.sweep import Rules, Sweep
+from autofocus.study.trials import classifiers as classifier_trials
+from autofocus.study.trials import cross_validation as classifier_folds
+from autofocus.study.trials.refit import refit_s
+from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
+from tiny_jobs import decisions, tiny_job
+
+NUM_TRIALS = 3
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def job(photos: Path, **keys: Any) -> dict[str, Any]:
+    return tiny_job(photos, NUM_TRIALS, **keys)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    photo_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("automode") / "run"
+    return folder, autofocus.train(job(photo_folder), output_dir=str(folder))
+
+
+def test_it_probes_then_trains_the_default_recipe_then_others(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, result = finished
+    rows = {row["id"]: row for row in result["trials"]}
+    made = {name for name in rows if name == SOUP_ID or name.startswith("refit-")}
+    assert set(rows) - made == {"probe", "0", "1", "2"}
+    assert rows["0"]["parameters"] == {}, "the first trial is the default recipe"
+    tried = [rows[str(number)]["parameters"] for number in (1, 2)]
+    assert tried[0] != tried[1]
+    assert set(tried[0]) == {"learning_rate", "augmentations", "layers_to_freeze"}
+    assert result["best_trial"] in rows
+    (reply,) = autofocus.load(folder).score([_photo(folder)])
+    assert len(reply["probs"]) == 3
+
+
+def _photo(folder: Path) -> Path:
+    path = folder.parent / "photo.png"
+    Image.fromarray(np.full((48, 64, 3), (200, 30, 30), np.uint8)).save(path)
+    return path
+
+
+def test_its_choices_and_their_inputs_are_written_down(
+    finished: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, _ = finished
+    (profile,) = decisions(folder, "profile")
+    assert profile["num_images"] + profile["num_validation"] == 24
+    assert (profile["num_classes"], profile["image_size"]) == (3, [48, 64])
+    assert profile["training_image_s"] > 0
+    (plan,) = decisions(folder, "automode")
+    assert plan["num_trials"] == NUM_TRIALS
+    assert plan["default_recipe_s"] > 0
+    # What it searched is a job's own search_space.
+    again = job(folder, search_space=plan["search_space"])
+    del again["training_parameters"]["number_of_epochs"]
+    assert resolve(again).mode == "sweep"
+    (soup,) = decisions(folder, "soup")
+    assert len(soup["trials"]) >= 2, "all trials are of one network"
+
+
+def test_the_same_seed_gives_the_same_leaderboard(
+    finished: tuple[Path, dict[str, Any]], photo_folder: Path, tmp_path: Path
+) -> None:
+    folder, result = finished
+    again = autofocus.train(job(photo_folder), output_dir=str(tmp_path / "again"))
+    boards = [
+        json.loads((path / "leaderboard.json").read_bytes())
+        for path in (folder, tmp_path / "again")
+    ]
+    for board in boards:
+        for row in board:
+            row.pop("seconds", None)
+    assert boards[0] == boards[1]
+    assert again["best_trial"] == result["best_trial"]
+
+
+def test_the_default_recipes_of_all_contenders_come_before_others(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two(plan: Any, *_: Any) -> list[Contender]:
+        larger = {"validation_crop_size": 48}
+        return [
+            Contender({}, plan, 0.01, num_groups=5),
+            Contender(larger, trial_plan(plan, larger), 0.01),
+        ]
+
+    monkeypatch.setattr(classifier_automode, "contenders", two)
+    monkeypatch.setattr(classifier_automode, "_ranked", lambda study, looked: looked)
+    monkeypatch.setattr(automode, "stir", lambda *_: None)
+    result = autofocus.train(job(photo_folder), output_dir=str(tmp_path / "run"))
+    rows = {row["id"]: row for row in result["trials"]}
+    assert rows["0"]["parameters"] == {}
+    assert rows["1"]["parameters"] == {"validation_crop_size": 48}
+    assert "learning_rate" in rows["2"]["parameters"]
+
+
+def test_without_time_or_number_it_is_the_default_recipe(photo_folder: Path) -> None:
+    study = _study(photo_folder, limits={})
+    rules = automode._rules(study, _auto(num_epochs=5), automode.priors_of("classifier"))
+    assert (rules.num_trials, rules.reserve_s({})) == (1, 0.0)
+
+
+def test_a_budget_tries_others_and_keeps_time_for_the_soup(photo_folder: Path) -> None:
+    study = _study(photo_folder, limits={}, budget=1000)
+    priors = automode.priors_of("classifier")
+    rules = automode._rules(study, _auto(num_epochs=5), priors)
+    assert rules.num_trials == priors.max_trials
+    assert rules.reserve_s({}) == 0.0, "the default recipe may take all there is"
+    assert rules.reserve_s({0: {"status": "completed", "seconds": 40.0}}) == pytest.approx(30)
+    assert automode._rules(study, _auto(num_epochs=0), priors).num_trials == 0
+
+
+def test_what_the_default_recipe_took_says_what_a_trial_needs() -> None:
+    assert automode._min_trial_s({}) == automode.MIN_TRIAL_S
+    row = {"status": "completed", "seconds": 300.0}
+    assert automode._min_trial_s({0: row}) == pytest.approx(100.0)
+    assert automode._min_trial_s({0: row | {"status": "running"}}) == automode.MIN_TRIAL_S
+
+
+def test_time_is_kept_back_to_train_the_best_once_more(photo_folder: Path) -> None:
+    study = _study(photo_folder, limits={}, budget=1000)
+    common = SimpleNamespace(train=range(80), held_out=range(20), folder=photo_folder)
+    start = SimpleNamespace(common=common, entry=None)
+    auto = SimpleNamespace(num_epochs=5, can_refit=True, start=start)
+    rules = automode._rules(study, auto, automode.priors_of("classifier"))
+    # 200 s, and 300 with a quarter more images and a fifth more of everything.
+    assert rules.reserve_s({}) == pytest.approx(320)
+    rows = {0: {"status": "completed", "seconds": 40.0}, 1: {"status": "running", "seconds": 0.0}}
+    again_s = refit_s(common, 40.0)
+    assert again_s > 40.0 * 100 / 80
+    assert rules.reserve_s(rows) == pytest.approx(30 + again_s + study.packaging_s)
+
+
+def test_the_best_of_the_trials_is_trained_once_more(
+    finished: tuple[Path, dict[str, Any]], photo_folder: Path, tmp_path: Path
+) -> None:
+    """As if the second trial had won, on the way from the trials to the result."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder, symlinks=True)
+    (folder / "result.json").unlink()
+    for number in range(NUM_TRIALS):
+        losses = folder / "trials" / str(number) / "losses.npy"
+        np.save(losses, np.zeros(len(np.load(losses))) + (0.5 if number == 1 else 5.0))
+    winner = folder / "trials" / "1" / "best"
+    best = load_checkpoint(winner)
+    assert best is not None
+    save_checkpoint(winner, best[0], {"epoch": 2, "start_share": 0.5})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            classifier_trials, "probe_losses", lambda _, probed: np.full(len(probed.held_out), 4.0)
+        )
+        patch.setattr(classifier_folds, "_folds", lambda *_: pytest.fail("it is clear"))
+        patch.setattr(automode, "stir", lambda *_: None)
+        result = autofocus.train(job(photo_folder), output_dir=str(folder))
+    rows = {row["id"]: row for row in result["trials"]}
+    assert result["best_trial"] == "refit-1"
+    assert rows["refit-1"]["value"] == rows["1"]["value"] == result["value"]
+    (made,) = decisions(folder, "trained_again")
+    assert (made["trial"], made["num_images"], made["rejected"]) == ("1", 24, None)
+
+
+@pytest.mark.parametrize(("served", "later"), [("probe", "refit-1"), ("1", "probe")])
+def test_other_folds_take_the_title_from_who_had_it_by_luck(
+    finished: tuple[Path, dict[str, Any]],
+    photo_folder: Path,
+    tmp_path: Path,
+    served: str,
+    later: str,
+) -> None:
+    """Trial 1 and the probe, nearly level on the held-out images, and clear on the others."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder, symlinks=True)
+    (folder / "result.json").unlink()
+    uneven = np.resize([1.0, -1.0], len(np.load(folder / "trials" / "1" / "losses.npy")))
+    for number in range(NUM_TRIALS):
+        level = 4.0 + (-0.9 if served == "1" else -0.3) if number == 1 else 9.0
+        np.save(folder / "trials" / str(number) / "losses.npy", level + uneven)
+    winner = folder / "trials" / "1" / "best"
+    best = load_checkpoint(winner)
+    assert best is not None
+    save_checkpoint(winner, best[0], {"epoch": 1, "start_share": 0.0})
+
+    def judged(study: Any, common: Any, rival: Any, losses: Any, stop: Any) -> Any:
+        assert rival.trial == "1"
+        sign = 1.0 if later == "refit-1" else -1.0
+        return losses.joined(classifier_folds.Losses(np.full(50, 4.0), np.full(50, 4.0 - sign)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            classifier_trials, "probe_losses", lambda _, probed: np.full(len(probed.held_out), 4.0)
+        )
+        patch.setattr(automode, "stir", lambda *_: None)
+        patch.setattr(automode, "with_other_folds", judged)
+        result = autofocus.train(job(photo_folder), output_dir=str(folder))
+    assert result["best_trial"] == later
+    published = json.loads((folder / "trials" / later / "published.json").read_bytes())
+    assert (folder / "best_model").resolve() == (folder / published["model"]).resolve()
+
+
+def _auto(num_epochs: int) -> Any:
+    return SimpleNamespace(num_epochs=num_epochs, can_refit=False)
+
+
+def _study(photos: Path, **keys: Any) -> Any:
+    plan = resolve(job(photos, **keys))
+    return SimpleNamespace(plan=plan, packaging_s=20.0, left_s=lambda: 520.0)
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_soup_is_served_when_it_wins(
+    finished: tuple[Path, dict[str, Any]], photo_folder: Path, tmp_path: Path, helps: bool
+) -> None:
+    """The trials' weights lie around a good network: their mean is that network."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder, symlinks=True)
+    (folder / "result.json").unlink()
+    (folder / "trials" / SOUP_ID).mkdir(exist_ok=True)
+    best = load_checkpoint(folder / "trials" / "0" / "best")
+    assert best is not None
+    for number, sign in enumerate((1.0, -1.0, 0.0)):
+        torch.manual_seed(0)
+        moved = {
+            name: tensor + sign * (0.2 if helps else 0.0) * torch.randn_like(tensor)
+            if tensor.is_floating_point() and "running" not in name
+            else tensor
+            for name, tensor in best[0].items()
+        }
+        trial = folder / "trials" / str(number)
+        save_checkpoint(trial / "best", moved, best[1])
+        # As if these networks were as bad as they are now.
+        np.save(trial / "losses.npy", np.load(trial / "losses.npy") + (1.0 if helps else 0.0))
+    if helps:
+        (folder / "trials" / "2" / "manifest.json").unlink()
+    plan = resolve(job(photo_folder))
+    sources = read_sources(plan, no_progress)
+    resolved = plan.job.model_dump(mode="json", by_alias=True)
+    with RunFolder(folder, resolved, sources.fingerprint, overwrite=False) as run:
+        study = Study(plan, sources, run, 0.0, no_progress)
+        auto = automode.automode_module(plan).begin_automode(study)
+        start = auto.start
+        if helps:
+            entry = replace(start.entry, losses=start.entry.losses + 2.0)
+            start = replace(start, entry=entry)
+        rules = Rules(NUM_TRIALS, None, "score")
+        sweep = Sweep(study, automode.AutoSampler([{}], auto.space, 0), start, lambda: False, rules)
+        stir(study, sweep, start.common)
+        outcome = sweep.outcome()
+    soup = decisions(folder, "soup")[-1]
+    assert (outcome.trial == SOUP_ID) == helps
+    if helps:
+        assert sorted(soup["chosen"]) == [0, 1]
+        row = next(row for row in study.trials if row["id"] == SOUP_ID)
+        assert row["value"] == outcome.metrics["accuracy"]
+        assert run.is_best_model(outcome.model)
+
+
+def test_a_detector_is_chosen_by_what_its_boxes_are_like(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detector_automode, "training_image_s", lambda *given: 0.01)
+    rows = []
+    for i in range(10):
+        pixels = np.full((48, 64, 3), 100, np.uint8)
+        pixels[10:30, 4 * i : 4 * i + 20] = (230, 30, 30)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        box = {"topX": 4 * i / 64, "topY": 10 / 48, "bottomX": (4 * i + 20) / 64}
+        label = {"label": "square", **box, "bottomY": 30 / 48}
+        rows.append(json.dumps({"image_url": f"{i}.png", "label": [label]}))
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows) + "\n")
+    result = autofocus.train(
+        {
+            "task": "image_object_detection",
+            "training_data": str(tmp_path / "rows.jsonl"),
+            "limits": {"max_trials": 2},
+            "weights": "random",
+            "device": "cpu",
+            "training_parameters": {
+                "model_name": "fcos_test_resnet.r160_in1k_fpn",
+                "image_size": 64,
+                "training_batch_size": 4,
+                "number_of_epochs": 1,
+            },
+        },
+        output_dir=str(tmp_path / "run"),
+    )
+    assert {row["id"] for row in result["trials"]} - {SOUP_ID} == {"0", "1"}
+    (profile,) = decisions(tmp_path / "run", "profile")
+    assert (profile["num_objects"], profile["training_image_s"]) == (8, 0.01)
+    (plan,) = decisions(tmp_path / "run", "automode")
+    assert set(plan["search_space"][0]) == {"learning_rate", "augmentations", "layers_to_freeze"}
+
+
+def test_probes_are_compared_where_time_was_too_short_for_the_folds_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(classifier_automode, "probe_losses", lambda setup, probed: probed.held_out)
+    held_out, folds = np.linspace(0.1, 1.0, 20), np.ones(30)
+    champion, better = (
+        classifier_automode.Looked(
+            *[None] * 2,  # type: ignore[arg-type]
+            SimpleNamespace(held_out=held_out - gain, fold_losses=known),  # type: ignore[arg-type]
+            None,
+        )
+        for gain, known in ((0.0, folds), (0.05, folds[:0]))
+    )
+    assert classifier_automode._compared(champion, better).num_pairs == 20
+    assert classifier_automode._compared(champion, champion).num_pairs == 50
+    assert classifier_automode._compared(champion, better).challenger_wins

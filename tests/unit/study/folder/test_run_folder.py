@@ -1,0 +1,162 @@
+"""Run folders: one owner, one driver, atomic changes."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autofocus.errors import RunFolderError
+from autofocus.study.folder.run_folder import RunFolder, identity
+
+JOB = {"task": "t", "seed": 0, "output_dir": "x"}
+
+
+def test_same_job_comes_back_to_its_result(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run", JOB, "data", overwrite=False) as folder:
+        assert folder.result() is None
+        folder.write_json("result.json", {"value": 1})
+    with RunFolder(tmp_path / "run", JOB, "data", overwrite=False) as folder:
+        assert folder.result() == {"value": 1}
+
+
+def test_another_job_is_refused_naming_the_keys(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        folder.write_json("result.json", {"value": 1})
+    with pytest.raises(RunFolderError, match=r"these keys differ: seed.*--overwrite"):
+        RunFolder(tmp_path, {**JOB, "seed": 1}, "data", overwrite=False)
+    with pytest.raises(RunFolderError, match="the data changed"):
+        RunFolder(tmp_path, JOB, "other data", overwrite=False)
+    with RunFolder(tmp_path, {**JOB, "seed": 1}, "data", overwrite=True) as folder:
+        assert folder.result() is None
+
+
+def test_where_it_is_written_does_not_change_what_it_is() -> None:
+    assert identity(JOB, "d") == identity({**JOB, "output_dir": "y"}, "d")
+    assert identity(JOB, "d") != identity({**JOB, "seed": 1}, "d")
+
+
+def test_second_driver_is_refused_while_the_first_lives(tmp_path: Path) -> None:
+    with (
+        RunFolder(tmp_path, JOB, "data", overwrite=False),
+        pytest.raises(RunFolderError, match=f"another autofocus is running .*{os.getpid()}"),
+    ):
+        RunFolder(tmp_path, JOB, "data", overwrite=False)
+    with RunFolder(tmp_path, JOB, "data", overwrite=False):
+        pass
+
+
+def test_a_killed_driver_leaves_no_lock(tmp_path: Path) -> None:
+    code = (
+        "import os, signal; from pathlib import Path;"
+        "from autofocus.study.folder.run_folder import RunFolder;"
+        f"RunFolder(Path({str(tmp_path)!r}), {JOB!r}, 'data', False);"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], check=False)
+    assert killed.returncode == -9
+    with RunFolder(tmp_path, JOB, "data", overwrite=False):
+        pass
+
+
+def make_model(run: Path, name: str) -> Path:
+    model = run / "models" / name
+    model.mkdir(parents=True)
+    (model / "who").write_text(name)
+    return model
+
+
+def models_of(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "models").iterdir())
+
+
+def test_half_written_models_are_swept_away(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        folder.publish(make_model(tmp_path, "1"), trial="0")
+    make_model(tmp_path, ".2")
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        assert models_of(tmp_path) == ["1"]
+        assert folder.next_model_dir().name == "2"
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_kill_at_any_moment_of_publishing_leaves_no_model_over(
+    tmp_path: Path, has_links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before, between and after the swap and the note of who was published."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    if not has_links:
+        monkeypatch.setattr(Path, "symlink_to", refused)
+    for moment, kept in (("rename", ["1"]), ("note", ["1", "2"]), ("never", ["1", "2"])):
+        run = tmp_path / moment
+        with RunFolder(run, JOB, "data", overwrite=False) as folder:
+            folder.publish(make_model(run, "1"), trial="0")
+            model = make_model(run, "2")
+            if moment != "rename":
+                original = folder.write_json
+                folder.write_json = lambda name, document, original=original, moment=moment: (  # type: ignore[method-assign]
+                    killed()
+                    if "published" in name and moment == "note"
+                    else original(name, document)
+                )
+                with contextlib.suppress(Killed):
+                    folder.publish(model, trial="1")
+        with RunFolder(run, JOB, "data", overwrite=False) as folder:
+            assert models_of(run) == kept
+            assert (run / "best_model" / "who").read_text() == kept[-1]
+            assert folder.is_best_model(run / "models" / kept[-1])
+            assert not folder.is_best_model(run / "models" / "7")
+
+
+def test_a_trial_that_is_published_anew_leaves_its_former_model(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        for name, trial in (("1", "0"), ("2", "1"), ("3", "1")):
+            folder.publish(make_model(tmp_path, name), trial)
+        assert models_of(tmp_path) == ["1", "3"]
+        assert folder.published("1") == tmp_path / "models" / "3"
+
+
+def refused(*_: object, **__: object) -> None:
+    raise OSError("symlinks are not permitted")
+
+
+def test_best_model_is_swapped_as_a_relative_link(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        for name in ("1", "2"):
+            (tmp_path / "models" / name).mkdir(parents=True)
+            link = folder.publish(tmp_path / "models" / name, trial=name)
+            assert os.readlink(link) == f"models/{name}"
+        assert folder.published("1") == tmp_path / "models" / "1"
+        assert folder.published("3") is None
+
+
+def test_without_symlinks_best_model_is_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        for name in ("1", "2"):
+            model = tmp_path / "models" / name
+            model.mkdir(parents=True)
+            (model / "who").write_text(name)
+            link = folder.publish(model, trial=name)
+        assert not link.is_symlink()
+        assert (link / "who").read_text() == "2"
+        assert json.loads((tmp_path / "best_model.json").read_bytes()) == {"model": "models/2"}
+
+
+def test_decisions_are_appended(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        folder.decide("split", seed=1)
+        folder.decide("probe", c=2.0)
+    lines = (tmp_path / "decisions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["decision"] for line in lines] == ["split", "probe"]

@@ -1,0 +1,223 @@
+"""Small sets: other folds say who wins, and the winner learns from what judged it."""
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import autofocus
+from autofocus.package import mlflow_model, verify
+from autofocus.study.folder.trial_folder import keep_losses
+from autofocus.study.study import Study
+from autofocus.study.trials import classifier_finetune as classifier_training
+from autofocus.study.trials import classifiers as classifier_trials
+from autofocus.study.trials import cross_validation as classifier_folds
+from autofocus.study.trials import refit as classifier_refit
+from autofocus.training import loop
+from autofocus.training.checkpoint import load_checkpoint
+from autofocus.training.choose import Comparison
+from autofocus.training.mixture import mixed
+from tiny_jobs import decisions, tiny_job
+
+NUM_PHOTOS = 24
+CLEAR = Comparison(mean_gain=1.0, standard_error=0.1, num_pairs=6, margin=1, challenger_wins=True)
+UNCLEAR = replace(CLEAR, standard_error=0.9)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def _packages_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exporting and verifying each model would take most of the time."""
+
+    def write(folder: Path, network: Any, manifest: Any) -> Any:
+        folder.mkdir(parents=True)
+        return manifest
+
+    monkeypatch.setattr(mlflow_model, "write_package", write)
+    monkeypatch.setattr(verify, "verify_package", lambda *_: 0.0)
+
+
+@pytest.fixture(autouse=True)
+def _training_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier_trials, "compare", lambda before, after: CLEAR)
+    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: CLEAR)
+    monkeypatch.setattr(loop, "latest_is_kept", lambda losses: True)
+
+
+def job(photos: Path, **keys: Any) -> dict[str, Any]:
+    return tiny_job(photos, 1, **keys)
+
+
+def test_all_images_teach_and_the_metrics_stay_those_of_before(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    served: list[Any] = []
+    original = Study.publish
+
+    def publish(self: Any, trial: str, candidate: Any) -> Path:
+        served.append(candidate.network.state_dict())
+        return original(self, trial, candidate)
+
+    monkeypatch.setattr(Study, "publish", publish)
+    result = autofocus.train(job(photo_folder), output_dir=str(folder))
+    rows = {row["id"]: row for row in result["trials"]}
+    assert result["best_trial"] == "refit-1"
+    assert list(rows) == ["0", "1", "refit-1"]
+    assert rows["refit-1"]["value"] == rows["1"]["value"] == result["value"]
+    (made,) = decisions(folder, "trained_again")
+    assert (made["num_images"], made["rejected"]) == (NUM_PHOTOS, None)
+    assert rows["refit-1"]["epochs"] == made["num_epochs"] > 0
+    log = (folder / "trials" / "refit-1" / "log.txt").read_text()
+    assert f"{NUM_PHOTOS} images" in log
+    # The probe that is served has seen all images: the second training starts from it.
+    best = load_checkpoint(folder / "trials" / "refit-1" / "best")
+    assert best is not None
+    expected = mixed(served[0], best[0], made["start_share"])
+    assert all(torch.allclose(served[2][name], expected[name]) for name in expected)
+    moved = folder.rename(tmp_path / "moved")
+    again = autofocus.train(job(photo_folder), output_dir=str(moved))
+    assert again == result | {"run": str(moved), "best_model": str(moved / "best_model")}
+
+
+def test_given_validation_images_are_not_learnt_from(photo_folder: Path, tmp_path: Path) -> None:
+    held_out = tmp_path / "held-out"
+    shutil.copytree(photo_folder, held_out)
+    asked = job(photo_folder, validation_data=str(held_out))
+    result = autofocus.train(asked, output_dir=str(tmp_path / "run"))
+    assert result["best_trial"] == "1"
+    assert not decisions(tmp_path / "run", "trained_again")
+
+
+def test_without_time_for_it_the_model_stays(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier_refit, "refit_s", lambda *_: 1e6)
+    result = autofocus.train(job(photo_folder, budget=500), output_dir=str(tmp_path))
+    assert result["best_trial"] == "1"
+    (made,) = decisions(tmp_path, "not_trained_again")
+    assert made["seconds_left"] < 500 < made["seconds_needed"]
+
+
+def test_the_first_training_leaves_time_for_the_second(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_s: dict[str, float] = {}
+    for module, name in ((classifier_training, "run_finetune"), (classifier_refit, "run_again")):
+        original = getattr(module, name)
+
+        def timed(job: Any, *rest: Any, name: str = name, original: Any = original) -> Any:
+            left_s[name] = job.deadline_s - time.monotonic()
+            return original(job, *rest)
+
+        monkeypatch.setattr(module, name, timed)
+    result = autofocus.train(job(photo_folder, budget=1000), output_dir=str(tmp_path))
+    assert result["best_trial"] == "refit-1"
+    # Nearly 1,000 s for both: 1 part for the first, 1.2 x 24 / 18 for the second.
+    assert 300 < left_s["run_finetune"] < 1000 / 2.6
+    assert left_s["run_again"] > 900, "what the first did not need"
+
+
+@pytest.mark.parametrize("why", ["worse", "stopped", "raised"])
+def test_a_second_training_that_failed_changes_nothing(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    original = classifier_refit.run_again
+
+    def spoilt(job: Any, *rest: Any) -> Any:
+        if why == "stopped":
+            return original(_stopping(job), *rest)
+        if why == "raised":
+            raise MemoryError
+        made = original(job, *rest)
+        return replace(made, losses=made.losses + 5.0)
+
+    monkeypatch.setattr(classifier_refit, "run_again", spoilt)
+    result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
+    assert result["best_trial"] == "1"
+    (made,) = decisions(tmp_path, "trained_again")
+    expected = {
+        "worse": "more than before",
+        "stopped": "stopped by the user after 0 of",
+        "raised": "out of memory",
+    }
+    assert expected[why] in made["rejected"]
+
+
+def _stopping(job: Any) -> Any:
+    return replace(job, should_stop=lambda: True)
+
+
+def test_where_the_held_out_images_cannot_tell_all_images_judge(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[tuple[int, int]] = []
+
+    def compared(before: Any, after: Any) -> Comparison:
+        judged.append((len(before), len(after)))
+        return CLEAR
+
+    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: UNCLEAR)
+    monkeypatch.setattr(classifier_trials, "compare", compared)
+    result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
+    assert judged == [(NUM_PHOTOS, NUM_PHOTOS)]
+    assert result["best_trial"] == "refit-1"
+    folds = sorted(path.name for path in (tmp_path / "trials").glob("1-fold-*"))
+    assert folds == [f"1-fold-{number}" for number in (2, 3, 4, 5)]
+    for fold in folds:
+        facts = (tmp_path / "trials" / fold / "log.txt").read_text()
+        assert f"{NUM_PHOTOS - 4} images" in facts or f"{NUM_PHOTOS - 5} images" in facts
+    (asked,) = decisions(tmp_path, "other_folds")
+    assert asked["num_images"] == NUM_PHOTOS
+
+
+def test_folds_take_no_time_that_the_winner_needs(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: UNCLEAR)
+    monkeypatch.setattr(classifier_folds, "MAX_SECONDS", 0.0)
+    result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
+    assert not list((tmp_path / "trials").glob("*fold*"))
+    assert result["best_trial"] == "refit-1"
+
+
+@pytest.mark.parametrize(("gain", "error", "asks"), [(1.0, 0.4, 0), (1.0, 0.9, 4), (-1.0, 0.8, 0)])
+def test_other_folds_are_asked_only_where_it_is_unclear(
+    gain: float, error: float, asks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = replace(CLEAR, mean_gain=gain, standard_error=error)
+    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: found)
+    losses = np.ones(5)
+    (tmp_path / "trials" / "0").mkdir(parents=True)
+    keep_losses(tmp_path / "trials" / "0", losses)
+    common: Any = SimpleNamespace(folder=tmp_path)
+    assert classifier_folds.other_folds_s(common, losses, 10.0) == asks * 10.0
+    assert classifier_folds.other_folds_s(common, None, 10.0) == 0.0
+
+
+def test_a_fold_that_raises_costs_only_its_evidence(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raising(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: UNCLEAR)
+    monkeypatch.setattr(classifier_folds, "probe_and_finetune", raising)
+    result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
+    assert result["best_trial"] == "refit-1"
+    (asked,) = decisions(tmp_path, "other_folds")
+    assert "out of memory" in asked["failed"]

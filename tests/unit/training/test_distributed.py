@@ -1,0 +1,165 @@
+"""What the first of several processes tells the others, and what they make of it.
+
+That they train as one is tested with real processes: test_ddp.py, tests/e2e/test_torchrun.py.
+"""
+
+import logging
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from autofocus.errors import JobError, TrainingError
+from autofocus.runtime import no_progress, process_count, process_rank
+from autofocus.study import distributed as together
+from autofocus.training import distributed as team
+from autofocus.training.device import make_accelerator
+
+SEEN: list[Any] = []
+
+
+@dataclass(frozen=True)
+class Job:
+    accelerator: Accelerator
+    name: str
+    should_stop: Callable[[], bool]
+    on_epoch: Callable[[dict[str, Any]], bool]
+    track: Any
+
+
+def take_part(job: Job, number: int) -> None:
+    SEEN.append((job, number))
+
+
+def fail(job: Job, number: int) -> None:
+    raise JobError("as the first process says too")
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return what the first process has sent, pickled and back."""
+    messages: list[Any] = []
+    monkeypatch.setattr(team, "_is_broken", False)
+    monkeypatch.setattr(team, "join", lambda: None)
+    monkeypatch.setattr(
+        team, "_send", lambda message: messages.append(pickle.loads(pickle.dumps(message)))
+    )
+    monkeypatch.setattr(team, "receive", lambda: messages.pop(0))
+    SEEN.clear()
+    return messages
+
+
+def as_process(monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", str(rank)), ("MASTER_ADDR", "127.0.0.1")):
+        monkeypatch.setenv(name, value)
+
+
+def a_job() -> Job:
+    with pytest.MonkeyPatch.context() as alone:
+        alone.delenv("WORLD_SIZE", raising=False)
+        accelerator = make_accelerator(torch.device("cpu"))
+    return Job(accelerator, "x", lambda: True, lambda report: True, print)
+
+
+def test_without_a_launcher_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    assert (process_count(), process_rank()) == (1, 0)
+    # What a batch system sets is no launcher yet.
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "3")
+    assert (process_count(), process_rank()) == (1, 0)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert (process_count(), process_rank()) == (4, 3)
+
+
+def test_alone_there_is_no_one_to_tell(sent: list[Any]) -> None:
+    with team.working(take_part, a_job(), 3):
+        pass
+    team.dismiss({})
+    assert sent == []
+
+
+def test_the_others_do_the_same_with_hooks_of_their_own(
+    sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = a_job()
+    as_process(monkeypatch, 0)
+    for number in (3, 4):
+        with team.working(take_part, job, number):
+            pass
+    team.dismiss({"value": 1})
+    assert len(sent) == 3
+    monkeypatch.setattr(team, "make_accelerator", lambda device: device)
+    monkeypatch.setattr(team, "prepare_torch", lambda: None)
+    as_process(monkeypatch, 1)
+    level = logging.getLogger("autofocus").level
+    assert team.follow() == {"value": 1}
+    assert [number for _, number in SEEN] == [3, 4]
+    theirs = SEEN[0][0]
+    assert isinstance(theirs, Job)
+    assert theirs.name == "x"
+    assert theirs.accelerator == torch.device("cpu")
+    assert theirs.track is no_progress
+    # Only the first process decides when it is over.
+    assert not theirs.should_stop()
+    assert not theirs.on_epoch({})
+    assert logging.getLogger("autofocus").level == level
+
+
+@pytest.mark.parametrize(("run", "status"), [(take_part, 1), (fail, 2)])
+def test_they_leave_quietly_when_the_first_one_failed(
+    sent: list[Any], run: Callable[..., None], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = a_job()
+    as_process(monkeypatch, 0)
+    with team.working(run, job, 3):
+        pass
+    team.dismiss(None)
+    monkeypatch.setattr(team, "make_accelerator", lambda device: device)
+    monkeypatch.setattr(team, "prepare_torch", lambda: None)
+    with pytest.raises(SystemExit) as left:
+        team.follow()
+    assert left.value.code == status
+
+
+def test_after_an_error_within_training_nothing_is_said_to_them(
+    sent: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may wait for gradients: another message would be taken for those."""
+    job = a_job()
+    as_process(monkeypatch, 0)
+    with pytest.raises(OSError, match="full"), team.working(take_part, job, 3):
+        raise OSError("the disk is full")
+    with pytest.raises(TrainingError, match="were lost"), team.working(take_part, job, 4):
+        pytest.fail("there is no one to train with")
+    team.dismiss(None)
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize("error", [None, JobError("wrong"), KeyboardInterrupt()])
+def test_whatever_becomes_of_a_run_the_others_are_dismissed(
+    sent: list[Any], error: BaseException | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(document: Any, **options: Any) -> dict[str, Any]:
+        if error is not None:
+            raise error
+        return {"value": document, **options}
+
+    monkeypatch.setattr(together, "run", run)
+    as_process(monkeypatch, 0)
+    if error is None:
+        assert together.run_together({}, overwrite=True) == {"value": {}, "overwrite": True}
+    else:
+        with pytest.raises(type(error)):
+            together.run_together({})
+    (farewell,) = sent
+    assert farewell.result == (None if error is not None else {"value": {}, "overwrite": True})
+    sent.append(farewell)
+    monkeypatch.setattr(team, "follow", lambda: {"followed": True})
+    as_process(monkeypatch, 1)
+    assert together.run_together({}) == {"followed": True}
