@@ -72,7 +72,7 @@ def main() -> None:
 
 def measure_driver(num_trials: int, sampling: str) -> dict[str, Any]:
     """Return CPU and fsyncs a trial, in ten parts of the sweep."""
-    from simulated_sweep import conducted, sweep_job
+    from support.simulated_sweep import conducted, sweep_job
 
     fsyncs = _count_fsyncs()
     policy = {"type": "bandit", "slack_factor": 0.2}

@@ -11,7 +11,7 @@ from autofocus.scoring.scorer import Scorer
 from autofocus.settings.job_file import override, read_document
 
 if TYPE_CHECKING:
-    from autofocus.scoring.explain.explanations import Explainer, Explanation
+    from autofocus.scoring.explain.explanations import Explanation, ModelExplainer
 
 # Short names for what most jobs set -> the job's keys.
 SHORT_KEYS = {
@@ -99,7 +99,7 @@ class Model:
     def __init__(self, folder: Path, scorer: Scorer) -> None:
         self._folder = folder
         self._scorer = scorer
-        self._explainer: Explainer | None = None
+        self._explainer: ModelExplainer | None = None
         self.labels = scorer.labels
         self.manifest = scorer.manifest
 

@@ -28,7 +28,7 @@ from autofocus.scoring.explain.boxes import BoxExplainer, part_shown
 from autofocus.scoring.scorer import Scorer
 from autofocus.scoring.tiling import view_of
 from autofocus.tasks import TASKS
-from tiny_transformers import SIDES, TINY, build_tiny, train_briefly
+from support.tiny_transformers import SIDES, TINY, build_tiny, train_briefly
 
 NUM_CLASSES = 3
 HEADS = ["fcos", "retinanet", "fasterrcnn", "maskrcnn"]

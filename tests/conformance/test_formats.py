@@ -22,7 +22,7 @@ from autofocus.data.sources.read import (
     read_data,
 )
 from autofocus.errors import DataError
-from object_sources import CAN, CUP, HEIGHT, OUTSIDE, WIDTH, WRITERS, Scene, Thing
+from support.object_sources import CAN, CUP, HEIGHT, OUTSIDE, WIDTH, WRITERS, Scene, Thing
 
 OPTIONS = ReadOptions()
 SCENE: Scene = {"a": [CAN], "b": [CUP, CAN], "c": []}

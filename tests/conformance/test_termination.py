@@ -13,7 +13,7 @@ from autofocus.settings.job import (
     MedianStopping,
     TruncationSelection,
 )
-from autofocus.study.search.pruners import Curve, Referee, is_due, verdict
+from autofocus.study.search.pruners import Curve, Pruner, is_due, verdict
 
 
 def curves(*values: list[float]) -> dict[int, list[tuple[int, float]]]:
@@ -202,7 +202,7 @@ def run(policy: EarlyTermination, full: list[list[float]], order: random.Random)
     known: dict[int, list[tuple[int, float]]] = {}
     ended: dict[int, int] = {}
     waiting: set[int] = set()
-    referee = Referee(policy, known, ended)
+    referee = Pruner(policy, known, ended)
     while len(ended) < len(full):
         running = [n for n in known if n not in ended]
         if len(running) < 3 and len(known) < len(full):
@@ -246,7 +246,7 @@ def test_a_referee_looks_at_as_few_curves_for_the_last_trial_as_for_the_first(
 ) -> None:
     draw = random.Random(7)
     known, ended = Looked(), set[int]()
-    referee = Referee(policy, known, ended)
+    referee = Pruner(policy, known, ended)
     for trial in range(100):
         known[trial] = list(enumerate((draw.random() for _ in range(4)), 1))
         expected = verdict(policy, trial, 4, known, ended)
@@ -261,6 +261,6 @@ def test_a_referee_judges_again_what_measures_again_after_its_process_died(
     policy: EarlyTermination,
 ) -> None:
     known = curves(*[[0.1 * n] * 8 for n in (5, 9, 7, 1, 6)])
-    referee = Referee(policy, known, {0, 1, 2, 3})
+    referee = Pruner(policy, known, {0, 1, 2, 3})
     for trial in (4, 1, 2, 0, 4):
         assert referee.verdict(trial, 4) == verdict(policy, trial, 4, known, {0, 1, 2, 3})

@@ -18,7 +18,7 @@ from autofocus.models.box_profile import TYPICAL
 from autofocus.models.transformers.family import build, network_options
 from autofocus.models.transformers.network import TransformersDetector
 from autofocus.package.onnx import export_onnx
-from tiny_transformers import (
+from support.tiny_transformers import (
     NUM_CLASSES,
     SIDES,
     TINY,

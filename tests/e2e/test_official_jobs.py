@@ -17,7 +17,7 @@ import yaml
 
 from autofocus.api import load
 from autofocus.settings.job_file import override
-from photo_tables import COLORS, write_table
+from support.photo_tables import COLORS, write_table
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "reference" / "azure-jobs"
 NUM_TRAINING, NUM_VALIDATION, NUM_TRIALS = 12, 6, 2

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from autofocus.scoring.scorer import Scorer
-from photo_tables import COLORS, write_table
+from support.photo_tables import COLORS, write_table
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "sched_setaffinity"), reason="this system cannot give a process its cores"

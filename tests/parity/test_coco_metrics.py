@@ -14,7 +14,7 @@ from autofocus.metrics.coco import Outlines, coco_metrics
 from autofocus.metrics.rle import BACKENDS, encode_outlines
 from autofocus.structures.predictions import Detections, Instances, Polygon
 from autofocus.structures.targets import BoxTarget, OutlineTarget
-from detection_scenes import outlined, random_scenes
+from support.detection_scenes import outlined, random_scenes
 
 coco_module = pytest.importorskip("pycocotools.coco")
 cocoeval_module = pytest.importorskip("pycocotools.cocoeval")

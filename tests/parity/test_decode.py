@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from autofocus.data.images.decode import decode, probe
+from autofocus.data.images.decode import decode, read_header
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
 
@@ -76,7 +76,7 @@ def test_every_format_and_mode_decodes_to_pillows_pixels(name: str) -> None:
     data = ENCODED[name]
     pixels = decode(data)
     np.testing.assert_array_equal(pixels, with_pillow(data))
-    header = probe(data)
+    header = read_header(data)
     assert (header.height, header.width) == pixels.shape[:2]
 
 

@@ -13,7 +13,7 @@ from autofocus.errors import JobError
 
 if TYPE_CHECKING:
     from autofocus.data.options import ReadOptions
-    from autofocus.data.sources.check import Report
+    from autofocus.data.sources.check import SourceReport
     from autofocus.data.sources.convert import Written
     from autofocus.data.sources.read import Source
 
@@ -60,7 +60,7 @@ def check(
     """
     from autofocus.data.rows.issues import IssueLog
     from autofocus.data.rows.records import RECORD_TYPES, MulticlassRecord
-    from autofocus.data.sources.check import Report, check_source
+    from autofocus.data.sources.check import SourceReport, check_source
     from autofocus.data.sources.read import find_source, find_splits
 
     if no_images and decode:
@@ -81,7 +81,7 @@ def check(
             split: check_source(part, record_type, options, depth, log, progress())
             for split, part in (found or {"": first}).items()
         }
-    report = Report.of_splits(reports.values(), log)
+    report = SourceReport.of_splits(reports.values(), log)
     if as_json:
         emit_json(_document(name, report, reports if found else {}))
     else:
@@ -200,7 +200,9 @@ def _issues_file(folder: Path | None) -> Iterator[BinaryIO | None]:
         yield file
 
 
-def _document(task: str | None, report: "Report", reports: "dict[str, Report]") -> dict[str, Any]:
+def _document(
+    task: str | None, report: "SourceReport", reports: "dict[str, SourceReport]"
+) -> dict[str, Any]:
     import msgspec
 
     return {
@@ -240,7 +242,7 @@ def _dropped(written: "list[Written]") -> str | None:
     return str(path) if path.exists() else None
 
 
-def _show(report: "Report", output_dir: Path | None, train: str) -> None:
+def _show(report: "SourceReport", output_dir: Path | None, train: str) -> None:
     emit(f"{report.num_rows} rows, {report.num_valid} usable, {len(report.classes)} classes")
     _show_classes(report.classes)
     log = report.issues
@@ -265,7 +267,7 @@ def _show_classes(classes: dict[str, int]) -> None:
         emit(f"{'…':>9}  and {len(frequent) - _CLASSES_SHOWN} more; all of them with --json")
 
 
-def _show_examples(report: "Report") -> None:
+def _show_examples(report: "SourceReport") -> None:
     """Print the first few issues of each code, the gravest codes first."""
     log = report.issues
     examples = log.examples()
@@ -299,7 +301,7 @@ def _next_command(task: str | None, source: str, options: "ReadOptions") -> str:
     return shlex.join(words)
 
 
-def _next_step(report: "Report", train: str) -> str:
+def _next_step(report: "SourceReport", train: str) -> str:
     if not report.num_valid:
         return "nothing can be trained on yet: mend the errors above and check again"
     if report.issues.num_errors:

@@ -55,7 +55,7 @@ def serve(
     from autofocus.scoring.model_path import resolve_model
     from autofocus.serve.explainer import load_explainer
     from autofocus.serve.keys import read_keys
-    from autofocus.serve.plan import Plan
+    from autofocus.serve.plan import ServerPlan
     from autofocus.serve.run import load_scorer
     from autofocus.serve.run import serve as run_server
     from autofocus.serve.settings import MIB, read_settings
@@ -88,7 +88,7 @@ def serve(
             f"  {_example(url, needs_key=bool(keys))}"
         )
 
-    run_server(Plan(folder, settings, keys, load_scorer, load_explainer), announce)
+    run_server(ServerPlan(folder, settings, keys, load_scorer, load_explainer), announce)
 
 
 def _example(url: str, *, needs_key: bool) -> str:

@@ -44,7 +44,7 @@ class Skin:
 
 
 @dataclass(frozen=True)
-class View:
+class Viewpoint:
     """From where a thing is seen and lit.
 
     Attributes:
@@ -60,12 +60,12 @@ class View:
     gloss: float
 
 
-def random_view(rng: np.random.Generator, height: int, gloss: tuple[float, float]) -> View:
+def random_view(rng: np.random.Generator, height: int, gloss: tuple[float, float]) -> Viewpoint:
     """Return a view from eye level or somewhat above."""
-    return View(height, rng.uniform(0.03, 0.3), rng.uniform(-0.8, 0.8), rng.uniform(*gloss))
+    return Viewpoint(height, rng.uniform(0.03, 0.3), rng.uniform(-0.8, 0.8), rng.uniform(*gloss))
 
 
-def turn(profile: Sequence[tuple[float, float]], skin: Skin, view: View, lid: Plane) -> Sprite:
+def turn(profile: Sequence[tuple[float, float]], skin: Skin, view: Viewpoint, lid: Plane) -> Sprite:
     """Draw the thing.
 
     Args:
@@ -112,7 +112,7 @@ def _wrap(skin: Skin, across: Plane, on_axis: Plane) -> tuple[Plane, Plane]:
     return rgb.astype(np.float32), skin.opacity[np.round(rows).astype(np.intp)]
 
 
-def _light(rgb: Plane, across: Plane, facing: Plane, view: View) -> Plane:
+def _light(rgb: Plane, across: Plane, facing: Plane, view: Viewpoint) -> Plane:
     forward = np.sqrt(1 - view.light**2)
     diffuse = 0.4 + 0.65 * np.clip(across * view.light + facing * forward, 0, 1)
     glints = np.exp(-(((across - 0.6 * view.light) / 0.14) ** 2))

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.pictures.captions import Said, with_caption
-from autofocus.pictures.labels import Pixels, Sign, put_signs
+from autofocus.pictures.labels import Label, Pixels, put_signs
 from autofocus.pictures.palette import INK, WHITE, Colour, class_colours
 from autofocus.pictures.strokes import Ring, box_ring, dashed, fill, stroke
 from autofocus.structures.boxes import box_iou
@@ -154,7 +154,7 @@ def _signs(
     missed: Sequence[_Object],
     many: set[str],
     colours: Mapping[str, Colour],
-) -> list[Sign]:
+) -> list[Label]:
     """Return what is said of each object, the most important first.
 
     Args:
@@ -168,13 +168,13 @@ def _signs(
     labels = {item.label for item in (*found, *missed)}
     unnamed = many if len(labels) == 1 else set[str]()
     signs = [
-        Sign("missed", "" if item.label in unnamed else f" {item.label}", INK, item.box, must=True)
+        Label("missed", "" if item.label in unnamed else f" {item.label}", INK, item.box, must=True)
         for item in missed
     ]
     for item, wrong in zip(found, is_wrong, strict=True):
         is_named, score = item.label not in many, f" {item.score:.2f}"
         label, extra = item.label if is_named else "", " wrong" if wrong and is_named else ""
-        signs.append(Sign(label, score, colours[item.label], item.box, extra=extra))
+        signs.append(Label(label, score, colours[item.label], item.box, extra=extra))
     return signs
 
 

@@ -22,7 +22,7 @@ _MAX_SIGNS: Final = 200
 
 
 @dataclass(frozen=True)
-class Sign:
+class Label:
     """What is to be said of one object.
 
     Attributes:
@@ -60,7 +60,7 @@ def band(label: str, rest: str, paper: Colour, size: int, room: int) -> Pixels:
     return written[:, : min(room, (inked[-1] if len(inked) else 0) + 1 + pad)]
 
 
-def put_signs(picture: Pixels, signs: Sequence[Sign], size: int, line: int) -> int:
+def put_signs(picture: Pixels, signs: Sequence[Label], size: int, line: int) -> int:
     """Write the signs beside their objects, the first first; return how many found no place.
 
     Args:
@@ -91,7 +91,7 @@ def put_signs(picture: Pixels, signs: Sequence[Sign], size: int, line: int) -> i
 
 
 def _place(
-    sign: Sign,
+    sign: Label,
     shape: tuple[int, ...],
     picture: tuple[int, ...],
     line: int,

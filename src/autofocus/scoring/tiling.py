@@ -17,7 +17,7 @@ from autofocus.tasks.tiles import can_tile
 
 
 @dataclass(frozen=True)
-class View:
+class TiledView:
     """One thing the network sees of an image.
 
     Attributes:
@@ -31,7 +31,7 @@ class View:
     region: Region
 
 
-def tile_views(image: NDArray[np.uint8], spec: Preprocess, tiling: Tiling) -> Iterator[View]:
+def tile_views(image: NDArray[np.uint8], spec: Preprocess, tiling: Tiling) -> Iterator[TiledView]:
     """Make the views of an image as they are wanted: the whole, then its tiles row by row.
 
     Args:
@@ -43,7 +43,7 @@ def tile_views(image: NDArray[np.uint8], spec: Preprocess, tiling: Tiling) -> It
         yield view_of(image, spec, region)
 
 
-def view_of(image: NDArray[np.uint8], spec: Preprocess, region: Region) -> View:
+def view_of(image: NDArray[np.uint8], spec: Preprocess, region: Region) -> TiledView:
     """Return the part of an image that a region covers, in whole pixels."""
     height, width = image.shape[:2]
     pixels = pixel_region(region, (height, width))
@@ -51,7 +51,7 @@ def view_of(image: NDArray[np.uint8], spec: Preprocess, region: Region) -> View:
     part = image[top:bottom, left:right]
     canvas = frame_of(spec, (bottom - top, right - left))
     shown = (left / width, top / height, right / width, bottom / height)
-    return View(preprocess(part, spec), frame_in_image(canvas, pixels, (height, width)), shown)
+    return TiledView(preprocess(part, spec), frame_in_image(canvas, pixels, (height, width)), shown)
 
 
 def check_tiles(task: Task[Any, Any]) -> None:

@@ -22,7 +22,7 @@ from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from autofocus.errors import RequestError
-from autofocus.scoring.explain.choice import Choice
+from autofocus.scoring.explain.choice import ExplainedTargets
 from autofocus.scoring.explain.request import (
     ExplainRow,
     check_num_explanations,
@@ -82,7 +82,7 @@ class _Scored:
 
     results: list[dict[str, Any]]
     rows: list[ExplainRow]
-    choice: Choice
+    choice: ExplainedTargets
     headers: Headers
     milliseconds: float
 
@@ -282,7 +282,7 @@ class Endpoint:
         return _encoded(results, started, _left_out(None, cells))
 
     def _score_to_explain(
-        self, scorer: Scorer, choice: Choice, cells: Sequence[Cell], deadline: float
+        self, scorer: Scorer, choice: ExplainedTargets, cells: Sequence[Cell], deadline: float
     ) -> _Scored:
         """Return scores and what to explain.
 
@@ -319,7 +319,7 @@ class Endpoint:
         return _encoded(results, started, scored.headers)
 
 
-def _left_out(choice: Choice | None, cells: Sequence[Cell]) -> Headers:
+def _left_out(choice: ExplainedTargets | None, cells: Sequence[Cell]) -> Headers:
     """Return the header that says that a row asked for explanations and gets scores alone."""
     asked = (cell for cell in cells if cell.explain)
     left_out = any(choice is None or not is_taken(choice, cell) for cell in asked)

@@ -49,7 +49,7 @@ _Jobs = queue.Queue[tuple[Connection, Sequence[Any], float]]
 
 
 class RowExplainer(Protocol):
-    """What explains; `scoring.explanations.Explainer` is one."""
+    """What explains; `scoring.explanations.ModelExplainer` is one."""
 
     def warm_up(self) -> None:
         """Do once what would make the first request slow."""

@@ -10,7 +10,7 @@ from autofocus.serve.settings import Settings
 
 
 @dataclass(frozen=True)
-class Plan:
+class ServerPlan:
     """A server to be: model, limits, keys. Travels to new processes.
 
     Attributes:

@@ -26,7 +26,7 @@ from autofocus.manifest import read_manifest
 from autofocus.scoring.explain.needs import needs_torch, why_unavailable
 from autofocus.scoring.request import ImageScorer
 from autofocus.serve.explainer import ExplainProcess, new_address
-from autofocus.serve.plan import Plan
+from autofocus.serve.plan import ServerPlan
 from autofocus.serve.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _MAX_RESTARTS = 5
 _RESTART_WINDOW_S = 60.0
 
 
-def serve(plan: Plan, on_ready: Callable[[str], None]) -> None:
+def serve(plan: ServerPlan, on_ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
@@ -63,7 +63,7 @@ def serve(plan: Plan, on_ready: Callable[[str], None]) -> None:
 
 
 @contextlib.contextmanager
-def _explaining(plan: Plan) -> Iterator[tuple[Plan, Callable[[], None]]]:
+def _explaining(plan: ServerPlan) -> Iterator[tuple[ServerPlan, Callable[[], None]]]:
     """Yield the plan with its explaining process, and what starts that; end it afterwards."""
     reason = plan.no_explanations
     if plan.load_explainer is not None:
@@ -125,7 +125,7 @@ def url_of(sock: socket.socket, settings: Settings) -> str:
     return f"http://{host}:{sock.getsockname()[1]}"
 
 
-def _serve_here(plan: Plan, sock: socket.socket, on_ready: Callable[[], None]) -> None:
+def _serve_here(plan: ServerPlan, sock: socket.socket, on_ready: Callable[[], None]) -> None:
     from autofocus.serve.worker import run_worker
 
     if not run_worker(plan, sock, on_ready):
@@ -139,7 +139,7 @@ def _leave_now() -> None:
     os._exit(AutofocusError.exit_status)
 
 
-def _work(plan: Plan, sock: socket.socket, pipe: Connection) -> None:
+def _work(plan: ServerPlan, sock: socket.socket, pipe: Connection) -> None:
     """Be a worker process."""
     # Ctrl-C reaches the whole terminal group; until the server listens the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -180,7 +180,7 @@ class _Worker:
 class _Supervisor:
     """Starts workers, replaces the ones that die, stops them all."""
 
-    def __init__(self, plan: Plan, sock: socket.socket) -> None:
+    def __init__(self, plan: ServerPlan, sock: socket.socket) -> None:
         self._plan = plan
         self._sock = sock
         self._workers: list[_Worker] = []

@@ -18,7 +18,7 @@ import uvicorn
 
 from autofocus.serve.app import Endpoint
 from autofocus.serve.explainer import ask
-from autofocus.serve.plan import Plan
+from autofocus.serve.plan import ServerPlan
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ _POLL_S = 0.02
 
 
 def run_worker(
-    plan: Plan,
+    plan: ServerPlan,
     sock: socket.socket,
     on_ready: Callable[[], None],
     watch: Callable[[Callable[[], None]], None] | None = None,

@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 
 from autofocus.structures.outline_pixels import united
 from autofocus.structures.predictions import Detections, Instances, Polygon
-from autofocus.structures.seams import OUTWARD, Seen, agreement, gather, overlap, share_within
+from autofocus.structures.seams import (
+    OUTWARD,
+    ViewObjects,
+    agreement,
+    gather,
+    overlap,
+    share_within,
+)
 
 Settings = Mapping[str, float | str]
 PredictionT = TypeVar("PredictionT", bound=Detections)
@@ -72,7 +79,7 @@ def merge_views(
     return _as_prediction(predictions[0], merged)
 
 
-def _hand_over(seen: Seen, regions: NDArray[np.float64]) -> Seen:
+def _hand_over(seen: ViewObjects, regions: NDArray[np.float64]) -> ViewObjects:
     """Let pieces go that another view shows with fewer cuts; that one inherits their certainty."""
     num_cuts = seen.cut.sum(axis=1)
     scores = seen.scores.copy()
@@ -99,8 +106,8 @@ def _hand_over(seen: Seen, regions: NDArray[np.float64]) -> Seen:
 
 
 def _unite(
-    seen: Seen, regions: NDArray[np.float64], size: tuple[int, int], max_points: int
-) -> Seen:
+    seen: ViewObjects, regions: NDArray[np.float64], size: tuple[int, int], max_points: int
+) -> ViewObjects:
     """Replace pieces that meet at a seam by the whole that they make."""
     group = np.arange(len(seen))
     for i, j in _meeting_pairs(seen, regions):
@@ -113,7 +120,7 @@ def _unite(
     return result
 
 
-def _meeting_pairs(seen: Seen, regions: NDArray[np.float64]) -> list[tuple[int, int]]:
+def _meeting_pairs(seen: ViewObjects, regions: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Return pieces that continue each other, each by at most one in a neighbouring tile."""
     view = seen.views.argmax(axis=1)
     taken: set[tuple[int, int]] = set()
@@ -127,7 +134,7 @@ def _meeting_pairs(seen: Seen, regions: NDArray[np.float64]) -> list[tuple[int, 
 
 
 def _alike_at_seams(
-    seen: Seen, regions: NDArray[np.float64], view: NDArray[np.int64]
+    seen: ViewObjects, regions: NDArray[np.float64], view: NDArray[np.int64]
 ) -> Iterator[tuple[float, int, int]]:
     """Yield (agreement, a piece, the piece in the next tile that may continue it)."""
     for side, opposite in ((_RIGHT, _LEFT), (_BOTTOM, _TOP)):
@@ -150,7 +157,7 @@ def _intersection(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.
     return np.concatenate([np.minimum(lower, upper), np.maximum(lower, upper)])
 
 
-def _whole_of(pieces: Seen, size: tuple[int, int], max_points: int) -> Seen:
+def _whole_of(pieces: ViewObjects, size: tuple[int, int], max_points: int) -> ViewObjects:
     """Return the one object that pieces make."""
     box = np.concatenate([pieces.xyxy[:, :2].min(axis=0), pieces.xyxy[:, 2:].max(axis=0)])
     # Cut is what is cut at the very end; elsewhere another piece goes on.
@@ -161,7 +168,7 @@ def _whole_of(pieces: Seen, size: tuple[int, int], max_points: int) -> Seen:
         sides_px = (box[2:] - box[:2]) * (size[1], size[0])
         width, height = (int(side) for side in np.ceil(sides_px))
         polygons = [united(pieces.polygons, box, (height, width), max_points)]
-    return Seen(
+    return ViewObjects(
         xyxy=box[None],
         scores=best.scores,
         classes=best.classes,
@@ -172,7 +179,7 @@ def _whole_of(pieces: Seen, size: tuple[int, int], max_points: int) -> Seen:
     )
 
 
-def _most_certain(seen: Seen, threshold: float) -> NDArray[np.int64]:
+def _most_certain(seen: ViewObjects, threshold: float) -> NDArray[np.int64]:
     """Return what is not another view of something more certain."""
     # Of equal scores what is cut less comes first.
     waiting = np.lexsort((seen.cut.sum(axis=1), -seen.scores))
@@ -188,7 +195,7 @@ def _most_certain(seen: Seen, threshold: float) -> NDArray[np.int64]:
     return np.array(kept, np.int64)
 
 
-def _as_prediction(like: PredictionT, seen: Seen) -> PredictionT:
+def _as_prediction(like: PredictionT, seen: ViewObjects) -> PredictionT:
     changes: dict[str, Any] = {
         "xyxy_frac": seen.xyxy.astype(np.float32),
         "scores": seen.scores.astype(np.float32),

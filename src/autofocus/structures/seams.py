@@ -32,7 +32,7 @@ Box = NDArray[np.float64]  # (left, top, right, bottom) in fractions of the imag
 
 
 @dataclass(frozen=True)
-class Seen:
+class ViewObjects:
     """What the views of one image show.
 
     Attributes:
@@ -56,10 +56,10 @@ class Seen:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def at(self, index: NDArray[np.int64]) -> "Seen":
+    def at(self, index: NDArray[np.int64]) -> "ViewObjects":
         """Return the objects at these positions."""
         polygons = None if self.polygons is None else [self.polygons[i] for i in index]
-        return Seen(
+        return ViewObjects(
             self.xyxy[index],
             self.scores[index],
             self.classes[index],
@@ -69,12 +69,12 @@ class Seen:
             self.margin,
         )
 
-    def joined(self, other: "Seen") -> "Seen":
+    def joined(self, other: "ViewObjects") -> "ViewObjects":
         """Return these objects and then the others."""
         polygons = None
         if self.polygons is not None and other.polygons is not None:
             polygons = self.polygons + other.polygons
-        return Seen(
+        return ViewObjects(
             np.concatenate([self.xyxy, other.xyxy]),
             np.concatenate([self.scores, other.scores]),
             np.concatenate([self.classes, other.classes]),
@@ -84,12 +84,12 @@ class Seen:
             self.margin,
         )
 
-    def with_scores(self, scores: NDArray[np.float64]) -> "Seen":
+    def with_scores(self, scores: NDArray[np.float64]) -> "ViewObjects":
         """Return the objects with other scores."""
         return replace(self, scores=scores)
 
 
-def gather(predictions: Sequence[Detections], regions: NDArray[np.float64]) -> Seen:
+def gather(predictions: Sequence[Detections], regions: NDArray[np.float64]) -> ViewObjects:
     """Return what v views show.
 
     Args:
@@ -105,7 +105,7 @@ def gather(predictions: Sequence[Detections], regions: NDArray[np.float64]) -> S
     from_edge = (regions[view] - xyxy) * OUTWARD
     at_image_edge = np.isclose(regions, (0, 0, 1, 1))[view]
     outlined = [found for found in predictions if isinstance(found, Instances)]
-    return Seen(
+    return ViewObjects(
         xyxy=xyxy,
         scores=np.concatenate([found.scores for found in predictions]).astype(np.float64),
         classes=np.concatenate([found.classes for found in predictions]),
@@ -116,7 +116,9 @@ def gather(predictions: Sequence[Detections], regions: NDArray[np.float64]) -> S
     )
 
 
-def agreement(seen: Seen, i: int, others: NDArray[np.int64], window: Box) -> NDArray[np.float64]:
+def agreement(
+    seen: ViewObjects, i: int, others: NDArray[np.int64], window: Box
+) -> NDArray[np.float64]:
     """Return the intersection over union of one object with others within a window.
 
     Args:
@@ -137,14 +139,14 @@ def agreement(seen: Seen, i: int, others: NDArray[np.int64], window: Box) -> NDA
     return overlaps if seen.polygons is None else _of_outlines(seen, i, others, window, overlaps)
 
 
-def overlap(seen: Seen, i: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
+def overlap(seen: ViewObjects, i: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the intersection over union of one whole object with others, float64 [p]."""
     overlaps = box_iou(seen.xyxy[i : i + 1], seen.xyxy[others])[0]
     image = np.array([0.0, 0.0, 1.0, 1.0])
     return overlaps if seen.polygons is None else _of_outlines(seen, i, others, image, overlaps)
 
 
-def share_within(seen: Seen, i: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
+def share_within(seen: ViewObjects, i: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return how much of the others' boxes lies within the box of one object, float64 [p]."""
     boxes = seen.xyxy[others]
     areas = _areas(boxes)
@@ -152,7 +154,7 @@ def share_within(seen: Seen, i: int, others: NDArray[np.int64]) -> NDArray[np.fl
 
 
 def _of_outlines(
-    seen: Seen, i: int, others: NDArray[np.int64], window: Box, overlaps: NDArray[np.float64]
+    seen: ViewObjects, i: int, others: NDArray[np.int64], window: Box, overlaps: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Replace the overlaps of boxes that meet by those of their outlines, where these can tell."""
     assert seen.polygons is not None, "objects have outlines"

@@ -15,7 +15,7 @@ from autofocus.training.finetune_trial import SMALL_VALIDATION
 
 
 @dataclass(frozen=True)
-class Entry:
+class Score:
     """What a trial is judged by.
 
     Attributes:
@@ -30,7 +30,7 @@ class Entry:
     losses: NDArray[np.float64] | None = None
 
 
-class Champion:
+class BestModel:
     """Takes trials as they end and knows the best at any time.
 
     Args:
@@ -38,17 +38,17 @@ class Champion:
         start: Holds the title before the first trial.
     """
 
-    def __init__(self, decide: Callable[..., None], start: Entry | None) -> None:
+    def __init__(self, decide: Callable[..., None], start: Score | None) -> None:
         self._decide = decide
         self._start = start
         self._settled = start
         # All trials below this number have ended; `_settled` is the best of them.
         self._number = 0
-        self._ahead: dict[int, Entry | None] = {}
+        self._ahead: dict[int, Score | None] = {}
         self._known: dict[tuple[str, str], bool] = {}
         self._numbers: dict[str, int] = {}
 
-    def add(self, number: int, entry: Entry | None) -> None:
+    def add(self, number: int, entry: Score | None) -> None:
         """Take a trial that ended; None is one without a model."""
         if entry is not None:
             self._numbers[entry.trial] = number
@@ -58,14 +58,14 @@ class Champion:
             self._number += 1
 
     @property
-    def current(self) -> Entry | None:
+    def current(self) -> Score | None:
         """The best of the trials that have ended."""
         best = self._settled
         for number in sorted(self._ahead):
             best = self._better(best, self._ahead[number])
         return best
 
-    def _better(self, champion: Entry | None, challenger: Entry | None) -> Entry | None:
+    def _better(self, champion: Score | None, challenger: Score | None) -> Score | None:
         if champion is None or challenger is None:
             return champion or challenger
         pair = champion.trial, challenger.trial
@@ -76,7 +76,7 @@ class Champion:
         return challenger if self._known[pair] else champion
 
 
-def beats(challenger: Entry, champion: Entry, num_before: int = 0) -> tuple[bool, dict[str, Any]]:
+def beats(challenger: Score, champion: Score, num_before: int = 0) -> tuple[bool, dict[str, Any]]:
     """Return whether a challenger takes the title, and from what that was decided.
 
     On few validation images a difference may be chance: then they are compared image by image.

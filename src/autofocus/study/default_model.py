@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from autofocus.errors import WeightsError
 from autofocus.models import catalog
-from autofocus.models.weights.hub import Patience
+from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import load_weights
 from autofocus.runtime import Track
 from autofocus.study.folder.run_folder import RunFolder
@@ -14,7 +14,7 @@ from autofocus.study.resolve import Plan
 log = logging.getLogger(__name__)
 
 # Nobody asked for these: a machine without a hub should not wait for one.
-BRIEF = Patience(connect_s=2.0, answer_s=4.0)
+BRIEF = Timeouts(connect_s=2.0, answer_s=4.0)
 _DECISION = "default_model"
 
 

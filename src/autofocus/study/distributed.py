@@ -23,13 +23,13 @@ def run_together(document: Mapping[str, Any], **options: Any) -> dict[str, Any]:
     """
     if process_count() == 1:
         return run(document, **options)
-    from autofocus.training import distributed as team
+    from autofocus.training import distributed
 
     if process_rank() > 0:
-        return team.follow()
+        return distributed.run_worker()
     result = None
     try:
         result = run(document, **options)
         return result
     finally:
-        team.dismiss(result)
+        distributed.shutdown(result)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextmanager
-def taking_turns(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Wait until no other process is within; the system lets go even of a killed one.
 
     Args:

@@ -21,7 +21,7 @@ from autofocus.errors import AutofocusError, BudgetError, StoppedError, Training
 from autofocus.runtime import StopRequest, num_cores, process_count
 from autofocus.settings.job import EarlyTermination
 from autofocus.settings.search_space import Choice
-from autofocus.study.best_model import Champion, Entry
+from autofocus.study.best_model import BestModel, Score
 from autofocus.study.executors import Executor
 from autofocus.study.executors.inline import InlineExecutor
 from autofocus.study.executors.local import LocalExecutor
@@ -39,7 +39,7 @@ from autofocus.study.folder.trial_folder import (
     rebuild,
 )
 from autofocus.study.resolve import Plan, trial_plan
-from autofocus.study.search.pruners import Referee, Verdict, is_due, verdict
+from autofocus.study.search.pruners import PruneDecision, Pruner, is_due, verdict
 from autofocus.study.search.samplers import Past, Sampler, make_sampler
 from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, shown
 from autofocus.study.trials.prepare import prepare
@@ -74,7 +74,7 @@ def run_sweep(study: Study) -> Outcome:
     first = trial_plan(plan, sampler.ask(0))
     start: SweepStart = trials_module(first).begin_sweep(study, first)
     with StopRequest() as stop:
-        sweep = Sweep(study, sampler, start, stop)
+        sweep = TrialController(study, sampler, start, stop)
         sweep.improve()
         executor_of(study, start, sweep.num_left).run(sweep)
         return sweep.outcome()
@@ -142,7 +142,7 @@ def _check_weights(study: Study) -> None:
         prepare(one, len(study.labels), study.track)
 
 
-class Sweep:
+class TrialController:
     """Conducts; see `executors.Conductor`.
 
     Args:
@@ -173,9 +173,9 @@ class Sweep:
         # As `termination.verdict` takes them.
         self._points: dict[int, list[tuple[int, float]]] = {}
         self._ended: set[int] = set()
-        self._referee = Referee(self._rules.policy, self._points, self._ended)
+        self._referee = Pruner(self._rules.policy, self._points, self._ended)
         self._unfinished: deque[int] = deque()
-        self._champion = Champion(study.folder.decide, start.entry)
+        self._champion = BestModel(study.folder.decide, start.entry)
         self._deaths: dict[int, tuple[int, int]] = {}
         self._published: str | None = None
         self._first_model_s = start.first_model_s
@@ -215,14 +215,14 @@ class Sweep:
             self._unfinished.popleft()
         return Assignment(number, self._begin(number), deadline_s)
 
-    def report(self, number: int, report: dict[str, Any]) -> Verdict:
+    def report(self, number: int, report: dict[str, Any]) -> PruneDecision:
         """See `Conductor.report`."""
         if not self._curves[number].add(report, self._rules.judged_by):
             return "continue"
         self._tell(f"trial {number}, epoch {report['epoch']}")
         return self.verdict(number)
 
-    def verdict(self, number: int) -> Verdict:
+    def verdict(self, number: int) -> PruneDecision:
         """See `Conductor.verdict`."""
         policy, interval = self._rules.policy, self._curves[number].interval
         if policy is None or not is_due(policy, interval):
@@ -316,7 +316,7 @@ class Sweep:
             if self._points[number]
         }
 
-    def challenge(self, row: dict[str, Any], entry: Entry, candidate: Candidate) -> None:
+    def challenge(self, row: dict[str, Any], entry: Score, candidate: Candidate) -> None:
         """Let a model take part that no trial of the sweep trained; publish it if it is better.
 
         Args:
@@ -346,7 +346,7 @@ class Sweep:
         ]
         return self._trained(min(judged, key=lambda one: one[0])[1]) if judged else None
 
-    def _trained(self, entry: Entry) -> Winner | None:
+    def _trained(self, entry: Score) -> Winner | None:
         if entry.losses is None or not entry.trial.isdigit():
             return None
         row = self._rows[int(entry.trial)]
@@ -359,7 +359,7 @@ class Sweep:
             image_s=self._start.image_s,
         )
 
-    def succeed(self, entry: Entry, candidate: Candidate) -> None:
+    def succeed(self, entry: Score, candidate: Candidate) -> None:
         """Let a model take the title, for what was found outside the sweep.
 
         Args:
@@ -367,7 +367,7 @@ class Sweep:
             candidate: The model.
         """
         self._candidates[entry.trial] = candidate
-        self._champion = Champion(self.decide, entry)
+        self._champion = BestModel(self.decide, entry)
         self.improve()
 
     def outcome(self) -> Outcome:
@@ -418,12 +418,12 @@ class Sweep:
         self._ended.add(number)
         self._champion.add(number, self._entry(number))
 
-    def _entry(self, number: int) -> Entry | None:
+    def _entry(self, number: int) -> Score | None:
         """Return what a trial that ended is judged by, or None where it has no model."""
         folder = self._folder(number)
         if read_result(folder) is None:
             return None
-        return Entry(str(number), self._rows[number]["value"], read_losses(folder))
+        return Score(str(number), self._rows[number]["value"], read_losses(folder))
 
     def _begin(self, number: int) -> Plan:
         """Write down that a trial is running, and return its plan."""
@@ -466,7 +466,7 @@ class Sweep:
         reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(self._start.image_s)
         return study.deadline(reserve_s + self._rules.reserve_s(self._rows))
 
-    def _publish(self, best: Entry) -> None:
+    def _publish(self, best: Score) -> None:
         folder = self._study.folder
         model = folder.published(best.trial)
         if model is None:
@@ -505,14 +505,14 @@ class Sweep:
         row = next(row for row in self._study.trials if row["id"] == trial)
         row |= {"status": "failed", "value": None, "reason": reason}
         self._study.rank(row)
-        self._champion = Champion(self.decide, self._start.entry)
+        self._champion = BestModel(self.decide, self._start.entry)
         for ended in sorted(self._ended):
             self._settle(ended, self._rows[ended])
 
-    def _best_unfinished(self) -> Entry | None:
+    def _best_unfinished(self) -> Score | None:
         """Return the best of the trials that the user stopped: it is all there is."""
         found = [
-            Entry(str(number), row["value"])
+            Score(str(number), row["value"])
             for number, row in self._rows.items()
             if row["status"] == "stopped" and read_result(self._folder(number)) is not None
         ]

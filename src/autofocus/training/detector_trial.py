@@ -25,7 +25,7 @@ from autofocus.models.network import Network
 from autofocus.models.weights.load import LoadedWeights
 from autofocus.runtime import Track, write_atomically
 from autofocus.tasks.base import Settings, Task
-from autofocus.training import distributed as team
+from autofocus.training import distributed
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.curves import draw_curves
 from autofocus.training.evaluate import EvaluationSet
@@ -107,7 +107,7 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
         trial.deadline_s,
     )
     folder, recipe = trial.folder, trial.recipe
-    with trial_log(folder, facts), team.working(take_part, trial):
+    with trial_log(folder, facts), distributed.working(take_part, trial):
         for line in unheeded(trial.network, trial.model_name, recipe):
             log.warning("%s", line)
         trained = take_part(trial)

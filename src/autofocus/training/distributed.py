@@ -27,7 +27,7 @@ _PATIENCE = timedelta(days=30)
 
 
 @dataclass(frozen=True)
-class _Order:
+class _Task:
     """What to take part in: `run(kind(**fields, accelerator=…), *rest)`."""
 
     run: Callable[..., object]
@@ -92,7 +92,7 @@ def working(run: Callable[..., object], job: Any, *rest: Any) -> Iterator[None]:
     fields = {field.name: getattr(job, field.name) for field in dataclasses.fields(job)}
     device_type = fields.pop("accelerator").device.type
     fields |= {"should_stop": _never, "on_epoch": _never, "track": no_progress}
-    _send(_Order(run, type(job), fields, device_type, rest))
+    _send(_Task(run, type(job), fields, device_type, rest))
     try:
         yield
     except BaseException:
@@ -100,7 +100,7 @@ def working(run: Callable[..., object], job: Any, *rest: Any) -> Iterator[None]:
         raise
 
 
-def dismiss(result: dict[str, Any] | None) -> None:
+def shutdown(result: dict[str, Any] | None) -> None:
     """Let the others go.
 
     Args:
@@ -111,7 +111,7 @@ def dismiss(result: dict[str, Any] | None) -> None:
         _send(_Farewell(result))
 
 
-def follow() -> dict[str, Any]:
+def run_worker() -> dict[str, Any]:
     """Take part in whatever the first process trains and return the result of its run.
 
     Raises:
@@ -125,7 +125,7 @@ def follow() -> dict[str, Any]:
     # Whether the user has asked to stop is for the first process to notice.
     with StopRequest():
         try:
-            while isinstance(order := receive(), _Order):
+            while isinstance(order := receive(), _Task):
                 order.obey()
         except AutofocusError as error:
             # The first process has met it too.
@@ -137,15 +137,15 @@ def follow() -> dict[str, Any]:
     return order.result
 
 
-def receive() -> _Order | _Farewell:
+def receive() -> _Task | _Farewell:
     """Wait for what the first process says next."""
     box: list[Any] = [None]
     distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-    order: _Order | _Farewell = box[0]
+    order: _Task | _Farewell = box[0]
     return order
 
 
-def _send(message: _Order | _Farewell) -> None:
+def _send(message: _Task | _Farewell) -> None:
     distributed.broadcast_object_list([message], src=0, device=torch.device("cpu"))
 
 

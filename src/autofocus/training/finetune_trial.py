@@ -21,7 +21,7 @@ from autofocus.runtime import Track, write_atomically
 from autofocus.structures.frames import Frame
 from autofocus.tasks.base import Targets
 from autofocus.tasks.classification import ClassificationTask
-from autofocus.training import distributed as team
+from autofocus.training import distributed
 from autofocus.training.candidate import Candidate
 from autofocus.training.curves import draw_curves
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, run_network
@@ -130,7 +130,7 @@ def _running(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]
     )
     with (
         trial_log(job.folder, facts),
-        team.working(take_part, job, probed),
+        distributed.working(take_part, job, probed),
         _trained(job, probed) as (trained, validation),
     ):
         yield trained, validation

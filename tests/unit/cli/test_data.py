@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from autofocus.cli.data import app
 from autofocus.data.rows.records import RECORD_TYPES
 from autofocus.data.sources.read import find_splits, read_data
-from object_sources import CAN, CUP, OUTSIDE, write_coco, write_masks, write_text, write_voc
+from support.object_sources import CAN, CUP, OUTSIDE, write_coco, write_masks, write_text, write_voc
 
 TASKS = list(RECORD_TYPES)
 BOX = {"label": "can", "topX": 0.1, "topY": 0.2, "bottomX": 0.5, "bottomY": 0.6, "isCrowd": 1}

@@ -20,7 +20,7 @@ from autofocus.errors import ImageError, InputError, RequestError
 from autofocus.explain.parameters import ALGORITHMS, BOX_ALGORITHMS, VISUALIZATION_STYLES
 from autofocus.manifest import MANIFEST_NAME, encode_manifest, read_manifest
 from autofocus.tasks.detection import ObjectDetection
-from tiny_detector import bright_photo, write_tiny_detector
+from support.tiny_detector import bright_photo, write_tiny_detector
 
 Capture = pytest.CaptureFixture[str]
 

@@ -22,9 +22,9 @@ from autofocus.cli.sparkline import sparkline
 from autofocus.cli.view import clock, view
 from autofocus.study.folder.run_folder import _lock
 from autofocus.study.folder.snapshot import RunReader
-from run_folders import begin_trial, end_trial, evaluate, write_progress, write_run
+from support.run_folders import begin_trial, end_trial, evaluate, write_progress, write_run
 
-FAKE = Path(__file__).with_name("fake_training.py")
+FAKE = Path(__file__).parents[2] / "support" / "fake_training.py"
 HIDE_CURSOR = "\x1b[?25l"
 NOW = 1090.0
 

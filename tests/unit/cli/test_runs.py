@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from autofocus import api
 from autofocus.cli.__main__ import app
-from simulated_sweep import SimulatedExecutor, conducted, sweep_job
+from support.simulated_sweep import SimulatedExecutor, conducted, sweep_job
 
 HOLD = """
 import sys, time

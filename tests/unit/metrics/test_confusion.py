@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from autofocus.metrics.confusion import MAX_CLASSES, confusion_matrices
-from detection_scenes import LEFT, RIGHT, found, match, truth
+from support.detection_scenes import LEFT, RIGHT, found, match, truth
 
 
 def matrix_at(tables: dict[str, Any], threshold: float) -> list[list[int]]:

@@ -14,7 +14,7 @@ from autofocus.metrics.detection import METRIC_TYPES, detection_metrics, segment
 from autofocus.metrics.rle import BACKENDS
 from autofocus.structures.predictions import Detections, Instances, Polygon
 from autofocus.structures.targets import BoxTarget, OutlineTarget
-from detection_scenes import LEFT, RIGHT, SIZE, found, outlined, random_scenes, truth
+from support.detection_scenes import LEFT, RIGHT, SIZE, found, outlined, random_scenes, truth
 
 LABELS = ["cat", "dog"]
 TABLES = {"per_label_metrics", "image_level_binary_classifier_metrics"}

@@ -2,7 +2,7 @@ import pytest
 
 from autofocus.metrics.image_level import image_level_metrics
 from autofocus.metrics.matching import Matches
-from detection_scenes import LEFT, RIGHT, found, match, truth
+from support.detection_scenes import LEFT, RIGHT, found, match, truth
 
 
 def measure(matches: Matches, score_threshold: float = 0.0) -> tuple[float | None, ...]:

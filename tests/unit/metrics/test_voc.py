@@ -19,7 +19,7 @@ from autofocus.metrics.voc import (
 from autofocus.structures.boxes import box_iou
 from autofocus.structures.predictions import Detections
 from autofocus.structures.targets import BoxTarget
-from detection_scenes import LEFT, RIGHT, found, match, random_scenes, truth
+from support.detection_scenes import LEFT, RIGHT, found, match, random_scenes, truth
 
 
 def scalar_iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

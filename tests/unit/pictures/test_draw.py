@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from autofocus.pictures.draw import draw
-from autofocus.pictures.labels import Sign, band, put_signs
+from autofocus.pictures.labels import Label, band, put_signs
 from autofocus.pictures.palette import INK, WHITE, class_colours, ink_on
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 
@@ -138,7 +138,7 @@ def test_signs_never_overlap_nor_leave_the_picture() -> None:
     picture = photo()
     corners = rng.uniform(0, 700, (60, 2))
     signs = [
-        Sign("label", f" {i}", (i, 255 - i, 7), np.array([*c, *(c + 60)]))
+        Label("label", f" {i}", (i, 255 - i, 7), np.array([*c, *(c + 60)]))
         for i, c in enumerate(corners)
     ]
     num_left_out = put_signs(picture, signs, 14, 2)
@@ -221,7 +221,7 @@ def test_band_is_above_else_within_the_top_left_corner_else_elsewhere() -> None:
     )
     for box, (left, top) in cases:
         picture = photo()
-        assert put_signs(picture, [Sign("a", " 0.90", colour, np.array(box, float))], 14, 2) == 0
+        assert put_signs(picture, [Label("a", " 0.90", colour, np.array(box, float))], 14, 2) == 0
         ys, xs = np.nonzero((picture == colour).all(axis=2))
         assert (xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1) == (left, top, width, height)
 
@@ -231,8 +231,8 @@ def test_band_goes_within_its_object_before_it_goes_to_its_other_corners() -> No
     first, second = (250, 1, 2), (1, 250, 2)
     picture = photo()
     signs = [
-        Sign("a", " 0.90", first, np.array([90.0, 98, 290, 298])),
-        Sign("a", " 0.80", second, np.array([100.0, 100, 300, 300])),
+        Label("a", " 0.90", first, np.array([90.0, 98, 290, 298])),
+        Label("a", " 0.80", second, np.array([100.0, 100, 300, 300])),
     ]
     assert put_signs(picture, signs, 14, 2) == 0
     ys, xs = np.nonzero((picture == second).all(axis=2))
@@ -242,12 +242,12 @@ def test_band_goes_within_its_object_before_it_goes_to_its_other_corners() -> No
 def test_extra_word_is_left_out_where_there_is_no_room_for_it() -> None:
     colour, box = (250, 1, 2), np.array([300.0, 300, 330, 330])
     around = [
-        Sign("", " 0.50", INK, np.array([x, y, x + 8, y + 8], float))
+        Label("", " 0.50", INK, np.array([x, y, x + 8, y + 8], float))
         for x, y in itertools.product((262, 360), (282, 310, 338))
     ]
     for others, expected in (([], " 0.90 wrong"), (around, " 0.90")):
         picture = photo()
-        put_signs(picture, [Sign("", " 0.90", colour, box, extra=" wrong"), *others], 14, 2)
+        put_signs(picture, [Label("", " 0.90", colour, box, extra=" wrong"), *others], 14, 2)
         xs = np.nonzero((picture == colour).all(axis=2))[1]
         assert np.ptp(xs) + 1 == band("", expected, colour, 14, 800).shape[1]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from autofocus.tasks.detection import ObjectDetection
-from tiny_detector import CANVAS, bright_photo, write_tiny_detector
+from support.tiny_detector import CANVAS, bright_photo, write_tiny_detector
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 

@@ -5,28 +5,28 @@ import random
 import numpy as np
 import pytest
 
-from autofocus.study.best_model import Champion, Entry, beats
+from autofocus.study.best_model import BestModel, Score, beats
 
 
 def nothing(what: str, **inputs: object) -> None: ...
 
 
 def test_higher_value_wins_and_a_tie_does_not() -> None:
-    assert beats(Entry("1", 0.6), Entry("0", 0.5))[0]
-    assert not beats(Entry("1", 0.5), Entry("0", 0.5))[0]
-    assert not beats(Entry("1", None), Entry("0", 0.5))[0]
-    assert beats(Entry("1", 0.0), Entry("0", None))[0]
+    assert beats(Score("1", 0.6), Score("0", 0.5))[0]
+    assert not beats(Score("1", 0.5), Score("0", 0.5))[0]
+    assert not beats(Score("1", None), Score("0", 0.5))[0]
+    assert beats(Score("1", 0.0), Score("0", None))[0]
 
 
 def test_few_images_are_compared_one_by_one() -> None:
     losses = np.linspace(0.1, 1.0, 20)
-    champion = Entry("0", 0.5, losses)
-    better = Entry("1", 0.4, losses - 0.05)
+    champion = Score("0", 0.5, losses)
+    better = Score("1", 0.4, losses - 0.05)
     wins, inputs = beats(better, champion)
     assert wins, "every image is better, whatever the value says"
     assert inputs["num_pairs"] == 20
     noise = np.where(np.arange(20) % 2, 0.5, -0.5) - 0.01
-    assert not beats(Entry("2", 0.9, losses + noise), champion)[0]
+    assert not beats(Score("2", 0.9, losses + noise), champion)[0]
 
 
 def test_after_many_others_a_lead_must_be_larger() -> None:
@@ -34,11 +34,11 @@ def test_after_many_others_a_lead_must_be_larger() -> None:
     losses = rng.random(25)
     gains = rng.normal(size=25)
     gains = (gains - gains.mean()) / gains.std(ddof=1) / 5 + 0.06
-    champion, challenger = Entry("0", 0.5, losses), Entry("9", 0.6, losses - gains)
+    champion, challenger = Score("0", 0.5, losses), Score("9", 0.6, losses - gains)
     assert beats(challenger, champion)[0]
     assert not beats(challenger, champion, num_before=9)[0]
     decided: list[dict] = []
-    title = Champion(lambda what, **inputs: decided.append(inputs), champion)
+    title = BestModel(lambda what, **inputs: decided.append(inputs), champion)
     for number in range(9):
         title.add(number, None)
     title.add(9, challenger)
@@ -48,22 +48,22 @@ def test_after_many_others_a_lead_must_be_larger() -> None:
 
 def test_many_images_are_compared_by_value() -> None:
     losses = np.ones(200)
-    assert beats(Entry("1", 0.6, losses), Entry("0", 0.5, losses / 2))[0]
+    assert beats(Score("1", 0.6, losses), Score("0", 0.5, losses / 2))[0]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_order_of_ending_decides_nothing(seed: int) -> None:
     chance = random.Random(seed)
     rng = np.random.default_rng(seed)
-    entries: list[Entry | None] = [
-        Entry(str(n), chance.random(), rng.random(12)) if chance.random() < 0.8 else None
+    entries: list[Score | None] = [
+        Score(str(n), chance.random(), rng.random(12)) if chance.random() < 0.8 else None
         for n in range(12)
     ]
-    start = Entry("probe", 0.5, rng.random(12))
-    in_order = Champion(nothing, start)
+    start = Score("probe", 0.5, rng.random(12))
+    in_order = BestModel(nothing, start)
     for number, entry in enumerate(entries):
         in_order.add(number, entry)
-    shuffled, numbers = Champion(nothing, start), list(range(12))
+    shuffled, numbers = BestModel(nothing, start), list(range(12))
     chance.shuffle(numbers)
     for number in numbers:
         shuffled.add(number, entries[number])
@@ -73,12 +73,12 @@ def test_order_of_ending_decides_nothing(seed: int) -> None:
 
 def test_each_pair_is_decided_once_and_written_down() -> None:
     decided: list[dict] = []
-    champion = Champion(lambda what, **inputs: decided.append({"what": what, **inputs}), None)
+    champion = BestModel(lambda what, **inputs: decided.append({"what": what, **inputs}), None)
     assert champion.current is None
-    champion.add(1, Entry("1", 0.6))
-    champion.add(2, Entry("2", 0.5))
-    assert champion.current == champion.current == Entry("1", 0.6)
-    champion.add(0, Entry("0", 0.7))
-    assert champion.current == Entry("0", 0.7)
+    champion.add(1, Score("1", 0.6))
+    champion.add(2, Score("2", 0.5))
+    assert champion.current == champion.current == Score("1", 0.6)
+    champion.add(0, Score("0", 0.7))
+    assert champion.current == Score("0", 0.7)
     pairs = [(entry["champion"], entry["challenger"], entry["wins"]) for entry in decided]
     assert pairs == [("1", "2", False), ("0", "1", False), ("0", "2", False)]

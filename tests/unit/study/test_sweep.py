@@ -10,7 +10,7 @@ import pytest
 
 from autofocus.errors import BudgetError, StoppedError, TrainingError
 from autofocus.study.trials.trial import TrialEnd
-from simulated_sweep import (
+from support.simulated_sweep import (
     KilledError,
     SimulatedExecutor,
     Values,

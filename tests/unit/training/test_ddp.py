@@ -13,7 +13,7 @@ import torch
 pytestmark = pytest.mark.skipif(
     not torch.distributed.is_available(), reason="this torch has no torch.distributed"
 )
-SCRIPT = Path(__file__).with_name("ddp_run.py")
+SCRIPT = Path(__file__).parents[2] / "support" / "ddp_run.py"
 
 
 def train(num_processes: int, photos: Path, folder: Path, *arguments: str) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from autofocus.structures.targets import OutlineTarget
 from autofocus.training.device import make_accelerator
 from autofocus.training.evaluate import mean_loss
 from autofocus.training.losses.detection import DetectionObjective, OutlineObjective
-from tiny_transformers import SIDES, TINY, build_tiny
+from support.tiny_transformers import SIDES, TINY, build_tiny
 
 SPEC = ResizeFit(128, 96)
 NUM_IMAGES = 6

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from autofocus.errors import JobError, TrainingError
 from autofocus.runtime import no_progress, process_count, process_rank
 from autofocus.study import distributed as together
-from autofocus.training import distributed as team
+from autofocus.training import distributed
 from autofocus.training.device import make_accelerator
 
 SEEN: list[Any] = []
@@ -43,12 +43,12 @@ def fail(job: Job, number: int) -> None:
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return what the first process has sent, pickled and back."""
     messages: list[Any] = []
-    monkeypatch.setattr(team, "_is_broken", False)
-    monkeypatch.setattr(team, "join", lambda: None)
+    monkeypatch.setattr(distributed, "_is_broken", False)
+    monkeypatch.setattr(distributed, "join", lambda: None)
     monkeypatch.setattr(
-        team, "_send", lambda message: messages.append(pickle.loads(pickle.dumps(message)))
+        distributed, "_send", lambda message: messages.append(pickle.loads(pickle.dumps(message)))
     )
-    monkeypatch.setattr(team, "receive", lambda: messages.pop(0))
+    monkeypatch.setattr(distributed, "receive", lambda: messages.pop(0))
     SEEN.clear()
     return messages
 
@@ -78,9 +78,9 @@ def test_without_a_launcher_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_alone_there_is_no_one_to_tell(sent: list[Any]) -> None:
-    with team.working(take_part, a_job(), 3):
+    with distributed.working(take_part, a_job(), 3):
         pass
-    team.dismiss({})
+    distributed.shutdown({})
     assert sent == []
 
 
@@ -90,15 +90,15 @@ def test_the_others_do_the_same_with_hooks_of_their_own(
     job = a_job()
     as_process(monkeypatch, 0)
     for number in (3, 4):
-        with team.working(take_part, job, number):
+        with distributed.working(take_part, job, number):
             pass
-    team.dismiss({"value": 1})
+    distributed.shutdown({"value": 1})
     assert len(sent) == 3
-    monkeypatch.setattr(team, "make_accelerator", lambda device: device)
-    monkeypatch.setattr(team, "prepare_torch", lambda: None)
+    monkeypatch.setattr(distributed, "make_accelerator", lambda device: device)
+    monkeypatch.setattr(distributed, "prepare_torch", lambda: None)
     as_process(monkeypatch, 1)
     level = logging.getLogger("autofocus").level
-    assert team.follow() == {"value": 1}
+    assert distributed.run_worker() == {"value": 1}
     assert [number for _, number in SEEN] == [3, 4]
     theirs = SEEN[0][0]
     assert isinstance(theirs, Job)
@@ -117,13 +117,13 @@ def test_they_leave_quietly_when_the_first_one_failed(
 ) -> None:
     job = a_job()
     as_process(monkeypatch, 0)
-    with team.working(run, job, 3):
+    with distributed.working(run, job, 3):
         pass
-    team.dismiss(None)
-    monkeypatch.setattr(team, "make_accelerator", lambda device: device)
-    monkeypatch.setattr(team, "prepare_torch", lambda: None)
+    distributed.shutdown(None)
+    monkeypatch.setattr(distributed, "make_accelerator", lambda device: device)
+    monkeypatch.setattr(distributed, "prepare_torch", lambda: None)
     with pytest.raises(SystemExit) as left:
-        team.follow()
+        distributed.run_worker()
     assert left.value.code == status
 
 
@@ -133,11 +133,11 @@ def test_after_an_error_within_training_nothing_is_said_to_them(
     """They may wait for gradients: another message would be taken for those."""
     job = a_job()
     as_process(monkeypatch, 0)
-    with pytest.raises(OSError, match="full"), team.working(take_part, job, 3):
+    with pytest.raises(OSError, match="full"), distributed.working(take_part, job, 3):
         raise OSError("the disk is full")
-    with pytest.raises(TrainingError, match="were lost"), team.working(take_part, job, 4):
+    with pytest.raises(TrainingError, match="were lost"), distributed.working(take_part, job, 4):
         pytest.fail("there is no one to train with")
-    team.dismiss(None)
+    distributed.shutdown(None)
     assert len(sent) == 1
 
 
@@ -160,6 +160,6 @@ def test_whatever_becomes_of_a_run_the_others_are_dismissed(
     (farewell,) = sent
     assert farewell.result == (None if error is not None else {"value": {}, "overwrite": True})
     sent.append(farewell)
-    monkeypatch.setattr(team, "follow", lambda: {"followed": True})
+    monkeypatch.setattr(distributed, "run_worker", lambda: {"followed": True})
     as_process(monkeypatch, 1)
     assert together.run_together({}) == {"followed": True}

@@ -22,7 +22,12 @@ from autofocus.data.batches.augment.placement import (
     shown_fracs,
 )
 from autofocus.data.batches.augment.tone import sample_tone
-from autofocus.data.batches.cache.forms import Kept, KeptImage, evaluation_image, training_canvas
+from autofocus.data.batches.cache.forms import (
+    CachedForm,
+    CachedImage,
+    evaluation_image,
+    training_canvas,
+)
 from autofocus.data.batches.normalize import normalize
 from autofocus.data.batches.preprocess import frame_of, placed_size
 from autofocus.data.batches.views import Read
@@ -68,7 +73,7 @@ class BoxViews:
     augmentation: BoxAugmentation | None = None
 
     @cached_property
-    def kept(self) -> Kept:
+    def kept(self) -> CachedForm:
         """The evaluation pixels, or as much of the image as views can show."""
         if self.augmentation is None:
             return evaluation_image(self.spec)
@@ -129,10 +134,10 @@ class BoxViews:
         ]
         return self._target(placed, size), Frame(size)
 
-    def _frame(self, image: KeptImage) -> Frame:
+    def _frame(self, image: CachedImage) -> Frame:
         return frame_of(self.spec, image.size)
 
-    def _evaluated(self, index: int, image: KeptImage, out: NDArray[np.float32]) -> PlacedImage:
+    def _evaluated(self, index: int, image: CachedImage, out: NDArray[np.float32]) -> PlacedImage:
         """Write what evaluation sees of an image."""
         height, width, _ = image.pixels.shape
         out[height:] = 0
@@ -145,7 +150,7 @@ class BoxViews:
     def _drawn(
         self,
         index: int,
-        image: KeptImage,
+        image: CachedImage,
         rect: Rect,
         rng: np.random.Generator,
         params: BoxAugmentation,

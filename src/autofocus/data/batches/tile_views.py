@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.batches.box_views import BoxViews
-from autofocus.data.batches.cache.forms import Kept, KeptImage, training_canvas
+from autofocus.data.batches.cache.forms import CachedForm, CachedImage, training_canvas
 from autofocus.data.batches.preprocess import seen
 from autofocus.data.batches.tiles import Region, frame_in_image, pixel_region
 from autofocus.data.batches.views import Read
@@ -38,11 +38,11 @@ class TileViews:
         return len(self.entries)
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> CachedForm:
         """As much of the images as their smallest tiles can show."""
         spec, params = self.parts.spec, self.parts.augmentation
         if params is None:
-            return Kept(decode, lambda header: (header.height, header.width))
+            return CachedForm(decode, lambda header: (header.height, header.width))
         regions = np.array([region for _, region in self.entries])
         width_frac, height_frac = (regions[:, 2:] - regions[:, :2]).min(axis=0)
         # The canvas of a whole image whose tile fills the canvas of a tile.
@@ -83,7 +83,7 @@ class TileViews:
         size = read(place).size
         return target, frame_in_image(frame, pixel_region(region, size), size)
 
-    def _part(self, index: int, read: Read) -> KeptImage:
+    def _part(self, index: int, read: Read) -> CachedImage:
         """Return an entry as an image; its edges are those of whole pixels of what is kept."""
         place, region = self.entries[index]
         image = read(place)
@@ -93,4 +93,4 @@ class TileViews:
         size = ((bottom - top) * image.factor, (right - left) * image.factor)
         if self.parts.augmentation is None:
             pixels = seen(pixels, self.parts.spec)
-        return KeptImage(pixels, size)
+        return CachedImage(pixels, size)

@@ -13,20 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.batches.augment import Augmentation, draw_view
-from autofocus.data.batches.cache.forms import Kept, KeptImage, evaluation_image, training_image
+from autofocus.data.batches.cache.forms import (
+    CachedForm,
+    CachedImage,
+    evaluation_image,
+    training_image,
+)
 from autofocus.data.batches.normalize import normalize
 from autofocus.manifest import ResizeCrop
 from autofocus.structures.frames import Frame
 
 # Gives the image at a position of the data set; safe for threads.
-Read = Callable[[int], KeptImage]
+Read = Callable[[int], CachedImage]
 
 
 class Views(Protocol):
     """How the images of one data set, each with its target, become network input."""
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> CachedForm:
         """Form of an image file to work from, and to keep between epochs."""
 
     @property
@@ -75,7 +80,7 @@ class ClassificationViews:
     augmentation: Augmentation | None = None
 
     @cached_property
-    def kept(self) -> Kept:
+    def kept(self) -> CachedForm:
         """The evaluation square, or as much of the image as views can show."""
         if self.augmentation is None:
             return evaluation_image(self.spec)

@@ -5,7 +5,7 @@ from typing import Any
 
 from autofocus.data.formats.labelled_pixels import LabelledPixels
 from autofocus.data.images.files import ImageFiles
-from autofocus.data.images.header import ImageHeader, probe
+from autofocus.data.images.header import ImageHeader, read_header
 from autofocus.data.images.locate import LocateError, open_bytes
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import IssueLog, RowIssues
@@ -89,7 +89,7 @@ def _read_header(place: str) -> ImageHeader:
     with open(place, "rb") as file:
         head = file.read(_HEAD_BYTES)
     try:
-        return probe(head)
+        return read_header(head)
     except ImageError:
         # Long metadata may stand before the size, and WebP wants to be whole.
-        return probe(open_bytes(place))
+        return read_header(open_bytes(place))

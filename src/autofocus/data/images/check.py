@@ -10,11 +10,11 @@ import msgspec
 
 from autofocus.data.images.files import ImageFiles
 from autofocus.data.images.fingerprint import content_hash
-from autofocus.data.images.header import ImageHeader, probe
+from autofocus.data.images.header import ImageHeader, read_header
 from autofocus.data.images.locate import LocateError, open_bytes
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import IssueLog, RowIssues
-from autofocus.data.rows.jsonl import Batch, Schema
+from autofocus.data.rows.jsonl import RowBlock, Schema
 from autofocus.data.rows.records import ImageDetails
 from autofocus.errors import ImageError
 from autofocus.runtime import num_cores
@@ -63,7 +63,7 @@ class ImageCheck:
         self._pool = ThreadPoolExecutor(max(2, num_cores()))
         self._seen: dict[str, _Seen] = {}
 
-    def keep_usable(self, batch: Batch) -> list[Any]:
+    def keep_usable(self, batch: RowBlock) -> list[Any]:
         """Return the rows whose images can be used; report the others."""
         places = [
             self._files.find(batch.base_dir, row.image_url, batch.file, line)
@@ -95,7 +95,7 @@ class ImageCheck:
     def _look(self, place: str) -> _Facts | LocateError | ImageError:
         try:
             data = open_bytes(place)
-            header = probe(data)
+            header = read_header(data)
             if self._decode:
                 # OpenCV takes 0.1 s to import; headers are read without it.
                 from autofocus.data.images.decode import decode

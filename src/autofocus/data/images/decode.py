@@ -37,10 +37,10 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile
 
-from autofocus.data.images.header import ImageHeader, probe
+from autofocus.data.images.header import ImageHeader, read_header
 from autofocus.errors import ImageError
 
-__all__ = ["DEFAULT_MAX_PIXELS", "ImageHeader", "decode", "probe"]
+__all__ = ["DEFAULT_MAX_PIXELS", "ImageHeader", "decode", "read_header"]
 
 # Where Pillow itself draws the line to decompression bombs: 512 MiB as RGB.
 DEFAULT_MAX_PIXELS = 178_956_970
@@ -74,7 +74,7 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
         ImageError: `image.empty`, `image.unknown_format`, `image.truncated`, `image.corrupt` or
             `image.too_large`.
     """
-    header = probe(data)
+    header = read_header(data)
     _check_size(header.width, header.height, max_pixels)
     if header.format == "jpeg":
         return _upright(_decode_jpeg(data, max_pixels), header.orientation)
@@ -103,7 +103,7 @@ def _decode_jpeg(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         if "corrupt jpeg data: bad" in reason:
             raise ImageError("image.corrupt", f"The JPEG image is damaged: {error}.") from error
     # CMYK and YCCK, and files with harmless oddities such as stray bytes between segments.
-    return _decode_with_pillow(data, probe(data), max_pixels)
+    return _decode_with_pillow(data, read_header(data), max_pixels)
 
 
 def _decode_with_pillow(data: bytes, header: ImageHeader, max_pixels: int) -> NDArray[np.uint8]:

@@ -51,7 +51,7 @@ class ImageHeader:
     bits: int = 8
 
 
-def probe(data: bytes) -> ImageHeader:
+def read_header(data: bytes) -> ImageHeader:
     """Read an image's header.
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from autofocus.data.rows.issues import KEPT_PER_CODE, Issue, IssueLog
-from autofocus.data.rows.jsonl import Batch
+from autofocus.data.rows.jsonl import RowBlock
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
 
 CODE = "image_url.repeated"
@@ -82,7 +82,7 @@ class RepeatedUrls:
         self,
         record_type: type[ImageRecord],
         column: str,
-        read_again: Callable[[], Iterable[Batch]],
+        read_again: Callable[[], Iterable[RowBlock]],
         log: IssueLog,
     ) -> None:
         """Count repeated URLs, and find as many examples as the log keeps or writes.

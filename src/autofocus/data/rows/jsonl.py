@@ -61,7 +61,7 @@ class JsonlFile:
 
 
 @dataclass(frozen=True)
-class Batch:
+class RowBlock:
     """Rows that stand together in a file.
 
     Attributes:
@@ -133,11 +133,11 @@ class Schema:
         return check_row(row, self.record_type, self.image_column, self.label_column, file, line)
 
     def record(self, row: Any) -> ImageRecord:
-        """Return the canonical record of what is in `Batch.rows`."""
+        """Return the canonical record of what is in `RowBlock.rows`."""
         return row if isinstance(row, ImageRecord) else to_record(self.record_type, row)
 
 
-def read_batches(file: JsonlFile, schema: Schema, log: IssueLog) -> Iterator[Batch]:
+def read_batches(file: JsonlFile, schema: Schema, log: IssueLog) -> Iterator[RowBlock]:
     """Read and check a file's rows.
 
     Args:
@@ -157,7 +157,7 @@ def read_batches(file: JsonlFile, schema: Schema, log: IssueLog) -> Iterator[Bat
             yield _read_singly(file, schema, first_line, block, log)
         else:
             lines = range(first_line, first_line + len(rows))
-            yield Batch(file.path, file.base_dir, rows, lines, len(rows))
+            yield RowBlock(file.path, file.base_dir, rows, lines, len(rows))
 
 
 def read_blocks(file: JsonlFile, log: IssueLog) -> Iterator[tuple[int, int, bytes]]:
@@ -224,7 +224,7 @@ def write_jsonl(path: Path, records: Iterable[ImageRecord]) -> int:
 
 def _read_singly(
     file: JsonlFile, schema: Schema, first_line: int, block: bytes, log: IssueLog
-) -> Batch:
+) -> RowBlock:
     rows: list[Any] = []
     lines: list[int | None] = []
     num_rows = 0
@@ -238,7 +238,7 @@ def _read_singly(
         if row is not None:
             rows.append(row)
             lines.append(number)
-    return Batch(file.path, file.base_dir, rows, lines, num_rows)
+    return RowBlock(file.path, file.base_dir, rows, lines, num_rows)
 
 
 def _read_by_hand(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.duplicates import RepeatedUrls
 from autofocus.data.rows.issues import Issue, IssueLog
-from autofocus.data.rows.jsonl import Batch, Schema
+from autofocus.data.rows.jsonl import RowBlock, Schema
 from autofocus.data.rows.labels import similar_labels
 from autofocus.data.rows.records import ImageRecord, MulticlassRecord
 from autofocus.data.rows.wire import WIRES
@@ -34,7 +34,7 @@ _URL, _LABEL = attrgetter("image_url"), attrgetter("label")
 
 
 @dataclass(frozen=True)
-class Report:
+class SourceReport:
     """What was found.
 
     Attributes:
@@ -50,7 +50,7 @@ class Report:
     issues: IssueLog
 
     @classmethod
-    def of_splits(cls, reports: Iterable["Report"], issues: IssueLog) -> "Report":
+    def of_splits(cls, reports: Iterable["SourceReport"], issues: IssueLog) -> "SourceReport":
         """Return the sum of several reports that put their issues into one log."""
         parts = list(reports)
         counts: Counter[str | int] = Counter()
@@ -67,7 +67,7 @@ def check_source(
     depth: Depth = "headers",
     log: IssueLog | None = None,
     track: Track = no_progress,
-) -> Report:
+) -> SourceReport:
     """Check all rows of a source and, unless `depth` is "rows", its images.
 
     Args:
@@ -97,13 +97,13 @@ def check_source(
     if images is not None:
         images.finish()
 
-    def read_again() -> Iterable[Batch]:
+    def read_again() -> Iterable[RowBlock]:
         return read_rows(source, schema, options, IssueLog(), track)
 
     urls.report(record_type, options.image_column, read_again, log)
     classes = _by_name(counts)
     log.add_all(_check_whole(source, record_type, num_rows, num_valid, classes))
-    return Report(num_rows, num_valid, classes, log)
+    return SourceReport(num_rows, num_valid, classes, log)
 
 
 def _image_check(schema: Schema, options: ReadOptions, depth: Depth, log: IssueLog) -> "ImageCheck":

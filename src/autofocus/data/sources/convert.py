@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from autofocus.data.images.files import ImageFiles
-from autofocus.data.images.header import probe
+from autofocus.data.images.header import read_header
 from autofocus.data.images.locate import LocateError, open_bytes
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, IssueLog, shown
@@ -147,7 +147,7 @@ class AbsoluteSchema(Schema):
         try:
             base_dir = os.path.dirname(os.path.abspath(file))
             place = self._files.locate(base_dir, str(row.get(self.image_column)))
-            header = probe(open_bytes(place))
+            header = read_header(open_bytes(place))
         except (LocateError, ImageError):
             details = row.get("image_details")
             said = details if isinstance(details, dict) else {}

@@ -22,7 +22,7 @@ from autofocus.data.options import ReadOptions
 from autofocus.data.rows.duplicates import repeated_issue, resolve
 from autofocus.data.rows.issues import Issue, IssueLog
 from autofocus.data.rows.json_errors import INVALID_LINE_CODES
-from autofocus.data.rows.jsonl import BLOCK_BYTES, Batch, JsonlFile, Schema, read_batches
+from autofocus.data.rows.jsonl import BLOCK_BYTES, JsonlFile, RowBlock, Schema, read_batches
 from autofocus.data.rows.records import RECORD_TYPES, ImageRecord
 from autofocus.data.rows.wire import are_sound, build_row_type
 from autofocus.data.sources.guess import guess_from_rows
@@ -189,7 +189,7 @@ def read_rows(
     options: ReadOptions,
     log: IssueLog,
     track: Track = no_progress,
-) -> Iterator[Batch]:
+) -> Iterator[RowBlock]:
     """Yield a source's checked rows in batches; images are not looked at."""
     if source.kind in FORMATS:
         rows = FORMATS[source.kind].read_rows(source.path, schema.record_type, options)
@@ -285,7 +285,7 @@ class _Collected:
 
 def _check_raw_rows(
     rows: Iterable[RawRow | Issue], schema: Schema, log: IssueLog, track: Track
-) -> Iterator[Batch]:
+) -> Iterator[RowBlock]:
     row_type = build_row_type(schema.record_type, schema.image_column, schema.label_column)
     for row in track(rows, "reading"):
         if isinstance(row, Issue):
@@ -297,7 +297,7 @@ def _check_raw_rows(
             sound, issues = schema.check(row.values, row.file, row.line)
             log.add_all(issues)
         kept = [] if sound is None else [sound]
-        yield Batch(row.file, row.base_dir, kept, [row.line] * len(kept), 1)
+        yield RowBlock(row.file, row.base_dir, kept, [row.line] * len(kept), 1)
 
 
 def _sound(values: dict[str, Any], row_type: type[msgspec.Struct], schema: Schema) -> Any | None:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from autofocus.models.weights import hub
-from autofocus.models.weights.hub import Download, Patience, SourceError
+from autofocus.models.weights.hub import Download, SourceError, Timeouts
 from autofocus.runtime import Track
 
 _WHERE = "torchvision's server"
@@ -30,7 +30,7 @@ def torch_cache_file(weights_enum: str) -> Path:
     return path
 
 
-def download(weights_enum: str, folder: Path, patience: Patience, track: Track) -> Download:
+def download(weights_enum: str, folder: Path, patience: Timeouts, track: Track) -> Download:
     """Download the weights into `folder`.
 
     Args:

@@ -37,7 +37,7 @@ class SourceError(WeightsError):
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """How long to wait, in seconds.
 
     Attributes:
@@ -51,7 +51,7 @@ class Patience:
     stall_s: float = 15.0
 
 
-PATIENCE: Final = Patience()
+PATIENCE: Final = Timeouts()
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def read_card(hub_id: str, revision: str | None, patience: Patience = PATIENCE) -> Card:
+def read_card(hub_id: str, revision: str | None, patience: Timeouts = PATIENCE) -> Card:
     """Ask for the repository's commit, licence and files.
 
     Raises:
@@ -162,7 +162,7 @@ def download(
     filenames: Sequence[str],
     card: Card,
     folder: Path,
-    patience: Patience = PATIENCE,
+    patience: Timeouts = PATIENCE,
     track: Track = no_progress,
 ) -> Download:
     """Download the first of `filenames` that the repository has into `folder`.
@@ -199,7 +199,7 @@ def download_address(
     sha256: str,
     folder: Path,
     where: str,
-    patience: Patience = PATIENCE,
+    patience: Timeouts = PATIENCE,
     track: Track = no_progress,
 ) -> Download:
     """Download one file from its own address, in one bounded attempt, and without the hub's token.
@@ -246,7 +246,7 @@ def _download_one(
     filename: str,
     card: Card,
     folder: Path,
-    patience: Patience,
+    patience: Timeouts,
     track: Track,
 ) -> Download:
     from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
@@ -304,7 +304,7 @@ def _save(
     promised: _Promised,
     where: str,
     hub_id: str,
-    patience: Patience,
+    patience: Timeouts,
     track: Track,
 ) -> tuple[str, int]:
     """Write `parts` to `path`; return its sha256 and size, both as promised."""
@@ -332,7 +332,7 @@ def _save(
     return digest.hexdigest(), num_bytes
 
 
-def _blocks(parts: Iterable[bytes], patience: Patience, where: str) -> Iterator[bytes]:
+def _blocks(parts: Iterable[bytes], patience: Timeouts, where: str) -> Iterator[bytes]:
     """Join what arrives into blocks of 1 MiB; give up on a server that only drips."""
     block = bytearray()
     window_started_s = time.monotonic()
@@ -402,12 +402,12 @@ def _headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _timeout(patience: Patience, read_s: float) -> tuple[float, float, float, float]:
+def _timeout(patience: Timeouts, read_s: float) -> tuple[float, float, float, float]:
     """Return the HTTP client's limits: connect, read, write, wait for a free connection."""
     return (patience.connect_s, read_s, patience.connect_s, patience.connect_s)
 
 
-def _reason(error: Exception, what: str, read_s: float, patience: Patience, where: str = "") -> str:
+def _reason(error: Exception, what: str, read_s: float, patience: Timeouts, where: str = "") -> str:
     """Return one line for a failed request."""
     where = where or f"hub {endpoint()}"
     status = _status(error)

@@ -24,7 +24,7 @@ from autofocus.models.base import ModelSpec, is_permissive
 from autofocus.models.catalog import default_model, resolve
 from autofocus.models.torchvision import weights as torchvision_weights
 from autofocus.models.weights import embedded, hub
-from autofocus.models.weights.hub import PATIENCE, Patience, SourceError
+from autofocus.models.weights.hub import PATIENCE, SourceError, Timeouts
 from autofocus.runtime import Track, cache_dir, no_progress, write_atomically
 
 RANDOM: Final = "random"
@@ -77,7 +77,7 @@ def load_weights(
     on_missing: OnMissing = "error",
     accept_licences: Collection[str] = (),
     user_named_model: bool = True,
-    patience: Patience = PATIENCE,
+    patience: Timeouts = PATIENCE,
     track: Track = no_progress,
 ) -> LoadedWeights:
     """Return the weights of `spec` from the first source that has them.
@@ -129,7 +129,7 @@ def _of_backbone(
     on_missing: OnMissing,
     accept_licences: Collection[str],
     user_named_model: bool,
-    patience: Patience,
+    patience: Timeouts,
     track: Track,
 ) -> LoadedWeights:
     """Return the encoder's weights for a detector; its heads start random."""
@@ -235,7 +235,7 @@ def _from_hub_cache(spec: ModelSpec, accept_licences: Collection[str]) -> Loaded
 
 
 def _from_hub(
-    spec: ModelSpec, accept_licences: Collection[str], patience: Patience, track: Track
+    spec: ModelSpec, accept_licences: Collection[str], patience: Timeouts, track: Track
 ) -> LoadedWeights:
     """Download, check, and keep for next time."""
     if spec.hub_id is None:
@@ -277,7 +277,7 @@ def _from_torch_cache(spec: ModelSpec) -> LoadedWeights:
     return LoadedWeights(spec, _read_checkpoint(path), info, line)
 
 
-def _from_torchvision(spec: ModelSpec, patience: Patience, track: Track) -> LoadedWeights:
+def _from_torchvision(spec: ModelSpec, patience: Timeouts, track: Track) -> LoadedWeights:
     """Download torchvision's own weights, and keep them for next time."""
     assert spec.weights_enum is not None
     folder = _cache_folder(spec)

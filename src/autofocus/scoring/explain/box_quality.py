@@ -31,7 +31,7 @@ from autofocus.scoring.explain.boxes import ALGORITHM, BoxExplainer, part_shown
 from autofocus.scoring.explain.needs import WEIGHTS_NAME
 from autofocus.scoring.explain.quality import Measuring, drawn
 from autofocus.scoring.scorer import Scorer
-from autofocus.scoring.tiling import View, view_of
+from autofocus.scoring.tiling import TiledView, view_of
 from autofocus.structures.boxes import box_iou
 from autofocus.structures.polygons import rasterize
 from autofocus.structures.targets import BoxTarget, OutlineTarget
@@ -160,7 +160,7 @@ class _Judge:
         return target
 
     def _measure(
-        self, saliency: SaliencyMap, view: View, box: FoundBoxes, truth: Mask | None
+        self, saliency: SaliencyMap, view: TiledView, box: FoundBoxes, truth: Mask | None
     ) -> None:
         height, width = saliency.shape
         seed = self._seed + self.num_maps
@@ -212,7 +212,7 @@ def inside(xyxy_frac: Sequence[float] | NDArray[np.float32], size: tuple[int, in
     return mask
 
 
-def _on_canvas(saliency: SaliencyMap, view: View) -> NDArray[np.float32]:
+def _on_canvas(saliency: SaliencyMap, view: TiledView) -> NDArray[np.float32]:
     """Return a map in the frame of the image as it lies on a view's canvas, padding left out."""
     height, width = saliency.shape
     left, top, right, bottom = pixel_region(view.region, (height, width))

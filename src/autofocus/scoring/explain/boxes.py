@@ -23,15 +23,15 @@ from autofocus.pictures.maps import Caption, method_text, visualize
 from autofocus.runtime import num_cores
 from autofocus.scoring.backends.onnx import OnnxBackend
 from autofocus.scoring.explain.choice import BoxChoice, Explained
-from autofocus.scoring.explain.explanations import Explainer, Explanation
+from autofocus.scoring.explain.explanations import Explanation, ModelExplainer
 from autofocus.scoring.explain.needs import WEIGHTS_NAME, why_unavailable
 from autofocus.scoring.scorer import ONNX_NAME, Backend
-from autofocus.scoring.tiling import View, view_of
+from autofocus.scoring.tiling import TiledView, view_of
 
 ALGORITHM = "d_rise"
 
 
-class BoxExplainer(Explainer):
+class BoxExplainer(ModelExplainer):
     """Explains boxes with one network.
 
     Args:
@@ -80,7 +80,7 @@ class BoxExplainer(Explainer):
         parameters: Parameters,
         check: Callable[[], None] = lambda: None,
     ) -> list[Explanation]:
-        """See `Explainer.explain`."""
+        """See `ModelExplainer.explain`."""
         if not explained:
             return []
         pixels = decode(image, self._max_pixels)
@@ -148,7 +148,7 @@ class BoxExplainer(Explainer):
         return best, alike
 
 
-def part_shown(view: View) -> tuple[int, int]:
+def part_shown(view: TiledView) -> tuple[int, int]:
     """Return the (height, width) of what on a view's canvas is image; the rest is padding."""
     canvas_height, canvas_width = view.tensor.shape[1:]
     left, top, right, bottom = view.frame.region

@@ -41,7 +41,7 @@ class Explained:
     xyxy_frac: tuple[float, float, float, float] | None = None
 
 
-class Choice(Protocol):
+class ExplainedTargets(Protocol):
     """Which parts of predictions are explained, and how a reply holds that."""
 
     @property
@@ -75,7 +75,7 @@ class ClassChoice:
 
     @property
     def kind(self) -> "Kind":
-        """See `Choice.kind`."""
+        """See `ExplainedTargets.kind`."""
         return self.task.activation
 
     def takes(self, raw: Mapping[str, Any] | None) -> bool:
@@ -134,7 +134,7 @@ class BoxChoice:
         return places
 
 
-def choice_of(task: Task[Any, Any]) -> Choice | None:
+def choice_of(task: Task[Any, Any]) -> ExplainedTargets | None:
     """Return what of a task's predictions can be explained; None where nothing can."""
     if isinstance(task, ExplainsClasses):
         return ClassChoice(task)

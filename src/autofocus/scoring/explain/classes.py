@@ -25,7 +25,7 @@ from autofocus.pictures.maps import Caption, method_text, shown_pixels, visualiz
 from autofocus.runtime import keep_big_blocks
 from autofocus.scoring.backends.torch import load_network
 from autofocus.scoring.explain.choice import ClassChoice, Explained
-from autofocus.scoring.explain.explanations import Explainer, Explanation
+from autofocus.scoring.explain.explanations import Explanation, ModelExplainer
 from autofocus.scoring.explain.needs import why_unavailable
 from autofocus.scoring.scorer import prepare, task_of
 from autofocus.tasks.explaining import ExplainsClasses
@@ -36,7 +36,7 @@ _BATCH: Final = 8
 _WARM_UP: Final = Parameters(n_steps=2)
 
 
-class ClassExplainer(Explainer):
+class ClassExplainer(ModelExplainer):
     """Explains classes with one network.
 
     Args:
@@ -107,7 +107,7 @@ class ClassExplainer(Explainer):
         parameters: Parameters,
         check: Callable[[], None] = lambda: None,
     ) -> list[Explanation]:
-        """See `Explainer.explain`."""
+        """See `ModelExplainer.explain`."""
         pixels = self.prepared(image)
         tensor = torch.from_numpy(pixels)
         spec = self.manifest.preprocess

@@ -18,7 +18,7 @@ from autofocus.errors import ImageError, InputError, RequestError
 from autofocus.explain.base import Attribution
 from autofocus.explain.parameters import Parameters, parse_parameters
 from autofocus.manifest import Manifest, read_manifest
-from autofocus.scoring.explain.choice import Choice, Explained
+from autofocus.scoring.explain.choice import Explained, ExplainedTargets
 from autofocus.scoring.explain.needs import needs_torch
 from autofocus.scoring.explain.request import ExplainRow, check_target, reply_columns
 from autofocus.scoring.scorer import Scorer
@@ -59,7 +59,7 @@ class Explanation:
         return self.attribution.map
 
 
-class Explainer(ABC):
+class ModelExplainer(ABC):
     """Explains images with one model.
 
     Args:
@@ -67,7 +67,7 @@ class Explainer(ABC):
         choice: What of its predictions is explained.
     """
 
-    def __init__(self, manifest: Manifest, choice: Choice) -> None:
+    def __init__(self, manifest: Manifest, choice: ExplainedTargets) -> None:
         self.manifest = manifest
         self.choice = choice
 
@@ -118,7 +118,7 @@ class Explainer(ABC):
 
 def load_explainer(
     folder: Path, num_threads: int | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
-) -> Explainer:
+) -> ModelExplainer:
     """Load what explains the model of a folder.
 
     Args:
@@ -141,7 +141,7 @@ def load_explainer(
 
 def explain_images(
     scorer: Scorer,
-    explainer: Explainer,
+    explainer: ModelExplainer,
     images: Iterable[bytes | ImageError],
     parameters: Parameters,
 ) -> Iterator[list[Explanation] | ImageError]:
@@ -163,7 +163,7 @@ def explain_images(
         yield explainer.explain(image, chosen, parameters)
 
 
-def checked_parameters(explainer: Explainer, raw: Mapping[str, Any]) -> Parameters:
+def checked_parameters(explainer: ModelExplainer, raw: Mapping[str, Any]) -> Parameters:
     """Return the published parameters, checked against the model.
 
     Raises:

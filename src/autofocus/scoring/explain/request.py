@@ -14,7 +14,7 @@ import pybase64
 from numpy.typing import NDArray
 
 from autofocus.errors import ImageError, RequestError
-from autofocus.scoring.explain.choice import Choice, Explained, choice_of
+from autofocus.scoring.explain.choice import Explained, ExplainedTargets, choice_of
 from autofocus.scoring.request import Cell, ImageScorer, error_object
 from autofocus.scoring.scorer import Scorer
 
@@ -33,7 +33,7 @@ class ExplainRow:
         place: Its index in the request.
         image: The encoded file; it has been decoded once, to score it.
         explained: Classes or boxes; may be empty.
-        num_places: What `Choice.num_places` says of the image.
+        num_places: What `ExplainedTargets.num_places` says of the image.
     """
 
     place: int
@@ -50,19 +50,19 @@ class ExplainRow:
         )
 
 
-def explaining_choice(scorer: ImageScorer, cells: Sequence[Cell]) -> Choice | None:
+def explaining_choice(scorer: ImageScorer, cells: Sequence[Cell]) -> ExplainedTargets | None:
     """Return what can be explained when a row asks for it, else None: scores are the answer."""
     choice = choice_of(scorer.task) if isinstance(scorer, Scorer) else None
     return choice if choice and any(is_taken(choice, cell) for cell in cells) else None
 
 
-def is_taken(choice: Choice, cell: Cell) -> bool:
+def is_taken(choice: ExplainedTargets, cell: Cell) -> bool:
     """Return whether a row asks for explanations and gets them."""
     return cell.explain and choice.takes(cell.xai_parameters)
 
 
 def row_parameters(
-    cells: Sequence[Cell], choice: Choice, labels: Sequence[str]
+    cells: Sequence[Cell], choice: ExplainedTargets, labels: Sequence[str]
 ) -> dict[int, "Parameters"]:
     """Return the checked parameters of every row that is to be explained, by place.
 
@@ -107,7 +107,7 @@ def check_target(target: str | None, labels: Sequence[str]) -> None:
 
 def score_and_choose(
     scorer: Scorer,
-    choice: Choice,
+    choice: ExplainedTargets,
     cells: Sequence[Cell],
     parameters: Mapping[int, "Parameters"],
     first: int = 0,
@@ -156,7 +156,7 @@ def check_num_explanations(rows: Sequence[ExplainRow], most: int) -> None:
 
 
 def reply_columns(
-    choice: Choice,
+    choice: ExplainedTargets,
     row: ExplainRow,
     pngs: Sequence[bytes],
     maps: Sequence[NDArray[np.float32]],
@@ -182,7 +182,7 @@ def join(
     results: Sequence[dict[str, Any]],
     rows: Sequence[ExplainRow],
     answers: Mapping[int, Mapping[str, bytes]],
-    choice: Choice,
+    choice: ExplainedTargets,
 ) -> list[dict[str, Any]]:
     """Return the results with their explanations.
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from autofocus.manifest import Manifest
 from autofocus.models.network import Network
 from autofocus.models.timm.classifiers import Classifier
-from autofocus.study.automode.entrants import AutoStart, Contender, Means, contenders
+from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, contenders
 from autofocus.study.automode.priors import priors_of
 from autofocus.study.automode.space import space_around
-from autofocus.study.best_model import Entry
+from autofocus.study.best_model import Score
 from autofocus.study.study import Study
 from autofocus.study.trials.classifier_finetune import probe_losses
 from autofocus.study.trials.classifiers import (
@@ -50,7 +50,7 @@ def begin_automode(study: Study) -> AutoStart:
         study.publish(SWEEP_PROBE_ID, probed.candidate)
     start = replace(start, first_model_s=study.seconds())
     size, num_images = setup.preprocess.size, len(probed.train)
-    means = Means(
+    means = ResourceBudget(
         num_images=num_images,
         image_s=training_image_s(probed.start, size, setup.device),
         is_cpu=setup.device.type == "cpu",
@@ -60,7 +60,7 @@ def begin_automode(study: Study) -> AutoStart:
         num_groups=num_layer_groups(probed.start),
     )
     found = contenders(plan, priors, means, study.track)
-    looked = [Looked(found[0], setup, probed, start.entry)]
+    looked = [ProbedEntrant(found[0], setup, probed, start.entry)]
     looked += _look_at(study, found[1:], probed)
     ranked = _ranked(study, looked)
     best = ranked[0]
@@ -87,7 +87,7 @@ def begin_automode(study: Study) -> AutoStart:
 
 
 @dataclass(frozen=True)
-class Looked:
+class ProbedEntrant:
     """A contender whose frozen encoder was looked at.
 
     Attributes:
@@ -97,10 +97,10 @@ class Looked:
         entry: What its probe is judged by.
     """
 
-    contender: Contender
+    contender: Entrant
     setup: ProbeSetup
     probed: Probed
-    entry: Entry | None
+    entry: Score | None
 
     @property
     def held_out_losses(self) -> NDArray[np.float64]:
@@ -108,7 +108,7 @@ class Looked:
         return probe_losses(self.setup, self.probed)
 
 
-def _look_at(study: Study, others: list[Contender], first: Probed) -> list[Looked]:
+def _look_at(study: Study, others: list[Entrant], first: Probed) -> list[ProbedEntrant]:
     """Probe the encoders of other contenders."""
     looked = []
     for number, contender in enumerate(others, 1):
@@ -118,13 +118,15 @@ def _look_at(study: Study, others: list[Contender], first: Probed) -> list[Looke
             # The budget ended before it had seen all images: there is nothing to compare.
             continue
         value = probed.candidate.metrics[study.metric]
-        entry = Entry(trial, value, probe_losses(setup, probed))
+        entry = Score(trial, value, probe_losses(setup, probed))
         num_groups = num_layer_groups(probed.start)
-        looked.append(Looked(replace(contender, num_groups=num_groups), setup, probed, entry))
+        looked.append(
+            ProbedEntrant(replace(contender, num_groups=num_groups), setup, probed, entry)
+        )
     return looked
 
 
-def _ranked(study: Study, looked: list[Looked]) -> list[Looked]:
+def _ranked(study: Study, looked: list[ProbedEntrant]) -> list[ProbedEntrant]:
     """Return what may be trained, best first; what is clearly worse than the best is left out."""
     best = looked[0]
     for challenger in looked[1:]:
@@ -151,7 +153,7 @@ def _ranked(study: Study, looked: list[Looked]) -> list[Looked]:
     return [best, *sorted(level, key=lambda one: float(one.held_out_losses.mean()))]
 
 
-def _compared(champion: Looked, challenger: Looked) -> Comparison:
+def _compared(champion: ProbedEntrant, challenger: ProbedEntrant) -> Comparison:
     """Compare two probes on every image that neither head had seen."""
     before, after = champion.held_out_losses, challenger.held_out_losses
     folds = champion.probed.fold_losses, challenger.probed.fold_losses
@@ -161,7 +163,7 @@ def _compared(champion: Looked, challenger: Looked) -> Comparison:
     return compare(before, after)
 
 
-def _named(looked: Looked) -> str:
+def _named(looked: ProbedEntrant) -> str:
     return f"{looked.contender.plan.model.name} at {looked.setup.preprocess.crop_size} px"
 
 

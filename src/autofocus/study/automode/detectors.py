@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from autofocus.manifest import Manifest
 from autofocus.models import build as families
 from autofocus.models.network import Network
-from autofocus.study.automode.entrants import AutoStart, Contender, Means, contenders
+from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, contenders
 from autofocus.study.automode.priors import priors_of
 from autofocus.study.automode.space import space_around
 from autofocus.study.study import Study
@@ -40,7 +40,7 @@ def begin_automode(study: Study) -> AutoStart:
     # Random numbers take as long as weights, and leave torch's generator as it was.
     with torch.random.fork_rng([]):
         network = families.build(plan.model, len(study.labels), None, size, designed.options)
-    means = Means(
+    means = ResourceBudget(
         num_images=num_views,
         image_s=training_image_s(network, size, device),
         is_cpu=device.type == "cpu",
@@ -55,12 +55,12 @@ def begin_automode(study: Study) -> AutoStart:
     return AutoStart(start, found, space, recipe.num_epochs, max(size))
 
 
-def _recipe_s(contender: Contender, num_views: int) -> float:
+def _recipe_s(contender: Entrant, num_views: int) -> float:
     num_epochs = detector_recipe_for(contender.plan, num_views).num_epochs
     return num_epochs * num_views * contender.image_s
 
 
-def _space(contender: Contender, num_views: int, side: int) -> dict[str, Any]:
+def _space(contender: Entrant, num_views: int, side: int) -> dict[str, Any]:
     recipe = detector_recipe_for(contender.plan, num_views)
     return space_around(contender, recipe, side, priors_of(contender.plan.model.kind))
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from autofocus.errors import WeightsError
 from autofocus.manifest import ResizeCrop
-from autofocus.models.weights.hub import Patience
+from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import load_weights
 from autofocus.runtime import Track
 from autofocus.study.automode.priors import PriorModel, Priors
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 # Billions of multiply-adds an image that a CPU is not asked for, where nobody named a time.
 MAX_CPU_GMACS: Final = 8.0
 # A hub that did not answer once is not waited for again.
-_NO_PATIENCE: Final = Patience(connect_s=0.2, answer_s=0.5)
+_NO_PATIENCE: Final = Timeouts(connect_s=0.2, answer_s=0.5)
 # What sets the size of a classifier's input.
 _SIZES: Final = {"validation_crop_size", "validation_resize_size"}
 
 
 @dataclass(frozen=True)
-class Contender:
+class Entrant:
     """A model that AutoMode may train.
 
     Attributes:
@@ -60,7 +60,7 @@ class AutoStart:
     """
 
     start: SweepStart
-    contenders: list[Contender]
+    contenders: list[Entrant]
     space: list[dict[str, Any]]
     num_epochs: int
     side: int
@@ -68,7 +68,7 @@ class AutoStart:
 
 
 @dataclass(frozen=True)
-class Means:
+class ResourceBudget:
     """What there is to train with.
 
     Attributes:
@@ -83,12 +83,12 @@ class Means:
     num_images: int
     image_s: float
     is_cpu: bool
-    needed_s: Callable[[Contender], float]
+    needed_s: Callable[[Entrant], float]
     left_s: float
     num_groups: int
 
 
-def contenders(plan: Plan, priors: Priors, means: Means, track: Track) -> list[Contender]:
+def contenders(plan: Plan, priors: Priors, means: ResourceBudget, track: Track) -> list[Entrant]:
     """Return the plan's own model and the best expected others, as many as the table says.
 
     Args:
@@ -99,7 +99,7 @@ def contenders(plan: Plan, priors: Priors, means: Means, track: Track) -> list[C
     """
     base, column = priors.gmacs_of(plan.model.name), priors.ranked(means.num_images)
     rank = next((place for place, row in enumerate(column) if _is_own(row, plan)), math.inf)
-    own = Contender({}, plan, means.image_s, means.num_groups, rank)
+    own = Entrant({}, plan, means.image_s, means.num_groups, rank)
     if base is None or plan.job.weights is not None or priors.num_contenders < 2:
         return [own]
     found = [own]
@@ -110,7 +110,7 @@ def contenders(plan: Plan, priors: Priors, means: Means, track: Track) -> list[C
         if _is_own(row, plan) or (plan.user_named_model if is_other else is_sized):
             continue
         parameters = _parameters(row, plan, is_sized)
-        contender = Contender(
+        contender = Entrant(
             parameters,
             trial_plan(plan, parameters),
             means.image_s * row.gmacs / base,
@@ -150,7 +150,7 @@ def _parameters(row: PriorModel, plan: Plan, is_sized: bool) -> dict[str, Any]:
     return parameters
 
 
-def _is_affordable(contender: Contender, row: PriorModel, means: Means) -> bool:
+def _is_affordable(contender: Entrant, row: PriorModel, means: ResourceBudget) -> bool:
     """Return whether there is time for it; nobody's patience is endless where no time was named."""
     if math.isinf(means.left_s):
         return not means.is_cpu or row.gmacs <= MAX_CPU_GMACS

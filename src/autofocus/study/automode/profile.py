@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from autofocus.data.batches.cache.budget import MIB, free_memory_bytes
-from autofocus.data.images.header import probe
+from autofocus.data.images.header import read_header
 from autofocus.data.images.locate import open_bytes
 from autofocus.models.box_profile import profile_boxes
 from autofocus.runtime import num_cores
@@ -57,7 +57,7 @@ def _median_size(locations: Sequence[str]) -> list[int]:
     """Return the median (height, width) of some of the images, in pixels."""
     chosen = [locations[i] for i in range(0, len(locations), -(-len(locations) // _NUM_SIZED))]
     # They were decoded before: none can be without a header.
-    headers = [probe(open_bytes(location)) for location in chosen]
+    headers = [read_header(open_bytes(location)) for location in chosen]
     sizes = np.array([(header.height, header.width) for header in headers])
     return [int(side) for side in np.median(sizes, axis=0)]
 

@@ -25,9 +25,9 @@ from autofocus.study.automode.priors import Priors, priors_of
 from autofocus.study.automode.profile import profile_data, profile_machine
 from autofocus.study.automode.soup import stir
 from autofocus.study.automode.space import AutoSampler
-from autofocus.study.best_model import Entry
+from autofocus.study.best_model import Score
 from autofocus.study.study import Outcome, Study
-from autofocus.study.sweep import MIN_TRIAL_S, Rules, Sweep, executor_of, listed
+from autofocus.study.sweep import MIN_TRIAL_S, Rules, TrialController, executor_of, listed
 from autofocus.study.trials.cross_validation import Losses, other_folds_s, with_other_folds
 from autofocus.study.trials.refit import first_training_s, refit, refit_s
 from autofocus.study.trials.trial import Common, SweepStart, automode_module
@@ -64,7 +64,7 @@ def run_automode(study: Study) -> Outcome:
     sampler = AutoSampler([one.parameters for one in auto.contenders], auto.space, plan.seed)
     _announce(study, auto, rules, profile)
     with StopRequest() as stop:
-        sweep = Sweep(study, sampler, auto.start, stop, rules)
+        sweep = TrialController(study, sampler, auto.start, stop, rules)
         sweep.improve()
         executor_of(study, auto.start, sweep.num_left).run(sweep)
         if not stop():
@@ -76,7 +76,7 @@ def run_automode(study: Study) -> Outcome:
         return sweep.outcome()
 
 
-def _settle(study: Study, sweep: Sweep, start: SweepStart, stop: StopRequest) -> None:
+def _settle(study: Study, sweep: TrialController, start: SweepStart, stop: StopRequest) -> None:
     """Ask other folds whether the best trial or the probe is better, where it is not clear."""
     rival, probe = sweep.rival(), start.entry
     if rival is None or probe is None or probe.losses is None or start.candidate is None:
@@ -89,16 +89,16 @@ def _settle(study: Study, sweep: Sweep, start: SweepStart, stop: StopRequest) ->
     study.folder.decide("trained_against_probe", trial=rival.trial, **vars(comparison))
     if comparison.challenger_wins:
         value = rival.candidate.metrics[study.metric]
-        sweep.succeed(Entry(rival.trial, value, rival.losses), rival.candidate)
+        sweep.succeed(Score(rival.trial, value, rival.losses), rival.candidate)
     else:
         sweep.succeed(probe, start.candidate)
 
 
-def _once_more(study: Study, sweep: Sweep, common: Common, stop: StopRequest) -> None:
+def _once_more(study: Study, sweep: TrialController, common: Common, stop: StopRequest) -> None:
     winner = sweep.winner()
     again = None if winner is None else refit(study, common, winner, stop)
     if winner is not None and again is not None:
-        sweep.succeed(Entry(winner.refit_id, again.metrics[study.metric]), again)
+        sweep.succeed(Score(winner.refit_id, again.metrics[study.metric]), again)
 
 
 def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:

@@ -12,10 +12,10 @@ from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest
 from autofocus.models import build as families
 from autofocus.models import catalog
 from autofocus.runtime import write_atomically
-from autofocus.study.best_model import Entry
+from autofocus.study.best_model import Score
 from autofocus.study.folder.trial_folder import forget_result, read_result
 from autofocus.study.study import Study, shown
-from autofocus.study.sweep import Sweep
+from autofocus.study.sweep import TrialController
 from autofocus.study.trials.trial import Common, automode_module
 from autofocus.training.candidate import Candidate
 from autofocus.training.checkpoint import load_checkpoint
@@ -36,7 +36,7 @@ MAX_INGREDIENTS = 5
 _BATCH_SIZE = 8
 
 
-def stir(study: Study, sweep: Sweep, common: Common) -> None:
+def stir(study: Study, sweep: TrialController, common: Common) -> None:
     """Let the mean of the best trials of one network challenge the best model.
 
     Args:
@@ -109,7 +109,7 @@ def _judged(
     manifest: Manifest,
     states: Sequence[StateDict],
     deadline_s: float | None,
-) -> tuple[Entry, Candidate, list[int]]:
+) -> tuple[Score, Candidate, list[int]]:
     """Mix, and return what is to be judged with the positions of what went in."""
     task, labels, held_out = study.plan.task, common.labels, common.held_out
     spec = catalog.resolve(manifest.model_name)
@@ -138,7 +138,7 @@ def _judged(
         )
     images = held_out.locations[:NUM_CHECK_IMAGES]
     candidate = Candidate(network.eval(), finished, finished.metrics, images)
-    return Entry(SOUP_ID, finished.metrics[common.metric], losses), candidate, soup.chosen
+    return Score(SOUP_ID, finished.metrics[common.metric], losses), candidate, soup.chosen
 
 
 def _clock(deadline_s: float | None) -> Callable[[], bool]:

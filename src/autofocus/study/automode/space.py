@@ -10,7 +10,7 @@ from typing import Any
 
 from autofocus.models.base import CLASSIFIER
 from autofocus.settings.search_space import SearchSpace, parse_space
-from autofocus.study.automode.entrants import Contender
+from autofocus.study.automode.entrants import Entrant
 from autofocus.study.automode.priors import Priors
 from autofocus.study.search.samplers import Past, RandomSampler
 from autofocus.training.recipe import Recipe
@@ -19,7 +19,7 @@ from autofocus.training.recipe import Recipe
 _SIDE_STEP = 32
 
 
-def space_around(contender: Contender, recipe: Recipe, side: int, priors: Priors) -> dict[str, Any]:
+def space_around(contender: Entrant, recipe: Recipe, side: int, priors: Priors) -> dict[str, Any]:
     """Return one sub-space of a job's `search_space`.
 
     What the job sets itself is not varied.
@@ -48,7 +48,7 @@ def space_around(contender: Contender, recipe: Recipe, side: int, priors: Priors
     return {**contender.parameters, **chosen}
 
 
-def _size_name(contender: Contender) -> str:
+def _size_name(contender: Entrant) -> str:
     is_classifier = contender.plan.model.kind == CLASSIFIER
     return "validation_crop_size" if is_classifier else "image_size"
 

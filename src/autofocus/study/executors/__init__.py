@@ -2,20 +2,20 @@
 
 from typing import Any, Protocol
 
-from autofocus.study.search.pruners import Verdict
+from autofocus.study.search.pruners import PruneDecision
 from autofocus.study.trials.trial import Assignment, TrialEnd
 
 
-class Conductor(Protocol):
+class TrialScheduler(Protocol):
     """What an executor asks, and tells. Everything is decided here, in the driver."""
 
     def next_trial(self) -> Assignment | None:
         """Return a trial to run now, or None when none is left."""
 
-    def report(self, number: int, report: dict[str, Any]) -> Verdict:
+    def report(self, number: int, report: dict[str, Any]) -> PruneDecision:
         """Take an evaluation; `wait` is to be asked again through `verdict`."""
 
-    def verdict(self, number: int) -> Verdict:
+    def verdict(self, number: int) -> PruneDecision:
         """Return whether a trial goes on after its last evaluation."""
 
     def end(self, number: int, end: TrialEnd) -> None:
@@ -37,5 +37,5 @@ class Conductor(Protocol):
 class Executor(Protocol):
     """Runs the trials that a conductor hands out."""
 
-    def run(self, conductor: Conductor) -> None:
+    def run(self, conductor: TrialScheduler) -> None:
         """Return when the conductor has no trial left and none is running."""

@@ -1,7 +1,7 @@
 """One trial after the other, in this process."""
 
 from autofocus.runtime import Track
-from autofocus.study.executors import Conductor
+from autofocus.study.executors import TrialScheduler
 from autofocus.study.trials.runner import run_trial
 from autofocus.study.trials.trial import Common, Hooks
 
@@ -18,7 +18,7 @@ class InlineExecutor:
         self._common = common
         self._track = track
 
-    def run(self, conductor: Conductor) -> None:
+    def run(self, conductor: TrialScheduler) -> None:
         """See `Executor.run`."""
         while (assignment := conductor.next_trial()) is not None:
             number = assignment.number

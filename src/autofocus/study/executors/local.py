@@ -11,16 +11,16 @@ from typing import Any
 
 from autofocus.errors import TrainingError
 from autofocus.runtime import num_cores
-from autofocus.study.executors import Conductor
+from autofocus.study.executors import TrialScheduler
 from autofocus.study.executors.messages import (
     Answer,
+    Channel,
     Decision,
+    EpochReport,
     Fatal,
     Line,
-    Report,
     Setup,
     Stop,
-    Wire,
 )
 from autofocus.study.trials.trial import Assignment, Common, TrialEnd
 
@@ -51,7 +51,7 @@ class LocalExecutor:
         self._num_dead_starts = 0
         self._told_to_stop = False
 
-    def run(self, conductor: Conductor) -> None:
+    def run(self, conductor: TrialScheduler) -> None:
         """See `Executor.run`."""
         try:
             self._assign(conductor)
@@ -61,7 +61,7 @@ class LocalExecutor:
             for worker in self._workers:
                 worker.close()
 
-    def _turn(self, conductor: Conductor) -> None:
+    def _turn(self, conductor: TrialScheduler) -> None:
         """Take one message, and what follows from it."""
         try:
             worker, message = self._inbox.get(timeout=POLL_S)
@@ -74,15 +74,15 @@ class LocalExecutor:
             self._num_dead_starts = 0
             worker.take(message, conductor)
         self._stop_where_asked(conductor)
-        if not isinstance(message, Report | TrialEnd | None):
+        if not isinstance(message, EpochReport | TrialEnd | None):
             return
         for waiting in self._workers:
             waiting.answer(conductor)
-        if not isinstance(message, Report):
+        if not isinstance(message, EpochReport):
             self._assign(conductor)
             conductor.improve()
 
-    def _assign(self, conductor: Conductor) -> None:
+    def _assign(self, conductor: TrialScheduler) -> None:
         """Give every idle worker a trial; start workers while there are fewer than there may be."""
         idle = [worker for worker in self._workers if worker.number is None]
         while idle or len(self._workers) < self._setup.num_workers:
@@ -100,7 +100,7 @@ class LocalExecutor:
         self._workers.append(worker)
         return worker
 
-    def _bury(self, worker: "_Worker", conductor: Conductor) -> None:
+    def _bury(self, worker: "_Worker", conductor: TrialScheduler) -> None:
         """Let another worker go on with the trial of one that died."""
         self._workers.remove(worker)
         reason = worker.close()
@@ -111,7 +111,7 @@ class LocalExecutor:
             log.warning("the process of trial %d died (%s)", worker.number, reason)
             conductor.lose(worker.number, reason)
 
-    def _stop_where_asked(self, conductor: Conductor) -> None:
+    def _stop_where_asked(self, conductor: TrialScheduler) -> None:
         if self._told_to_stop or not conductor.is_stopped():
             return
         self._told_to_stop = True
@@ -150,7 +150,7 @@ class _Worker:
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self._wire = Wire(self.process.stdout, self.process.stdin)
+        self._wire = Channel(self.process.stdout, self.process.stdin)
         self.say(setup)
         self._listener = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
         self._listener.start()
@@ -160,11 +160,11 @@ class _Worker:
         self.number = assignment.number
         self.say(assignment)
 
-    def take(self, message: object, conductor: Conductor) -> None:
+    def take(self, message: object, conductor: TrialScheduler) -> None:
         """Do what a message asks for."""
         self.has_spoken = True
         assert self.number is not None, "an idle worker says nothing"
-        if isinstance(message, Report):
+        if isinstance(message, EpochReport):
             self._reported(conductor.report(self.number, message.report))
         elif isinstance(message, Decision):
             conductor.decide(message.what, **message.inputs)
@@ -177,7 +177,7 @@ class _Worker:
             number, self.number = self.number, None
             conductor.end(number, message)
 
-    def answer(self, conductor: Conductor) -> None:
+    def answer(self, conductor: TrialScheduler) -> None:
         """Say whether its trial goes on, if it waits for that and it is known by now."""
         if self.is_waiting and self.number is not None:
             self._reported(conductor.verdict(self.number))

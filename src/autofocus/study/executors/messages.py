@@ -43,7 +43,7 @@ class Stop:
 
 
 @dataclass(frozen=True)
-class Report:
+class EpochReport:
     """An evaluation; the worker waits for the answer."""
 
     report: dict[str, Any]
@@ -72,7 +72,7 @@ class Fatal:
     error: OSError
 
 
-class Wire:
+class Channel:
     """Messages over two binary streams; several threads may send.
 
     Args:

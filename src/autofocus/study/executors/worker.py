@@ -15,13 +15,13 @@ from typing import Any
 from autofocus.runtime import share_machine
 from autofocus.study.executors.messages import (
     Answer,
+    Channel,
     Decision,
+    EpochReport,
     Fatal,
     Line,
-    Report,
     Setup,
     Stop,
-    Wire,
 )
 from autofocus.study.trials.runner import run_trial
 from autofocus.study.trials.trial import Assignment, Common, Hooks
@@ -31,7 +31,7 @@ def main() -> None:
     """Serve the driver until it is gone."""
     # Ctrl-C reaches every process of the terminal; the driver says what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    wire = Wire(os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb"))
+    wire = Channel(os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb"))
     # Whatever prints must not print into the messages.
     os.dup2(2, 1)
     setup: Setup = wire.receive()
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 class _Worker:
-    def __init__(self, wire: Wire, common: Common) -> None:
+    def __init__(self, wire: Channel, common: Common) -> None:
         self.trial = ""
         self.wire = wire
         self._common = common
@@ -86,7 +86,7 @@ class _Worker:
         self.wire.send(Decision(what, inputs))
 
     def _on_epoch(self, report: dict[str, Any]) -> bool:
-        self.wire.send(Report(report))
+        self.wire.send(EpochReport(report))
         return self._answers.get().should_end
 
 

@@ -34,7 +34,7 @@ from autofocus.settings.job import (
     TruncationSelection,
 )
 
-Verdict = Literal["continue", "stop", "wait"]
+PruneDecision = Literal["continue", "stop", "wait"]
 # (interval, value) in the order of the intervals, which begin at 1.
 Curve = Sequence[tuple[int, float]]
 
@@ -47,7 +47,7 @@ def verdict(
     ended: Collection[int] = (),
     *,
     in_order: bool = True,
-) -> Verdict:
+) -> PruneDecision:
     """Decide about a trial that has just measured the primary metric for the n-th time.
 
     Args:
@@ -71,7 +71,7 @@ def verdict(
     return _judged(policy, curves[trial], interval, sorted(v for v in found if v is not None))
 
 
-class Referee:
+class Pruner:
     """Decides in order as `verdict` does, and looks at a trial only once an interval.
 
     Args:
@@ -91,7 +91,7 @@ class Referee:
         self._ended = ended
         self._known: dict[int, _Known] = {}
 
-    def verdict(self, trial: int, interval: int) -> Verdict:
+    def verdict(self, trial: int, interval: int) -> PruneDecision:
         """Return what `verdict` returns; trials are numbered 0, 1, 2, … without a gap."""
         policy, curve = self._policy, self._curves[trial]
         if policy is None or not is_due(policy, interval) or _best(curve, interval) is None:
@@ -130,7 +130,7 @@ def is_due(policy: EarlyTermination, interval: int) -> bool:
 
 def _judged(
     policy: EarlyTermination, curve: Curve, interval: int, ascending: Sequence[float]
-) -> Verdict:
+) -> PruneDecision:
     """Return whether a trial goes on.
 
     Args:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.errors import BudgetError
-from autofocus.study.file_lock import taking_turns
+from autofocus.study.file_lock import file_lock
 from autofocus.study.resolve import Plan
 from autofocus.study.trials.prepare import prepare
 from autofocus.study.trials.probe_setup import probe_setup
@@ -36,7 +36,7 @@ def probe_and_finetune(
     setup = probe_setup(plan, weights, device, common.labels, fingerprint, deadline_s)
     # Whoever looks at images that another looks at too would see them in other batches, which may
     # round differently; later it finds their features in the cache.
-    with taking_turns(common.folder / "trials" / "probe.lock"):
+    with file_lock(common.folder / "trials" / "probe.lock"):
         probed = run_probe(
             setup,
             common.train,

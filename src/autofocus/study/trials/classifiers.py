@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from autofocus.manifest import MANIFEST_NAME, encode_manifest
 from autofocus.runtime import StopRequest, write_atomically
-from autofocus.study.best_model import Entry
+from autofocus.study.best_model import Score
 from autofocus.study.resolve import Plan
 from autofocus.study.study import PACKAGING_RESERVE_S, RESERVE_FACTOR, Outcome, Study, shown
 from autofocus.study.trials.classifier_finetune import finetune, probe_and_finetune, probe_losses
@@ -102,7 +102,7 @@ def begin_probed(study: Study, plan: Plan) -> tuple[ProbeSetup, Probed, SweepSta
     num_images = len(probed.train) + len(probed.held_out)
     image_s = (time.monotonic() - started_s) / max(1, num_images)
     candidate = probed.candidate
-    entry = Entry(SWEEP_PROBE_ID, candidate.metrics[study.metric], probe_losses(setup, probed))
+    entry = Score(SWEEP_PROBE_ID, candidate.metrics[study.metric], probe_losses(setup, probed))
     common = study.common(probed.train, probed.held_out)
     return setup, probed, SweepStart(common, image_s, entry, candidate)
 

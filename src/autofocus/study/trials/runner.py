@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from autofocus.runtime import DISK_FULL, write_atomically
-from autofocus.study.file_lock import taking_turns
+from autofocus.study.file_lock import file_lock
 from autofocus.study.folder.trial_folder import forget_result, keep_losses, last_epoch
 from autofocus.study.trials.trial import (
     Assignment,
@@ -41,7 +41,7 @@ def run_trial(common: Common, assignment: Assignment, hooks: Hooks) -> TrialEnd:
     train, started_s = trials_module(assignment.plan).train_trial, time.monotonic()
     try:
         # A worker may outlive its killed driver by the moment in which the next one begins.
-        with taking_turns(folder / "lock"):
+        with file_lock(folder / "lock"):
             result: TrialResult = train(
                 common, assignment.plan, assignment.trial, assignment.deadline_s, hooks
             )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from autofocus.models.base import CLASSIFIER
 from autofocus.runtime import Track, no_progress
-from autofocus.study.best_model import Entry
+from autofocus.study.best_model import Score
 from autofocus.study.resolve import Plan
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.loop import Trained
@@ -85,7 +85,7 @@ class SweepStart:
 
     common: Common
     image_s: float
-    entry: Entry | None = None
+    entry: Score | None = None
     candidate: Candidate | None = None
     first_model_s: float = 0.0
 

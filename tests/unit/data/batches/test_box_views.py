@@ -19,7 +19,7 @@ from autofocus.data.images.decode import ImageHeader, decode
 from autofocus.errors import JobError
 from autofocus.manifest import ResizeFit
 from autofocus.structures.targets import BoxTarget
-from drawn_objects import assert_shows, box_target, png, read_of
+from support.drawn_objects import assert_shows, box_target, png, read_of
 
 RAW = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 SPEC = ResizeFit(height=128, width=160, **RAW)

@@ -21,7 +21,7 @@ from autofocus.data.batches.cache.forms import evaluation_image, halved_image, t
 from autofocus.data.batches.cache.ladder import DataSize, choose_rung
 from autofocus.data.batches.cache.store import FileStore, MemoryStore, Store
 from autofocus.data.batches.preprocess import resize_crop
-from autofocus.data.images.decode import decode, probe
+from autofocus.data.images.decode import decode, read_header
 from autofocus.errors import ImageError
 from autofocus.manifest import ResizeCrop
 
@@ -73,7 +73,7 @@ def test_training_images_are_halved_while_every_view_would_halve_them() -> None:
         data = simplejpeg.encode_jpeg(scene(short, short + 30), 90)
         height, width, _ = kept.pixels(data).shape
         assert height == expected
-        np.testing.assert_allclose(kept.size(probe(data)), (height, width), atol=1)
+        np.testing.assert_allclose(kept.size(read_header(data)), (height, width), atol=1)
 
 
 @pytest.mark.parametrize("num_halvings", [1, 2, 3, 4])
@@ -83,10 +83,10 @@ def test_halving_is_averaging_of_blocks(num_halvings: int) -> None:
     blocks = image.reshape(512 // factor, factor, 640 // factor, factor, 3).mean(axis=(1, 3))
     file = io.BytesIO()
     Image.fromarray(image).save(file, "png")
-    from_png = halved_image(file.getvalue(), probe(file.getvalue()), num_halvings)
+    from_png = halved_image(file.getvalue(), read_header(file.getvalue()), num_halvings)
     assert np.abs(from_png - blocks).max() <= num_halvings
     data = simplejpeg.encode_jpeg(image, 95)
-    from_jpeg = halved_image(data, probe(data), num_halvings)
+    from_jpeg = halved_image(data, read_header(data), num_halvings)
     assert np.abs(from_jpeg - blocks).mean() < 1
 
 
@@ -98,7 +98,7 @@ def test_halved_photos_stand_upright(orientation: int) -> None:
     Image.fromarray(scene(120, 204)).save(file, "jpeg", quality=95, exif=exif)
     data = file.getvalue()
     whole = decode(data)
-    half = halved_image(data, probe(data), 1)
+    half = halved_image(data, read_header(data), 1)
     assert half.shape[:2] == tuple(-(-side // 2) for side in whole.shape[:2])
     expected = cv2.resize(whole, half.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(half - expected.astype(float)).mean() < 1.5
@@ -108,12 +108,12 @@ def test_halving_cmyk_and_damaged_jpeg_goes_through_decode() -> None:
     file = io.BytesIO()
     Image.fromarray(scene(64, 64)).convert("CMYK").save(file, "jpeg", quality=95)
     data = file.getvalue()
-    half = halved_image(data, probe(data), 1)
+    half = halved_image(data, read_header(data), 1)
     expected = cv2.resize(decode(data), (32, 32), interpolation=cv2.INTER_AREA)
     np.testing.assert_array_equal(half, expected)
     cut = simplejpeg.encode_jpeg(scene(64, 64), 95)[:-200]
     with pytest.raises(ImageError, match="ends too early"):
-        halved_image(cut, probe(cut), 1)
+        halved_image(cut, read_header(cut), 1)
 
 
 def test_evaluation_keeps_the_square_that_is_normalised(photos: list[str]) -> None:

@@ -14,7 +14,7 @@ from autofocus.data.batches.outline_views import OutlineViews
 from autofocus.manifest import ResizeFit
 from autofocus.structures.predictions import Polygon
 from autofocus.structures.targets import MaskTarget, OutlineTarget
-from drawn_objects import assert_shows, read_of
+from support.drawn_objects import assert_shows, read_of
 
 RAW = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 SPEC = ResizeFit(height=128, width=160, **RAW)

@@ -22,7 +22,7 @@ from autofocus.data.sources.read import (
 from autofocus.errors import DataError
 from autofocus.structures.masks import encode_rle
 from autofocus.structures.polygons import from_wire, rasterize
-from object_sources import (
+from support.object_sources import (
     CAN,
     CUP,
     HEIGHT,

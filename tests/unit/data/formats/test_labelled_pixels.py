@@ -11,7 +11,15 @@ from PIL import Image
 from autofocus.data.images.decode import decode
 from autofocus.data.rows.records import DetectionRecord, InstanceSegmentationRecord
 from autofocus.data.sources.read import read_data
-from object_sources import CAN, HEIGHT, WIDTH, coco_document, voc_xml, write_json, write_text
+from support.object_sources import (
+    CAN,
+    HEIGHT,
+    WIDTH,
+    coco_document,
+    voc_xml,
+    write_json,
+    write_text,
+)
 
 _ORIENTATION_TAG = 0x0112
 SWAPPING = [5, 6, 7, 8]

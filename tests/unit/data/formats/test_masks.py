@@ -10,7 +10,7 @@ from autofocus.data.rows.records import DetectionRecord, InstanceSegmentationRec
 from autofocus.data.sources.read import Data, ReadOptions, find_splits, read_data
 from autofocus.errors import DataError
 from autofocus.structures.polygons import from_wire, rasterize
-from object_sources import (
+from support.object_sources import (
     CAN,
     CUP,
     HEIGHT,

@@ -9,7 +9,16 @@ import pytest
 from autofocus.data.rows.records import DetectionRecord, InstanceSegmentationRecord
 from autofocus.data.sources.read import ReadOptions, find_source, infer_tasks, read_data
 from autofocus.errors import DataError
-from object_sources import CAN, CUP, HEIGHT, WIDTH, via_region, write_image, write_json, write_via
+from support.object_sources import (
+    CAN,
+    CUP,
+    HEIGHT,
+    WIDTH,
+    via_region,
+    write_image,
+    write_json,
+    write_via,
+)
 
 
 def write(folder: Path, *regions: Any) -> Path:

@@ -8,7 +8,16 @@ from autofocus.data.rows.records import DetectionRecord
 from autofocus.data.sources.convert import convert_to_jsonl
 from autofocus.data.sources.read import Data, ReadOptions, find_source, find_splits, read_data
 from autofocus.errors import DataError
-from object_sources import CAN, CUP, HEIGHT, WIDTH, voc_xml, write_image, write_text, write_voc
+from support.object_sources import (
+    CAN,
+    CUP,
+    HEIGHT,
+    WIDTH,
+    voc_xml,
+    write_image,
+    write_text,
+    write_voc,
+)
 
 SHARED = Path(__file__).parents[4] / "../shared/data"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="no photos beside the project")

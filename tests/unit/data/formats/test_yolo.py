@@ -16,7 +16,7 @@ from autofocus.data.sources.read import (
     read_data,
 )
 from autofocus.errors import DataError
-from object_sources import CAN, CUP, write_image, write_text, write_yolo, yolo_line
+from support.object_sources import CAN, CUP, write_image, write_text, write_yolo, yolo_line
 
 NAMES = ["can", "cup"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autofocus.data.images.decode import decode, probe
+from autofocus.data.images.decode import decode, read_header
 from autofocus.errors import ImageError
 
 HEIGHT, WIDTH = 31, 40
@@ -49,7 +49,7 @@ def refused(data: bytes, max_pixels: int = 10**6) -> ImageError:
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "BMP", "TIFF", "GIF", "WEBP"])
 def test_probe_reads_format_and_size_from_the_header(image_format: str) -> None:
-    header = probe(encode(photo(), image_format))
+    header = read_header(encode(photo(), image_format))
     assert (header.format, header.height, header.width) == (image_format.lower(), HEIGHT, WIDTH)
     assert header.orientation == 1
 
@@ -139,7 +139,7 @@ def test_exif_orientation_is_undone_once_in_every_format(
     options = {"JPEG": {"quality": 95, "subsampling": 0}, "WEBP": {"lossless": True}}
     data = encode(stored, image_format, exif=exif, **options.get(image_format, {}))
 
-    header = probe(data)
+    header = read_header(data)
     assert (header.height, header.width, header.orientation) == (HEIGHT, WIDTH, orientation)
     difference = np.abs(decode(data).astype(int) - upright)
     assert difference.mean() < (2 if image_format == "JPEG" else 1e-9)
@@ -150,7 +150,7 @@ def test_an_orientation_out_of_range_is_ignored(value: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = value
     for image_format in ("JPEG", "PNG", "WEBP"):
-        assert probe(encode(photo(), image_format, exif=exif)).orientation == 1
+        assert read_header(encode(photo(), image_format, exif=exif)).orientation == 1
 
 
 def test_damaged_exif_is_ignored() -> None:

@@ -19,7 +19,7 @@ from autofocus.data.rows.records import (
     MulticlassRecord,
     MultilabelRecord,
 )
-from autofocus.data.sources.check import Depth, Report, check_source
+from autofocus.data.sources.check import Depth, SourceReport, check_source
 from autofocus.data.sources.read import ReadOptions, find_source
 
 MULTICLASS = "image_classification"
@@ -44,16 +44,16 @@ def check(
     record_type: type[ImageRecord] = MulticlassRecord,
     depth: Depth = "rows",
     log: IssueLog | None = None,
-) -> Report:
+) -> SourceReport:
     options = ReadOptions()
     return check_source(find_source(path, options), record_type, options, depth, log)
 
 
-def found(report: Report, code: str) -> list[Issue]:
+def found(report: SourceReport, code: str) -> list[Issue]:
     return [issue for issue in report.issues.examples() if issue.code == code]
 
 
-def images(tmp_path: Path, depth: Depth = "headers", **files: bytes) -> Report:
+def images(tmp_path: Path, depth: Depth = "headers", **files: bytes) -> SourceReport:
     """Check one row a file; labels are the names' first letters."""
     rows = []
     for name, content in files.items():

@@ -12,11 +12,11 @@ import torch
 from autofocus.errors import WeightsError
 from autofocus.models.catalog import resolve
 from autofocus.models.torchvision import weights as torchvision_weights
-from autofocus.models.weights.hub import Patience
+from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import load_weights
 
 SPEC = resolve("fcos_resnet50_fpn")
-PATIENCE = Patience(connect_s=1.0, answer_s=1.0, stall_s=1.0)
+PATIENCE = Timeouts(connect_s=1.0, answer_s=1.0, stall_s=1.0)
 
 
 class Server:

@@ -12,7 +12,7 @@ from autofocus.models.transformers.catalog import TRANSFORMERS
 from autofocus.models.transformers.family import build, input_spec, network_options
 from autofocus.models.transformers.network import num_candidates, to_corners
 from autofocus.models.transformers.sizes import SIZES
-from tiny_transformers import SIDES, TINY, build_tiny, options_of, spec_of
+from support.tiny_transformers import SIDES, TINY, build_tiny, options_of, spec_of
 
 
 def crowded(objects_p99: float) -> BoxProfile:

@@ -24,8 +24,8 @@ from autofocus.structures.boxes import box_iou
 from autofocus.structures.polygons import from_wire, outline_box, polygon_iou, rasterize
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 from autofocus.tasks import TASKS
-from serving import StartServer
-from tiny_transformers import SIDES, options_of, spec_of
+from support.serving import StartServer
+from support.tiny_transformers import SIDES, options_of, spec_of
 
 LABELS: Final = ["bar", "disc", "square"]
 _COLOURS: Final = ((40, 80, 220), (220, 60, 40), (60, 190, 70))

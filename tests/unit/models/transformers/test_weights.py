@@ -22,7 +22,15 @@ from autofocus.models.transformers.family import build
 from autofocus.models.transformers.network import TransformersDetector
 from autofocus.models.transformers.weights import quiet
 from autofocus.models.weights.load import LoadedWeights, load_weights
-from tiny_transformers import SIDES, TINY, build_tiny, options_of, patches, spec_of, train_briefly
+from support.tiny_transformers import (
+    SIDES,
+    TINY,
+    build_tiny,
+    options_of,
+    patches,
+    spec_of,
+    train_briefly,
+)
 
 NUM_COCO = 80
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

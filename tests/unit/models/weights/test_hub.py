@@ -20,12 +20,12 @@ import torch
 from autofocus.errors import WeightsError
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import build
-from autofocus.models.weights.hub import Patience
+from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import LoadedWeights, load_weights
 
 TINY = resolve("test_resnet")
 HUB_ID = "timm/test_resnet.r160_in1k"
-PATIENCE = Patience(connect_s=1.0, answer_s=1.0, stall_s=1.0)
+PATIENCE = Timeouts(connect_s=1.0, answer_s=1.0, stall_s=1.0)
 Answer = Callable[[BaseHTTPRequestHandler], None]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -22,7 +22,7 @@ from autofocus.scoring.explain.request import ExplainRow
 from autofocus.scoring.scorer import Scorer
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 from autofocus.tasks.detection import ObjectDetection
-from tiny_detector import BOXES, CANVAS, LABELS, bright_photo, write_tiny_detector
+from support.tiny_detector import BOXES, CANVAS, LABELS, bright_photo, write_tiny_detector
 
 QUICK = Parameters(xai_algorithm="d_rise", num_masks=200, grid=6)
 TALL, WIDE = (128, 96), (96, 128)

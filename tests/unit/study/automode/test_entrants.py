@@ -10,12 +10,12 @@ from autofocus.errors import WeightsError
 from autofocus.models.base import CLASSIFIER, DETECTOR
 from autofocus.runtime import no_progress
 from autofocus.study.automode import entrants as module
-from autofocus.study.automode.entrants import Contender, Means, contenders
+from autofocus.study.automode.entrants import Entrant, ResourceBudget, contenders
 from autofocus.study.automode.priors import PriorModel, Priors, priors_of
 from autofocus.study.resolve import Plan, resolve
 
 LITE0 = "tf_efficientnet_lite0.in1k"
-MEANS = Means(
+MEANS = ResourceBudget(
     num_images=100,
     image_s=0.01,
     is_cpu=True,
@@ -42,7 +42,9 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return there
 
 
-def found(plan: Plan, priors: Priors, means: Means = MEANS) -> list[tuple[str, dict[str, Any]]]:
+def found(
+    plan: Plan, priors: Priors, means: ResourceBudget = MEANS
+) -> list[tuple[str, dict[str, Any]]]:
     entries = contenders(plan, priors, means, no_progress)
     return [(entry.plan.model.name, entry.parameters) for entry in entries]
 
@@ -107,6 +109,6 @@ def test_ranks_are_those_of_the_table() -> None:
     row = PriorModel("tf_efficientnet_lite0.in1k", 0.4, (2, 2, 2))
     other = PriorModel("tf_efficientnet_lite0.in1k", 0.9, (1, 1, 1), side=320)
     priors = replace(priors_of(CLASSIFIER), models=(row, other))
-    entries: list[Contender] = contenders(plan(), priors, MEANS, no_progress)
+    entries: list[Entrant] = contenders(plan(), priors, MEANS, no_progress)
     assert [entry.rank for entry in entries] == [1, 0]
     assert entries[1].image_s == pytest.approx(0.01 * 0.9 / 0.4)

@@ -18,18 +18,18 @@ from autofocus.runtime import no_progress
 from autofocus.study.automode import classifiers as classifier_automode
 from autofocus.study.automode import detectors as detector_automode
 from autofocus.study.automode import run as automode
-from autofocus.study.automode.entrants import Contender
+from autofocus.study.automode.entrants import Entrant
 from autofocus.study.automode.soup import SOUP_ID, stir
 from autofocus.study.folder.run_folder import RunFolder
 from autofocus.study.resolve import resolve, trial_plan
 from autofocus.study.sources import read_sources
 from autofocus.study.study import Study
-from autofocus.study.sweep import Rules, Sweep
+from autofocus.study.sweep import Rules, TrialController
 from autofocus.study.trials import classifiers as classifier_trials
 from autofocus.study.trials import cross_validation as classifier_folds
 from autofocus.study.trials.refit import refit_s
 from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
-from tiny_jobs import decisions, tiny_job
+from support.tiny_jobs import decisions, tiny_job
 
 NUM_TRIALS = 3
 
@@ -114,11 +114,11 @@ def test_the_same_seed_gives_the_same_leaderboard(
 def test_the_default_recipes_of_all_contenders_come_before_others(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def two(plan: Any, *_: Any) -> list[Contender]:
+    def two(plan: Any, *_: Any) -> list[Entrant]:
         larger = {"validation_crop_size": 48}
         return [
-            Contender({}, plan, 0.01, num_groups=5),
-            Contender(larger, trial_plan(plan, larger), 0.01),
+            Entrant({}, plan, 0.01, num_groups=5),
+            Entrant(larger, trial_plan(plan, larger), 0.01),
         ]
 
     monkeypatch.setattr(classifier_automode, "contenders", two)
@@ -279,7 +279,9 @@ def test_a_soup_is_served_when_it_wins(
             entry = replace(start.entry, losses=start.entry.losses + 2.0)
             start = replace(start, entry=entry)
         rules = Rules(NUM_TRIALS, None, "score")
-        sweep = Sweep(study, automode.AutoSampler([{}], auto.space, 0), start, lambda: False, rules)
+        sweep = TrialController(
+            study, automode.AutoSampler([{}], auto.space, 0), start, lambda: False, rules
+        )
         stir(study, sweep, start.common)
         outcome = sweep.outcome()
     soup = decisions(folder, "soup")[-1]
@@ -333,7 +335,7 @@ def test_probes_are_compared_where_time_was_too_short_for_the_folds_of_one(
     monkeypatch.setattr(classifier_automode, "probe_losses", lambda setup, probed: probed.held_out)
     held_out, folds = np.linspace(0.1, 1.0, 20), np.ones(30)
     champion, better = (
-        classifier_automode.Looked(
+        classifier_automode.ProbedEntrant(
             *[None] * 2,  # type: ignore[arg-type]
             SimpleNamespace(held_out=held_out - gain, fold_losses=known),  # type: ignore[arg-type]
             None,

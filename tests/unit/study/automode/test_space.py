@@ -8,7 +8,7 @@ import pytest
 
 from autofocus.models.base import CLASSIFIER, DETECTOR
 from autofocus.settings.search_space import Choice, Uniform, parse_space
-from autofocus.study.automode.entrants import Contender
+from autofocus.study.automode.entrants import Entrant
 from autofocus.study.automode.priors import priors_of
 from autofocus.study.automode.space import AutoSampler, space_around
 from autofocus.study.resolve import resolve, trial_plan
@@ -17,9 +17,9 @@ from autofocus.training.recipe import Recipe
 RECIPE = Recipe(learning_rate=0.001)
 
 
-def contender(task: str, num_groups: int = 10, **keys: Any) -> Contender:
+def contender(task: str, num_groups: int = 10, **keys: Any) -> Entrant:
     plan = resolve({"task": task, "training_data": "photos", **keys})
-    return Contender({}, plan, 0.01, num_groups)
+    return Entrant({}, plan, 0.01, num_groups)
 
 
 def parsed(raw: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def test_what_the_job_sets_is_not_varied() -> None:
 def test_what_a_contender_is_stays() -> None:
     one = contender("image_classification")
     parameters = {"model_name": "resnet18.a1_in1k", "validation_crop_size": 288}
-    other = Contender(parameters, trial_plan(one.plan, parameters), 0.01, 0)
+    other = Entrant(parameters, trial_plan(one.plan, parameters), 0.01, 0)
     space = space_around(other, RECIPE, 288, priors_of(CLASSIFIER))
     assert {name: space[name] for name in parameters} == parameters
     assert "layers_to_freeze" not in space, "nobody has counted its layers yet"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from autofocus.study.folder.snapshot import RunReader
-from run_folders import begin_trial, end_trial, evaluate, write_progress, write_run
+from support.run_folders import begin_trial, end_trial, evaluate, write_progress, write_run
 
 
 @pytest.fixture

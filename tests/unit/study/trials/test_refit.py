@@ -24,7 +24,7 @@ from autofocus.training import loop
 from autofocus.training.checkpoint import load_checkpoint
 from autofocus.training.choose import Comparison
 from autofocus.training.mixture import mixed
-from tiny_jobs import decisions, tiny_job
+from support.tiny_jobs import decisions, tiny_job
 
 NUM_PHOTOS = 24
 CLEAR = Comparison(mean_gain=1.0, standard_error=0.1, num_pairs=6, margin=1, challenger_wins=True)

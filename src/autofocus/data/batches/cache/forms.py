@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from autofocus.data.batches.augment import Augmentation, BoxAugmentation
 from autofocus.data.batches.preprocess import placed_size, seen
-from autofocus.data.images.decode import DEFAULT_MAX_PIXELS, ImageHeader, _upright, decode, probe
+from autofocus.data.images.decode import (
+    DEFAULT_MAX_PIXELS,
+    ImageHeader,
+    _upright,
+    decode,
+    read_header,
+)
 from autofocus.manifest import Preprocess, ResizeCrop, ResizeFit
 
 # libjpeg scales down to an eighth.
@@ -23,7 +29,7 @@ _MAX_JPEG_HALVINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CachedForm:
     """A form of an image.
 
     Attributes:
@@ -36,7 +42,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptImage:
+class CachedImage:
     """An image in its kept form.
 
     Attributes:
@@ -53,17 +59,17 @@ class KeptImage:
         return 1 << round(math.log2(max(self.size) / max(self.pixels.shape[:2])))
 
 
-def evaluation_image(spec: Preprocess) -> Kept:
+def evaluation_image(spec: Preprocess) -> CachedForm:
     """Keep exactly the pixels that evaluation normalises."""
 
     def size(header: ImageHeader) -> tuple[int, int]:
         whole = header.height, header.width
         return placed_size(spec, whole) if isinstance(spec, ResizeFit) else spec.size
 
-    return Kept(pixels=lambda data: seen(decode(data), spec), size=size)
+    return CachedForm(pixels=lambda data: seen(decode(data), spec), size=size)
 
 
-def training_image(spec: ResizeCrop, params: Augmentation) -> Kept:
+def training_image(spec: ResizeCrop, params: Augmentation) -> CachedForm:
     """Keep the whole image, halved as often as every view of it would halve it.
 
     A view takes at least the share a = `area_range[0]` of the area. So where the shorter side is
@@ -74,7 +80,7 @@ def training_image(spec: ResizeCrop, params: Augmentation) -> Kept:
     return _halved(lambda size: min(size) / short_side)
 
 
-def training_canvas(spec: ResizeFit, params: BoxAugmentation) -> Kept:
+def training_canvas(spec: ResizeFit, params: BoxAugmentation) -> CachedForm:
     """Keep the whole image, halved as often as the view that enlarges it most would halve it."""
     zoom = max(1.0, params.zoom_range[1], params.mosaic_zoom_range[1] * (params.mosaic_prob > 0))
     stretch = max(params.aspect_range[1], 1 / params.aspect_range[0])
@@ -87,21 +93,21 @@ def training_canvas(spec: ResizeFit, params: BoxAugmentation) -> Kept:
     return _halved(least_step)
 
 
-def _halved(least_step: Callable[[tuple[int, int]], float]) -> Kept:
+def _halved(least_step: Callable[[tuple[int, int]], float]) -> CachedForm:
     """Keep images of a (height, width) halved while their least step stays at 1 or more."""
 
     def num_halvings(header: ImageHeader) -> int:
         return max(0, math.floor(math.log2(least_step((header.height, header.width)))))
 
     def pixels(data: bytes) -> NDArray[np.uint8]:
-        header = probe(data)
+        header = read_header(data)
         return halved_image(data, header, num_halvings(header))
 
     def size(header: ImageHeader) -> tuple[int, int]:
         factor = 1 << num_halvings(header)
         return -(-header.height // factor), -(-header.width // factor)
 
-    return Kept(pixels, size)
+    return CachedForm(pixels, size)
 
 
 def halved_image(data: bytes, header: ImageHeader, num_halvings: int) -> NDArray[np.uint8]:

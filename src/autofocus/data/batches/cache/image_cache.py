@@ -9,10 +9,10 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from autofocus.data.batches.cache.budget import MIB, CacheBudget
-from autofocus.data.batches.cache.forms import Kept, KeptImage
+from autofocus.data.batches.cache.forms import CachedForm, CachedImage
 from autofocus.data.batches.cache.ladder import JPEG_QUALITY, DataSize, Rung, RungName, choose_rung
 from autofocus.data.batches.cache.store import FileStore, MemoryStore, Store
-from autofocus.data.images.decode import probe
+from autofocus.data.images.decode import read_header
 from autofocus.data.images.fetch import shown
 from autofocus.data.images.locate import open_bytes
 from autofocus.errors import ImageError
@@ -42,7 +42,7 @@ class ImageCache:
     def __init__(
         self,
         locations: Sequence[str],
-        kept: Kept,
+        kept: CachedForm,
         budget: CacheBudget | None = None,
         rung: RungName | None = None,
     ) -> None:
@@ -75,14 +75,14 @@ class ImageCache:
         """What is kept now."""
         return self._store.used_bytes
 
-    def image(self, index: int) -> KeptImage:
+    def image(self, index: int) -> CachedImage:
         """Return image `index` and the size it has in its file.
 
         Raises:
             ImageError: If its bytes cannot be decoded; names the file.
             LocateError: If they cannot be read.
         """
-        return KeptImage(self.pixels(index), self._sizes[index])
+        return CachedImage(self.pixels(index), self._sizes[index])
 
     def pixels(self, index: int) -> Image:
         """Return image `index`, RGB [h, w, 3]; not to be written to.
@@ -132,7 +132,7 @@ class ImageCache:
             location = self._locations[i * num_images // num_sampled]
             data = open_bytes(location)
             try:
-                height, width = self._kept.size(probe(data))
+                height, width = self._kept.size(read_header(data))
             except ImageError as error:
                 raise ImageError(error.code, f"{shown(location)}: {error.message}") from error
             file_bytes += len(data)
@@ -158,7 +158,7 @@ class ImageCache:
     def _decode(self, index: int, data: bytes) -> Image:
         image = self._kept.pixels(data)
         if index not in self._sizes:
-            header = probe(data)
+            header = read_header(data)
             self._sizes[index] = (header.height, header.width)
         return image
 

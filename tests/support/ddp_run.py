@@ -23,8 +23,7 @@ from autofocus.models.timm.classifiers import Classifier, build
 from autofocus.models.weights.load import LoadedWeights
 from autofocus.runtime import no_progress, process_rank
 from autofocus.tasks.multiclass import MulticlassClassification
-from autofocus.training import distributed as team
-from autofocus.training import finetune_trial, loop
+from autofocus.training import distributed, finetune_trial, loop
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.device import make_accelerator
 from autofocus.training.finetune_trial import Finetuning, run_finetune, take_part
@@ -108,14 +107,14 @@ def main(photos: Path, folder: Path, seconds: float | None, changes: dict[str, A
     )
     writes = count_writes()
     if process_rank() > 0:
-        team.join()
-        order = team.receive()
+        distributed.join()
+        order = distributed.receive()
         accelerator = make_accelerator(torch.device(order.device_type))
         assert order.run is take_part
         job = order.kind(**order.fields, accelerator=accelerator)
         say(folder, accelerator, take_part(job, *order.rest), len(writes))
         return
-    team.join()
+    distributed.join()
     accelerator = make_accelerator(setup.device)
     finetuned = run_finetune(
         Finetuning(

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.runtime import no_progress
-from autofocus.study.executors import Conductor
+from autofocus.study.executors import TrialScheduler
 from autofocus.study.folder.run_folder import RunFolder
 from autofocus.study.resolve import resolve
 from autofocus.study.search.samplers import make_sampler
 from autofocus.study.sources import read_sources
 from autofocus.study.study import Study
-from autofocus.study.sweep import Sweep
+from autofocus.study.sweep import TrialController
 from autofocus.study.trials.trial import Assignment, SweepStart, TrialEnd
 from autofocus.training.loop import ENDED_EARLY
 
@@ -43,7 +43,7 @@ def sweep_job(data: Path, num_trials: int, **sweep: Any) -> dict[str, Any]:
 @contextmanager
 def conducted(
     job: dict[str, Any], path: Path, is_stopped: Callable[[], bool] = lambda: False
-) -> Iterator[Sweep]:
+) -> Iterator[TrialController]:
     """Yield a conductor of the job in a run folder, which may have been begun before."""
     plan = resolve(job)
     sources = read_sources(plan, no_progress)
@@ -53,7 +53,7 @@ def conducted(
         samples = study.samples()["training"]
         start = SweepStart(study.common(samples, samples), image_s=0.0)
         sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
-        yield Sweep(study, sampler, start, is_stopped)
+        yield TrialController(study, sampler, start, is_stopped)
 
 
 class SimulatedTrial:
@@ -71,7 +71,7 @@ class SimulatedTrial:
         last = self._folder / "last.json"
         self._epoch, self._ended = json.loads(last.read_text()) if last.exists() else (0, False)
 
-    def turn(self, conductor: Conductor) -> bool:
+    def turn(self, conductor: TrialScheduler) -> bool:
         """Do one thing that a kill may come after; return whether the trial is over."""
         if self.is_waiting:
             self._answered(conductor.verdict(self.number))
@@ -96,7 +96,7 @@ class SimulatedTrial:
             self._ended = verdict == "stop"
             (self._folder / "last.json").write_text(json.dumps([self._epoch, self._ended]))
 
-    def _end(self, conductor: Conductor, status: str, reason: str) -> None:
+    def _end(self, conductor: TrialScheduler, status: str, reason: str) -> None:
         values = [self._values(self.number, epoch) for epoch in range(1, self._epoch + 1)]
         best = max((value for value in values if value is not None), default=None)
         conductor.end(self.number, TrialEnd(status, reason, best, self._epoch, 0.1))
@@ -141,7 +141,7 @@ class SimulatedExecutor:
         self._fails_at = fails_at
         self.num_lost = 0
 
-    def run(self, conductor: Conductor) -> None:
+    def run(self, conductor: TrialScheduler) -> None:
         """See `Executor.run`."""
         running: list[SimulatedTrial] = []
         while True:

@@ -12,13 +12,13 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from autofocus import api
 from autofocus.cli.__main__ import main
 from autofocus.errors import TrainingError
 from autofocus.study.folder.run_folder import _lock
-from run_folders import begin_trial, end_trial, evaluate, write_progress, write_run
+from support.run_folders import begin_trial, end_trial, evaluate, write_progress, write_run
 
 log = logging.getLogger("autofocus.fake")
 num_trials, how, epoch_s = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])

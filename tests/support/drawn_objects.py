@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.batches.cache.forms import KeptImage
+from autofocus.data.batches.cache.forms import CachedImage
 from autofocus.data.batches.views import Read, Views
-from autofocus.data.images.decode import probe
+from autofocus.data.images.decode import read_header
 from autofocus.structures.targets import BoxTarget
 
 # Red, green, blue: an object's class is its channel.
@@ -31,8 +31,8 @@ def read_of(images: list[NDArray[np.uint8]], views: Views) -> Read:
     """Return what gives the images in the form that the views work from."""
     kept = []
     for file in map(png, images):
-        header = probe(file)
-        kept.append(KeptImage(views.kept.pixels(file), (header.height, header.width)))
+        header = read_header(file)
+        kept.append(CachedImage(views.kept.pixels(file), (header.height, header.width)))
     return kept.__getitem__
 
 
