@@ -25,7 +25,7 @@ import saliency.core.xrai as reference
 import torch
 from skimage import data
 
-from autofocus.explain.explainers import EXPLAINERS
+from autofocus.explain.algorithms import EXPLAINERS
 from autofocus.explain.frozen import freeze
 from autofocus.explain.parameters import Parameters
 from autofocus.explain.segmentation.masks import xrai_masks

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from autofocus.explain.algorithms import EXPLAINERS
 from autofocus.explain.base import Attribution
-from autofocus.explain.explainers import EXPLAINERS
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import RECOMMENDED, resolve

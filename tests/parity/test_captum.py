@@ -11,11 +11,10 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from autofocus.explain.explainers import EXPLAINERS
+from autofocus.explain.algorithms import EXPLAINERS
 from autofocus.explain.frozen import FrozenClassifier, freeze
-from autofocus.explain.guided_gradcam import gradcam
+from autofocus.explain.guided_gradcam import forward_with_map, gradcam
 from autofocus.explain.parameters import APPROXIMATION_METHODS, Parameters
-from autofocus.explain.spatial_map import forward_with_map
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import Classifier, build
 

@@ -249,8 +249,8 @@ def _evaluate(
     from autofocus.data.sources.read import ReadOptions
     from autofocus.explain.parameters import parse_parameters
     from autofocus.manifest import read_manifest
-    from autofocus.scoring.explain.choice import choice_of
     from autofocus.scoring.explain.quality import Measuring, measure_explanations, read_photos
+    from autofocus.scoring.explain.request import choice_of
     from autofocus.scoring.scorer import task_of
 
     choice = choice_of(task_of(read_manifest(folder)))

@@ -80,7 +80,7 @@ def _draw(
     drawings: DrawingFolder, path: Path, image: bytes, result: dict[str, Any], labels: list[str]
 ) -> None:
     from autofocus.data.images.decode import decode
-    from autofocus.pictures.draw import draw
+    from autofocus.pictures.boxes import draw
 
     drawings.write(path, draw(decode(image), result, labels))
 

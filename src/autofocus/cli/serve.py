@@ -55,10 +55,9 @@ def serve(
     from autofocus.scoring.model_path import resolve_model
     from autofocus.serve.explainer import load_explainer
     from autofocus.serve.keys import read_keys
-    from autofocus.serve.plan import ServerPlan
     from autofocus.serve.run import load_scorer
     from autofocus.serve.run import serve as run_server
-    from autofocus.serve.settings import MIB, read_settings
+    from autofocus.serve.settings import MIB, ServerPlan, read_settings
 
     settings = read_settings(
         {

@@ -3,14 +3,15 @@
 Notation: n images; b baselines an image; s steps of a path; p = n · b paths.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from autofocus.explain.base import Output
+from autofocus.explain.base import Attribution, Output
+from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.quadrature import quadrature
 
 # Pixels of one batch: 20 images of 224 × 224, where a CPU is fastest.
@@ -118,3 +119,21 @@ def _batches(num_paths: int, n_steps: int, method: str, size: int) -> Iterator[_
             [positions[step] for step in steps],
             [weights[step] for step in steps],
         )
+
+
+def in_batches(
+    network: FrozenClassifier,
+    images: Tensor,
+    targets: Sequence[int],
+    explain: Callable[[FrozenClassifier, Tensor, Tensor], list[Attribution]],
+) -> list[Attribution]:
+    """Return what `explain` returns for the network, some images and their classes, all in order.
+
+    Raises:
+        InputError: If the images or classes do not fit the network.
+    """
+    images = network.checked(images, targets)
+    classes = torch.tensor(targets, device=images.device)
+    size = batch_size(images)
+    batches = zip(torch.split(images, size), torch.split(classes, size), strict=True)
+    return [found for batch, wanted in batches for found in explain(network, batch, wanted)]

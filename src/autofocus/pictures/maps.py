@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from autofocus.explain.base import Attribution
 from autofocus.explain.parameters import Parameters
 from autofocus.manifest import ResizeCrop
-from autofocus.pictures.colormap import VIRIDIS, colored
+from autofocus.pictures.palette import VIRIDIS, colored
 from autofocus.pictures.text import draw_text, shortened
 
 Image = NDArray[np.uint8]  # RGB [h, w, 3]

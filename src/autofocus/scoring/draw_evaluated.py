@@ -3,8 +3,8 @@
 from typing import Any
 
 from autofocus.data.images.decode import decode
-from autofocus.pictures.draw import draw
-from autofocus.pictures.labels import Pixels
+from autofocus.pictures.boxes import draw
+from autofocus.pictures.text import Pixels
 from autofocus.scoring.scorer import Scorer
 from autofocus.structures.targets import BoxTarget
 from autofocus.tasks.objects import ObjectsTask

@@ -22,8 +22,8 @@ from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from autofocus.errors import RequestError
-from autofocus.scoring.explain.choice import ExplainedTargets
 from autofocus.scoring.explain.request import (
+    ExplainedTargets,
     ExplainRow,
     check_num_explanations,
     explaining_choice,

@@ -26,8 +26,7 @@ from autofocus.manifest import read_manifest
 from autofocus.scoring.explain.needs import needs_torch, why_unavailable
 from autofocus.scoring.request import ImageScorer
 from autofocus.serve.explainer import ExplainProcess, new_address
-from autofocus.serve.plan import ServerPlan
-from autofocus.serve.settings import Settings
+from autofocus.serve.settings import ServerPlan, Settings
 
 logger = logging.getLogger(__name__)
 

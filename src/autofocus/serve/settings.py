@@ -4,13 +4,15 @@ The only module of the server that reads the environment.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autofocus.errors import InputError
 from autofocus.runtime import num_cores
+from autofocus.scoring.request import ImageScorer
+from autofocus.serve.explainer import Address, LoadExplainer
 
 ENV_PREFIX = "AUTOFOCUS_"
 MIB = 1 << 20
@@ -131,3 +133,27 @@ def _number(name: str, value: Any) -> float:
     if not low <= number <= high:
         raise ValueError(f"must be between {low:,} and {high:,}{_UNITS.get(name, '')}")
     return number
+
+
+@dataclass(frozen=True)
+class ServerPlan:
+    """A server to be: model, limits, keys. Travels to new processes.
+
+    Attributes:
+        folder: The model folder.
+        keys: Digests of the allowed keys; none serves everybody.
+        load: Loads the model from `folder` with a limit of pixels; a function of a module, so
+            that it travels.
+        load_explainer: The same for explanations; None serves none.
+        explainer: Where the explaining process listens; None where there is none. Filled in by
+            `run.serve`.
+        no_explanations: Why there is none.
+    """
+
+    folder: Path
+    settings: Settings
+    keys: list[bytes]
+    load: Callable[[Path, int | None], ImageScorer]
+    load_explainer: LoadExplainer | None = None
+    explainer: Address | None = None
+    no_explanations: str = "This server gives no explanations."

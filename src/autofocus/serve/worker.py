@@ -18,7 +18,7 @@ import uvicorn
 
 from autofocus.serve.app import Endpoint
 from autofocus.serve.explainer import ask
-from autofocus.serve.plan import ServerPlan
+from autofocus.serve.settings import ServerPlan
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from autofocus.errors import InputError
-from autofocus.explain.explainers import EXPLAINERS
+from autofocus.explain.algorithms import EXPLAINERS
 from autofocus.explain.frozen import freeze
 from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve

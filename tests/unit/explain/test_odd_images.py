@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from autofocus.errors import InputError
-from autofocus.explain.explainers import EXPLAINERS, explain
+from autofocus.explain.algorithms import EXPLAINERS, explain
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve

@@ -36,7 +36,7 @@ def test_defaults_are_the_published_ones() -> None:
 
 
 def test_every_algorithm_has_an_explainer_of_its_name() -> None:
-    from autofocus.explain.explainers import EXPLAINERS
+    from autofocus.explain.algorithms import EXPLAINERS
 
     assert tuple(EXPLAINERS) == ALGORITHMS
     assert [explainer.name for explainer in EXPLAINERS.values()] == list(EXPLAINERS)

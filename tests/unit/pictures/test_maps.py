@@ -7,7 +7,6 @@ from autofocus.data.batches.preprocess import preprocess, resize_crop
 from autofocus.explain.base import Attribution
 from autofocus.explain.parameters import ALGORITHMS, BOX_ALGORITHMS, Parameters
 from autofocus.manifest import ResizeCrop
-from autofocus.pictures.colormap import VIRIDIS, colored
 from autofocus.pictures.maps import (
     STYLES,
     Caption,
@@ -20,6 +19,7 @@ from autofocus.pictures.maps import (
     top_pixels_shown,
     visualize,
 )
+from autofocus.pictures.palette import VIRIDIS, colored
 from autofocus.pictures.text import draw_text, shortened
 
 CAPTION = Caption("milk_bottle", 0.973, "XRAI, 50 steps")

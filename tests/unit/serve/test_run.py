@@ -31,7 +31,7 @@ SCRIPT = """
 import logging, os, sys, time
 from pathlib import Path
 from autofocus.errors import AutofocusError
-from autofocus.serve.plan import Plan
+from autofocus.serve.settings import ServerPlan
 from autofocus.serve.run import serve
 from autofocus.serve.settings import Settings
 
@@ -51,7 +51,7 @@ WORKERS, SECONDS, GRACE, QUEUE = int(sys.argv[1]), *map(float, sys.argv[2:4]), i
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     settings = Settings(port=0, workers=WORKERS, grace_s=GRACE, queue_size=QUEUE)
-    plan = Plan(Path(sys.argv[5] if len(sys.argv) > 5 else "."), settings, [], load)
+    plan = ServerPlan(Path(sys.argv[5] if len(sys.argv) > 5 else "."), settings, [], load)
     try:
         serve(plan, lambda url: print(url + "/score", file=sys.stderr, flush=True))
     except AutofocusError as error:

@@ -16,11 +16,11 @@ from autofocus.data.batches.tiles import pixel_region
 from autofocus.data.images.decode import decode
 from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError
-from autofocus.explain.box_quality import box_insertion_deletion
 from autofocus.explain.d_rise import FoundBoxes
-from autofocus.explain.saliency_maps import (
+from autofocus.explain.measures import (
     Mask,
     SaliencyMap,
+    box_insertion_deletion,
     centred_gaussian,
     pointing_game,
     random_map,
@@ -227,7 +227,7 @@ def _shuffled(folder: Path, manifest: Manifest, seed: int) -> BoxExplainer | Non
     if find_spec("torch") is None or not (folder / WEIGHTS_NAME).is_file():
         log.warning("weights are not shuffled: that needs torch and %s", WEIGHTS_NAME)
         return None
-    from autofocus.explain.quality import shuffle_weights
+    from autofocus.explain.class_measures import shuffle_weights
     from autofocus.scoring.backends.torch import TorchBackend, load_network
 
     network = shuffle_weights(load_network(folder, manifest), seed)
@@ -236,7 +236,7 @@ def _shuffled(folder: Path, manifest: Manifest, seed: int) -> BoxExplainer | Non
 
 def _similarities(maps: Sequence[SaliencyMap], others: Sequence[SaliencyMap]) -> list[float]:
     """Return the rank correlation of each pair of maps, none of which is constant."""
-    from autofocus.explain.quality import rank_correlation
+    from autofocus.explain.class_measures import rank_correlation
 
     pairs = zip(maps, others, strict=True)
     similar = [rank_correlation(one, other) for one, other in pairs]

@@ -22,9 +22,9 @@ from autofocus.manifest import Manifest, check_files, read_manifest
 from autofocus.pictures.maps import Caption, method_text, visualize
 from autofocus.runtime import num_cores
 from autofocus.scoring.backends.onnx import OnnxBackend
-from autofocus.scoring.explain.choice import BoxChoice, Explained
 from autofocus.scoring.explain.explanations import Explanation, ModelExplainer
 from autofocus.scoring.explain.needs import WEIGHTS_NAME, why_unavailable
+from autofocus.scoring.explain.request import BoxChoice, Explained
 from autofocus.scoring.scorer import ONNX_NAME, Backend
 from autofocus.scoring.tiling import TiledView, view_of
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError, InputError
-from autofocus.explain.explainers import explain
+from autofocus.explain.algorithms import explain
+from autofocus.explain.class_measures import measure
 from autofocus.explain.parameters import ALGORITHMS, Parameters
-from autofocus.explain.quality import measure
 from autofocus.runtime import Track, num_cores
 from autofocus.scoring.explain.classes import ClassExplainer
 from autofocus.scoring.explain.quality import Measuring, drawn

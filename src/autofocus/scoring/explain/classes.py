@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from autofocus.data.images.decode import DEFAULT_MAX_PIXELS
 from autofocus.errors import ModelFolderError
+from autofocus.explain.algorithms import explain
 from autofocus.explain.base import Attribution
-from autofocus.explain.explainers import explain
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import Parameters
 from autofocus.explain.xrai import warm_up
@@ -24,9 +24,9 @@ from autofocus.models.timm.classifiers import Classifier
 from autofocus.pictures.maps import Caption, method_text, shown_pixels, visualize
 from autofocus.runtime import keep_big_blocks
 from autofocus.scoring.backends.torch import load_network
-from autofocus.scoring.explain.choice import ClassChoice, Explained
 from autofocus.scoring.explain.explanations import Explanation, ModelExplainer
 from autofocus.scoring.explain.needs import why_unavailable
+from autofocus.scoring.explain.request import ClassChoice, Explained
 from autofocus.scoring.scorer import prepare, task_of
 from autofocus.tasks.explaining import ExplainsClasses
 

@@ -18,9 +18,14 @@ from autofocus.errors import ImageError, InputError, RequestError
 from autofocus.explain.base import Attribution
 from autofocus.explain.parameters import Parameters, parse_parameters
 from autofocus.manifest import Manifest, read_manifest
-from autofocus.scoring.explain.choice import Explained, ExplainedTargets
 from autofocus.scoring.explain.needs import needs_torch
-from autofocus.scoring.explain.request import ExplainRow, check_target, reply_columns
+from autofocus.scoring.explain.request import (
+    Explained,
+    ExplainedTargets,
+    ExplainRow,
+    check_target,
+    reply_columns,
+)
 from autofocus.scoring.scorer import Scorer
 
 

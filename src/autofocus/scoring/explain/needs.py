@@ -13,7 +13,7 @@ _BOX_OUTPUTS: Final = frozenset({"boxes", "scores", "classes"})
 
 # Heads of the dependency tree; the rest comes with them.
 _MODULES: Final = ("torch", "timm", "safetensors", "numba", "scipy")
-_ON_DISK: Final = Path(__file__).parents[2] / "explain" / "explainers.py"
+_ON_DISK: Final = Path(__file__).parents[2] / "explain" / "algorithms.py"
 
 NOT_PACKAGED: Final = (
     "Explanations are not part of a packaged model. Install autofocus with pip install '.[train]'"

@@ -16,7 +16,7 @@ from autofocus.errors import InputError
 from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Manifest, read_manifest
 from autofocus.runtime import Track, no_progress
-from autofocus.scoring.explain.choice import BoxChoice, choice_of
+from autofocus.scoring.explain.request import BoxChoice, choice_of
 from autofocus.scoring.explain.truths import PLACED_RECORDS
 from autofocus.scoring.scorer import task_of
 

@@ -11,7 +11,6 @@ import torch
 
 from autofocus.errors import ImageError, ModelFolderError, RequestError
 from autofocus.explain.parameters import Parameters
-from autofocus.scoring.explain.choice import Explained
 from autofocus.scoring.explain.classes import ClassExplainer
 from autofocus.scoring.explain.explanations import (
     checked_parameters,
@@ -19,7 +18,7 @@ from autofocus.scoring.explain.explanations import (
     load_explainer,
 )
 from autofocus.scoring.explain.needs import WEIGHTS_NAME
-from autofocus.scoring.explain.request import ExplainRow
+from autofocus.scoring.explain.request import Explained, ExplainRow
 from autofocus.scoring.scorer import Scorer
 
 GUIDED = Parameters(xai_algorithm="guided_backprop")

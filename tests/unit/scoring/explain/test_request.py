@@ -13,9 +13,11 @@ import pytest
 from autofocus.errors import ImageError, RequestError
 from autofocus.explain.parameters import Parameters
 from autofocus.scoring.explain import needs as explain_needs
-from autofocus.scoring.explain.choice import BoxChoice, ClassChoice, Explained
 from autofocus.scoring.explain.needs import WEIGHTS_NAME, why_unavailable
 from autofocus.scoring.explain.request import (
+    BoxChoice,
+    ClassChoice,
+    Explained,
     ExplainRow,
     check_num_explanations,
     explaining_choice,
@@ -208,5 +210,5 @@ def test_what_is_missing_is_said_with_what_to_install(
     assert reason is not None
     assert "need numba, not installed here" in reason
     assert "pip install '.[train]'" in reason
-    monkeypatch.setattr(explain_needs, "_ON_DISK", tmp_path / "explainers.py")
+    monkeypatch.setattr(explain_needs, "_ON_DISK", tmp_path / "algorithms.py")
     assert why_unavailable(tmp_path) == explain_needs.NOT_PACKAGED

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autofocus.explain.box_quality import box_insertion_deletion
 from autofocus.explain.d_rise import FoundBoxes
-from autofocus.explain.saliency_maps import NUM_STEPS
+from autofocus.explain.measures import NUM_STEPS, box_insertion_deletion
 from autofocus.structures.frames import Frame
 
 BOX = FoundBoxes(np.array([[0.25, 0.25, 0.5, 0.5]], np.float32), np.array([1]))

@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from autofocus.explain.explainers import explain
+from autofocus.explain.algorithms import explain
 from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.gradients import batch_size
-from autofocus.explain.parameters import Parameters
-from autofocus.explain.saliency_maps import (
+from autofocus.explain.measures import (
     NUM_STEPS,
     Mask,
     SaliencyMap,
@@ -37,6 +36,7 @@ from autofocus.explain.saliency_maps import (
     random_map,
     step_of_pixels,
 )
+from autofocus.explain.parameters import Parameters
 from autofocus.runtime import Track, no_progress
 from autofocus.tasks.explaining import Activation
 

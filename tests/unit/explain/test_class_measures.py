@@ -5,15 +5,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autofocus.explain.frozen import FrozenClassifier, freeze
-from autofocus.explain.parameters import Parameters
-from autofocus.explain.quality import (
+from autofocus.explain.class_measures import (
     insertion_deletion,
     measure,
     rank_correlation,
     shuffle_weights,
 )
-from autofocus.explain.saliency_maps import centred_gaussian, pointing_game, random_map
+from autofocus.explain.frozen import FrozenClassifier, freeze
+from autofocus.explain.measures import centred_gaussian, pointing_game, random_map
+from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import build
 

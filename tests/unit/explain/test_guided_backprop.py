@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from autofocus.errors import InputError
-from autofocus.explain.explainers import EXPLAINERS
+from autofocus.explain.algorithms import EXPLAINERS
 from autofocus.explain.frozen import freeze
-from autofocus.explain.guided_rule import guided
+from autofocus.explain.guided_backprop import guided
 from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import build

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from autofocus.pictures.draw import draw
-from autofocus.pictures.labels import Label, band, put_signs
+from autofocus.pictures.boxes import draw
 from autofocus.pictures.palette import INK, WHITE, class_colours, ink_on
+from autofocus.pictures.text import Label, band, put_signs
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 
 LABELS = ["can", "carton", "milk_bottle"]

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autofocus.explain.explainers import EXPLAINERS
+from autofocus.explain.algorithms import EXPLAINERS
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import APPROXIMATION_METHODS, Parameters
 from autofocus.models.timm.classifiers import Classifier
