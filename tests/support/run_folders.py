@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.runtime import write_atomically
-from autofocus.study.folder.leaderboard import Leaderboard
+from autofocus.study.folder.run_folder import Leaderboard
 
 
 def write_run(folder: Path, **job: Any) -> None:

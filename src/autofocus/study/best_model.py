@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.training.choose import compare, margin_after
 from autofocus.training.finetune_trial import SMALL_VALIDATION
+from autofocus.training.selection import compare, margin_after
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.errors import InputError
-from autofocus.runtime import Track, no_progress
+from autofocus.runtime import Track, no_progress, process_count, process_rank
 from autofocus.settings.job import Job
 from autofocus.study.folder.run_folder import RunFolder, identity
 from autofocus.study.resolve import Plan, resolve
@@ -80,7 +80,7 @@ def _with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:
     if plan.mode == "automode":
         # It looks at several.
         return plan
-    from autofocus.study.default_model import with_default_model
+    from autofocus.study.trials.prepare import with_default_model
 
     return with_default_model(plan, folder, track)
 
@@ -133,3 +133,31 @@ def _run_path(job: Job, resolved: Mapping[str, Any], sources: Sources) -> Path:
         return Path(job.output_dir)
     name = job.experiment_name or sources.training.name
     return Path("runs") / f"{name}-{identity(resolved, sources.fingerprint)[:8]}"
+
+
+def run_together(document: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """Run a job on the first process, while the others take part in its training.
+
+    Args:
+        document: The job, not yet checked.
+        **options: What `run` takes besides.
+
+    Returns:
+        The result document, on every process.
+
+    Raises:
+        InputError: On the first process, as `run` does.
+        SystemExit: On the others, when the first one failed.
+    """
+    if process_count() == 1:
+        return run(document, **options)
+    from autofocus.training import distributed
+
+    if process_rank() > 0:
+        return distributed.run_worker()
+    result = None
+    try:
+        result = run(document, **options)
+        return result
+    finally:
+        distributed.shutdown(result)

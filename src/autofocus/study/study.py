@@ -15,8 +15,7 @@ from autofocus.data.rows.labels import label_map
 from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, InputError, StoppedError
 from autofocus.runtime import Track, write_atomically
-from autofocus.study.folder.leaderboard import Leaderboard
-from autofocus.study.folder.run_folder import RunFolder
+from autofocus.study.folder.run_folder import Leaderboard, RunFolder
 from autofocus.study.resolve import Plan
 from autofocus.study.sources import Sources
 

@@ -23,8 +23,7 @@ from autofocus.settings.job import EarlyTermination
 from autofocus.settings.search_space import Choice
 from autofocus.study.best_model import BestModel, Score
 from autofocus.study.executors import Executor
-from autofocus.study.executors.inline import InlineExecutor
-from autofocus.study.executors.local import LocalExecutor
+from autofocus.study.executors.local import InlineExecutor, LocalExecutor
 from autofocus.study.folder.snapshot import UNFINISHED
 from autofocus.study.folder.trial_folder import (
     TRIAL_NAME,

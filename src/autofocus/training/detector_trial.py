@@ -27,14 +27,13 @@ from autofocus.runtime import Track, write_atomically
 from autofocus.tasks.base import Settings, Task
 from autofocus.training import distributed
 from autofocus.training.candidate import Candidate, Samples
-from autofocus.training.curves import draw_curves
 from autofocus.training.evaluate import EvaluationSet
 from autofocus.training.loaders import evaluation_loader, shared_budgets, training_loader
 from autofocus.training.loop import Fit, Trained, fit
 from autofocus.training.losses import OBJECTIVES, Objective
 from autofocus.training.losses.detection import takes_sizes
 from autofocus.training.recipe import Recipe
-from autofocus.training.trial_log import trial_facts, trial_log
+from autofocus.training.trial_log import draw_curves, trial_facts, trial_log
 
 log = logging.getLogger(__name__)
 

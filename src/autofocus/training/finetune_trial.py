@@ -22,16 +22,15 @@ from autofocus.structures.frames import Frame
 from autofocus.tasks.base import Targets
 from autofocus.tasks.classification import ClassificationTask
 from autofocus.training import distributed
+from autofocus.training.averaging import mixed
 from autofocus.training.candidate import Candidate
-from autofocus.training.curves import draw_curves
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, run_network
 from autofocus.training.loaders import evaluation_loader, shared_budgets, training_loader
 from autofocus.training.loop import Fit, Trained, fit
 from autofocus.training.losses import OBJECTIVES
-from autofocus.training.mixture import mixed
 from autofocus.training.probe_trial import Probed, ProbeSetup
 from autofocus.training.recipe import Recipe
-from autofocus.training.trial_log import trial_facts, trial_log
+from autofocus.training.trial_log import draw_curves, trial_facts, trial_log
 
 # With fewer validation images one of them moves accuracy more than most epochs do.
 SMALL_VALIDATION = 200

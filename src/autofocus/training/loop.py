@@ -27,13 +27,10 @@ from autofocus.models.network import Network
 from autofocus.runtime import Track, no_progress, write_atomically
 from autofocus.tasks.base import Task
 from autofocus.training import checkpoint
-from autofocus.training.choose import compare, latest_is_kept
-from autofocus.training.early_stopping import EarlyStopping
-from autofocus.training.ema import WeightAverage
+from autofocus.training.averaging import Mixture, WeightAverage
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, mean_loss
 from autofocus.training.losses import Objective
 from autofocus.training.memory import Rehearsal, fitting_batch
-from autofocus.training.mixture import Mixture
 from autofocus.training.optim import (
     build_optimizer,
     freeze_layers,
@@ -42,6 +39,7 @@ from autofocus.training.optim import (
     set_rates,
 )
 from autofocus.training.recipe import Recipe
+from autofocus.training.selection import EarlyStopping, compare, latest_is_kept
 from autofocus.training.step import DivergedError, Stepper
 
 log = logging.getLogger(__name__)

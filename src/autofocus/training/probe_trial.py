@@ -24,8 +24,7 @@ from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.features import VIEWS, Features, extract_features
-from autofocus.training.probe import Probe
-from autofocus.training.probe_memory import fit_probe_once
+from autofocus.training.probe import Probe, fit_probe_once
 from autofocus.training.usable import image_issue
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 
 from autofocus.errors import JobError, TrainingError
 from autofocus.runtime import no_progress, process_count, process_rank
-from autofocus.study import distributed as together
+from autofocus.study import run as study_run
 from autofocus.training import distributed
 from autofocus.training.device import make_accelerator
 
@@ -150,16 +150,16 @@ def test_whatever_becomes_of_a_run_the_others_are_dismissed(
             raise error
         return {"value": document, **options}
 
-    monkeypatch.setattr(together, "run", run)
+    monkeypatch.setattr(study_run, "run", run)
     as_process(monkeypatch, 0)
     if error is None:
-        assert together.run_together({}, overwrite=True) == {"value": {}, "overwrite": True}
+        assert study_run.run_together({}, overwrite=True) == {"value": {}, "overwrite": True}
     else:
         with pytest.raises(type(error)):
-            together.run_together({})
+            study_run.run_together({})
     (farewell,) = sent
     assert farewell.result == (None if error is not None else {"value": {}, "overwrite": True})
     sent.append(farewell)
     monkeypatch.setattr(distributed, "run_worker", lambda: {"followed": True})
     as_process(monkeypatch, 1)
-    assert together.run_together({}) == {"followed": True}
+    assert study_run.run_together({}) == {"followed": True}

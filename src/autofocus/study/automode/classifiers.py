@@ -14,26 +14,26 @@ from autofocus.models.network import Network
 from autofocus.models.timm.classifiers import Classifier
 from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, contenders
 from autofocus.study.automode.priors import priors_of
+from autofocus.study.automode.profile import training_image_s
 from autofocus.study.automode.space import space_around
 from autofocus.study.best_model import Score
 from autofocus.study.study import Study
-from autofocus.study.trials.classifier_finetune import probe_losses
 from autofocus.study.trials.classifiers import (
     SWEEP_PROBE_ID,
     begin_probed,
     probe,
 )
+from autofocus.study.trials.finetune import probe_losses
 from autofocus.study.trials.recipes import recipe_for
 from autofocus.study.trials.refit import can_refit
 from autofocus.study.trials.trial import Common
 from autofocus.tasks.base import Task
 from autofocus.tasks.classification import ClassificationTask
-from autofocus.training.choose import Comparison, compare
 from autofocus.training.evaluate import EvaluationSet, evaluate
 from autofocus.training.finetune_trial import calibrate
 from autofocus.training.optim import num_layer_groups
 from autofocus.training.probe_trial import Probed, ProbeSetup
-from autofocus.training.step_time import training_image_s
+from autofocus.training.selection import Comparison, compare
 
 log = logging.getLogger(__name__)
 

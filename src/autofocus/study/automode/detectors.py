@@ -13,6 +13,7 @@ from autofocus.models import build as families
 from autofocus.models.network import Network
 from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, contenders
 from autofocus.study.automode.priors import priors_of
+from autofocus.study.automode.profile import training_image_s
 from autofocus.study.automode.space import space_around
 from autofocus.study.study import Study
 from autofocus.study.trials.detectors import TEST_IMAGE_S, design, losses, parts
@@ -22,7 +23,6 @@ from autofocus.study.trials.trial import Common, SweepStart
 from autofocus.tasks.base import Task
 from autofocus.training.evaluate import EvaluationSet, evaluate
 from autofocus.training.optim import num_layer_groups
-from autofocus.training.step_time import training_image_s
 
 # A model is trained where this share of its default recipe fits into that share of the time.
 MIN_EPOCHS_SHARE, TIME_SHARE = 0.4, 0.6

@@ -12,8 +12,8 @@ from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import load_weights
 from autofocus.runtime import Track
 from autofocus.study.automode.priors import PriorModel, Priors
-from autofocus.study.default_model import BRIEF
 from autofocus.study.resolve import Plan, trial_plan
+from autofocus.study.trials.prepare import BRIEF
 from autofocus.study.trials.trial import SweepStart
 
 log = logging.getLogger(__name__)

@@ -31,8 +31,8 @@ from autofocus.study.sweep import MIN_TRIAL_S, Rules, TrialController, executor_
 from autofocus.study.trials.cross_validation import Losses, other_folds_s, with_other_folds
 from autofocus.study.trials.refit import first_training_s, refit, refit_s
 from autofocus.study.trials.trial import Common, SweepStart, automode_module
-from autofocus.training.choose import compare
 from autofocus.training.device import choose_device
+from autofocus.training.selection import compare
 
 log = logging.getLogger(__name__)
 

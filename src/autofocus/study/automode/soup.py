@@ -17,6 +17,7 @@ from autofocus.study.folder.trial_folder import forget_result, read_result
 from autofocus.study.study import Study, shown
 from autofocus.study.sweep import TrialController
 from autofocus.study.trials.trial import Common, automode_module
+from autofocus.training.averaging import StateDict, greedy_soup
 from autofocus.training.candidate import Candidate
 from autofocus.training.checkpoint import load_checkpoint
 from autofocus.training.device import choose_device
@@ -26,7 +27,6 @@ from autofocus.training.loaders import evaluation_loader
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.probe_trial import NUM_CHECK_IMAGES
 from autofocus.training.recipe import Recipe
-from autofocus.training.soup import StateDict, greedy_soup
 
 log = logging.getLogger(__name__)
 

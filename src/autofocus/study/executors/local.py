@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from autofocus.errors import TrainingError
-from autofocus.runtime import num_cores
+from autofocus.runtime import Track, num_cores
 from autofocus.study.executors import TrialScheduler
 from autofocus.study.executors.messages import (
     Answer,
@@ -22,7 +22,8 @@ from autofocus.study.executors.messages import (
     Setup,
     Stop,
 )
-from autofocus.study.trials.trial import Assignment, Common, TrialEnd
+from autofocus.study.trials.runner import run_trial
+from autofocus.study.trials.trial import Assignment, Common, Hooks, TrialEnd
 
 log = logging.getLogger(__name__)
 
@@ -215,3 +216,30 @@ class _Worker:
                 inbox.put((self, None))
                 return
             inbox.put((self, message))
+
+
+class InlineExecutor:
+    """Runs trials in the driver itself: no second copy of anything in memory.
+
+    Args:
+        common: Of all trials.
+        track: Shows progress.
+    """
+
+    def __init__(self, common: Common, track: Track) -> None:
+        self._common = common
+        self._track = track
+
+    def run(self, conductor: TrialScheduler) -> None:
+        """See `Executor.run`."""
+        while (assignment := conductor.next_trial()) is not None:
+            number = assignment.number
+            hooks = Hooks(
+                decide=conductor.decide,
+                # All trials of lower number have ended: nothing is ever waited for.
+                on_epoch=lambda report, n=number: conductor.report(n, report) == "stop",  # type: ignore[misc]
+                should_stop=conductor.is_stopped,
+                track=self._track,
+            )
+            conductor.end(number, run_trial(self._common, assignment, hooks))
+            conductor.improve()

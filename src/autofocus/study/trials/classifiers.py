@@ -9,16 +9,15 @@ from autofocus.runtime import StopRequest, write_atomically
 from autofocus.study.best_model import Score
 from autofocus.study.resolve import Plan
 from autofocus.study.study import PACKAGING_RESERVE_S, RESERVE_FACTOR, Outcome, Study, shown
-from autofocus.study.trials.classifier_finetune import finetune, probe_and_finetune, probe_losses
 from autofocus.study.trials.cross_validation import Losses, with_other_folds
+from autofocus.study.trials.finetune import finetune, probe_and_finetune, probe_losses, probe_setup
 from autofocus.study.trials.prepare import prepare
-from autofocus.study.trials.probe_setup import probe_setup
 from autofocus.study.trials.recipes import recipe_for
 from autofocus.study.trials.refit import Winner, can_refit, first_training_s, refit
 from autofocus.study.trials.trial import Common, Hooks, SweepStart, TrialResult
-from autofocus.training.choose import compare
 from autofocus.training.finetune_trial import Finetuned
 from autofocus.training.probe_trial import Probed, ProbeSetup, run_probe
+from autofocus.training.selection import compare
 from autofocus.training.trial_log import trial_facts, trial_log
 
 log = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ from autofocus.data.images.locate import open_bytes
 from autofocus.data.splits import kfold_indices
 from autofocus.study.folder.trial_folder import read_losses
 from autofocus.study.study import RESERVE_FACTOR, Study
-from autofocus.study.trials.classifier_finetune import probe_and_finetune
+from autofocus.study.trials.finetune import probe_and_finetune
 from autofocus.study.trials.refit import Winner, can_refit, refit_s
 from autofocus.study.trials.runner import failure, is_disk_full
 from autofocus.study.trials.trial import Common, Hooks
-from autofocus.training.choose import Comparison, compare
 from autofocus.training.probe_trial import joined
+from autofocus.training.selection import Comparison, compare
 
 log = logging.getLogger(__name__)
 

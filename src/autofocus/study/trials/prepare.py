@@ -1,11 +1,16 @@
 """What every trial needs before it trains: the device, and the pretrained weights of its model."""
 
 import logging
+from dataclasses import replace
 
 import torch
 
+from autofocus.errors import WeightsError
+from autofocus.models import catalog
+from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import LoadedWeights, load_weights
 from autofocus.runtime import Track
+from autofocus.study.folder.run_folder import RunFolder
 from autofocus.study.resolve import Plan
 from autofocus.training.device import choose_device, prepare_torch
 
@@ -38,3 +43,37 @@ def prepare(plan: Plan, num_classes: int, track: Track) -> tuple[LoadedWeights, 
     classes = f"{num_classes} class{'es' * (num_classes != 1)}"
     log.info("%s · device %s · %s", weights.line, device, classes)
     return weights, device
+
+
+# Nobody asked for these: a machine without a hub should not wait for one.
+BRIEF = Timeouts(connect_s=2.0, answer_s=4.0)
+_DECISION = "default_model"
+
+
+def with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:
+    """Return the plan with a better model than its own, where the job leaves the choice.
+
+    The choice is made once a run: whether a hub answers may change until it is resumed.
+
+    Args:
+        plan: Its model is the one that needs no download.
+        folder: Keeps the choice.
+        track: Shows downloads.
+    """
+    if plan.user_named_model or plan.job.weights is not None:
+        return plan
+    before = folder.decided(_DECISION)
+    if before is not None:
+        return replace(plan, model=catalog.resolve(str(before["model"])))
+    for name in catalog.preferred_models(plan.model.kind):
+        spec = catalog.resolve(name)
+        try:
+            load_weights(spec, patience=BRIEF, track=track)
+        except WeightsError as error:
+            reason = error.problems[0]
+            log.info("default model: no weights for %s here; %s instead", name, plan.model.name)
+            folder.decide(_DECISION, model=plan.model.name, instead_of=name, reason=reason)
+            continue
+        folder.decide(_DECISION, model=name)
+        return replace(plan, model=spec)
+    return plan

@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from autofocus.models.timm.classifiers import Classifier
 from autofocus.study.resolve import Plan
 from autofocus.study.study import RESERVE_FACTOR, Study
+from autofocus.study.trials.finetune import probe_setup
 from autofocus.study.trials.prepare import prepare
-from autofocus.study.trials.probe_setup import probe_setup
 from autofocus.study.trials.recipes import recipe_for
 from autofocus.study.trials.runner import failure, is_disk_full
 from autofocus.study.trials.trial import Common, Hooks
 from autofocus.training.candidate import Candidate
 from autofocus.training.checkpoint import load_checkpoint
-from autofocus.training.choose import compare
 from autofocus.training.device import make_accelerator
 from autofocus.training.finetune_trial import SMALL_VALIDATION, Finetuned, Finetuning, run_again
 from autofocus.training.probe_trial import joined, run_probe
+from autofocus.training.selection import compare
 
 log = logging.getLogger(__name__)
 

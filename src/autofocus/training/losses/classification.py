@@ -12,7 +12,6 @@ from autofocus.data.batches.views import ClassificationViews
 from autofocus.manifest import ResizeCrop
 from autofocus.models.network import Network
 from autofocus.tasks.base import Targets
-from autofocus.training.mixup import mix
 from autofocus.training.recipe import Recipe
 
 # As published: class weights only where the largest class has this many times the smallest.
@@ -98,3 +97,16 @@ class ClassificationObjective:
             weights = weights.sqrt()
         weights *= counts.sum() / (counts * weights).sum()
         return weights
+
+
+def mix(images: Tensor, shares: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Return images and targets blended with those of a random order of the same batch.
+
+    Args:
+        images: float32 [n, 3, h, w].
+        shares: Targets as class shares, float [n, k].
+        alpha: Above 0; the share of the first image is drawn from Beta(alpha, alpha).
+    """
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    order = torch.randperm(len(images)).to(images.device)
+    return torch.lerp(images[order], images, share), torch.lerp(shares[order], shares, share)

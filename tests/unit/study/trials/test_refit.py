@@ -21,9 +21,9 @@ from autofocus.study.trials import classifiers as classifier_trials
 from autofocus.study.trials import cross_validation as classifier_folds
 from autofocus.study.trials import refit as classifier_refit
 from autofocus.training import loop
+from autofocus.training.averaging import mixed
 from autofocus.training.checkpoint import load_checkpoint
-from autofocus.training.choose import Comparison
-from autofocus.training.mixture import mixed
+from autofocus.training.selection import Comparison
 from support.tiny_jobs import decisions, tiny_job
 
 NUM_PHOTOS = 24

@@ -4,11 +4,12 @@ Wortsman et al. 2022 (arXiv 2203.05482), recipe 1: the best first; each other on
 order of its own score, if the mean with it is judged at least as good as without.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 StateDict = Mapping[str, Tensor]
 
@@ -66,4 +67,63 @@ def mean_state(states: Sequence[StateDict]) -> dict[str, Tensor]:
             else tensor.clone()
         )
         for name, tensor in first.items()
+    }
+
+
+class WeightAverage:
+    """Keeps an averaged copy; early steps count more, so that short runs average too.
+
+    The decay at step t is min(decay, (1 + t) / (10 + t)) (Tarvainen & Valpola 2017, ramped as in
+    TensorFlow's ExponentialMovingAverage).
+
+    Args:
+        network: What is averaged.
+        decay: After the ramp.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Move the average towards `network` after optimiser step `step`."""
+        weight = 1 - min(self._decay, (1 + step) / (10 + step))
+        averages = self.network.state_dict()
+        for name, value in network.state_dict().items():
+            average = averages[name]
+            if average.is_floating_point():
+                average.lerp_(value.to(average.dtype), weight)
+            else:
+                average.copy_(value)
+
+
+class Mixture:
+    """Remembers the weights that training starts from.
+
+    Args:
+        start: The network before the first step.
+        share: Of its weights in a mixture, in (0, 1).
+    """
+
+    def __init__(self, start: nn.Module, share: float) -> None:
+        self.share = share
+        self._start = {name: value.clone() for name, value in start.state_dict().items()}
+        self._network = copy.deepcopy(start).eval().requires_grad_(False)
+
+    def of(self, network: nn.Module) -> nn.Module:
+        """Return the mixture with a network, in eval mode; the next call changes it."""
+        self._network.load_state_dict(mixed(self._start, network.state_dict(), self.share))
+        return self._network
+
+
+def mixed(
+    start: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """Return `share` of one state and the rest of the other; whole numbers are the latter's."""
+    return {
+        name: torch.lerp(value, start[name].to(value), share)
+        if value.is_floating_point()
+        else value
+        for name, value in trained.items()
     }

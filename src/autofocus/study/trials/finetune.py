@@ -3,15 +3,18 @@
 import logging
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from autofocus.errors import BudgetError
+from autofocus.manifest import ResizeCrop
+from autofocus.models.weights.load import LoadedWeights
 from autofocus.study.file_lock import file_lock
 from autofocus.study.resolve import Plan
 from autofocus.study.trials.prepare import prepare
-from autofocus.study.trials.probe_setup import probe_setup
-from autofocus.study.trials.recipes import recipe_for
+from autofocus.study.trials.recipes import preprocess_for, recipe_for
 from autofocus.study.trials.trial import Common, Hooks
+from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.device import make_accelerator
 from autofocus.training.finetune_trial import Finetuned, Finetuning, run_finetune
 from autofocus.training.probe_trial import Probed, ProbeSetup, run_probe
@@ -82,4 +85,29 @@ def finetune(
             track=hooks.track,
         ),
         probed,
+    )
+
+
+def probe_setup(
+    plan: Plan,
+    weights: LoadedWeights,
+    device: torch.device,
+    labels: list[str],
+    data_fingerprint: str,
+    deadline_s: float | None,
+) -> ProbeSetup:
+    """Return everything that a probe of a plan's model needs to know."""
+    assert isinstance(plan.task, ClassificationTask), "only classifiers have frozen features"
+    default = weights.spec.preprocess
+    assert isinstance(default, ResizeCrop), "classifiers see a crop"
+    return ProbeSetup(
+        task=plan.task,
+        weights=weights,
+        preprocess=preprocess_for(plan, default),
+        labels=labels,
+        validation_frac=plan.job.validation_data_size,
+        seed=plan.seed,
+        device=device,
+        data_fingerprint=data_fingerprint,
+        deadline_s=deadline_s,
     )
