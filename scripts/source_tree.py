@@ -137,10 +137,10 @@ def _import_statements(
     if isinstance(node, ast.Import | ast.ImportFrom):
         yield node, for_types
     elif isinstance(node, ast.If) and _asks_for_types(node.test):
-        for child in node.body:
-            yield from _import_statements(child, for_types=True)
-        for child in node.orelse:
-            yield from _import_statements(child, for_types)
+        for only in node.body:
+            yield from _import_statements(only, for_types=True)
+        for other in node.orelse:
+            yield from _import_statements(other, for_types)
     elif not isinstance(node, ast.expr):  # Expressions hold no statements.
         for child in ast.iter_child_nodes(node):
             yield from _import_statements(child, for_types)
