@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-pytest_plugins = ["support.serving"]
+pytest_plugins = ["support.serving", "support.threads"]
 
 # Test processes share the cores: a thread that spins while it waits keeps another from its work.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

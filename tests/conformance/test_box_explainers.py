@@ -4,7 +4,6 @@ Boxes need no gradient: what holds here for the torch backend holds for any.
 """
 
 import io
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -29,6 +28,8 @@ from autofocus.scoring.tiling import view_of
 from autofocus.tasks import TASKS
 from support.tiny_transformers import SIDES, TINY, build_tiny, train_briefly
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NUM_CLASSES = 3
 HEADS = ["fcos", "retinanet", "fasterrcnn", "maskrcnn"]
 # As few numbers as every head works with.
@@ -40,14 +41,6 @@ NARROW = {
     "num_candidates": 30,
 }
 QUICK = Parameters("d_rise", num_masks=24, grid=4, max_boxes=3, visualizations=False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module", params=[*HEADS, *TINY])

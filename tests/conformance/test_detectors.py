@@ -21,6 +21,8 @@ from autofocus.models.build import build, network_options
 from autofocus.models.network import Network
 from autofocus.package.onnx import INPUT_NAME, export_onnx
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NUM_CLASSES = 3
 SIZE = 64, 96
 # Objects that a canvas of this size can show.
@@ -28,15 +30,6 @@ PROFILE = replace(TYPICAL, side_frac=(0.1, 0.2, 0.35, 0.6, 0.9), image_size=SIZE
 
 HEADS = ["fcos", "retinanet", "fasterrcnn", "maskrcnn"]
 BACKBONES = ["tf_efficientnet_lite0", "resnet18", "mobilenetv4_conv_small", "test_vit"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from threads, and lose on a busy machine."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 # As few numbers as every head works with.

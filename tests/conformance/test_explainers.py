@@ -1,7 +1,5 @@
 """Every explainer on every catalog family passes one suite. A new explainer needs no line here."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,8 @@ from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import RECOMMENDED, resolve
 from autofocus.models.timm.classifiers import Classifier, build
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NUM_CLASSES = 3
 
@@ -35,14 +35,6 @@ FAMILIES = {
     "eva02": ("eva02_tiny_patch14_224", 56, False),
     "swinv2": ("swinv2_tiny_window8_256", 64, False),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module", params=FAMILIES, ids=str)

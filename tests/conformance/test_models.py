@@ -2,7 +2,6 @@
 
 import copy
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,8 @@ import torch
 from autofocus.models.base import ModelSpec
 from autofocus.models.catalog import RECOMMENDED, resolve
 from autofocus.models.timm.classifiers import Classifier, build
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NUM_CLASSES = 5
 
@@ -36,15 +37,6 @@ FAMILIES = {
     "eva02": ("eva02_tiny_patch14_224", 56),
     "swinv2": ("swinv2_tiny_window8_256", 64),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from threads, and lose on a busy machine."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module", params=FAMILIES, ids=str)

@@ -1,7 +1,6 @@
 """What every transformer detector must do: the contract of `models.base`, on tiny networks."""
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +28,10 @@ from support.tiny_transformers import (
     train_briefly,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NAMES = sorted(TINY)
 each_family = pytest.mark.parametrize("name", NAMES)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from threads, and lose on a busy machine."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 def _images(name: str, num: int = 2) -> Tensor:

@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,20 +18,14 @@ from autofocus.explain.parameters import APPROXIMATION_METHODS, Parameters
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import Classifier, build
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 captum = pytest.importorskip("captum.attr", reason="the reference is a development dependency")
 
 TARGETS = [2, 0]
 
 # Networks whose only activation is the module that captum hooks: nn.ReLU.
 RELU_NETWORKS = {"test_resnet": 64, "mobilenetv4_conv_small_050": 64, "resnet18": 64}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 def _build(name: str, size: int = 64) -> Classifier:

@@ -1,7 +1,6 @@
 """Our detectors are torchvision's: same weights, same losses, same detections."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +17,8 @@ from autofocus.models.torchvision.detector import Detector
 from autofocus.models.torchvision.family import build
 from autofocus.models.torchvision.mask_rcnn import target_masks
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NUM_CLASSES = 3
 # Sides at which torchvision's strides, rounded down, are the true ones.
 SIZE = 128, 192
@@ -31,14 +32,6 @@ PLAIN = {
 STRIDES = [8, 16, 32, 64]
 SIZES = [[12.0, 16.0, 24.0], [32.0, 40.0, 48.0], [64.0, 80.0, 96.0], [112.0, 128.0, 160.0]]
 RATIOS = [0.5, 1.0, 2.0]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 class Backbone(nn.Module):

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -17,15 +15,9 @@ from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import build
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 32
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 class _Corner(nn.Module):

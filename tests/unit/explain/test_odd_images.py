@@ -1,7 +1,5 @@
 """Constant, grey and one-pixel-wide images, and crops that are not square: right or refused."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -14,13 +12,7 @@ from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import build
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -27,13 +27,9 @@ SPEC = ResizeCrop(36, SIDE)
 RECIPE = Recipe(num_epochs=3, batch_size=4, early_stopping=False, ema_decay=0.9)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from threads that wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread(one_thread: None) -> None:
+    """Every file of this folder asks for it."""
 
 
 def tiny_network(seed: int = 0) -> Classifier:

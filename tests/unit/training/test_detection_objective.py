@@ -1,7 +1,5 @@
 """Sizes of batches, and the loss on images that are not learnt from."""
 
-from collections.abc import Iterator
-
 import cv2
 import numpy as np
 import pytest
@@ -112,14 +110,6 @@ def test_sizes_alone_vary_where_there_is_no_augmentation(locations: list[str]) -
             np.testing.assert_allclose(target.xyxy_frac, TARGETS[index].xyxy_frac * scale, 1e-5)
 
 
-@pytest.fixture
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def untrained(name: str) -> Network:
     torch.manual_seed(0)
     if name in TINY:
@@ -128,7 +118,6 @@ def untrained(name: str) -> Network:
     return build(spec, 2, None, SPEC.size, network_options(spec, TYPICAL, SPEC.size))
 
 
-@pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("name", ["fcos", "fasterrcnn", "maskrcnn", *TINY])
 def test_the_loss_of_validation_images_is_repeatable_and_changes_nothing(
     locations: list[str], name: str

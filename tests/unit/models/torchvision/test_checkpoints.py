@@ -1,7 +1,7 @@
 """torchvision's files of whole detectors load, in its newer and its older spelling."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,15 +22,9 @@ from autofocus.models.torchvision.detector import Detector
 from autofocus.models.torchvision.family import build, network_options
 from autofocus.models.weights.load import LoadedWeights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SIZE = 128, 128
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 def theirs(head: str) -> Any:

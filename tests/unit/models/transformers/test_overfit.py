@@ -1,7 +1,6 @@
 """Each family learns pictures by heart, from random numbers, and serves what it learned."""
 
 import base64
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +25,8 @@ from autofocus.structures.targets import BoxTarget, OutlineTarget
 from autofocus.tasks import TASKS
 from support.serving import StartServer
 from support.tiny_transformers import SIDES, options_of, spec_of
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LABELS: Final = ["bar", "disc", "square"]
 _COLOURS: Final = ((40, 80, 220), (220, 60, 40), (60, 190, 70))
@@ -85,14 +86,6 @@ SMALL: Final = {
         "rf_detr_seg_n": 5e-3,
     }.items()
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module")

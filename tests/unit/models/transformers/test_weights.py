@@ -32,6 +32,8 @@ from support.tiny_transformers import (
     train_briefly,
 )
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NUM_COCO = 80
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 HEADS = ("class_embed", "enc_score_head")
@@ -66,15 +68,6 @@ def hub(hub_id: str, content: bytes, requests: list[str]) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors gain nothing from threads, and lose on a busy machine."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(autouse=True)

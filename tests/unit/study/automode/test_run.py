@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,15 +30,9 @@ from autofocus.study.trials.refit import refit_s
 from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
 from support.tiny_jobs import decisions, tiny_job
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NUM_TRIALS = 3
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def job(photos: Path, **keys: Any) -> dict[str, Any]:

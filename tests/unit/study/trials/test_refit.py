@@ -2,7 +2,6 @@
 
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,17 +25,11 @@ from autofocus.training.checkpoint import load_checkpoint
 from autofocus.training.selection import Comparison
 from support.tiny_jobs import decisions, tiny_job
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 NUM_PHOTOS = 24
 CLEAR = Comparison(mean_gain=1.0, standard_error=0.1, num_pairs=6, margin=1, challenger_wins=True)
 UNCLEAR = replace(CLEAR, standard_error=0.9)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -20,16 +20,10 @@ from autofocus.study.trials.trial import Assignment, Common, Hooks, trials_modul
 from autofocus.training.candidate import Samples
 from autofocus.training.usable import usable
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def nothing(what: str, **inputs: object) -> None: ...
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def plan_and_common(document: dict[str, Any], folder: Path, repeat: int = 1) -> tuple[Plan, Common]:
