@@ -11,7 +11,6 @@ Target (docs/design.md): at least 100 times pycocotools, with the same 12 number
 
 import argparse
 import gc
-import importlib
 import io
 import sys
 import time
@@ -26,7 +25,7 @@ from pycocotools.cocoeval import COCOeval
 
 from autofocus.metrics.coco import Outlines, coco_metrics
 from autofocus.metrics.detection import detection_metrics, segmentation_metrics
-from autofocus.metrics.rle import encode_outlines, find_backend, mask_areas
+from autofocus.metrics.rle import encode_outlines, mask_areas
 from autofocus.structures.predictions import Detections, Instances, Polygon
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 
@@ -91,9 +90,8 @@ def outlined(scenes: Scenes) -> Scenes:
 
 
 def encode(scenes: Scenes) -> Outlines:
-    backend = find_backend()
     found, truth = (
-        [encode_outlines(each.polygons, SIZE, backend) for each in part]  # type: ignore[attr-defined]
+        [encode_outlines(each.polygons, SIZE) for each in part]  # type: ignore[attr-defined]
         for part in scenes
     )
     return Outlines(found, truth)
@@ -113,7 +111,7 @@ def rows_of(
                 row |= {"bbox": box, "area": box[2] * box[3]}
             else:
                 mask = masks[i][j]
-                row |= {"segmentation": mask, "area": float(mask_areas([mask], find_backend())[0])}
+                row |= {"segmentation": mask, "area": float(mask_areas([mask])[0])}
             rows.append(row)
     return rows
 
@@ -171,12 +169,11 @@ def compare(arguments: argparse.Namespace) -> bool:
     measure = segmentation_metrics if arguments.masks else detection_metrics
     settings = {"score_threshold": 0.3, "max_detections": 100}
     labels = [str(i) for i in range(k)]
-    importlib.import_module(find_backend())
     least: dict[str, float] = {}
     for _ in range(arguments.rounds):
         cpu_s = {}
         cpu_s["ours, arrays to 12 numbers"], ours = timed(
-            lambda: coco_metrics(*scenes, k, 100, find_backend(), outlines)
+            lambda: coco_metrics(*scenes, k, 100, outlines)
         )
         cpu_s["ours, every metric and table"], _ = timed(
             lambda: measure(*scenes, labels, **settings)  # type: ignore[arg-type]
@@ -192,7 +189,7 @@ def compare(arguments: argparse.Namespace) -> bool:
     num_found = sum(len(each) for each in scenes[0])
     num_true = sum(len(each) for each in scenes[1])
     print(f"{arguments.images} images, {k} classes, {num_true} objects, {num_found} detections")
-    print(f"backend {find_backend()}, least CPU of {arguments.rounds} rounds")
+    print(f"least CPU of {arguments.rounds} rounds")
     for name, value in least.items():
         print(f"{name:36}{value:>9.3f} s")
     ratio = least["pycocotools, dicts to 12 numbers"] / least["ours, arrays to 12 numbers"]

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from autofocus.metrics.coco import Outlines, coco_metrics
-from autofocus.metrics.rle import BACKENDS, encode_outlines
+from autofocus.metrics.rle import encode_outlines
 from autofocus.structures.predictions import Detections, Instances, Polygon
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 from support.detection_scenes import outlined, random_scenes
@@ -39,7 +38,6 @@ pytestmark = pytest.mark.filterwarnings(
     # pycocotools 2.0.11 under numpy 2.
     "ignore:__array__ implementation:DeprecationWarning"
 )
-each_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def mask_of(rings: Polygon, size: tuple[int, int]) -> dict[str, Any]:
@@ -123,12 +121,10 @@ def reference(
     return evaluation
 
 
-def outlines_of(
-    predictions: Sequence[Instances], targets: Sequence[OutlineTarget], backend: str
-) -> Outlines:
+def outlines_of(predictions: Sequence[Instances], targets: Sequence[OutlineTarget]) -> Outlines:
     return Outlines(
-        found=[encode_outlines(each.polygons, each.size, backend) for each in predictions],
-        truth=[encode_outlines(each.polygons, each.size, backend) for each in targets],
+        found=[encode_outlines(each.polygons, each.size) for each in predictions],
+        truth=[encode_outlines(each.polygons, each.size) for each in targets],
     )
 
 
@@ -140,29 +136,24 @@ def assert_equal(scalars: dict[str, float | None], stats: NDArray[np.float64]) -
     assert 0.1 < values[0] < 0.9
 
 
-@cache
 def box_case(num_images: int, num_classes: int, max_objects: int, max_spurious: int) -> Any:
-    """Return scenes and pycocotools' evaluation of them, the same for every backend."""
+    """Return scenes and pycocotools' evaluation of them."""
     scenes = random_scenes(7, num_images, num_classes, max_objects, max_spurious)
     return scenes, reference(*scenes, num_classes)
 
 
-@cache
 def mask_case(num_images: int, max_objects: int) -> Any:
     scenes = outlined(*random_scenes(3, num_images, 3, max_objects))
     return scenes, reference(*scenes, 3)
 
 
-@each_backend
 @pytest.mark.parametrize(
     ("num_images", "num_classes", "max_objects", "max_spurious"),
     [(60, 1, 9, 12), (60, 4, 9, 12), (80, 40, 6, 6), (4, 2, 300, 200), (1, 2, 40, 5)],
 )
-def test_boxes(
-    backend: str, num_images: int, num_classes: int, max_objects: int, max_spurious: int
-) -> None:
+def test_boxes(num_images: int, num_classes: int, max_objects: int, max_spurious: int) -> None:
     scenes, expected = box_case(num_images, num_classes, max_objects, max_spurious)
-    found = coco_metrics(*scenes, num_classes, 100, backend)
+    found = coco_metrics(*scenes, num_classes, 100)
     assert_equal(found.scalars, expected.stats)
     tables = expected.eval["precision"][:, :, :, 0, -1]
     for i in range(num_classes):
@@ -174,20 +165,18 @@ def test_boxes(
             assert (-1 if ap is None else ap) == pytest.approx(mean, abs=1e-6)
 
 
-@each_backend
 @pytest.mark.parametrize(("num_images", "max_objects"), [(25, 8), (2, 320)])
-def test_masks(backend: str, num_images: int, max_objects: int) -> None:
+def test_masks(num_images: int, max_objects: int) -> None:
     scenes, expected = mask_case(num_images, max_objects)
-    outlines = outlines_of(*scenes, backend)
-    found = coco_metrics(*scenes, 3, 100, backend, outlines)
+    outlines = outlines_of(*scenes)
+    found = coco_metrics(*scenes, 3, 100, outlines)
     assert_equal(found.scalars, expected.stats)
 
 
-@each_backend
-def test_a_cap_above_100_counts_what_the_model_may_return(backend: str) -> None:
+def test_a_cap_above_100_counts_what_the_model_may_return() -> None:
     scenes = random_scenes(1, 1, 1, max_objects=300, max_spurious=20)
     assert len(scenes[0][0]) > 150
-    found = coco_metrics(*scenes, 1, 500, backend)
+    found = coco_metrics(*scenes, 1, 500)
     # pycocotools' own `summarize` looks for a cap of exactly 100 and says -1: read its tables.
     with redirect_stdout(io.StringIO()):
         truth = ground_truth(scenes[1], 1)
@@ -198,24 +187,22 @@ def test_a_cap_above_100_counts_what_the_model_may_return(backend: str) -> None:
     precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
     assert found.scalars["coco_AP"] == pytest.approx(precision[:, :, 0, 0, 2].mean(), abs=1e-6)
     assert found.scalars["coco_AR"] == pytest.approx(recall[:, 0, 0, 2].mean(), abs=1e-6)
-    capped = coco_metrics(*scenes, 1, 10, backend).scalars["coco_AR"]
+    capped = coco_metrics(*scenes, 1, 10).scalars["coco_AR"]
     assert capped is not None
     assert found.scalars["coco_AR"] > capped + 0.1
 
 
-@each_backend
-def test_no_detections_find_nothing(backend: str) -> None:
+def test_no_detections_find_nothing() -> None:
     scenes = random_scenes(2, 5, 2)
     empty = [
         Detections(each.xyxy_frac[:0], each.scores[:0], each.classes[:0], each.size)
         for each in scenes[0]
     ]
-    found = coco_metrics(empty, scenes[1], 2, 100, backend)
+    found = coco_metrics(empty, scenes[1], 2, 100)
     assert set(found.scalars.values()) == {0.0}
 
 
-@each_backend
-def test_masks_are_small_or_large_by_their_own_area(backend: str) -> None:
+def test_masks_are_small_or_large_by_their_own_area() -> None:
     """A thin frame in a large box: 65 x 65 box, mask of about 500 pixels, so "small"."""
     outer = np.array([(0, 0), (0.65, 0), (0.65, 0.65), (0, 0.65)], np.float32)
     inner = np.array([(0.02, 0.02), (0.63, 0.02), (0.63, 0.63), (0.02, 0.63)], np.float32)
@@ -223,6 +210,6 @@ def test_masks_are_small_or_large_by_their_own_area(backend: str) -> None:
     score = np.ones(1, np.float32)
     found = [Instances(box, score, classes, (100, 100), ((outer, inner),))]
     truth = [OutlineTarget(box, classes, np.zeros(1, np.bool_), (100, 100), ((outer, inner),))]
-    metrics = coco_metrics(found, truth, 1, 100, backend, outlines_of(found, truth, backend))
+    metrics = coco_metrics(found, truth, 1, 100, outlines_of(found, truth))
     assert metrics.scalars["coco_AP_small"] == pytest.approx(1)
     assert metrics.scalars["coco_AP_medium"] is None

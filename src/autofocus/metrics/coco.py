@@ -1,7 +1,7 @@
-"""COCO's 12 numbers, computed by hotcoco, or by faster-coco-eval or pycocotools without it.
+"""COCO's 12 numbers, from hotcoco's tables of precisions and recalls.
 
-The three agree to the last bits (`tests/parity/test_coco_metrics.py`). Each is asked only for its
-table of precisions and recalls: pycocotools' own summary is wrong for caps other than 100.
+`tests/parity/test_coco_metrics.py` holds them against pycocotools, whose own summary is wrong for
+caps other than 100.
 
 Notation for array shapes:
     - t: 10 IoU thresholds, .50 to .95
@@ -11,9 +11,7 @@ Notation for array shapes:
     - c: 3 caps on detections an image
 """
 
-import io
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +57,6 @@ def coco_metrics(
     targets: Sequence[BoxTarget],
     num_classes: int,
     max_detections: int,
-    backend: str,
     outlines: Outlines | None = None,
 ) -> CocoMetrics:
     """Return COCO's evaluation of boxes, or of masks where outlines are given.
@@ -69,7 +66,6 @@ def coco_metrics(
         targets: n targets.
         num_classes: k.
         max_detections: Cap on detections of a class in an image; at least 100 count.
-        backend: One of `rle.BACKENDS`.
         outlines: Masks of n images. Sizes are then those of the masks, never of their boxes.
     """
     is_crowd = np.concatenate([target.is_crowd for target in targets])
@@ -77,23 +73,23 @@ def coco_metrics(
         return _summarize(
             np.full((10, 1, num_classes, 4, 3), -1.0), np.full((10, num_classes, 4, 3), -1.0)
         )
-    truth = _columns(targets, outlines.truth if outlines else None, backend)
-    found = _columns(predictions, outlines.found if outlines else None, backend)
-    caps = [1, 10, max(MAX_DETECTIONS, max_detections)]
-    job = _Job(
-        truth=truth,
-        is_crowd=is_crowd,
-        found=found,
-        scores=np.concatenate([prediction.scores for prediction in predictions]),
-        images=[
-            {"id": i + 1, "height": target.size[0], "width": target.size[1]}
-            for i, target in enumerate(targets)
-        ],
-        categories=[{"id": i + 1, "name": str(i)} for i in range(num_classes)],
-        kind="bbox" if outlines is None else "segm",
-        caps=caps,
+    truth = _columns(targets, outlines.truth if outlines else None)
+    found = _columns(predictions, outlines.found if outlines else None)
+    precision, recall = _tables(
+        _Evaluation(
+            truth=truth,
+            is_crowd=is_crowd,
+            found=found,
+            scores=np.concatenate([prediction.scores for prediction in predictions]),
+            images=[
+                {"id": i + 1, "height": target.size[0], "width": target.size[1]}
+                for i, target in enumerate(targets)
+            ],
+            categories=[{"id": i + 1, "name": str(i)} for i in range(num_classes)],
+            kind="bbox" if outlines is None else "segm",
+            caps=[1, 10, max(MAX_DETECTIONS, max_detections)],
+        )
     )
-    precision, recall = _EVALUATE[backend](job)
     return _summarize(precision, recall)
 
 
@@ -109,7 +105,9 @@ class _Columns:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Evaluation:
+    """One evaluation in hotcoco's terms."""
+
     truth: _Columns
     is_crowd: NDArray[np.bool_]
     found: _Columns
@@ -121,9 +119,7 @@ class _Job:
 
 
 def _columns(
-    objects: Sequence[Detections] | Sequence[BoxTarget],
-    masks: list[list[Rle]] | None,
-    backend: str,
+    objects: Sequence[Detections] | Sequence[BoxTarget], masks: list[list[Rle]] | None
 ) -> _Columns:
     lengths = [len(each.classes) for each in objects]
     sizes = np.array([each.size for each in objects], np.float64)[:, ::-1]
@@ -135,32 +131,33 @@ def _columns(
         image_ids=np.repeat(np.arange(1, len(objects) + 1), lengths),
         category_ids=np.concatenate([each.classes for each in objects]) + 1,
         xywh=xywh.reshape(-1, 4),
-        areas=xywh[:, 1, 0] * xywh[:, 1, 1] if flat is None else mask_areas(flat, backend),
+        areas=xywh[:, 1, 0] * xywh[:, 1, 1] if flat is None else mask_areas(flat),
         masks=flat,
     )
 
 
-def _evaluate_hotcoco(job: _Job) -> tuple[Floats, Floats]:
+def _tables(given: _Evaluation) -> tuple[Floats, Floats]:
+    """Return precisions [t, r, k, a, c] and recalls [t, k, a, c]; -1 is undefined."""
     import hotcoco
 
-    truth, found = job.truth, job.found
+    truth, found = given.truth, given.found
     actual = hotcoco.COCO.from_arrays(
-        job.images,
-        job.categories,
+        given.images,
+        given.categories,
         truth.image_ids,
         truth.category_ids,
         truth.xywh,
         area=truth.areas,
-        iscrowd=job.is_crowd,
+        iscrowd=given.is_crowd,
         segmentation=truth.masks,
     )
-    rows = np.column_stack([found.image_ids, found.xywh, job.scores, found.category_ids])
+    rows = np.column_stack([found.image_ids, found.xywh, given.scores, found.category_ids])
     predicted = actual.load_res(rows, segmentation=found.masks)
     if found.masks is not None:
         # A row always has a box; its area decides on small, medium and large if left.
         predicted.update_anns(ids=np.arange(1, len(rows) + 1), area=found.areas)
-    evaluation = hotcoco.COCOeval(actual, predicted, job.kind)
-    evaluation.params.max_dets = job.caps
+    evaluation = hotcoco.COCOeval(actual, predicted, given.kind)
+    evaluation.params.max_dets = given.caps
     evaluation.evaluate()
     evaluation.accumulate()
     tables = evaluation.eval
@@ -168,67 +165,8 @@ def _evaluate_hotcoco(job: _Job) -> tuple[Floats, Floats]:
     return tables["precision"], tables["recall"]
 
 
-def _evaluate_faster_coco_eval(job: _Job) -> tuple[Floats, Floats]:
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    return _evaluate_dicts(job, COCO, COCOeval_faster)
-
-
-def _evaluate_pycocotools(job: _Job) -> tuple[Floats, Floats]:
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    return _evaluate_dicts(job, COCO, COCOeval)
-
-
-def _evaluate_dicts(job: _Job, dataset: Any, evaluator: Any) -> tuple[Floats, Floats]:
-    truth = _annotations(job.truth, iscrowd=job.is_crowd.astype(int).tolist())
-    found = _annotations(job.found, score=job.scores.astype(float).tolist())
-    # They report their progress by print.
-    with redirect_stdout(io.StringIO()):
-        actual, predicted = dataset(), dataset()
-        for coco, annotations in ((actual, truth), (predicted, found)):
-            coco.dataset = {
-                "images": job.images,
-                "categories": job.categories,
-                "annotations": annotations,
-            }
-            coco.createIndex()
-        evaluation = evaluator(actual, predicted, job.kind)
-        evaluation.params.maxDets = job.caps
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
-
-
-def _annotations(columns: _Columns, **extra: list[Any]) -> list[dict[str, Any]]:
-    fields: dict[str, list[Any]] = {
-        "image_id": columns.image_ids.tolist(),
-        "category_id": columns.category_ids.tolist(),
-        "area": columns.areas.tolist(),
-        **extra,
-    }
-    if columns.masks is None:
-        fields["bbox"] = columns.xywh.tolist()
-    else:
-        fields["segmentation"] = columns.masks
-    names = list(fields)
-    rows = zip(*fields.values(), strict=True)
-    return [
-        {"iscrowd": 0, "id": i, **dict(zip(names, row, strict=True))}
-        for i, row in enumerate(rows, start=1)
-    ]
-
-
-_EVALUATE = {
-    "hotcoco": _evaluate_hotcoco,
-    "faster_coco_eval": _evaluate_faster_coco_eval,
-    "pycocotools": _evaluate_pycocotools,
-}
-
-
 def _summarize(precision: Floats, recall: Floats) -> CocoMetrics:
-    """Read the numbers off the tables [t, r, k, a, c] and [t, k, a, c]; -1 is undefined."""
+    """Read the numbers off the tables of `_tables`."""
     scalars = {"coco_AP": _mean(precision[..., 0, -1])}
     scalars["coco_AP50"] = _mean(precision[0, ..., 0, -1])
     scalars["coco_AP75"] = _mean(precision[5, ..., 0, -1])

@@ -20,7 +20,7 @@ from autofocus.metrics.coco import CocoMetrics, Outlines, coco_metrics
 from autofocus.metrics.confusion import confusion_matrices
 from autofocus.metrics.image_level import image_level_metrics
 from autofocus.metrics.matching import Matches, match_detections
-from autofocus.metrics.rle import encode_outlines, find_backend, mask_iou
+from autofocus.metrics.rle import encode_outlines, mask_iou
 from autofocus.metrics.voc import (
     average_precisions,
     mean,
@@ -69,7 +69,7 @@ def detection_metrics(
 
     Raises:
         DataError: If there are no images.
-        AutofocusError: If a score or a box is not finite, or no evaluator is installed.
+        AutofocusError: If a score or a box is not finite.
     """
     if metric_type == "none":
         return dict(_UNMEASURED)
@@ -79,7 +79,7 @@ def detection_metrics(
         for prediction, target in zip(predictions, targets, strict=True)
     )
     matches = match_detections(predictions, targets, overlaps, len(labels), iou_threshold)
-    coco = coco_metrics(predictions, targets, len(labels), max_detections, find_backend())
+    coco = coco_metrics(predictions, targets, len(labels), max_detections)
     kept = matches.kept(score_threshold, max_detections)
     return _assemble(matches, kept, coco, labels, coco_first=metric_type == "coco")
 
@@ -101,17 +101,15 @@ def segmentation_metrics(
     if metric_type == "none":
         return dict(_UNMEASURED)
     _check(predictions, targets, metric_type)
-    backend = find_backend()
     outlines = Outlines(
-        found=[encode_outlines(each.polygons, each.size, backend) for each in predictions],
-        truth=[encode_outlines(each.polygons, each.size, backend) for each in targets],
+        found=[encode_outlines(each.polygons, each.size) for each in predictions],
+        truth=[encode_outlines(each.polygons, each.size) for each in targets],
     )
     overlaps = (
-        mask_iou(found, truth, backend)
-        for found, truth in zip(outlines.found, outlines.truth, strict=True)
+        mask_iou(found, truth) for found, truth in zip(outlines.found, outlines.truth, strict=True)
     )
     matches = match_detections(predictions, targets, overlaps, len(labels), iou_threshold)
-    coco = coco_metrics(predictions, targets, len(labels), max_detections, backend, outlines)
+    coco = coco_metrics(predictions, targets, len(labels), max_detections, outlines)
     kept = matches.kept(score_threshold, max_detections)
     return _assemble(matches, kept, coco, labels, coco_first=metric_type == "coco")
 

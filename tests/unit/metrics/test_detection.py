@@ -2,7 +2,6 @@
 
 import json
 import math
-import sys
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ from numpy.typing import NDArray
 
 from autofocus.errors import AutofocusError, DataError
 from autofocus.metrics.detection import METRIC_TYPES, detection_metrics, segmentation_metrics
-from autofocus.metrics.rle import BACKENDS
 from autofocus.structures.predictions import Detections, Instances, Polygon
 from autofocus.structures.targets import BoxTarget, OutlineTarget
-from support.detection_scenes import LEFT, RIGHT, SIZE, found, outlined, random_scenes, truth
+from support.detection_scenes import LEFT, RIGHT, SIZE, found, random_scenes, truth
 
 LABELS = ["cat", "dog"]
 TABLES = {"per_label_metrics", "image_level_binary_classifier_metrics"}
@@ -208,18 +206,3 @@ def test_masks_are_compared_and_not_their_boxes() -> None:
     assert of_boxes["coco_AP50"] == pytest.approx(1.0)
     unmeasured = segmentation_metrics(instances, outlines, **settings, metric_type="none")
     assert unmeasured == {"mean_average_precision": None}
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-def test_every_backend_gives_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    scenes = outlined(*random_scenes(6, 8, 3))
-    settings = {"labels": ["a", "b", "c"], "score_threshold": 0.3, "max_detections": 100}
-    expected = segmentation_metrics(*scenes, **settings)
-    assert expected["mean_average_precision_50_95"] > 0.1
-    for name in BACKENDS[:-1]:
-        monkeypatch.setitem(sys.modules, name, None)
-        metrics = segmentation_metrics(*scenes, **settings)
-        assert metrics.keys() == expected.keys()
-        for key, value in scalars(expected).items():
-            assert metrics[key] == pytest.approx(value, abs=1e-9), (name, key)
-        assert metrics["pr_curve"] == expected["pr_curve"]
