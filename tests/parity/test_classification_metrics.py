@@ -7,12 +7,12 @@ import pytest
 from numpy.typing import NDArray
 
 from autofocus.metrics.classification import (
+    auc_and_average_precision,
     fit_thresholds,
     multiclass_metrics,
     multilabel_metrics,
     multilabel_metrics_at,
 )
-from autofocus.metrics.ranking import auc_and_average_precision
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from autofocus.errors import AutofocusError, DataError
 from autofocus.metrics.coco import CocoMetrics, Outlines, coco_metrics
-from autofocus.metrics.confusion import confusion_matrices
-from autofocus.metrics.image_level import image_level_metrics
 from autofocus.metrics.matching import Matches, match_detections
 from autofocus.metrics.rle import encode_outlines, mask_iou
 from autofocus.metrics.voc import (
+    average_precision,
     average_precisions,
     mean,
     precision_and_recall,
@@ -34,6 +33,10 @@ from autofocus.structures.targets import BoxTarget, OutlineTarget
 # The published `validation_metric_type`: whose mean average precision is the primary one.
 METRIC_TYPES = ("voc", "coco", "coco_voc", "none")
 _UNMEASURED = {"mean_average_precision": None}
+CONFUSION_THRESHOLDS = tuple(i / 10 for i in range(10))
+MISSED = "Missed"
+# Ten tables of 300 x 301 are a million numbers: more than anybody can look at.
+MAX_CONFUSION_CLASSES = 300
 
 
 def detection_metrics(
@@ -112,6 +115,71 @@ def segmentation_metrics(
     coco = coco_metrics(predictions, targets, len(labels), max_detections, outlines)
     kept = matches.kept(score_threshold, max_detections)
     return _assemble(matches, kept, coco, labels, coco_first=metric_type == "coco")
+
+
+def confusion_matrices(matches: Matches, labels: Sequence[str]) -> dict[str, Any]:
+    """Return `confusion_matrix_score_threshold_0.0` to `_0.9` in the published JSON form.
+
+    A row is a true class, a column what the detection with the highest score on the object says;
+    an object without a detection of at least that score is "Missed". Crowds have no row.
+
+    Returns:
+        Tables of k rows and k + 1 columns; nothing above `MAX_CONFUSION_CLASSES` classes.
+    """
+    k = len(labels)
+    if k > MAX_CONFUSION_CLASSES:
+        return {}
+    tables = {}
+    for threshold in CONFUSION_THRESHOLDS:
+        is_found = matches.found_scores >= np.float32(threshold)
+        columns = np.where(is_found, matches.found_classes, k)
+        cells = matches.true_classes * (k + 1) + columns
+        matrix = np.bincount(cells, minlength=k * (k + 1)).reshape(k, k + 1)
+        tables[f"confusion_matrix_score_threshold_{threshold}"] = {
+            "schema_type": "confusion_matrix",
+            "schema_version": "1.0.0",
+            "data": {"class_labels": [*labels, MISSED], "matrix": matrix.tolist()},
+        }
+    return tables
+
+
+def image_level_metrics(matches: Matches, kept: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return average precision, precision and recall over images.
+
+    An image with objects is found when at least one detection on it is right, at the highest
+    score of such a one. An image whose detections are all wrong is a false alarm at the highest
+    score among them, whether or not it holds objects.
+
+    Args:
+        matches: Of the data set, d detections.
+        kept: bool [d], detections that count for `precision` and `recall`; the average precision
+            is over all.
+
+    Returns:
+        Values are None where there is no image with objects, or (precision) no detection.
+    """
+    num_images = int(matches.has_objects.sum())
+    scores, is_found = _score_images(matches, np.ones_like(kept))
+    _, is_found_kept = _score_images(matches, kept)
+    hits, num = int(is_found_kept.sum()), len(is_found_kept)
+    return {
+        "average_precision": average_precision(scores, is_found, num_images),
+        "precision": hits / num if num else None,
+        "recall": hits / num_images if num_images else None,
+    }
+
+
+def _score_images(
+    matches: Matches, rows: NDArray[np.bool_]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return score and verdict of every image with a detection that counts."""
+    counted = np.flatnonzero(rows & ~matches.is_crowd)
+    image, is_hit = matches.image[counted], matches.is_hit[counted]
+    scores = matches.scores[counted]
+    # Within an image: right ones first, then by score.
+    order = np.lexsort((-scores, ~is_hit, image))
+    _, first = np.unique(image[order], return_index=True)
+    return scores[order][first], is_hit[order][first]
 
 
 def _assemble(

@@ -9,10 +9,18 @@ import pytest
 from numpy.typing import NDArray
 
 from autofocus.errors import AutofocusError, DataError
-from autofocus.metrics.detection import METRIC_TYPES, detection_metrics, segmentation_metrics
+from autofocus.metrics.detection import (
+    MAX_CONFUSION_CLASSES,
+    METRIC_TYPES,
+    confusion_matrices,
+    detection_metrics,
+    image_level_metrics,
+    segmentation_metrics,
+)
+from autofocus.metrics.matching import Matches
 from autofocus.structures.predictions import Detections, Instances, Polygon
 from autofocus.structures.targets import BoxTarget, OutlineTarget
-from support.detection_scenes import LEFT, RIGHT, SIZE, found, random_scenes, truth
+from support.detection_scenes import LEFT, RIGHT, SIZE, found, match, random_scenes, truth
 
 LABELS = ["cat", "dog"]
 TABLES = {"per_label_metrics", "image_level_binary_classifier_metrics"}
@@ -206,3 +214,103 @@ def test_masks_are_compared_and_not_their_boxes() -> None:
     assert of_boxes["coco_AP50"] == pytest.approx(1.0)
     unmeasured = segmentation_metrics(instances, outlines, **settings, metric_type="none")
     assert unmeasured == {"mean_average_precision": None}
+
+
+def matrix_at(tables: dict[str, Any], threshold: float) -> list[list[int]]:
+    matrix: list[list[int]] = tables[f"confusion_matrix_score_threshold_{threshold}"]["data"][
+        "matrix"
+    ]
+    return matrix
+
+
+def test_objects_are_counted_by_what_they_were_taken_for() -> None:
+    predictions = [found((LEFT, 0.9, 1), (LEFT, 0.6, 0), (RIGHT, 0.4, 1)), found()]
+    targets = [truth((LEFT, 0), (RIGHT, 1)), truth((LEFT, 1))]
+    tables = confusion_matrices(match(predictions, targets), ["cat", "dog"])
+    assert list(tables) == [f"confusion_matrix_score_threshold_0.{i}" for i in range(10)]
+    first = tables["confusion_matrix_score_threshold_0.0"]
+    assert first["schema_type"] == "confusion_matrix"
+    assert first["data"]["class_labels"] == ["cat", "dog", "Missed"]
+    # The cat is taken for a dog: of the detections on it that one has the highest score.
+    assert matrix_at(tables, 0.0) == [[0, 1, 0], [0, 1, 1]]
+    # A score of 0.4 reaches the threshold 0.4.
+    assert matrix_at(tables, 0.4) == [[0, 1, 0], [0, 1, 1]]
+    assert matrix_at(tables, 0.5) == [[0, 1, 0], [0, 0, 2]]
+    assert matrix_at(tables, 0.9) == [[0, 1, 0], [0, 0, 2]]
+
+
+def test_detections_of_nothing_have_no_row() -> None:
+    tables = confusion_matrices(match([found((LEFT, 0.9, 0))], [truth((RIGHT, 1))]), ["a", "b"])
+    assert matrix_at(tables, 0.0) == [[0, 0, 0], [0, 0, 1]]
+
+
+def test_crowds_have_no_row_and_what_lies_on_them_no_column() -> None:
+    matches = match(
+        [found((LEFT, 0.9, 0), (RIGHT, 0.8, 0))], [truth((LEFT, 0), (RIGHT, 0), crowds=(0,))]
+    )
+    assert matrix_at(confusion_matrices(matches, ["a", "b"]), 0.0) == [[1, 0, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("classes", [(0, 1), (1, 0)])
+def test_two_objects_in_one_place_each_get_the_detection_of_their_class(
+    classes: tuple[int, int],
+) -> None:
+    matches = match(
+        [found((LEFT, 0.9, classes[0]), (LEFT, 0.8, classes[1]))], [truth((LEFT, 0), (LEFT, 1))]
+    )
+    assert matrix_at(confusion_matrices(matches, ["a", "b"]), 0.0) == [[1, 0, 0], [0, 1, 0]]
+
+
+def test_more_classes_than_anybody_can_look_at() -> None:
+    labels = [str(i) for i in range(MAX_CONFUSION_CLASSES + 1)]
+    matches = match([found((LEFT, 0.9, 0))], [truth((LEFT, 0))], k=len(labels))
+    assert confusion_matrices(matches, labels) == {}
+
+
+def test_matrices_of_no_classes() -> None:
+    assert matrix_at(confusion_matrices(match([found()], [truth()], k=0), []), 0.0) == []
+
+
+def measure_images(matches: Matches, score_threshold: float = 0.0) -> tuple[float | None, ...]:
+    metrics = image_level_metrics(matches, matches.kept(score_threshold, 100))
+    return metrics["average_precision"], metrics["precision"], metrics["recall"]
+
+
+def test_an_image_is_found_by_its_best_right_detection() -> None:
+    """The wrong detection of higher score on the same image does not count."""
+    rows = found((RIGHT, 0.9, 0), (LEFT, 0.6, 0))
+    assert measure_images(match([rows], [truth((LEFT, 0))])) == (1.0, 1.0, 1.0)
+
+
+def test_a_false_alarm_before_the_right_image_halves_the_precision() -> None:
+    predictions = [found((LEFT, 0.25, 1)), found((LEFT, 0.75, 1))]
+    targets = [truth((LEFT, 1), (RIGHT, 1)), truth((RIGHT, 1))]
+    assert measure_images(match(predictions, targets)) == (0.25, 0.5, 0.5)
+
+
+def test_images_of_one_score_share_a_point() -> None:
+    """One of three images found and one false alarm, at one score: 1/3 x 1/2."""
+    predictions = [found((LEFT, 0.5, 0)), found((LEFT, 0.5, 1)), found(), found()]
+    targets = [truth((LEFT, 0)), truth(), truth((LEFT, 1), (RIGHT, 1)), truth((RIGHT, 0))]
+    expected = (1 / 6, 1 / 2, 1 / 3)
+    assert measure_images(match(predictions, targets)) == pytest.approx(expected)
+    backwards = match(predictions[::-1], targets[::-1])
+    assert measure_images(backwards) == pytest.approx(expected)
+
+
+def test_the_threshold_moves_precision_and_recall_only() -> None:
+    predictions = [found((LEFT, 0.9, 0)), found((LEFT, 0.2, 0)), found((LEFT, 0.1, 0))]
+    targets = [truth((LEFT, 0)), truth((LEFT, 0)), truth()]
+    assert measure_images(match(predictions, targets)) == (1.0, 2 / 3, 1.0)
+    assert measure_images(match(predictions, targets), 0.5) == (1.0, 1.0, 0.5)
+
+
+def test_nothing_to_find_and_nothing_found() -> None:
+    assert measure_images(match([found()], [truth()])) == (None, None, None)
+    assert measure_images(match([found()], [truth((LEFT, 0))])) == (0.0, None, 0.0)
+    assert measure_images(match([found((LEFT, 0.9, 0))], [truth()])) == (None, 0.0, None)
+
+
+def test_crowds_are_no_objects_of_an_image_and_what_lies_on_them_is_no_alarm() -> None:
+    matches = match([found((LEFT, 0.9, 0))], [truth((LEFT, 0), crowds=(0,))])
+    assert measure_images(matches) == (None, None, None)
