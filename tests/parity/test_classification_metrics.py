@@ -8,10 +8,8 @@ from numpy.typing import NDArray
 
 from autofocus.metrics.classification import (
     auc_and_average_precision,
-    fit_thresholds,
     multiclass_metrics,
     multilabel_metrics,
-    multilabel_metrics_at,
 )
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
@@ -127,37 +125,29 @@ def test_multilabel_scalars_equal_scikit_learn(n: int, k: int, seed: int) -> Non
     assert metrics["accuracy"] == exactly(sklearn_metrics.accuracy_score(targets, predicted))
     losses = [sklearn_metrics.log_loss(targets[:, i], probs[:, i]) for i in range(k)]
     assert metrics["log_loss"] == exactly(np.mean(losses))
-    check_sets(metrics, targets, predicted, suffix="")
+    check_sets(metrics, targets, predicted)
     for average in AVERAGES:
         for name, score in RANKED.items():
             assert metrics[f"{name}_{average}"] == exactly(score(targets, probs, average=average))
-
-
-def test_multilabel_at_fitted_thresholds_equals_scikit_learn() -> None:
-    targets, probs = multilabel_data(80, 4, seed=3)
-    thresholds = fit_thresholds(targets, probs)
-    metrics = multilabel_metrics_at(targets, probs, names(4), thresholds)
-    check_sets(metrics, targets, (probs > thresholds).astype(int), suffix="_at_best_threshold")
 
 
 def check_sets(
     metrics: dict[str, float],
     targets: NDArray[np.int64],
     predicted: NDArray[np.int64],
-    suffix: str,
 ) -> None:
     """Compare all that depends on predicted sets of classes, int [n, k]."""
     # scikit-learn's own "samples" average takes columns apart only from two classes on.
     padded = [np.hstack([array, np.zeros_like(array[:, :1])]) for array in (targets, predicted)]
     iou = sklearn_metrics.jaccard_score(*padded, average="samples", zero_division=1)
-    assert metrics[f"iou{suffix}"] == exactly(iou)
+    assert metrics["iou"] == exactly(iou)
     # With one column scikit-learn reads a binary problem; as two its first is the class.
     count = targets.shape[1]
     for name, score in {**THRESHOLDED, "iou": sklearn_metrics.jaccard_score}.items():
         for average in AVERAGES:
             columns = list(range(count))
             expected = score(*padded, average=average, labels=columns, zero_division=0)
-            assert metrics[f"{name}_{average}{suffix}"] == exactly(expected), (name, average)
+            assert metrics[f"{name}_{average}"] == exactly(expected), (name, average)
 
 
 def test_multilabel_class_without_positives_equals_scikit_learn_on_the_others() -> None:

@@ -1,4 +1,4 @@
-"""Are probabilities honest? The error of stated confidence, and the temperature that mends it.
+"""Calibration of probabilities: the expected calibration error, and the temperature against it.
 
 Temperature scaling divides logits by one number T (Guo et al. 2017, "On Calibration of Modern
 Neural Networks"): the ranking of classes stays, only the confidence moves.
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 Activation = Literal["softmax", "sigmoid"]
 
-# With fewer in-sample images the fitted temperature is mostly noise; out-of-fold logits are
-# exempt (docs/design.md, Calibration). The caller decides.
+# With fewer held-out images the fitted temperature is mostly noise; out-of-fold logits are
+# exempt (docs/reference/metrics.md, Calibration). The caller decides.
 MIN_CALIBRATION_IMAGES = 100
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.5, 5.0
 NUM_BINS = 15
@@ -56,7 +56,7 @@ def fit_temperature(
 def negative_log_likelihood(
     logits: NDArray[np.floating], targets: NDArray[np.int64], kind: Activation
 ) -> float:
-    """Return the mean over images; for sigmoid each image's is the sum over its classes.
+    """Return the mean over images; for sigmoid an image's is the sum over its classes.
 
     Args:
         logits: floats [n, k].
@@ -81,8 +81,8 @@ def expected_calibration_error(
     Args:
         confidences: floats [m] in [0, 1]: the top class's probability for softmax, every
             class's for sigmoid.
-        correct: bool [m]: whether what the confidence speaks of was so.
-        num_bins: How many bins [0, 1] is cut into.
+        correct: bool [m]: whether the prediction was right.
+        num_bins: Number of bins in [0, 1].
 
     Returns:
         In [0, 1]; 0 is perfectly calibrated.

@@ -100,53 +100,15 @@ def multilabel_metrics(
     return metrics
 
 
-def fit_thresholds(targets: NDArray[np.int64], probs: NDArray[np.floating]) -> Floats:
-    """Return for each class the threshold with the best F1 on the data given.
-
-    Thresholds lie half-way between neighbouring probabilities; among equals the one nearest to
-    0.5 wins. A class without positives keeps 0.5. Fit them on other data than you report on.
-
-    Args:
-        targets: int64 [n, k], 0 or 1.
-        probs: floats [n, k].
-
-    Returns:
-        float64 [k]; a class is predicted where its probability is above its threshold.
-    """
-    columns = zip(targets.astype(bool).T, probs.astype(np.float64).T, strict=True)
-    return np.array([_fit_threshold(actual, scores) for actual, scores in columns])
-
-
-def multilabel_metrics_at(
-    targets: NDArray[np.int64],
-    probs: NDArray[np.floating],
-    labels: Sequence[str],
-    thresholds: Floats,
-) -> dict[str, Any]:
-    """Return what depends on thresholds, as `<published name>_at_best_threshold`.
-
-    Args:
-        targets: int64 [n, k], 0 or 1.
-        probs: floats [n, k].
-        labels: k class names.
-        thresholds: float64 [k], from `fit_thresholds` on other data.
-
-    Raises:
-        DataError: If there are no images.
-        AutofocusError: If a probability is not finite.
-    """
-    _check(targets, probs, labels)
-    metrics = _set_metrics(targets.astype(bool), probs > thresholds, labels)
-    return {f"{name}_at_best_threshold": value for name, value in metrics.items()}
-
-
 def auc_and_average_precision(
     is_positive: NDArray[np.bool_], scores: NDArray[np.floating]
 ) -> tuple[float, float] | None:
     """Return area under ROC and average precision, or None where either is undefined.
 
     Equal scores share one threshold, as in scikit-learn: AUC counts a tie of a positive and a
-    negative as half, average precision is the step integral without interpolation.
+    negative as half, average precision is the step integral without interpolation. Both are read
+    off the sorted negatives at the positives' scores: the micro average over images x classes
+    (mostly negatives) costs one sort of numbers and no argsort.
 
     Args:
         is_positive: bool [n].
@@ -192,7 +154,7 @@ class _Counts:
 
 
 def _decision(counts: _Counts, labels: Sequence[str]) -> dict[str, Any]:
-    """Return what the one predicted class an image decides."""
+    """Return the metrics of the one predicted class an image."""
     # As scikit-learn: a class neither present nor predicted does not count at all.
     occurs = counts.actual + counts.predicted > 0
     metrics: dict[str, Any] = {}
@@ -206,7 +168,7 @@ def _decision(counts: _Counts, labels: Sequence[str]) -> dict[str, Any]:
 def _set_metrics(
     actual: NDArray[np.bool_], predicted: NDArray[np.bool_], labels: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what compares each image's set of classes, bool [n, k], with the predicted one."""
+    """Return the metrics of each image's set of classes and the predicted one, bool [n, k] each."""
     both, either = actual & predicted, actual | predicted
     sizes = either.sum(axis=1)
     counts = _Counts(
@@ -271,12 +233,12 @@ def _divide(parts: Floats, wholes: Floats) -> Floats:
 
 
 def _norm_macro_recall(macro_recall: float, chance: float) -> float | None:
-    """Rescale so that chance is 0 and perfection 1; with one class there is no room between."""
+    """Return recall rescaled to 0 for chance and 1 for perfection; None with a single class."""
     return (macro_recall - chance) / (1 - chance) if chance < 1 else None
 
 
 def _mean_log_loss(probs_of_truth: NDArray[np.floating]) -> float:
-    # As scikit-learn: a certain and wrong answer costs what the dtype can tell from zero.
+    # As scikit-learn: a certain and wrong prediction counts as the dtype's epsilon.
     eps = np.finfo(probs_of_truth.dtype).eps
     clipped = np.clip(probs_of_truth.astype(np.float64), eps, 1 - eps)
     return float(-np.log(clipped).mean())
@@ -295,23 +257,6 @@ def _confusion_matrix(
         "schema_version": "1.0.0",
         "data": {"class_labels": list(labels), "matrix": matrix.tolist()},
     }
-
-
-def _fit_threshold(actual: NDArray[np.bool_], scores: Floats) -> float:
-    """Return the best threshold of one class from bool [n] and float64 [n]."""
-    levels, index = np.unique(scores, return_inverse=True)
-    # Of every distinct score, highest first: what predicting it and all above would find.
-    hits = np.cumsum(_count(index[actual], levels.size)[::-1])
-    found = np.cumsum(_count(index, levels.size)[::-1])
-    below = np.append(levels[::-1][1:], 0.0)
-    f1 = _divide(2 * hits, found + actual.sum())
-    # A probability of 0 cannot lie above a threshold.
-    f1 = np.where(levels[::-1] > 0, f1, -1.0)
-    thresholds = (levels[::-1] + below) / 2
-    best = f1 >= f1.max() - 1e-12
-    if f1.max() <= 0:
-        return THRESHOLD
-    return float(min(thresholds[best], key=lambda threshold: abs(threshold - THRESHOLD)))
 
 
 def _count(indices: NDArray[np.integer], k: int) -> Floats:

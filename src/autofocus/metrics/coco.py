@@ -43,8 +43,8 @@ class CocoMetrics:
 
     Attributes:
         scalars: The 12 numbers by name.
-        average_precisions: Of each class, over IoU .50 to .95.
-        average_precisions_50: Of each class, at IoU .50.
+        average_precisions: Average precision of each class, over IoU .50 to .95.
+        average_precisions_50: Average precision of each class, at IoU .50.
     """
 
     scalars: dict[str, float | None]
@@ -95,7 +95,7 @@ def coco_metrics(
 
 @dataclass(frozen=True)
 class _Columns:
-    """Objects of all images, one row each; ids count from 1."""
+    """The objects of all images, one row each; ids count from 1."""
 
     image_ids: NDArray[np.int64]
     category_ids: NDArray[np.int64]

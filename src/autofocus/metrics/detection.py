@@ -30,7 +30,7 @@ from autofocus.structures.boxes import box_iou
 from autofocus.structures.predictions import Detections, Instances
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 
-# The published `validation_metric_type`: whose mean average precision is the primary one.
+# The published `validation_metric_type`: the source of the primary mean average precision.
 METRIC_TYPES = ("voc", "coco", "coco_voc", "none")
 _UNMEASURED = {"mean_average_precision": None}
 CONFUSION_THRESHOLDS = tuple(i / 10 for i in range(10))
@@ -59,12 +59,11 @@ def detection_metrics(
         targets: n targets.
         labels: k class names.
         score_threshold: Least score of a detection that the endpoint returns.
-        max_detections: How many the endpoint returns for an image at most.
-        metric_type: One of `METRIC_TYPES`. "none" measures nothing: the primary
-            metric is undefined; "coco" takes
-            `mean_average_precision` and the table's average precision from COCO's at IoU .50, the
-            others from VOC's.
-        iou_threshold: Least overlap of a detection that is right, but for COCO's numbers.
+        max_detections: Most detections that the endpoint returns for an image.
+        metric_type: One of `METRIC_TYPES`. "none" measures nothing: the primary metric is
+            undefined. "coco" takes `mean_average_precision` and the table's average precision from
+            COCO's at IoU .50, the others take them from VOC's.
+        iou_threshold: Least IoU of a correct detection; COCO's numbers have their own.
 
     Returns:
         Scalars by name, and tables: `per_label_metrics`, `pr_curve`, `pr_curve_<label>`,
@@ -120,8 +119,8 @@ def segmentation_metrics(
 def confusion_matrices(matches: Matches, labels: Sequence[str]) -> dict[str, Any]:
     """Return `confusion_matrix_score_threshold_0.0` to `_0.9` in the published JSON form.
 
-    A row is a true class, a column what the detection with the highest score on the object says;
-    an object without a detection of at least that score is "Missed". Crowds have no row.
+    A row is a true class, a column the class of the detection with the highest score on the
+    object; an object without a detection of at least the threshold is "Missed". Crowds have no row.
 
     Returns:
         Tables of k rows and k + 1 columns; nothing above `MAX_CONFUSION_CLASSES` classes.
@@ -144,14 +143,14 @@ def confusion_matrices(matches: Matches, labels: Sequence[str]) -> dict[str, Any
 
 
 def image_level_metrics(matches: Matches, kept: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return average precision, precision and recall over images.
+    """Return average precision, precision and recall of the detector as a classifier of images.
 
-    An image with objects is found when at least one detection on it is right, at the highest
-    score of such a one. An image whose detections are all wrong is a false alarm at the highest
-    score among them, whether or not it holds objects.
+    An image with objects is a true positive at the highest score of a correct detection on it. An
+    image with incorrect detections only is a false positive at the highest of their scores, with
+    or without objects.
 
     Args:
-        matches: Of the data set, d detections.
+        matches: Matches of the data set, d detections.
         kept: bool [d], detections that count for `precision` and `recall`; the average precision
             is over all.
 
@@ -172,11 +171,11 @@ def image_level_metrics(matches: Matches, kept: NDArray[np.bool_]) -> dict[str, 
 def _score_images(
     matches: Matches, rows: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return score and verdict of every image with a detection that counts."""
+    """Return score and correctness of every image with a detection that counts."""
     counted = np.flatnonzero(rows & ~matches.is_crowd)
     image, is_hit = matches.image[counted], matches.is_hit[counted]
     scores = matches.scores[counted]
-    # Within an image: right ones first, then by score.
+    # Within an image: correct ones first, then by score.
     order = np.lexsort((-scores, ~is_hit, image))
     _, first = np.unique(image[order], return_index=True)
     return scores[order][first], is_hit[order][first]

@@ -1,4 +1,6 @@
-"""What each part of the images contributes to a metric that is no mean over images.
+"""Jackknife: the contribution of each image to a metric that is no mean over images.
+
+A file of its own: a numeric idea that is tested alone, and metrics know no trials.
 
 Tukey's pseudo-values (Efron & Tibshirani 1993, chapter 11; groups: Shao & Tu 1995, section 2.3):
 their mean is about the metric, their spread its standard error, and the differences of two models'
@@ -10,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-# The metric is computed once more for each.
+# Each group costs one more computation of the metric.
 MAX_GROUPS = 20
 
 
@@ -19,10 +21,10 @@ def pseudo_values(
 ) -> NDArray[np.float64] | None:
     """Return the pseudo-value of each image, or of each of `MAX_GROUPS` groups of images, [g].
 
-    Image i is in group i mod g, whatever the model: two models' groups can be compared.
+    Image i is in group i mod g for every model: two models' groups can be compared.
 
     Args:
-        metric: From positions of images to their metric; None where it is undefined.
+        metric: Returns the metric of the images at some positions; None where it is undefined.
         num_images: n.
 
     Returns:

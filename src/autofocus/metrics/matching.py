@@ -1,11 +1,11 @@
-"""Which detections are right, by the rule of Pascal VOC.
+"""Matching of detections and objects by the rule of Pascal VOC.
 
-A detection looks at the object of its class and image that it overlaps most, and at no other. It
-is right when the overlap reaches the threshold and no detection with a higher score took that
+A detection can match only the object of its class and image that it overlaps most. It is a hit
+when the overlap reaches the threshold and no detection with a higher score has matched that
 object. Where that object is a crowd the detection does not count at all.
 
-Because a detection never moves on to its second choice, dropping those of low score changes
-nothing for the rest: one pass serves every score threshold.
+Because a detection never matches its second choice, dropping those of low score changes nothing
+for the rest: one pass serves every score threshold.
 
 Notation for array shapes:
     - d: number of detections in the data set
@@ -37,7 +37,7 @@ class Matches:
         scores: float32 [d].
         rank: int64 [d], position in its image, 0 for the highest score.
         is_hit: bool [d].
-        is_crowd: bool [d], neither right nor wrong.
+        is_crowd: bool [d], whether it lies on a crowd and does not count.
         num_objects: int64 [k], objects of each class that are no crowd.
         has_objects: bool [n], whether the image holds an object that is no crowd.
         true_classes: int64 [q].
@@ -78,7 +78,7 @@ def match_detections(
         overlaps: n matrices float64 [m, p]: intersection over union of every detection of an
             image with every object; taken one at a time.
         num_classes: k.
-        iou_threshold: Least overlap of a detection that is right.
+        iou_threshold: Least IoU of a hit.
     """
     hits, crowds, found = [], [], []
     for prediction, target, iou in zip(predictions, targets, overlaps, strict=True):
@@ -117,16 +117,16 @@ def match_detections(
 def _match_own_class(
     iou: NDArray[np.float64], prediction: Detections, target: BoxTarget, iou_threshold: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which detections of one image are right, and which lie on a crowd; bool [m] each."""
+    """Return which detections of one image are hits, and which lie on a crowd; bool [m] each."""
     is_hit = np.zeros(len(prediction), np.bool_)
     if iou.size == 0:
         return is_hit, is_hit.copy()
     is_own = prediction.classes[:, None] == target.classes
     own = np.where(is_own, iou, -1.0)
     best = own.argmax(axis=1)
-    lies_on = own[np.arange(len(best)), best] >= iou_threshold
-    is_crowd = lies_on & target.is_crowd[best]
-    candidates = np.flatnonzero(lies_on & ~is_crowd)
+    overlaps = own[np.arange(len(best)), best] >= iou_threshold
+    is_crowd = overlaps & target.is_crowd[best]
+    candidates = np.flatnonzero(overlaps & ~is_crowd)
     _, first = np.unique(best[candidates], return_index=True)
     is_hit[candidates[first]] = True
     return is_hit, is_crowd

@@ -1,4 +1,4 @@
-"""Average precision, precision and recall as Pascal VOC and the published contract define them."""
+"""Average precision, precision and recall as Pascal VOC and the published schema define them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,8 @@ def average_precision(
 
     Args:
         scores: floats [d], in any order.
-        is_hit: bool [d], whether the detection is right.
-        num_objects: How many there were to find.
+        is_hit: bool [d], whether the detection is correct.
+        num_objects: Number of objects to find.
 
     Returns:
         None when there was nothing to find.
@@ -32,7 +32,7 @@ def average_precision(
     hits = np.cumsum(is_hit[order])[is_last_of_score]
     num_kept = np.flatnonzero(is_last_of_score) + 1
     recall = np.concatenate([[0.0], hits / num_objects])
-    # From each point on, the best precision that can still be had at that recall or a higher one.
+    # From each point on, the best precision at that recall or a higher one.
     precision = np.maximum.accumulate((hits / num_kept)[::-1])[::-1]
     return float(np.sum(np.diff(recall) * precision))
 
@@ -57,7 +57,7 @@ def precision_and_recall(
     """Return precision and recall of each class over the detections kept.
 
     Args:
-        matches: Of the data set, d detections.
+        matches: Matches of the data set, d detections.
         kept: bool [d].
 
     Returns:
@@ -83,7 +83,7 @@ def precision_recall_curves(
 
 
 def mean(values: list[float | None]) -> float | None:
-    """Return the mean of those that are defined, or None."""
+    """Return the mean of the values that are defined, or None."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
 
@@ -105,9 +105,9 @@ def _count(matches: Matches, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _count_from(matches: Matches, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return int64 [k, 100]: how many of the rows reach each threshold."""
+    """Return the number of rows of each class that reach each threshold, int64 [k, 100]."""
     k, num = len(matches.num_objects), len(THRESHOLDS)
-    # As many thresholds as a score reaches; compared as float32, so that 0.3 reaches 0.3.
+    # The number of thresholds that a score reaches; compared as float32, so that 0.3 reaches 0.3.
     reached = np.searchsorted(THRESHOLDS.astype(np.float32), matches.scores[rows], side="right")
     cells = matches.classes[rows] * (num + 1) + reached
     counts = np.bincount(cells, minlength=k * (num + 1)).reshape(k, num + 1)

@@ -6,10 +6,8 @@ import pytest
 from autofocus.errors import AutofocusError, DataError
 from autofocus.metrics import classification
 from autofocus.metrics.classification import (
-    fit_thresholds,
     multiclass_metrics,
     multilabel_metrics,
-    multilabel_metrics_at,
 )
 from autofocus.runtime import plain
 from autofocus.tasks import TASKS
@@ -175,33 +173,3 @@ def test_ten_thousand_classes_are_fast_enough_to_use() -> None:
     metrics = multiclass_metrics(np.arange(100), probs, [str(i) for i in range(10_000)])
     assert len(metrics["undefined_classes"]) == 9_900
     assert metrics["confusion_matrix"] is None
-
-
-def test_fitted_threshold_has_the_best_f1_of_all() -> None:
-    rng = np.random.default_rng(1)
-    targets = (rng.random((60, 3)) < [0.1, 0.4, 0.7]).astype(np.int64)
-    probs = np.clip(0.25 + 0.2 * targets + 0.15 * rng.normal(size=(60, 3)), 0, 1)
-    thresholds = fit_thresholds(targets, probs)
-    labels = ["a", "b", "c"]
-
-    fitted = multilabel_metrics_at(targets, probs, labels, thresholds)
-    for threshold in np.linspace(0, 1, 201):
-        other = multilabel_metrics_at(targets, probs, labels, np.full(3, threshold))
-        for label in labels:
-            name = "f1_score_classwise_at_best_threshold"
-            assert fitted[name][label] >= other[name][label] - 1e-12
-
-
-def test_fitted_threshold_by_hand() -> None:
-    # One column is separable between 0.2 and 0.3, one without positives, one with every score 0.
-    targets = np.array([[1, 0, 1], [1, 0, 0], [0, 0, 1]])
-    probs = np.array([[0.9, 0.9, 0], [0.3, 0.9, 0], [0.2, 0.9, 0]])
-    assert fit_thresholds(targets, probs) == pytest.approx([0.25, 0.5, 0.5])
-
-
-def test_fitted_threshold_nearest_to_half_wins_among_equals() -> None:
-    # At 0.85 one of two is found without error, at 0.35 both with one error too many for more.
-    targets = np.array([[1], [0], [0], [1]])
-    probs = np.array([[0.9], [0.8], [0.45], [0.25]])
-    # F1 is 2/3 above 0.8 and when all four are predicted: 0.85 is 0.35 away, 0.125 is 0.375.
-    assert fit_thresholds(targets, probs) == pytest.approx([0.85])
