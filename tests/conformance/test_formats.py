@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autofocus.data.formats import FORMATS
+from autofocus.data.formats import FORMATS, Format
 from autofocus.data.rows.records import (
     DetectionRecord,
     ImageRecord,
@@ -25,19 +25,20 @@ from autofocus.errors import DataError
 from support.object_sources import CAN, CUP, HEIGHT, OUTSIDE, WIDTH, WRITERS, Scene, Thing
 
 OPTIONS = ReadOptions()
+BY_NAME: dict[str, Format] = {form.name: form for form in FORMATS}
 SCENE: Scene = {"a": [CAN], "b": [CUP, CAN], "c": []}
 # Formats in which an object can be where no image is.
 WITH_COORDINATES = ["coco", "via", "voc", "yolo"]
 WITH_OBJECTS = [*WITH_COORDINATES, "masks", "object_masks"]
 
 
-@pytest.fixture(params=FORMATS)
+@pytest.fixture(params=BY_NAME)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 def record_types(name: str, path: Path) -> list[type[ImageRecord]]:
-    return FORMATS[name].guess(path, OPTIONS)
+    return BY_NAME[name].guess(path, OPTIONS)
 
 
 def box_of(label: object) -> tuple[float, ...]:
@@ -52,7 +53,8 @@ def box_of(label: object) -> tuple[float, ...]:
 
 
 def test_every_format_has_a_writer() -> None:
-    assert WRITERS.keys() == FORMATS.keys()
+    assert WRITERS.keys() == BY_NAME.keys()
+    assert len(BY_NAME) == len(FORMATS)
 
 
 def test_it_is_recognised_as_itself_and_as_a_task(name: str, tmp_path: Path) -> None:
@@ -60,8 +62,8 @@ def test_it_is_recognised_as_itself_and_as_a_task(name: str, tmp_path: Path) -> 
     source = find_source(path, OPTIONS)
     assert source.kind == name
     assert infer_tasks(source, OPTIONS)
-    assert not FORMATS[name].is_source(tmp_path / "nothing")
-    assert FORMATS[name].splits(tmp_path / "nothing") == {}
+    assert not BY_NAME[name].is_source(tmp_path / "nothing")
+    assert BY_NAME[name].splits(tmp_path / "nothing") == {}
 
 
 def test_all_its_guesses_can_be_read_and_checked(name: str, tmp_path: Path) -> None:

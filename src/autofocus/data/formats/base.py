@@ -1,17 +1,14 @@
-"""What a format other than JSON Lines must offer to be read like it."""
+"""The interface of formats other than JSON Lines, and the rows they give."""
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue
 from autofocus.data.rows.records import ImageRecord
-
-
-def _no_splits(path: Path) -> dict[str, Path]:
-    return {}
 
 
 @dataclass(frozen=True)
@@ -33,19 +30,39 @@ class RawRow:
     issues: tuple[Issue, ...] = ()
 
 
-@dataclass(frozen=True)
-class Format:
-    """One format.
+class Format(ABC):
+    """One format of data sets.
 
     Attributes:
-        is_source: Whether a path is in this format.
-        guess: Record types that it can be read as, the likeliest alone where it is clear.
-        read_rows: Its rows, one an image, and issues about what belongs to none.
-        splits: Where the splits that it describes itself are, by "train", "validation", "test";
-            each place is a source. Without "train" there are none.
+        name: Its name, unique and stable.
     """
 
-    is_source: Callable[[Path], bool]
-    guess: Callable[[Path, ReadOptions], list[type[ImageRecord]]]
-    read_rows: Callable[[Path, type[ImageRecord], ReadOptions], Iterator[RawRow | Issue]]
-    splits: Callable[[Path], dict[str, Path]] = _no_splits
+    name: ClassVar[str]
+
+    @abstractmethod
+    def is_source(self, path: Path) -> bool:
+        """Return whether `path` is in this format."""
+
+    @abstractmethod
+    def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+        """Return the record types that a source can be read as; one alone where that is clear."""
+
+    @abstractmethod
+    def read_rows(
+        self, path: Path, record_type: type[ImageRecord], options: ReadOptions
+    ) -> Iterator[RawRow | Issue]:
+        """Yield a source's rows, one an image, and issues that belong to no row.
+
+        Raises:
+            DataError: If the source cannot be read as this record type.
+        """
+
+    def splits(self, path: Path) -> dict[str, Path]:
+        """Return the sources of the splits that `path` itself describes; none without "train".
+
+        Keys are "train", "validation" and "test".
+
+        Raises:
+            DataError: If `path` says of several things that they are one split.
+        """
+        return {}

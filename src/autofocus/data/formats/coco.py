@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import split_in_name
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue
@@ -16,48 +16,50 @@ _KEYS = (b'"images"', b'"annotations"', b'"categories"')
 _OUTLINE = re.compile(rb'"segmentation"\s*:\s*(\[\s*\[|\{)')
 
 
-def is_source(path: Path) -> bool:
-    """Return whether `path` is a COCO file or a folder with one, there or in `annotations`."""
-    return bool(_files(path)) if path.is_dir() else _is_coco(path)
+class Coco(Format):
+    """COCO: `images`, `annotations` and `categories` in one JSON file, or in one a split."""
 
+    name = "coco"
 
-def splits(path: Path) -> dict[str, Path]:
-    """Return a folder's files by the splits that their names speak of.
+    def is_source(self, path: Path) -> bool:
+        """Return whether `path` is a COCO file or a folder with one, there or in `annotations`."""
+        return bool(_files(path)) if path.is_dir() else _is_coco(path)
 
-    Raises:
-        DataError: If two files speak of one split.
-    """
-    found: dict[str, Path] = {}
-    for file in _files(path) if path.is_dir() else ():
-        split = split_in_name(file.stem)
-        if split in found:
-            raise DataError(
-                f"{path}: {found[split]} and {file} are both of the split {split!r}; name one."
-            )
-        if split is not None:
-            found[split] = file
-    return found if "train" in found else {}
+    def splits(self, path: Path) -> dict[str, Path]:
+        """Return a folder's files by the splits that their names speak of.
 
+        Raises:
+            DataError: If two files speak of one split.
+        """
+        found: dict[str, Path] = {}
+        for file in _files(path) if path.is_dir() else ():
+            split = split_in_name(file.stem)
+            if split in found:
+                raise DataError(
+                    f"{path}: {found[split]} and {file} are both of the split {split!r}; name one."
+                )
+            if split is not None:
+                found[split] = file
+        return found if "train" in found else {}
 
-def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-    """Return boxes alone where no object has an outline, else both."""
-    with open(_only_file(path), "rb") as stream, _mapped(stream.fileno()) as data:
-        has_outlines = _OUTLINE.search(data) is not None
-    return [DetectionRecord, InstanceSegmentationRecord] if has_outlines else [DetectionRecord]
+    def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+        """Return boxes alone where no object has an outline, else both."""
+        with open(_only_file(path), "rb") as stream, _mapped(stream.fileno()) as data:
+            has_outlines = _OUTLINE.search(data) is not None
+        return [DetectionRecord, InstanceSegmentationRecord] if has_outlines else [DetectionRecord]
 
+    def read_rows(
+        self, path: Path, record_type: type[ImageRecord], options: ReadOptions
+    ) -> Iterator[RawRow | Issue]:
+        """Yield a row an image, in the order of the file; one without annotations is a negative.
 
-def read_rows(
-    path: Path, record_type: type[ImageRecord], options: ReadOptions
-) -> Iterator[RawRow | Issue]:
-    """Yield a row an image, in the order of the file; one without annotations is a negative.
+        Raises:
+            DataError: If there are several files, the file is no COCO, or two classes share a name.
+        """
+        # The reader takes numpy with it: `data check` of plain rows starts without.
+        from autofocus.data.formats.coco_rows import read_file
 
-    Raises:
-        DataError: If there are several files, the file is no COCO, or two classes share a name.
-    """
-    # The reader takes numpy with it: `data check` of plain rows starts without.
-    from autofocus.data.formats.coco_rows import read_file
-
-    return read_file(_only_file(path), record_type, options)
+        return read_file(_only_file(path), record_type, options)
 
 
 def _only_file(path: Path) -> Path:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, shown
 from autofocus.data.rows.records import ImageRecord, MulticlassRecord, MultilabelRecord
@@ -25,66 +25,69 @@ _SEPARATORS = (",", ";", "|")
 _BOX_NAMES = {"xmin", "ymin", "xmax", "ymax"}
 
 
-def is_source(path: Path) -> bool:
-    """Return whether `path` is a table or a folder with exactly one."""
-    if path.is_file():
-        return path.suffix.lower() in _SUFFIXES
-    return path.is_dir() and len(_tables(path)) == 1
+class CsvTable(Format):
+    """A table of images and their classes."""
 
+    name = "csv"
 
-def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-    """Return what the label cells look like.
+    def is_source(self, path: Path) -> bool:
+        """Return whether `path` is a table or a folder with exactly one."""
+        if path.is_file():
+            return path.suffix.lower() in _SUFFIXES
+        return path.is_dir() and len(_tables(path)) == 1
 
-    A `,` `;` or `|` in one says multi-label; so do words that stand both together and alone.
-    Anything else with spaces may be names of two words: both types are returned.
+    def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+        """Return what the label cells look like.
 
-    Raises:
-        DataError: If the columns say that there is a row an object.
-    """
-    table = _read_table(path, options)
-    columns = {name.strip().lower() for name in table.columns}
-    if columns >= _BOX_NAMES:
-        raise DataError(
-            f"{table.file}: has columns of boxes ({', '.join(sorted(_BOX_NAMES))}), of which a CSV "
-            "is not read. Export the data as COCO, VOC or YOLO; for the classes of whole images "
-            "alone, name the task."
-        )
-    cells = [entry.label for entry in table.entries]
-    if _separator(cells) is not None:
-        return [MultilabelRecord]
-    with_spaces = [cell.split() for cell in cells if " " in cell]
-    if not with_spaces and all(cells):
-        return [MulticlassRecord]
-    alone = set(cells)
-    if with_spaces and all(word in alone for words in with_spaces for word in words):
-        return [MultilabelRecord]
-    return [MulticlassRecord, MultilabelRecord]
+        A `,` `;` or `|` in one says multi-label; so do words that stand both together and alone.
+        Anything else with spaces may be names of two words: both types are returned.
 
+        Raises:
+            DataError: If the columns say that there is a row an object.
+        """
+        table = _read_table(path, options)
+        columns = {name.strip().lower() for name in table.columns}
+        if columns >= _BOX_NAMES:
+            raise DataError(
+                f"{table.file}: has columns of boxes ({', '.join(sorted(_BOX_NAMES))}), of which a "
+                "CSV is not read. Export the data as COCO, VOC or YOLO; for the classes of whole "
+                "images alone, name the task."
+            )
+        cells = [entry.label for entry in table.entries]
+        if _separator(cells) is not None:
+            return [MultilabelRecord]
+        with_spaces = [cell.split() for cell in cells if " " in cell]
+        if not with_spaces and all(cells):
+            return [MulticlassRecord]
+        alone = set(cells)
+        if with_spaces and all(word in alone for words in with_spaces for word in words):
+            return [MultilabelRecord]
+        return [MulticlassRecord, MultilabelRecord]
 
-def read_rows(
-    path: Path, record_type: type[ImageRecord], options: ReadOptions
-) -> Iterator[RawRow | Issue]:
-    """Yield a row a line of the table.
+    def read_rows(
+        self, path: Path, record_type: type[ImageRecord], options: ReadOptions
+    ) -> Iterator[RawRow | Issue]:
+        """Yield a row a line of the table.
 
-    Raises:
-        DataError: If the file is no such table or the task wants more than classes.
-    """
-    if record_type not in (MulticlassRecord, MultilabelRecord):
-        raise DataError(f"{path}: a CSV holds classes of images. This task needs a JSONL file.")
-    table = _read_table(path, options)
-    yield from table.lost
-    separator = _separator([entry.label for entry in table.entries]) or " "
-    for entry in table.entries:
-        label: str | list[str] | None = entry.label or None
-        if record_type is MultilabelRecord:
-            label = [name for part in entry.label.split(separator) if (name := part.strip())]
-        image_url = _image_url(entry.image, table.file.parent, options)
-        yield RawRow(
-            str(table.file),
-            str(table.file.parent),
-            entry.line,
-            {"image_url": image_url, "label": label},
-        )
+        Raises:
+            DataError: If the file is no such table or the task wants more than classes.
+        """
+        if record_type not in (MulticlassRecord, MultilabelRecord):
+            raise DataError(f"{path}: a CSV holds classes of images. This task needs a JSONL file.")
+        table = _read_table(path, options)
+        yield from table.lost
+        separator = _separator([entry.label for entry in table.entries]) or " "
+        for entry in table.entries:
+            label: str | list[str] | None = entry.label or None
+            if record_type is MultilabelRecord:
+                label = [name for part in entry.label.split(separator) if (name := part.strip())]
+            image_url = _image_url(entry.image, table.file.parent, options)
+            yield RawRow(
+                str(table.file),
+                str(table.file.parent),
+                entry.line,
+                {"image_url": image_url, "label": label},
+            )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import is_image, walk_files
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, shown
@@ -17,47 +17,52 @@ _NOT_CLASSES = frozenset(
 )
 
 
-def is_source(path: Path) -> bool:
-    """Return whether `path` is a folder of class folders."""
-    return path.is_dir() and any(True for _ in _class_folders(path))
+class ClassFolders(Format):
+    """A folder a class, with its images anywhere below it."""
 
+    name = "folder"
 
-def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-    """Return the one thing that class folders are."""
-    return [MulticlassRecord]
+    def is_source(self, path: Path) -> bool:
+        """Return whether `path` is a folder of class folders."""
+        return path.is_dir() and any(True for _ in _class_folders(path))
 
+    def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+        """Return the one thing that class folders are."""
+        return [MulticlassRecord]
 
-def read_rows(
-    path: Path, record_type: type[ImageRecord], options: ReadOptions
-) -> Iterator[RawRow | Issue]:
-    """Yield a row an image, classes and files in the order of their names.
+    def read_rows(
+        self, path: Path, record_type: type[ImageRecord], options: ReadOptions
+    ) -> Iterator[RawRow | Issue]:
+        """Yield a row an image, classes and files in the order of their names.
 
-    Raises:
-        DataError: If the task wants more than a class an image.
-    """
-    if record_type not in (MulticlassRecord, MultilabelRecord):
-        raise DataError(
-            f"{path}: a folder a class says which class an image has, not where its objects are. "
-            "This task needs a JSONL file."
-        )
-    for stray in walk_files(path, recursive=False):
-        if is_image(stray.name):
-            yield _issue(path, stray, "image.no_class", "must be in a class's folder", "Ignored.")
-    for folder in _class_folders(path):
-        for file in walk_files(folder):
-            if not is_image(file.name):
+        Raises:
+            DataError: If the task wants more than a class an image.
+        """
+        if record_type not in (MulticlassRecord, MultilabelRecord):
+            raise DataError(
+                f"{path}: a folder a class says which class an image has, not where its "
+                "objects are. This task needs a JSONL file."
+            )
+        for stray in walk_files(path, recursive=False):
+            if is_image(stray.name):
                 yield _issue(
-                    path,
-                    file,
-                    "file.no_image",
-                    "should be an image",
-                    "Its name has no image's end.",
+                    path, stray, "image.no_class", "must be in a class's folder", "Ignored."
                 )
-                continue
-            name = folder.name
-            label = name if record_type is MulticlassRecord else [name]
-            values = {"image_url": file.relative_to(path).as_posix(), "label": label}
-            yield RawRow(str(path), str(path), None, values)
+        for folder in _class_folders(path):
+            for file in walk_files(folder):
+                if not is_image(file.name):
+                    yield _issue(
+                        path,
+                        file,
+                        "file.no_image",
+                        "should be an image",
+                        "Its name has no image's end.",
+                    )
+                    continue
+                name = folder.name
+                label = name if record_type is MulticlassRecord else [name]
+                values = {"image_url": file.relative_to(path).as_posix(), "label": label}
+                yield RawRow(str(path), str(path), None, values)
 
 
 def _class_folders(path: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import is_image, mirrored, place, split_folders, walk_images
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues
@@ -20,45 +20,47 @@ if TYPE_CHECKING:
 _BINARY = {1, 255, 65535}
 
 
-def is_source(path: Path) -> bool:
-    """Return whether `path` has `images` and `masks`, or is a folder of images with such masks."""
-    images = _image_folder(path)
-    return images is not None and next(walk_images(images), None) is not None
+class MaskImages(Format):
+    """`images/x.jpg` with `masks/x.png`, whose pixels are numbers of objects."""
 
+    name = "masks"
 
-def splits(path: Path) -> dict[str, Path]:
-    """Return the folders that `images` is divided into."""
-    images = _image_folder(path)
-    return split_folders(images) if images is not None else {}
+    def is_source(self, path: Path) -> bool:
+        """Return whether `path` has `images` and `masks`, or is such an `images` folder."""
+        images = _image_folder(path)
+        return images is not None and next(walk_images(images), None) is not None
 
+    def splits(self, path: Path) -> dict[str, Path]:
+        """Return the folders that `images` is divided into."""
+        images = _image_folder(path)
+        return split_folders(images) if images is not None else {}
 
-def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-    """Return what masks are drawn for."""
-    return [InstanceSegmentationRecord]
+    def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+        """Return what masks are drawn for."""
+        return [InstanceSegmentationRecord]
 
+    def read_rows(
+        self, path: Path, record_type: type[ImageRecord], options: ReadOptions
+    ) -> Iterator[RawRow | Issue]:
+        """Yield a row an image, in the order of their names.
 
-def read_rows(
-    path: Path, record_type: type[ImageRecord], options: ReadOptions
-) -> Iterator[RawRow | Issue]:
-    """Yield a row an image, in the order of their names.
+        Raises:
+            DataError: If no image has a mask.
+        """
+        from autofocus.data.formats.image_sizes import ImageSizes
+        from autofocus.data.formats.object_row import refuse_classes_of_images
 
-    Raises:
-        DataError: If no image has a mask.
-    """
-    from autofocus.data.formats.image_sizes import ImageSizes
-    from autofocus.data.formats.object_row import refuse_classes_of_images
-
-    refuse_classes_of_images(record_type, path)
-    images = _image_folder(path)
-    assert images is not None, "only what is_source accepts is read"
-    folders: dict[Path, dict[str, Path]] = {}
-    files = list(walk_images(images))
-    masks = [_mask_of(file, folders) for file in files]
-    if not any(masks):
-        raise DataError(f"{path}: no image has a mask of its name in 'masks'.")
-    sizes = ImageSizes(options)
-    for file, mask in zip(files, masks, strict=True):
-        yield _read_image(file, mask, path, record_type, options, sizes)
+        refuse_classes_of_images(record_type, path)
+        images = _image_folder(path)
+        assert images is not None, "only what is_source accepts is read"
+        folders: dict[Path, dict[str, Path]] = {}
+        files = list(walk_images(images))
+        masks = [_mask_of(file, folders) for file in files]
+        if not any(masks):
+            raise DataError(f"{path}: no image has a mask of its name in 'masks'.")
+        sizes = ImageSizes(options)
+        for file, mask in zip(files, masks, strict=True):
+            yield _read_image(file, mask, path, record_type, options, sizes)
 
 
 def _read_image(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import place, walk_images
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues
@@ -19,32 +19,35 @@ if TYPE_CHECKING:
     from autofocus.data.formats.image_sizes import ImageSizes
 
 
-def is_source(path: Path) -> bool:
-    """Return whether `path` is a folder of folders with `images` and `masks`."""
-    return path.is_dir() and any((folder / "masks").is_dir() for folder in _image_folders(path))
+class ObjectMasks(Format):
+    """A folder an image: `x/images/x.png` with `x/masks/*.png`, each an object."""
 
+    name = "object_masks"
 
-def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-    """Return what masks are drawn for."""
-    return [InstanceSegmentationRecord]
+    def is_source(self, path: Path) -> bool:
+        """Return whether `path` is a folder of folders with `images` and `masks`."""
+        return path.is_dir() and any((folder / "masks").is_dir() for folder in _image_folders(path))
 
+    def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+        """Return what masks are drawn for."""
+        return [InstanceSegmentationRecord]
 
-def read_rows(
-    path: Path, record_type: type[ImageRecord], options: ReadOptions
-) -> Iterator[RawRow | Issue]:
-    """Yield a row an image, in the order of their folders' names.
+    def read_rows(
+        self, path: Path, record_type: type[ImageRecord], options: ReadOptions
+    ) -> Iterator[RawRow | Issue]:
+        """Yield a row an image, in the order of their folders' names.
 
-    Raises:
-        DataError: If the task wants one class an image.
-    """
-    from autofocus.data.formats.image_sizes import ImageSizes
-    from autofocus.data.formats.object_row import refuse_classes_of_images
+        Raises:
+            DataError: If the task wants one class an image.
+        """
+        from autofocus.data.formats.image_sizes import ImageSizes
+        from autofocus.data.formats.object_row import refuse_classes_of_images
 
-    refuse_classes_of_images(record_type, path)
-    sizes = ImageSizes(options)
-    for folder in _image_folders(path):
-        for image in walk_images(folder / "images"):
-            yield _read_image(image, folder / "masks", path, record_type, options, sizes)
+        refuse_classes_of_images(record_type, path)
+        sizes = ImageSizes(options)
+        for folder in _image_folders(path):
+            for image in walk_images(folder / "images"):
+                yield _read_image(image, folder / "masks", path, record_type, options, sizes)
 
 
 def _read_image(

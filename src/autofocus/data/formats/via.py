@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues, shown
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
@@ -18,52 +18,55 @@ _HEAD_BYTES = 1 << 20
 _NUM_CORNERS = 64  # of an outline that stands for an ellipse
 
 
-def is_source(path: Path) -> bool:
-    """Return whether `path` is a VIA file or a folder with exactly one."""
-    if path.is_dir():
-        return len([file for file in path.glob("*.json") if _is_via(file)]) == 1
-    return _is_via(path)
+class Via(Format):
+    """VGG Image Annotator: one JSON file of images with regions."""
 
+    name = "via"
 
-def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-    """Return boxes where all regions are rectangles, else outlines."""
-    shapes = {
-        _shape(region).get("name")
-        for entry in _read(_file(path)).values()
-        for region in _regions(entry)
-    }
-    return [DetectionRecord] if shapes <= {"rect"} else [InstanceSegmentationRecord]
+    def is_source(self, path: Path) -> bool:
+        """Return whether `path` is a VIA file or a folder with exactly one."""
+        if path.is_dir():
+            return len([file for file in path.glob("*.json") if _is_via(file)]) == 1
+        return _is_via(path)
 
+    def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+        """Return boxes where all regions are rectangles, else outlines."""
+        shapes = {
+            _shape(region).get("name")
+            for entry in _read(_file(path)).values()
+            for region in _regions(entry)
+        }
+        return [DetectionRecord] if shapes <= {"rect"} else [InstanceSegmentationRecord]
 
-def read_rows(
-    path: Path, record_type: type[ImageRecord], options: ReadOptions
-) -> Iterator[RawRow | Issue]:
-    """Yield a row a file, in the order of the JSON.
+    def read_rows(
+        self, path: Path, record_type: type[ImageRecord], options: ReadOptions
+    ) -> Iterator[RawRow | Issue]:
+        """Yield a row a file, in the order of the JSON.
 
-    Raises:
-        DataError: If the file is damaged or several attributes of regions may be the class.
-    """
-    from autofocus.data.formats.image_sizes import ImageSizes, image_details
-    from autofocus.data.formats.object_row import ObjectRow, refuse_classes_of_images
+        Raises:
+            DataError: If the file is damaged or several attributes of regions may be the class.
+        """
+        from autofocus.data.formats.image_sizes import ImageSizes, image_details
+        from autofocus.data.formats.object_row import ObjectRow, refuse_classes_of_images
 
-    refuse_classes_of_images(record_type, path)
-    file = _file(path)
-    entries = _read(file)
-    attribute = _class_attribute(file, entries, options.label_column)
-    base_dir = _image_folder(file, entries)
-    sizes = ImageSizes(options)
-    for key, entry in entries.items():
-        issues = RowIssues(str(file), None)
-        image_url = str(entry.get("filename") or "")
-        place = f"[{json.dumps(key)}]"
-        pixels = sizes.find(base_dir, image_url, None, place, issues)
-        if pixels is None:
-            yield RawRow(str(file), str(base_dir), None, None, tuple(issues.issues))
-            continue
-        row = ObjectRow(record_type, str(file), pixels)
-        for i, region in enumerate(_regions(entry)):
-            _read_region(region, f"{place}.regions[{i}]", attribute, options.class_name, row)
-        yield row.finish(base_dir, image_url, image_details(image_url, pixels.upright_size))
+        refuse_classes_of_images(record_type, path)
+        file = _file(path)
+        entries = _read(file)
+        attribute = _class_attribute(file, entries, options.label_column)
+        base_dir = _image_folder(file, entries)
+        sizes = ImageSizes(options)
+        for key, entry in entries.items():
+            issues = RowIssues(str(file), None)
+            image_url = str(entry.get("filename") or "")
+            place = f"[{json.dumps(key)}]"
+            pixels = sizes.find(base_dir, image_url, None, place, issues)
+            if pixels is None:
+                yield RawRow(str(file), str(base_dir), None, None, tuple(issues.issues))
+                continue
+            row = ObjectRow(record_type, str(file), pixels)
+            for i, region in enumerate(_regions(entry)):
+                _read_region(region, f"{place}.regions[{i}]", attribute, options.class_name, row)
+            yield row.finish(base_dir, image_url, image_details(image_url, pixels.upright_size))
 
 
 def _read_region(

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import is_image
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
 from autofocus.data.options import ReadOptions
@@ -38,68 +38,70 @@ _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _HEAD_BYTES = 4096
 
 
-def is_source(path: Path) -> bool:
-    """Return whether `path` is a folder of VOC files, or a list of `ImageSets`."""
-    return _root_of_list(path) is not None or (path.is_dir() and _annotations(path) is not None)
+class Voc(Format):
+    """Pascal VOC: an XML file an image, and lists of the splits."""
 
+    name = "voc"
 
-def splits(path: Path) -> dict[str, Path]:
-    """Return the lists of `ImageSets` by split.
+    def is_source(self, path: Path) -> bool:
+        """Return whether `path` is a folder of VOC files, or a list of `ImageSets`."""
+        return _root_of_list(path) is not None or (path.is_dir() and _annotations(path) is not None)
 
-    Raises:
-        DataError: If there are several lists but none says what to train on.
-    """
-    if not path.is_dir() or _annotations(path) is None:
+    def splits(self, path: Path) -> dict[str, Path]:
+        """Return the lists of `ImageSets` by split.
+
+        Raises:
+            DataError: If there are several lists but none says what to train on.
+        """
+        if not path.is_dir() or _annotations(path) is None:
+            return {}
+        for folder in (path / name for name in _LIST_FOLDERS):
+            lists = {
+                split: folder / f"{name}.txt"
+                for split, names in _LISTS.items()
+                for name in reversed(names)
+                if (folder / f"{name}.txt").is_file()
+            }
+            if "train" not in lists and len(lists) > 1:
+                names = ", ".join(str(file) for file in lists.values())
+                raise DataError(f"{path}: has no list to train on; name one of {names}.")
+            if lists.get("train", folder).stem == "trainval":
+                # It holds the images of the validation list.
+                lists.pop("validation", None)
+            if lists:
+                return lists if "train" in lists else {}
         return {}
-    for folder in (path / name for name in _LIST_FOLDERS):
-        lists = {
-            split: folder / f"{name}.txt"
-            for split, names in _LISTS.items()
-            for name in reversed(names)
-            if (folder / f"{name}.txt").is_file()
-        }
-        if "train" not in lists and len(lists) > 1:
-            names = ", ".join(str(file) for file in lists.values())
-            raise DataError(f"{path}: has no list to train on; name one of {names}.")
-        if lists.get("train", folder).stem == "trainval":
-            # It holds the images of the validation list.
-            lists.pop("validation", None)
-        if lists:
-            return lists if "train" in lists else {}
-    return {}
 
+    def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+        """Return the one thing that VOC files are."""
+        return [DetectionRecord]
 
-def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-    """Return the one thing that VOC files are."""
-    return [DetectionRecord]
+    def read_rows(
+        self, path: Path, record_type: type[ImageRecord], options: ReadOptions
+    ) -> Iterator[RawRow | Issue]:
+        """Yield a row an annotated image, in the order of the list or of the names.
 
+        Raises:
+            DataError: If the task wants outlines or a class an image.
+        """
+        from autofocus.data.formats.image_sizes import ImageSizes
 
-def read_rows(
-    path: Path, record_type: type[ImageRecord], options: ReadOptions
-) -> Iterator[RawRow | Issue]:
-    """Yield a row an annotated image, in the order of the list or of the names.
-
-    Raises:
-        DataError: If the task wants outlines or a class an image.
-    """
-    from autofocus.data.formats.image_sizes import ImageSizes
-
-    refuse_classes_of_images(record_type, path)
-    if record_type is InstanceSegmentationRecord:
-        raise DataError(f"{path}: VOC files hold boxes; this task wants outlines.")
-    layout = _Layout(root := _root_of_list(path) or path, options.image_root)
-    sizes = ImageSizes(options)
-    is_list = path != root
-    used = set()
-    for name in _listed(path, layout.stems) if is_list else layout.stems:
-        if isinstance(name, Issue):
-            yield name
-            continue
-        row = _read_image(layout.annotations / f"{name}.xml", layout, record_type, sizes)
-        used.add(row.values and row.values["image_url"])
-        yield row
-    if not is_list:
-        yield from _left_out(root, sorted({*layout.images.values()} - used))
+        refuse_classes_of_images(record_type, path)
+        if record_type is InstanceSegmentationRecord:
+            raise DataError(f"{path}: VOC files hold boxes; this task wants outlines.")
+        layout = _Layout(root := _root_of_list(path) or path, options.image_root)
+        sizes = ImageSizes(options)
+        is_list = path != root
+        used = set()
+        for name in _listed(path, layout.stems) if is_list else layout.stems:
+            if isinstance(name, Issue):
+                yield name
+                continue
+            row = _read_image(layout.annotations / f"{name}.xml", layout, record_type, sizes)
+            used.add(row.values and row.values["image_url"])
+            yield row
+        if not is_list:
+            yield from _left_out(root, sorted({*layout.images.values()} - used))
 
 
 @dataclass(frozen=True)

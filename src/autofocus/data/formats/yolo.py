@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from autofocus.data.formats.base import RawRow
+from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import SPLIT_NAMES, mirrored, split_folders, walk_images
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue
@@ -42,55 +42,50 @@ class Layout:
     has_key_points: bool = False
 
 
-def is_source(path: Path) -> bool:
-    """Return whether `path` is a data.yaml, a split of one, or a folder of images and labels."""
-    if path.is_dir():
-        return _yaml_in(path) is not None or _image_folder(path) is not None
-    return _is_yaml(path) or _is_yaml(path.parent)
+class Yolo(Format):
+    """YOLO: a text file an image, and `data.yaml` for the rest."""
 
+    name = "yolo"
 
-def splits(path: Path) -> dict[str, Path]:
-    """Return the splits of a data.yaml, else the folders that `images` is divided into.
+    def is_source(self, path: Path) -> bool:
+        """Return whether `path` is a data.yaml, a split of one, or images with labels."""
+        if path.is_dir():
+            return _yaml_in(path) is not None or _image_folder(path) is not None
+        return _is_yaml(path) or _is_yaml(path.parent)
 
-    Raises:
-        DataError: If the data.yaml is damaged.
-    """
-    file = path if _is_yaml(path) else _yaml_in(path) if path.is_dir() else None
-    if file is None:
+    def splits(self, path: Path) -> dict[str, Path]:
+        """Return the splits of a data.yaml, else the folders that `images` is divided into.
+
+        Raises:
+            DataError: If the data.yaml is damaged.
+        """
+        file = path if _is_yaml(path) else _yaml_in(path) if path.is_dir() else None
+        if file is not None:
+            return _splits_of(file)
         return split_folders(path / "images") if _image_folder(path) is not None else {}
-    config = _read_yaml(file)
-    found: dict[str, Path] = {}
-    for split, names in SPLIT_NAMES.items():
-        key = next((name for name in names if config.get(name)), None)
-        # Small published sets name one folder twice; validating on it would say nothing.
-        if key is not None and config[key] not in [config[p.name] for p in found.values()]:
-            found[split] = file / key
-    return found if "train" in found else {}
 
-
-def guess(path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-    """Return outlines when one of the first label files has a line of more than five numbers."""
-    layout = find_layout(path)
-    if layout.has_key_points:
+    def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+        """Return outlines when one of the first files has a line of more than five numbers."""
+        layout = find_layout(path)
+        if layout.has_key_points:
+            return [DetectionRecord]
+        for image in islice(images_of(layout), _NUM_PEEKED):
+            for line in _lines(label_file(image)):
+                if len(line.split()) > _BOX_NUMBERS:
+                    return [InstanceSegmentationRecord]
         return [DetectionRecord]
-    for image in islice(images_of(layout), _NUM_PEEKED):
-        for line in _lines(label_file(image)):
-            if len(line.split()) > _BOX_NUMBERS:
-                return [InstanceSegmentationRecord]
-    return [DetectionRecord]
 
+    def read_rows(
+        self, path: Path, record_type: type[ImageRecord], options: ReadOptions
+    ) -> Iterator[RawRow | Issue]:
+        """Yield a row an image, in the order of names or of the list; see `yolo_rows.read_layout`.
 
-def read_rows(
-    path: Path, record_type: type[ImageRecord], options: ReadOptions
-) -> Iterator[RawRow | Issue]:
-    """Yield a row an image, in the order of names or of the list; see `yolo_rows.read_layout`.
+        Raises:
+            DataError: If no image has a label file, or data.yaml is damaged.
+        """
+        from autofocus.data.formats.yolo_rows import read_layout
 
-    Raises:
-        DataError: If no image has a label file, or data.yaml is damaged.
-    """
-    from autofocus.data.formats.yolo_rows import read_layout
-
-    return read_layout(find_layout(path), record_type, options)
+        return read_layout(find_layout(path), record_type, options)
 
 
 def find_layout(path: Path) -> Layout:
@@ -108,7 +103,7 @@ def find_layout(path: Path) -> Layout:
         names = _names(path.parent, config)
         return Layout(root, places, names, path, has_key_points=bool(config.get("kpt_shape")))
     if _is_yaml(path):
-        named = splits(path).get("train")
+        named = _splits_of(path).get("train")
         if named is None:
             raise DataError(f"{path}: names no images to train on; add 'train: FOLDER'.")
         return find_layout(named)
@@ -152,6 +147,18 @@ def _lines(file: Path) -> list[str]:
         return file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError:
         return []
+
+
+def _splits_of(file: Path) -> dict[str, Path]:
+    """Return the splits of a data.yaml."""
+    config = _read_yaml(file)
+    found: dict[str, Path] = {}
+    for split, names in SPLIT_NAMES.items():
+        key = next((name for name in names if config.get(name)), None)
+        # Small published sets name one folder twice; validating on it would say nothing.
+        if key is not None and config[key] not in [config[p.name] for p in found.values()]:
+            found[split] = file / key
+    return found if "train" in found else {}
 
 
 def _is_yaml(path: Path) -> bool:

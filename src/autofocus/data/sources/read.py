@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from autofocus.data.formats import FORMATS, RawRow
+from autofocus.data.formats import FORMATS, Format, RawRow
 from autofocus.data.formats.layout import SPLIT_NAMES, entries_by_name
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.duplicates import repeated_issue, resolve
@@ -78,8 +78,9 @@ class Source:
         place: How messages name it.
         path: File or folder that holds it; means nothing for a remote file.
         name: Short name for a run folder.
-        kind: "jsonl", "mltable" or a key of `FORMATS`.
-        files: Its JSONL files; none for other formats.
+        kind: "jsonl", "mltable" or the name of its format.
+        files: Its JSONL files; none in other formats.
+        format: Its format where that is not JSON Lines, else None.
     """
 
     place: str
@@ -87,6 +88,7 @@ class Source:
     name: str
     kind: str
     files: tuple[JsonlFile, ...] = ()
+    format: Format | None = None
 
 
 @dataclass
@@ -131,9 +133,9 @@ def find_source(source: str | Path, options: ReadOptions) -> Source:
 
         files = tuple(read_mltable(folder, options.maps))
         return Source(str(folder), folder, _short_name(folder), "mltable", files)
-    kind = next((name for name, form in FORMATS.items() if form.is_source(path)), None)
-    if kind is not None:
-        return Source(str(path), path, _short_name(path), kind)
+    form = next((form for form in FORMATS if form.is_source(path)), None)
+    if form is not None:
+        return Source(str(path), path, _short_name(path), form.name, format=form)
     if not path.exists():
         raise DataError(f"{source}: no such file or folder. Give {_WHAT_IS_DATA}.")
     if path.is_dir():
@@ -156,7 +158,7 @@ def find_splits(source: str | Path) -> dict[str, Path]:
     named = _named_splits(path) if path.is_dir() else {}
     if "train" in named and (_is_jsonl(named["train"]) or _mltable_folder(named["train"])):
         return named
-    for form in FORMATS.values():
+    for form in FORMATS:
         if described := form.splits(path):
             return described
     return named if "train" in named else {}
@@ -176,8 +178,8 @@ def _named_splits(folder: Path) -> dict[str, Path]:
 
 def infer_tasks(source: Source, options: ReadOptions) -> list[str]:
     """Return the published names of the tasks that a source's rows fit; several when unclear."""
-    if source.kind in FORMATS:
-        record_types = FORMATS[source.kind].guess(source.path, options)
+    if source.format is not None:
+        record_types = source.format.guess(source.path, options)
     else:
         record_types = guess_from_rows(source.files, options.label_column)
     return [name for name, record_type in RECORD_TYPES.items() if record_type in record_types]
@@ -191,8 +193,8 @@ def read_rows(
     track: Track = no_progress,
 ) -> Iterator[RowBlock]:
     """Yield a source's checked rows in batches; images are not looked at."""
-    if source.kind in FORMATS:
-        rows = FORMATS[source.kind].read_rows(source.path, schema.record_type, options)
+    if source.format is not None:
+        rows = source.format.read_rows(source.path, schema.record_type, options)
         yield from _check_raw_rows(rows, Schema(schema.record_type), log, track)
         return
     for file in source.files:
@@ -374,7 +376,7 @@ def _is_jsonl(path: Path) -> bool:
 def _is_source(path: Path) -> bool:
     if not path.is_dir():
         return _is_jsonl(path)
-    return bool(_mltable_folder(path)) or any(form.is_source(path) for form in FORMATS.values())
+    return bool(_mltable_folder(path)) or any(form.is_source(path) for form in FORMATS)
 
 
 def _mltable_folder(path: Path) -> Path | None:
