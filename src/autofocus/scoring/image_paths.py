@@ -4,12 +4,8 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
+from autofocus.data.images.header import IMAGE_SUFFIXES
 from autofocus.errors import ImageError, InputError
-
-# The formats that `data/images/decode` decodes, by the endings people give them.
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".webp")
-)
 
 
 def expand_images(arguments: Sequence[str]) -> list[Path]:

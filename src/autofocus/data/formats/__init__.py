@@ -4,8 +4,7 @@ from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.coco import Coco
 from autofocus.data.formats.csv_table import CsvTable
 from autofocus.data.formats.folder import ClassFolders
-from autofocus.data.formats.masks import MaskImages
-from autofocus.data.formats.object_masks import ObjectMasks
+from autofocus.data.formats.masks import MaskImages, ObjectMasks
 from autofocus.data.formats.via import Via
 from autofocus.data.formats.voc import Voc
 from autofocus.data.formats.yolo import Yolo

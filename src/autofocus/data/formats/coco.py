@@ -1,18 +1,31 @@
-"""COCO: one JSON file with `images`, `annotations` and `categories`, or several, one a split."""
+"""COCO: one JSON file with `images`, `annotations` and `categories`, or several, one a split.
 
+Time and memory grow with the length of the file; outlines are read when wanted.
+"""
+
+import json
 import mmap
+import os
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import split_in_name
+from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
+from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.issues import Issue
+from autofocus.data.rows.issues import Issue, RowIssues, shown
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.data.rows.values import read_flag
 from autofocus.errors import DataError
 
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
+_NUM_SOUGHT = 50  # images by which the folder that they lie in is found
 _OUTLINE = re.compile(rb'"segmentation"\s*:\s*(\[\s*\[|\{)')
 
 
@@ -56,10 +69,7 @@ class Coco(Format):
         Raises:
             DataError: If there are several files, the file is no COCO, or two classes share a name.
         """
-        # The reader takes numpy with it: `data check` of plain rows starts without.
-        from autofocus.data.formats.coco_rows import read_file
-
-        return read_file(_only_file(path), record_type, options)
+        return _read_file(_only_file(path), record_type, options)
 
 
 def _only_file(path: Path) -> Path:
@@ -89,3 +99,249 @@ def _is_coco(file: Path) -> bool:
 
 def _mapped(handle: int) -> mmap.mmap:
     return mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: Any = None
+    file_name: Any = None
+    coco_url: Any = None
+    width: Any = None
+    height: Any = None
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    id: Any = None
+    image_id: Any = None
+    category_id: Any = None
+    bbox: Any = None
+    iscrowd: Any = 0
+    # Outlines are nine tenths of a file; for boxes they stay unread.
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Category(msgspec.Struct, gc=False):
+    id: str | int
+    name: str | int
+
+
+class _Document(msgspec.Struct, gc=False):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+def _read_file(
+    file: Path, record_type: type[ImageRecord], options: ReadOptions
+) -> Iterator[RawRow | Issue]:
+    """Yield the rows of `Coco.read_rows`."""
+    refuse_classes_of_images(record_type, file)
+    coco = _decode(file)
+    used = {
+        annotation.category_id for annotation in coco.annotations if _is_id(annotation.category_id)
+    }
+    names = _class_names(file, coco.categories, used)
+    by_image: dict[Any, list[_Annotation]] = {}
+    for image in coco.images:
+        if _is_id(image.id):
+            by_image.setdefault(image.id, [])
+    for annotation in coco.annotations:
+        known = by_image.get(annotation.image_id) if _is_id(annotation.image_id) else None
+        if known is None:
+            yield _stray(file, annotation)
+        else:
+            known.append(annotation)
+    base_dir = _image_folder(file, coco.images, options)
+    reader = _Reader(file, base_dir, record_type, names, ImageSizes(options))
+    for image in coco.images:
+        annotations = by_image.pop(image.id, None) if _is_id(image.id) else None
+        yield reader.read(image, annotations)
+
+
+class _Reader:
+    def __init__(
+        self,
+        file: Path,
+        base_dir: Path,
+        record_type: type[ImageRecord],
+        names: dict[Any, str],
+        sizes: ImageSizes,
+    ) -> None:
+        self._file = str(file)
+        self._base_dir = base_dir
+        self._record_type = record_type
+        self._names = names
+        self._sizes = sizes
+
+    def read(self, image: _Image, annotations: Sequence[_Annotation] | None) -> RawRow:
+        path = f"images[id={image.id}]"
+        issues = RowIssues(self._file, None)
+        image_url = _image_url(image)
+        if annotations is None:
+            rule = "must have an id (number or text) of its own"
+            issues.error("image_id.repeated", path, rule, shown(image_url))
+        elif not image_url:
+            keys = "file_name or coco_url"
+            issues.error("image_url.missing", path, f"must name its image with {keys}")
+        else:
+            pixels = self._sizes.find(self._base_dir, image_url, _said_size(image), path, issues)
+            if pixels is not None:
+                row = ObjectRow(self._record_type, self._file, pixels)
+                row.issues.issues += issues.issues
+                for annotation in annotations:
+                    self._read_annotation(annotation, pixels.size, row)
+                details = image_details(image_url, pixels.upright_size)
+                return row.finish(self._base_dir, image_url, details)
+        return RawRow(self._file, str(self._base_dir), None, None, tuple(issues.issues))
+
+    def _read_annotation(
+        self, annotation: _Annotation, size: tuple[int, int], row: ObjectRow
+    ) -> None:
+        path = _place(annotation)
+        key = annotation.category_id
+        name = self._names.get(key) if _is_id(key) else None
+        if name is None:
+            rule = "must be the id of a category"
+            row.lose("category_id.unknown", f"{path}.category_id", rule, shown(key))
+            return
+        is_crowd = read_flag(annotation.iscrowd, f"{path}.iscrowd", row.issues)
+        has_box = annotation.bbox is not None and annotation.bbox != []
+        wants_outline = self._record_type is InstanceSegmentationRecord
+        if has_box and not wants_outline:
+            _read_box(annotation.bbox, f"{path}.bbox", name, is_crowd, row)
+        elif bytes(annotation.segmentation) not in (b"null", b"[]"):
+            _read_outline(annotation, f"{path}.segmentation", size, name, is_crowd, row)
+        elif wants_outline:
+            hint = "It has a box: is this a detection task?" if has_box else ""
+            row.lose("polygon.missing", f"{path}.segmentation", "is missing", hint=hint)
+        else:
+            row.lose("coordinate.missing", f"{path}.bbox", "is missing")
+
+
+def _read_box(box: Any, path: str, name: str, is_crowd: bool, row: ObjectRow) -> None:
+    numbers = finite_numbers(box) if isinstance(box, list) and len(box) == 4 else None
+    if numbers is None:
+        rule = "must be four finite numbers [x, y, width, height]"
+        row.lose("coordinate.type", path, rule, shown(box))
+        return
+    x, y, width, height = numbers
+    row.add_box(path, name, (x, y, x + width, y + height), shown(box), is_crowd)
+
+
+def _read_outline(
+    annotation: _Annotation,
+    path: str,
+    size: tuple[int, int],
+    name: str,
+    is_crowd: bool,
+    row: ObjectRow,
+) -> None:
+    outline = msgspec.json.decode(annotation.segmentation)
+    if isinstance(outline, dict):
+        # numpy comes with it: plain rows and boxes are checked without.
+        from autofocus.data.formats.mask_outlines import outline_of_rle
+
+        try:
+            outline = outline_of_rle(outline, size)
+        except ValueError as error:
+            row.lose("rle.invalid", path, f"must be run lengths: {error}", shown(outline))
+            return
+    row.add_outline(path, name, outline, is_crowd)
+
+
+def _decode(file: Path) -> _Document:
+    data = file.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    try:
+        return msgspec.json.decode(data, type=_Document)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{file}: must be COCO: {error}.") from error
+    except msgspec.DecodeError:
+        return _decode_leniently(file, data)
+
+
+def _decode_leniently(file: Path, data: bytes) -> _Document:
+    """Decode JSON with NaN and Infinity in it, which cost their objects, not the file."""
+    try:
+        document = json.loads(data, parse_constant=lambda name: name)
+        return msgspec.json.decode(msgspec.json.encode(document), type=_Document)
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise DataError(f"{file}: must be COCO: {error}.") from error
+
+
+def _class_names(
+    file: Path, categories: Sequence[_Category], used: set[str | int]
+) -> dict[Any, str]:
+    """Return the class names by id; `used` are the ids that annotations have.
+
+    Raises:
+        DataError: If two categories with annotations share a name, two an id, or one has no name.
+    """
+    ids_of: defaultdict[str, list[str | int]] = defaultdict(list)
+    for category in categories:
+        # Roboflow puts the project's name first, which may be that of its only class.
+        if category.id in used:
+            ids_of[str(category.name)].append(category.id)
+    problems = [
+        f"{file}: the categories {', '.join(map(str, ids))} are all called {name!r}. "
+        "Rename all but one, or give their annotations one category_id."
+        for name, ids in ids_of.items()
+        if len(ids) > 1
+    ]
+    names = {category.id: str(category.name) for category in categories}
+    if len(names) < len(categories):
+        ids_seen = [category.id for category in categories]
+        repeated = sorted({str(key) for key in ids_seen if ids_seen.count(key) > 1})
+        problems.append(f"{file}: several categories have the id {', '.join(repeated)}.")
+    problems += [
+        f"{file}: category {key} has an empty name." for key, name in names.items() if not name
+    ]
+    if problems:
+        raise DataError(problems)
+    return names
+
+
+def _stray(file: Path, annotation: _Annotation) -> Issue:
+    return Issue(
+        file=str(file),
+        path=f"{_place(annotation)}.image_id",
+        code="image_id.unknown",
+        severity="error",
+        value=shown(annotation.image_id),
+        message="must be the id of an image",
+        hint="The annotation is left out.",
+    )
+
+
+def _image_folder(file: Path, images: Sequence[_Image], options: ReadOptions) -> Path:
+    """Return the folder in which the most of the first images are found by their names."""
+    if options.image_root is not None:
+        return options.image_root
+    stem = file.stem.rpartition("_")[2]  # train2017 of instances_train2017
+    tops = [top for up in (file.parent, file.parent.parent) for top in (up, up / "images")]
+    folders = [folder for top in tops for folder in (top, top / stem, top / "data")]
+    names = [name for image in images[:_NUM_SOUGHT] if (name := _image_url(image))]
+    found = [sum(os.path.isfile(folder / name) for name in names) for folder in folders]
+    return folders[found.index(max(found))]
+
+
+def _image_url(image: _Image) -> str:
+    if isinstance(image.file_name, str) and image.file_name:
+        return image.file_name.replace("\\", "/")
+    if isinstance(image.coco_url, str):
+        # LVIS has no more; the last folder of it is the split's.
+        return "/".join(image.coco_url.split("/")[-2:])
+    return ""
+
+
+def _said_size(image: _Image) -> tuple[int, int] | None:
+    numbers = finite_numbers([image.height, image.width])
+    if numbers is None or min(numbers) < 1:
+        return None
+    return int(numbers[0]), int(numbers[1])
+
+
+def _place(annotation: _Annotation) -> str:
+    return f"annotations[id={annotation.id}]"
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int | str)

@@ -5,9 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
-)
+from autofocus.data.images.header import IMAGE_SUFFIXES
+
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val"),
@@ -36,7 +35,7 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 
 def entries_by_name(folder: Path) -> dict[str, Path]:
-    """Return what is in a folder, if it is one, by name in lower case, which wins over others."""
+    """Return a folder's entries by name in lower case; of two the one spelled so wins."""
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     return {name.lower(): folder / name for name in names}
 
@@ -74,8 +73,8 @@ def mirrored(folder: Path, name: str) -> Path | None:
     return None
 
 
-def place(file: Path, root: Path) -> str:
-    """Return an image's URL: from `root` where it lies in it, else absolute."""
+def relative_url(file: Path, root: Path) -> str:
+    """Return an image's URL: relative to `root` where it lies in it, else absolute."""
     absolute, start = os.path.abspath(file), os.path.abspath(root)
     if absolute.startswith(start.rstrip(os.sep) + os.sep):
         return Path(os.path.relpath(absolute, start)).as_posix()

@@ -1,21 +1,26 @@
-"""Masks as images: `images/x.jpg` with `masks/x.png` whose pixels are numbers of objects.
+"""Masks of objects in image files, as two formats: numbered in one file, or a file an object.
 
 0 is no object. All objects are of one class, `ReadOptions.class_name`.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autofocus.data.formats.base import Format, RawRow
-from autofocus.data.formats.layout import is_image, mirrored, place, split_folders, walk_images
+from autofocus.data.formats.layout import (
+    is_image,
+    mirrored,
+    relative_url,
+    split_folders,
+    walk_images,
+)
+from autofocus.data.formats.object_row import ObjectRow, refuse_classes_of_images
+from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues
 from autofocus.data.rows.records import ImageRecord, InstanceSegmentationRecord
 from autofocus.errors import DataError, ImageError
-
-if TYPE_CHECKING:
-    from autofocus.data.formats.image_sizes import ImageSizes
 
 _BINARY = {1, 255, 65535}
 
@@ -47,9 +52,6 @@ class MaskImages(Format):
         Raises:
             DataError: If no image has a mask.
         """
-        from autofocus.data.formats.image_sizes import ImageSizes
-        from autofocus.data.formats.object_row import refuse_classes_of_images
-
         refuse_classes_of_images(record_type, path)
         images = _image_folder(path)
         assert images is not None, "only what is_source accepts is read"
@@ -60,23 +62,21 @@ class MaskImages(Format):
             raise DataError(f"{path}: no image has a mask of its name in 'masks'.")
         sizes = ImageSizes(options)
         for file, mask in zip(files, masks, strict=True):
-            yield _read_image(file, mask, path, record_type, options, sizes)
+            yield _read_numbered(file, mask, path, record_type, options, sizes)
 
 
-def _read_image(
+def _read_numbered(
     file: Path,
     mask: Path | None,
     root: Path,
     record_type: type[ImageRecord],
     options: ReadOptions,
-    sizes: "ImageSizes",
+    sizes: ImageSizes,
 ) -> RawRow:
-    from autofocus.data.formats.image_sizes import image_details
-    from autofocus.data.formats.mask_files import read_mask
-    from autofocus.data.formats.mask_outlines import outlines_of_ids
-    from autofocus.data.formats.object_row import ObjectRow
+    # numpy comes with it: plain rows are checked without.
+    from autofocus.data.formats.mask_outlines import outlines_of_ids, read_mask
 
-    image_url = place(file, root)
+    image_url = relative_url(file, root)
     issues = RowIssues(str(mask or file), None)
     ids = pixels = None
     if mask is None:
@@ -111,3 +111,71 @@ def _mask_of(image: Path, folders: dict[Path, dict[str, Path]]) -> Path | None:
         files = sorted(folder.iterdir()) if folder is not None else []
         folders[image.parent] = {file.stem: file for file in files if is_image(file.name)}
     return folders[image.parent].get(image.stem)
+
+
+class ObjectMasks(Format):
+    """A folder an image: `x/images/x.png` with `x/masks/*.png`, each an object."""
+
+    name = "object_masks"
+
+    def is_source(self, path: Path) -> bool:
+        """Return whether `path` is a folder of folders with `images` and `masks`."""
+        return path.is_dir() and any((folder / "masks").is_dir() for folder in _image_folders(path))
+
+    def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
+        """Return what masks are drawn for."""
+        return [InstanceSegmentationRecord]
+
+    def read_rows(
+        self, path: Path, record_type: type[ImageRecord], options: ReadOptions
+    ) -> Iterator[RawRow | Issue]:
+        """Yield a row an image, in the order of their folders' names.
+
+        Raises:
+            DataError: If the task wants one class an image.
+        """
+        refuse_classes_of_images(record_type, path)
+        sizes = ImageSizes(options)
+        for folder in _image_folders(path):
+            for image in walk_images(folder / "images"):
+                yield _read_separate(image, folder / "masks", path, record_type, options, sizes)
+
+
+def _read_separate(
+    image: Path,
+    masks: Path,
+    root: Path,
+    record_type: type[ImageRecord],
+    options: ReadOptions,
+    sizes: ImageSizes,
+) -> RawRow:
+    from autofocus.data.formats.mask_outlines import outline_of_mask, read_mask
+
+    image_url = relative_url(image, root)
+    issues = RowIssues(str(masks), None)
+    pixels = sizes.find(root, image_url, None, "", issues)
+    if not masks.is_dir():
+        hint = "An image without objects needs an empty folder."
+        issues.error("mask.missing", "", "must be a folder of masks", hint=hint)
+    if pixels is None or not masks.is_dir():
+        return RawRow(issues.file, str(root), None, None, tuple(issues.issues))
+    row = ObjectRow(record_type, str(masks), pixels)
+    for file in walk_images(masks):
+        try:
+            rings = outline_of_mask(read_mask(file, pixels.size) > 0)
+        except ImageError as error:
+            row.lose(error.code, file.name, error.message)
+            continue
+        if rings:
+            row.add_outline(file.name, options.class_name, rings)
+        else:
+            row.lose("mask.empty", file.name, "must have a pixel that is not 0")
+    return row.finish(root, image_url, image_details(image_url, pixels.upright_size))
+
+
+def _image_folders(path: Path) -> Iterator[Path]:
+    with os.scandir(path) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+    for folder in (path / name for name in names if not name.startswith(".")):
+        if (folder / "images").is_dir():
+            yield folder

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.data.formats.base import RawRow
-from autofocus.data.formats.labelled_pixels import LabelledPixels
+from autofocus.data.formats.pixels import LabelledPixels
 from autofocus.data.rows.issues import RowIssues, Scalar
 from autofocus.data.rows.records import (
     DetectionRecord,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.formats.labelled_pixels import NUM_DECIMALS
+from autofocus.data.formats.pixels import NUM_DECIMALS
 from autofocus.data.rows.issues import RowIssues, shown
 from autofocus.data.rows.values import EDGE_TOLERANCE, to_number
 

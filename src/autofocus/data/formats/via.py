@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.data.formats.base import Format, RawRow
+from autofocus.data.formats.object_row import ObjectRow, refuse_classes_of_images
+from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues, shown
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
@@ -46,9 +48,6 @@ class Via(Format):
         Raises:
             DataError: If the file is damaged or several attributes of regions may be the class.
         """
-        from autofocus.data.formats.image_sizes import ImageSizes, image_details
-        from autofocus.data.formats.object_row import ObjectRow, refuse_classes_of_images
-
         refuse_classes_of_images(record_type, path)
         file = _file(path)
         entries = _read(file)
@@ -70,7 +69,7 @@ class Via(Format):
 
 
 def _read_region(
-    region: Mapping[str, Any], path: str, attribute: str | None, default: str, row: Any
+    region: Mapping[str, Any], path: str, attribute: str | None, default: str, row: ObjectRow
 ) -> None:
     name = default if attribute is None else _class_name(_attributes(region).get(attribute))
     if not name:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import is_image
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
+from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues, shown
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
@@ -24,7 +25,6 @@ from autofocus.errors import DataError
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-    from autofocus.data.formats.image_sizes import ImageSizes
 
 _ANNOTATION_FOLDERS = ("Annotations", "annotations", "annotations/xmls", ".")
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "image", "imgs", ".")
@@ -84,8 +84,6 @@ class Voc(Format):
         Raises:
             DataError: If the task wants outlines or a class an image.
         """
-        from autofocus.data.formats.image_sizes import ImageSizes
-
         refuse_classes_of_images(record_type, path)
         if record_type is InstanceSegmentationRecord:
             raise DataError(f"{path}: VOC files hold boxes; this task wants outlines.")
@@ -207,11 +205,9 @@ def _listed(path: Path, stems: dict[str, None]) -> Iterator[str | Issue]:
 
 
 def _read_image(
-    file: Path, layout: _Layout, record_type: type[ImageRecord], sizes: "ImageSizes"
+    file: Path, layout: _Layout, record_type: type[ImageRecord], sizes: ImageSizes
 ) -> RawRow:
     from xml.etree import ElementTree
-
-    from autofocus.data.formats.image_sizes import image_details
 
     issues = RowIssues(str(file), None)
     try:

@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.data.formats.base import Format, RawRow
-from autofocus.data.formats.layout import SPLIT_NAMES, mirrored, split_folders, walk_images
+from autofocus.data.formats.layout import (
+    SPLIT_NAMES,
+    is_image,
+    mirrored,
+    relative_url,
+    split_folders,
+    walk_files,
+    walk_images,
+)
+from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
+from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.issues import Issue
+from autofocus.data.rows.issues import Issue, RowIssues, Severity, shown
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
 from autofocus.errors import DataError
 
@@ -21,10 +31,11 @@ _YAML_SUFFIXES = (".yaml", ".yml")
 _NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "names.txt")
 _NUM_PEEKED = 200
 _BOX_NUMBERS = 5
+_HOW_NAMED = "Name the classes in data.yaml, or in classes.txt, one a line."
 
 
 @dataclass(frozen=True)
-class Layout:
+class _Layout:
     """Where a source's images and names are.
 
     Attributes:
@@ -66,11 +77,11 @@ class Yolo(Format):
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
         """Return outlines when one of the first files has a line of more than five numbers."""
-        layout = find_layout(path)
+        layout = _find_layout(path)
         if layout.has_key_points:
             return [DetectionRecord]
-        for image in islice(images_of(layout), _NUM_PEEKED):
-            for line in _lines(label_file(image)):
+        for image in islice(_images_of(layout), _NUM_PEEKED):
+            for line in _lines(_label_file(image)):
                 if len(line.split()) > _BOX_NUMBERS:
                     return [InstanceSegmentationRecord]
         return [DetectionRecord]
@@ -78,17 +89,15 @@ class Yolo(Format):
     def read_rows(
         self, path: Path, record_type: type[ImageRecord], options: ReadOptions
     ) -> Iterator[RawRow | Issue]:
-        """Yield a row an image, in the order of names or of the list; see `yolo_rows.read_layout`.
+        """Yield a row an image, by name or in the list's order; one without labels is a negative.
 
         Raises:
             DataError: If no image has a label file, or data.yaml is damaged.
         """
-        from autofocus.data.formats.yolo_rows import read_layout
-
-        return read_layout(find_layout(path), record_type, options)
+        return _read_layout(_find_layout(path), record_type, options)
 
 
-def find_layout(path: Path) -> Layout:
+def _find_layout(path: Path) -> _Layout:
     """Return where the images of a source are.
 
     Raises:
@@ -101,18 +110,18 @@ def find_layout(path: Path) -> Layout:
         root = _root(path.parent, config)
         places = _places(path.parent, root, path.name, config)
         names = _names(path.parent, config)
-        return Layout(root, places, names, path, has_key_points=bool(config.get("kpt_shape")))
+        return _Layout(root, places, names, path, has_key_points=bool(config.get("kpt_shape")))
     if _is_yaml(path):
         named = _splits_of(path).get("train")
         if named is None:
             raise DataError(f"{path}: names no images to train on; add 'train: FOLDER'.")
-        return find_layout(named)
+        return _find_layout(named)
     images = _image_folder(path)
     assert images is not None, "only what is_source accepts is read"
-    return Layout(path, [images], _names_beside(path), path)
+    return _Layout(path, [images], _names_beside(path), path)
 
 
-def images_of(layout: Layout) -> Iterator[Path]:
+def _images_of(layout: _Layout) -> Iterator[Path]:
     """Yield a layout's images, those of a list in its order.
 
     Raises:
@@ -136,7 +145,7 @@ def _listed(file: Path) -> list[str]:
         raise DataError(f"{file}: must be UTF-8; save it again as UTF-8.") from error
 
 
-def label_file(image: Path) -> Path:
+def _label_file(image: Path) -> Path:
     """Return where an image's labels are: in `labels` for `images`, else beside it."""
     labels = mirrored(image.parent, "labels") or image.parent
     return labels / f"{image.stem}.txt"
@@ -276,3 +285,94 @@ def _names_beside(path: Path) -> dict[int, str]:
                 lines = [line.strip() for line in _lines(folder / name)]
                 return dict(enumerate(line for line in lines if line))
     return {}
+
+
+def _read_layout(
+    layout: _Layout, record_type: type[ImageRecord], options: ReadOptions
+) -> Iterator[RawRow | Issue]:
+    """Yield a row an image; one with an empty label file, or none, is a negative.
+
+    Raises:
+        DataError: If no image has a label file: then they lie elsewhere.
+    """
+    refuse_classes_of_images(record_type, layout.place)
+    images = list(_images_of(layout))
+    labels = [_label_file(image) for image in images]
+    if images and not any(file.is_file() for file in labels):
+        raise DataError(
+            f"{layout.place}: none of {len(images)} images has a label file; the first was looked "
+            f"for at {labels[0]}. Labels lie in 'labels' beside 'images', or beside each image."
+        )
+    if not layout.names:
+        yield _issue(layout.place, "class.no_names", "warning", "has no class names", _HOW_NAMED)
+    sizes = ImageSizes(options)
+    for image, file in zip(images, labels, strict=True):
+        yield _read_image(image, file, layout, record_type, sizes)
+    yield from _labels_without_image(layout, {*labels})
+
+
+def _read_image(
+    image: Path, file: Path, layout: _Layout, record_type: type[ImageRecord], sizes: ImageSizes
+) -> RawRow:
+    image_url = relative_url(image, layout.root)
+    header = sizes.header(layout.root, image_url)
+    size = None if header is None else image_details(image_url, (header.height, header.width))
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        row = ObjectRow(record_type, str(file))
+        hint = "The image is taken as one without objects."
+        row.issues.info("labels.missing", "", "is not there", hint=hint)
+        return row.finish(layout.root, image_url, size)
+    except (OSError, UnicodeDecodeError) as error:
+        issues = RowIssues(str(file), None)
+        issues.error("labels.unreadable", "", f"must be text: {error}")
+        return RawRow(str(file), str(layout.root), None, None, tuple(issues.issues))
+    row = ObjectRow(record_type, str(file))
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            row.issues.line = number
+            words = line.split()
+            _read_line(words[:_BOX_NUMBERS] if layout.has_key_points else words, layout.names, row)
+    row.issues.line = None
+    return row.finish(layout.root, image_url, size)
+
+
+def _read_line(words: list[str], names: Mapping[int, str], row: ObjectRow) -> None:
+    given = shown(" ".join(words))
+    numbers = finite_numbers(words)
+    if numbers is None or len(numbers) < _BOX_NUMBERS:
+        rule = "must be 'class x y width height', or 'class x1 y1 x2 y2 x3 y3 …'"
+        row.lose("row.type", "", rule, given)
+        return
+    name = _name(numbers[0], names)
+    if name is None:
+        rule = f"must begin with the number of a class, 0 to {max(names, default=0)}"
+        row.lose("category_id.unknown", "", rule, given, _HOW_NAMED)
+    elif len(numbers) == _BOX_NUMBERS:
+        x, y, width, height = numbers[1:]
+        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        row.add_box("box", name, corners, given)
+    else:
+        row.add_outline("outline", name, [numbers[1:]])
+
+
+def _name(number: float, names: Mapping[int, str]) -> str | None:
+    if number != int(number) or number < 0:
+        return None
+    return names.get(int(number)) if names else str(int(number))
+
+
+def _labels_without_image(layout: _Layout, known: set[Path]) -> Iterator[Issue]:
+    """Name the label files without an image; a list of images leaves some out on purpose."""
+    for folder in layout.places:
+        labels = mirrored(folder, "labels") if folder.is_dir() else None
+        for file in walk_files(labels) if labels is not None else ():
+            is_label = file.suffix == ".txt" and not is_image(file.name)
+            if is_label and file not in known and file.name != "classes.txt":
+                hint = "The image of that name is missing."
+                yield _issue(file, "image.missing", "error", "must belong to an image", hint)
+
+
+def _issue(file: Path, code: str, severity: Severity, message: str, hint: str) -> Issue:
+    return Issue(file=str(file), code=code, severity=severity, message=message, hint=hint)

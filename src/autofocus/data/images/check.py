@@ -10,7 +10,7 @@ import msgspec
 
 from autofocus.data.images.files import ImageFiles
 from autofocus.data.images.fingerprint import content_hash
-from autofocus.data.images.header import ImageHeader, read_header
+from autofocus.data.images.header import IMAGE_SUFFIXES, SUFFIXES, ImageHeader, read_header
 from autofocus.data.images.locate import LocateError, open_bytes
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import IssueLog, RowIssues
@@ -18,16 +18,6 @@ from autofocus.data.rows.jsonl import RowBlock, Schema
 from autofocus.data.rows.records import ImageDetails
 from autofocus.errors import ImageError
 from autofocus.runtime import num_cores
-
-_SUFFIXES = {
-    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "png": (".png",),
-    "bmp": (".bmp",),
-    "tiff": (".tif", ".tiff"),
-    "gif": (".gif",),
-    "webp": (".webp",),
-}
-_KNOWN_SUFFIXES = frozenset(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
 
 
 @dataclass(frozen=True)
@@ -134,7 +124,7 @@ class ImageCheck:
 def _check_suffix(image_url: str, header: ImageHeader, column: str, issues: RowIssues) -> None:
     path = urlsplit(image_url).path if "://" in image_url else image_url
     suffix = PurePath(path).suffix.lower()
-    if suffix in _KNOWN_SUFFIXES and suffix not in _SUFFIXES[header.format]:
+    if suffix in IMAGE_SUFFIXES and suffix not in SUFFIXES[header.format]:
         message = f"is a {header.format.upper()} image by its content"
         issues.info("image.extension", column, message, image_url, "It is read as what it is.")
 

@@ -27,6 +27,7 @@ from autofocus.data.rows.records import (
     PolygonLabel,
 )
 
+# As `image_details.format` may say; images themselves may also be GIF or WebP.
 IMAGE_FORMATS = ("jpg", "jpeg", "png", "jpe", "jfif", "bmp", "tif", "tiff")
 
 MAX_PIXELS = 999_999
