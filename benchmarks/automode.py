@@ -29,7 +29,7 @@ from bootstrap import difference
 from datasets import fridge_rows, stratified_folds, write_rows
 from object_quality import SETS as OBJECT_SETS
 
-from autofocus.data.sources.read import find_splits
+from autofocus.data.sources.find import find_splits
 from autofocus.runtime import no_progress
 from autofocus.scoring.evaluate import evaluate_model
 from autofocus.study.resolve import resolve

@@ -40,7 +40,7 @@ from autofocus.data.batches.order import view_rng
 from autofocus.data.batches.views import ClassificationViews
 from autofocus.data.batches.warp import warp
 from autofocus.data.images.decode import decode
-from autofocus.data.images.locate import open_bytes
+from autofocus.data.images.fetch import open_bytes
 from autofocus.demo import render_scene
 from autofocus.manifest import ResizeCrop
 from autofocus.runtime import keep_big_blocks

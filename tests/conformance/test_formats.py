@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from autofocus.data.formats import FORMATS, Format
+from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import (
     DetectionRecord,
     ImageRecord,
@@ -14,13 +15,8 @@ from autofocus.data.rows.records import (
 )
 from autofocus.data.sources.check import check_source
 from autofocus.data.sources.convert import convert_to_jsonl
-from autofocus.data.sources.read import (
-    ReadOptions,
-    find_source,
-    find_splits,
-    infer_tasks,
-    read_data,
-)
+from autofocus.data.sources.find import find_source, find_splits, infer_tasks
+from autofocus.data.sources.read import read_data
 from autofocus.errors import DataError
 from support.object_sources import CAN, CUP, HEIGHT, OUTSIDE, WIDTH, WRITERS, Scene, Thing
 

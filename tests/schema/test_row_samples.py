@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import IssueLog
 from autofocus.data.rows.jsonl import JsonlFile, Schema, read_batches
 from autofocus.data.rows.records import RECORD_TYPES, ImageDetails
-from autofocus.data.sources.read import ReadOptions, find_source, infer_tasks
+from autofocus.data.sources.find import find_source, infer_tasks
 
 SAMPLES = Path(__file__).parent / "samples"
 PAGE = Path(__file__).parents[2] / "../shared/reference/data-schema.ko.txt"

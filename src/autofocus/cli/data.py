@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from autofocus.data.options import ReadOptions
     from autofocus.data.sources.check import SourceReport
     from autofocus.data.sources.convert import Written
-    from autofocus.data.sources.read import Source
+    from autofocus.data.sources.find import Source
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -61,7 +61,7 @@ def check(
     from autofocus.data.rows.issues import IssueLog
     from autofocus.data.rows.records import RECORD_TYPES, MulticlassRecord
     from autofocus.data.sources.check import SourceReport, check_source
-    from autofocus.data.sources.read import find_source, find_splits
+    from autofocus.data.sources.find import find_source, find_splits
 
     if no_images and decode:
         raise JobError("--no-images and --decode exclude each other; leave one out.")
@@ -118,7 +118,7 @@ def convert(
     from autofocus.data.options import ReadOptions
     from autofocus.data.rows.records import RECORD_TYPES
     from autofocus.data.sources.convert import convert_to_jsonl
-    from autofocus.data.sources.read import find_source
+    from autofocus.data.sources.find import find_source
 
     if to != "jsonl":
         raise JobError(f"--to must be jsonl, got {to!r}.")
@@ -168,7 +168,7 @@ def _choose_task(task: str | None, source: "Source", options: "ReadOptions") -> 
         JobError: If there is no such task, or the rows fit several.
     """
     from autofocus.data.rows.records import RECORD_TYPES
-    from autofocus.data.sources.read import infer_tasks
+    from autofocus.data.sources.find import infer_tasks
 
     if task is not None:
         if task not in RECORD_TYPES:

@@ -34,8 +34,9 @@ def evaluate(
 ) -> None:
     """Score labelled data and print the published metrics."""
     from autofocus.data.images.locate import parse_maps
-    from autofocus.data.sources.held_out import part_to_measure
-    from autofocus.data.sources.read import ReadOptions, read_data
+    from autofocus.data.options import ReadOptions
+    from autofocus.data.sources.find import part_to_measure
+    from autofocus.data.sources.read import read_data
     from autofocus.manifest import read_manifest
     from autofocus.scoring.evaluate import evaluate_model
     from autofocus.scoring.model_path import resolve_model

@@ -245,8 +245,8 @@ def _evaluate(
     folder: Path, data: str, max_images: int, reading: dict[str, Any], raw: dict[str, Any]
 ) -> dict[str, Any]:
     from autofocus.data.images.locate import parse_maps
-    from autofocus.data.sources.held_out import part_to_measure
-    from autofocus.data.sources.read import ReadOptions
+    from autofocus.data.options import ReadOptions
+    from autofocus.data.sources.find import part_to_measure
     from autofocus.explain.parameters import parse_parameters
     from autofocus.manifest import read_manifest
     from autofocus.scoring.explain.quality import Measuring, measure_explanations, read_photos

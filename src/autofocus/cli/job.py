@@ -52,7 +52,7 @@ def init(
 
 
 def _splits(data: str | None) -> dict[str, str]:
-    from autofocus.data.sources.read import find_splits
+    from autofocus.data.sources.find import find_splits
 
     if data is None:
         return {}
@@ -63,7 +63,7 @@ def _splits(data: str | None) -> dict[str, str]:
 
 def _task(name: str | None, data: str | None) -> Any:
     from autofocus.data.options import ReadOptions
-    from autofocus.data.sources.read import find_source, infer_tasks
+    from autofocus.data.sources.find import find_source, infer_tasks
     from autofocus.settings.spelling import did_you_mean
     from autofocus.tasks import TASKS
 

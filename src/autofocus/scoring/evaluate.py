@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from autofocus.data.images.locate import open_bytes
+from autofocus.data.images.fetch import open_bytes
 from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError, InputError
 from autofocus.runtime import Track, no_progress, num_cores

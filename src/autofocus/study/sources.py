@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from autofocus.data.sources.read import Data, ReadOptions, find_splits, read_data
+from autofocus.data.options import ReadOptions
+from autofocus.data.sources.find import find_splits
+from autofocus.data.sources.read import Data, read_data
 from autofocus.errors import DataError
 from autofocus.runtime import Track
 from autofocus.settings.job import DataInput

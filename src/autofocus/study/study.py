@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autofocus.data.images.locate import open_bytes
+from autofocus.data.images.fetch import open_bytes
 from autofocus.data.rows.issues import Issue, IssueLog
 from autofocus.data.rows.labels import label_map
 from autofocus.data.sources.read import Data

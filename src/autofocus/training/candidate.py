@@ -18,7 +18,7 @@ class Samples(Generic[RecordT]):
 
     Attributes:
         records: n canonical rows.
-        locations: n local paths or URLs that `data.locate.open_bytes` opens.
+        locations: n local paths or URLs that `open_bytes` opens.
         source: What the user called this data, for messages.
     """
 

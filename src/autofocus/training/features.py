@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from autofocus.data.batches.preprocess import preprocess
 from autofocus.data.images.decode import decode
-from autofocus.data.images.fingerprint import content_hash
-from autofocus.data.images.locate import open_bytes
+from autofocus.data.images.fetch import content_hash, open_bytes
 from autofocus.errors import InputError
 from autofocus.manifest import ResizeCrop
 from autofocus.models.timm.classifiers import Classifier

@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 
 from autofocus.data.images.decode import decode
-from autofocus.data.images.fingerprint import content_hash
-from autofocus.data.images.locate import open_bytes
+from autofocus.data.images.fetch import content_hash, open_bytes
 from autofocus.data.rows.issues import Issue
 from autofocus.data.rows.records import ImageDetails
 from autofocus.errors import ImageError, InputError

@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 
 from autofocus.cli.data import app
 from autofocus.data.rows.records import RECORD_TYPES
-from autofocus.data.sources.read import find_splits, read_data
+from autofocus.data.sources.find import find_splits
+from autofocus.data.sources.read import read_data
 from support.object_sources import CAN, CUP, OUTSIDE, write_coco, write_masks, write_text, write_voc
 
 TASKS = list(RECORD_TYPES)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autofocus.data.sources.read import ReadOptions, read_data
+from autofocus.data.options import ReadOptions
+from autofocus.data.sources.read import read_data
 from autofocus.runtime import plain
 from autofocus.scoring.evaluate import evaluate_model
 from autofocus.scoring.scorer import MAX_BATCH, Scorer

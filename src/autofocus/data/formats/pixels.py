@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autofocus.data.images.fetch import LocateError, open_bytes
 from autofocus.data.images.files import ImageFiles
 from autofocus.data.images.header import ImageHeader, read_header
-from autofocus.data.images.locate import LocateError, open_bytes
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import IssueLog, RowIssues
 from autofocus.data.rows.wire import IMAGE_FORMATS

@@ -8,10 +8,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from autofocus.data.images.fetch import LocateError, content_hash, open_bytes
 from autofocus.data.images.files import ImageFiles
-from autofocus.data.images.fingerprint import content_hash
 from autofocus.data.images.header import IMAGE_SUFFIXES, SUFFIXES, ImageHeader, read_header
-from autofocus.data.images.locate import LocateError, open_bytes
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import IssueLog, RowIssues
 from autofocus.data.rows.jsonl import RowBlock, Schema

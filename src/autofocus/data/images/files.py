@@ -5,7 +5,8 @@ import stat
 
 import msgspec
 
-from autofocus.data.images.locate import LocateError, Locator
+from autofocus.data.images.fetch import LocateError
+from autofocus.data.images.locate import Locator
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, IssueLog
 

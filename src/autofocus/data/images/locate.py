@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
-from autofocus.data.images.fetch import REMOTE_SCHEMES, SCHEME, LocateError, open_bytes, shown
+from autofocus.data.images.fetch import REMOTE_SCHEMES, SCHEME, LocateError, shown
 from autofocus.data.images.urls import (
     DRIVE,
     components,
@@ -33,8 +33,6 @@ from autofocus.data.images.urls import (
     url_forms,
 )
 from autofocus.errors import JobError
-
-__all__ = ["LocateError", "Locator", "open_bytes", "parse_map", "parse_maps"]
 
 _NUM_SEARCHED_URLS = 200
 _NUM_SEARCHED_FILES = 200_000

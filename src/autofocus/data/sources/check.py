@@ -18,7 +18,8 @@ from autofocus.data.rows.jsonl import RowBlock, Schema
 from autofocus.data.rows.labels import similar_labels
 from autofocus.data.rows.records import ImageRecord, MulticlassRecord
 from autofocus.data.rows.wire import WIRES
-from autofocus.data.sources.read import Source, read_rows
+from autofocus.data.sources.find import Source
+from autofocus.data.sources.read import read_rows
 from autofocus.runtime import Track, no_progress
 
 if TYPE_CHECKING:

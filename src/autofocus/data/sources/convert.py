@@ -12,17 +12,18 @@ from typing import Any
 
 import msgspec
 
+from autofocus.data.images.fetch import LocateError, open_bytes
 from autofocus.data.images.files import ImageFiles
 from autofocus.data.images.header import read_header
-from autofocus.data.images.locate import LocateError, open_bytes
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, IssueLog, shown
 from autofocus.data.rows.jsonl import Schema, write_jsonl
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
 from autofocus.data.rows.values import to_number
 from autofocus.data.rows.wire import pixels
+from autofocus.data.sources.find import find_source, find_splits
 from autofocus.data.sources.mltable import write_mltable
-from autofocus.data.sources.read import Data, find_source, find_splits, read_found
+from autofocus.data.sources.read import Data, read_found
 from autofocus.errors import DataError, ImageError
 from autofocus.runtime import Track, no_progress, whole_file
 

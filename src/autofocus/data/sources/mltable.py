@@ -12,7 +12,8 @@ from typing import Any, Literal, cast
 
 import yaml
 
-from autofocus.data.images.locate import LocateError, Locator
+from autofocus.data.images.fetch import LocateError
+from autofocus.data.images.locate import Locator
 from autofocus.data.rows.jsonl import JsonlFile
 from autofocus.errors import DataError
 from autofocus.runtime import write_atomically

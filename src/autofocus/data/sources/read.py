@@ -1,14 +1,12 @@
-"""From whatever a user calls their data to canonical records with an image file each.
+"""From a source that was found to canonical records with an image file each.
 
-A source is a JSONL file, an MLTable folder (or its file), a folder with `train.jsonl`, or anything
-that one of `FORMATS` reads. All of them become batches of checked rows; duplicates
-and missing files are dealt with here, once, for all of them.
+Sources of all formats become blocks of checked rows; duplicates and missing files are dealt with
+here, once, for all of them.
 """
 
 import hashlib
 import logging
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,79 +14,25 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from autofocus.data.formats import FORMATS, Format, RawRow
-from autofocus.data.formats.layout import SPLIT_NAMES, entries_by_name
+from autofocus.data.formats import RawRow
+from autofocus.data.images.files import ImageFiles
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.duplicates import repeated_issue, resolve
 from autofocus.data.rows.issues import Issue, IssueLog
 from autofocus.data.rows.json_errors import INVALID_LINE_CODES
 from autofocus.data.rows.jsonl import BLOCK_BYTES, JsonlFile, RowBlock, Schema, read_batches
-from autofocus.data.rows.records import RECORD_TYPES, ImageRecord
+from autofocus.data.rows.records import ImageRecord
 from autofocus.data.rows.wire import are_sound, build_row_type
-from autofocus.data.sources.guess import guess_from_rows
+from autofocus.data.sources.find import Source, find_source
 from autofocus.errors import DataError
 from autofocus.runtime import Track, no_progress
-
-__all__ = [
-    "Data",
-    "ReadOptions",
-    "Source",
-    "find_source",
-    "find_splits",
-    "infer_tasks",
-    "read_data",
-    "read_found",
-    "read_rows",
-]
 
 RecordT = TypeVar("RecordT", bound=ImageRecord)
 
 _log = logging.getLogger(__name__)
 
-MLTABLE_NAME = "MLTable"
-
-# Rows alone are checked without what YAML and the network need: the imports below are late so
-# that `data check --no-images` starts at once.
 _MAX_PROBLEMS = 20
 _MAX_PROBLEMS_PER_CODE = 3
-_WHAT_IS_DATA = (
-    "a JSONL file, a folder with an MLTable file, a CSV of filename,labels, a folder with a folder "
-    "of images for each class, or what COCO, Pascal VOC, YOLO, VIA or masks look like"
-)
-_JSONL_SUFFIXES = (".jsonl", ".ndjson")
-_SPLIT_FORMS = (
-    "{}.jsonl",
-    "{}_annotations.jsonl",
-    "{}",
-    "{}-mltable-folder",
-)
-_SPLIT_WORDS = {"trainval", *(name for names in SPLIT_NAMES.values() for name in names)}
-# What the files and folders of any data set are called.
-_COMMON_NAMES = {
-    *("annotations", "labels", "data", "dataset", "images", "instances", "imagesets", "main"),
-    *("coco", "mltable", "folder", "via", "region", "jpegimages", "masks"),
-}
-
-
-@dataclass(frozen=True)
-class Source:
-    """Data that was found.
-
-    Attributes:
-        place: How messages name it.
-        path: File or folder that holds it; means nothing for a remote file.
-        name: Short name for a run folder.
-        kind: "jsonl", "mltable" or the name of its format.
-        files: Its JSONL files; none in other formats.
-        format: Its format where that is not JSON Lines, else None.
-    """
-
-    place: str
-    path: Path
-    name: str
-    kind: str
-    files: tuple[JsonlFile, ...] = ()
-    format: Format | None = None
 
 
 @dataclass
@@ -110,79 +54,6 @@ class Data(Generic[RecordT]):
     num_rows: int
     name: str
     fingerprint: str
-
-
-def find_source(source: str | Path, options: ReadOptions) -> Source:
-    """Return what kind of data `source` is.
-
-    Raises:
-        DataError: If there is nothing, or nothing that is data.
-    """
-    text = str(source)
-    if "://" in text:
-        from autofocus.data.images.locate import Locator
-
-        text = Locator(Path.cwd(), None, options.maps).locate(text)
-        if "://" in text:
-            path = Path(text)
-            return Source(text, path, _short_name(path), "jsonl", (JsonlFile(text),))
-    given = Path(text).expanduser()
-    path = find_splits(given).get("train", given)
-    if folder := _mltable_folder(path):
-        from autofocus.data.sources.mltable import read_mltable
-
-        files = tuple(read_mltable(folder, options.maps))
-        return Source(str(folder), folder, _short_name(folder), "mltable", files)
-    form = next((form for form in FORMATS if form.is_source(path)), None)
-    if form is not None:
-        return Source(str(path), path, _short_name(path), form.name, format=form)
-    if not path.exists():
-        raise DataError(f"{source}: no such file or folder. Give {_WHAT_IS_DATA}.")
-    if path.is_dir():
-        path = _only_jsonl(path)
-    return Source(str(path), path, _short_name(path), "jsonl", (JsonlFile(str(path)),))
-
-
-def find_splits(source: str | Path) -> dict[str, Path]:
-    """Return the splits that a source holds: "train" and, where present, "validation" and "test".
-
-    Each is a source of its own that `find_source` and `read_data` take: a file such as
-    `train.jsonl` or `train_annotations.jsonl`, what a format says itself (`ImageSets` of VOC,
-    `data.yaml/val` of YOLO, `instances_val2017.json` of COCO), or a folder `train` that is a
-    source. Without a training split there are no splits.
-
-    Raises:
-        DataError: If the source says of several things that they are one split.
-    """
-    path = Path(source)
-    named = _named_splits(path) if path.is_dir() else {}
-    if "train" in named and (_is_jsonl(named["train"]) or _mltable_folder(named["train"])):
-        return named
-    for form in FORMATS:
-        if described := form.splits(path):
-            return described
-    return named if "train" in named else {}
-
-
-def _named_splits(folder: Path) -> dict[str, Path]:
-    entries = entries_by_name(folder)
-    found: dict[str, Path] = {}
-    for split, names in SPLIT_NAMES.items():
-        forms = (form.format(name) for form in _SPLIT_FORMS for name in names)
-        candidates = (entries[form] for form in forms if form in entries)
-        path = next((path for path in candidates if _is_source(path)), None)
-        if path is not None:
-            found[split] = path
-    return found
-
-
-def infer_tasks(source: Source, options: ReadOptions) -> list[str]:
-    """Return the published names of the tasks that a source's rows fit; several when unclear."""
-    if source.format is not None:
-        record_types = source.format.guess(source.path, options)
-    else:
-        record_types = guess_from_rows(source.files, options.label_column)
-    return [name for name, record_type in RECORD_TYPES.items() if record_type in record_types]
 
 
 def read_rows(
@@ -230,8 +101,6 @@ def read_found(
     source: Source, schema: Schema, options: ReadOptions, log: IssueLog, track: Track
 ) -> Data[Any]:
     """Read all records of a source that `find_source` returned; see `read_data`."""
-    from autofocus.data.images.files import ImageFiles
-
     images = ImageFiles(options, log)
     collected = _Collected()
     num_rows = 0
@@ -369,33 +238,6 @@ def _fingerprint(records: Iterable[ImageRecord]) -> str:
     return digest.hexdigest()
 
 
-def _is_jsonl(path: Path) -> bool:
-    return path.suffix.lower() in _JSONL_SUFFIXES and path.is_file()
-
-
-def _is_source(path: Path) -> bool:
-    if not path.is_dir():
-        return _is_jsonl(path)
-    return bool(_mltable_folder(path)) or any(form.is_source(path) for form in FORMATS)
-
-
-def _mltable_folder(path: Path) -> Path | None:
-    """Return the folder when `path` is an MLTable file or a folder with one, else None."""
-    if path.name == MLTABLE_NAME and path.is_file():
-        return path.parent
-    return path if (path / MLTABLE_NAME).is_file() else None
-
-
-def _only_jsonl(folder: Path) -> Path:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _JSONL_SUFFIXES)
-    if len(files) == 1:
-        return files[0]
-    if files:
-        names = ", ".join(path.name for path in files)
-        raise DataError(f"{folder}: has several JSONL files ({names}); name one of them.")
-    raise DataError(f"{folder}: holds no data that is known. Give {_WHAT_IS_DATA}.")
-
-
 def _num_blocks(file: JsonlFile) -> int | None:
     if "://" in file.path:
         return None
@@ -403,15 +245,3 @@ def _num_blocks(file: JsonlFile) -> int | None:
         return -(-os.path.getsize(file.path) // BLOCK_BYTES)
     except OSError:  # the reader itself says what is wrong
         return None
-
-
-def _short_name(path: Path) -> str:
-    """Return the name of a data set: of the first file or folder, upwards, that has one."""
-    path = path.absolute()
-    name = next((p.stem for p in (path, *path.parents) if not _is_common(p.stem)), path.stem)
-    return re.sub(r"[^\w-]+", "-", name).strip("-")[:40] or "data"
-
-
-def _is_common(stem: str) -> bool:
-    words = [word for word in re.split(r"[\W_]+", stem.lower()) if word]
-    return all(word in _COMMON_NAMES or word.rstrip("0123456789") in _SPLIT_WORDS for word in words)

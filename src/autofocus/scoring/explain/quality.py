@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from autofocus.data.images.locate import open_bytes
+from autofocus.data.images.fetch import open_bytes
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import RECORD_TYPES, ImageRecord
-from autofocus.data.sources.read import Data, find_source, infer_tasks, read_data
+from autofocus.data.sources.find import find_source, infer_tasks
+from autofocus.data.sources.read import Data, read_data
 from autofocus.errors import InputError
 from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Manifest, read_manifest

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from autofocus.data.batches.cache.budget import MIB, free_memory_bytes
+from autofocus.data.images.fetch import open_bytes
 from autofocus.data.images.header import read_header
-from autofocus.data.images.locate import open_bytes
 from autofocus.models.box_profile import profile_boxes
 from autofocus.models.network import Network
 from autofocus.runtime import num_cores

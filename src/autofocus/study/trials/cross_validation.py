@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.images.locate import open_bytes
+from autofocus.data.images.fetch import open_bytes
 from autofocus.data.splits import kfold_indices
 from autofocus.study.folder.trial_folder import read_losses
 from autofocus.study.study import RESERVE_FACTOR, Study

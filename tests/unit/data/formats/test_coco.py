@@ -7,18 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import (
     DetectionRecord,
     InstanceSegmentationRecord,
     MultilabelRecord,
 )
-from autofocus.data.sources.read import (
-    ReadOptions,
-    find_source,
-    find_splits,
-    infer_tasks,
-    read_data,
-)
+from autofocus.data.sources.find import find_source, find_splits, infer_tasks
+from autofocus.data.sources.read import read_data
 from autofocus.errors import DataError
 from autofocus.structures.masks import encode_rle
 from autofocus.structures.polygons import from_wire, rasterize

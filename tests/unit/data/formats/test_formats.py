@@ -5,14 +5,10 @@ from pathlib import Path
 import pytest
 
 from autofocus.data.formats.layout import split_folders
+from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import DetectionRecord, MulticlassRecord, MultilabelRecord
-from autofocus.data.sources.read import (
-    ReadOptions,
-    find_source,
-    find_splits,
-    infer_tasks,
-    read_data,
-)
+from autofocus.data.sources.find import find_source, find_splits, infer_tasks
+from autofocus.data.sources.read import read_data
 from autofocus.errors import DataError
 
 SHARED = Path(__file__).parents[4] / "../shared/data"

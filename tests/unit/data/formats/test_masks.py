@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import DetectionRecord, InstanceSegmentationRecord, PolygonLabel
-from autofocus.data.sources.read import Data, ReadOptions, find_splits, read_data
+from autofocus.data.sources.find import find_splits
+from autofocus.data.sources.read import Data, read_data
 from autofocus.errors import DataError
 from autofocus.structures.polygons import from_wire, rasterize
 from support.object_sources import (

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import DetectionRecord, InstanceSegmentationRecord
-from autofocus.data.sources.read import ReadOptions, find_source, infer_tasks, read_data
+from autofocus.data.sources.find import find_source, infer_tasks
+from autofocus.data.sources.read import read_data
 from autofocus.errors import DataError
 from support.object_sources import (
     CAN,

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import DetectionRecord
 from autofocus.data.sources.convert import convert_to_jsonl
-from autofocus.data.sources.read import Data, ReadOptions, find_source, find_splits, read_data
+from autofocus.data.sources.find import find_source, find_splits
+from autofocus.data.sources.read import Data, read_data
 from autofocus.errors import DataError
 from support.object_sources import (
     CAN,

@@ -6,15 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
+from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import DetectionRecord, InstanceSegmentationRecord
-from autofocus.data.sources.read import (
-    Data,
-    ReadOptions,
-    find_source,
-    find_splits,
-    infer_tasks,
-    read_data,
-)
+from autofocus.data.sources.find import find_source, find_splits, infer_tasks
+from autofocus.data.sources.read import Data, read_data
 from autofocus.errors import DataError
 from support.object_sources import CAN, CUP, write_image, write_text, write_yolo, yolo_line
 

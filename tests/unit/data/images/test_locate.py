@@ -10,7 +10,8 @@ import fsspec
 import pytest
 
 from autofocus.data.images import fetch
-from autofocus.data.images.locate import LocateError, Locator, open_bytes, parse_map, parse_maps
+from autofocus.data.images.fetch import LocateError, open_bytes
+from autofocus.data.images.locate import Locator, parse_map, parse_maps
 from autofocus.errors import JobError
 
 LONG = "azureml://subscriptions/S1/resourceGroups/rg/workspaces/ws/datastores/ds/paths"

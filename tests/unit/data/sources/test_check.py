@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from autofocus.data.options import ReadOptions
 from autofocus.data.rows import duplicates
 from autofocus.data.rows.issues import Issue, IssueLog
 from autofocus.data.rows.records import (
@@ -20,7 +21,7 @@ from autofocus.data.rows.records import (
     MultilabelRecord,
 )
 from autofocus.data.sources.check import Depth, SourceReport, check_source
-from autofocus.data.sources.read import ReadOptions, find_source
+from autofocus.data.sources.find import find_source
 
 MULTICLASS = "image_classification"
 

@@ -4,10 +4,12 @@ from typing import Any
 import pytest
 import yaml
 
+from autofocus.data.options import ReadOptions
 from autofocus.data.rows.jsonl import JsonlFile
 from autofocus.data.rows.records import MulticlassRecord
+from autofocus.data.sources.find import find_source
 from autofocus.data.sources.mltable import read_mltable, write_mltable
-from autofocus.data.sources.read import ReadOptions, find_source, read_data
+from autofocus.data.sources.read import read_data
 from autofocus.errors import DataError
 
 ROW = '{"image_url": "a.jpg", "label": "can"}\n'

@@ -3,43 +3,21 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import (
     DetectionRecord,
     InstanceSegmentationRecord,
     MulticlassRecord,
     MultilabelRecord,
 )
-from autofocus.data.sources.read import (
-    ReadOptions,
-    find_source,
-    find_splits,
-    infer_tasks,
-    read_data,
-)
+from autofocus.data.sources.read import read_data
 from autofocus.errors import DataError
+from support.rows import BOX, row, write
 
-BOX = {"label": "can", "topX": 0.1, "topY": 0.2, "bottomX": 0.5, "bottomY": 0.6}
 OTHER = {**BOX, "label": "carton"}
-MULTICLASS, MULTILABEL = "image_classification", "image_classification_multilabel"
-DETECTION, SEGMENTATION = "image_object_detection", "image_instance_segmentation"
-
-
-def write(folder: Path, *rows: Any, name: str = "train.jsonl") -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for row in rows:
-        if isinstance(row, dict) and "image_url" in row and "://" not in row["image_url"]:
-            (folder / row["image_url"]).write_bytes(b"x")
-    path = folder / name
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def row(url: str, label: Any) -> dict[str, Any]:
-    return {"image_url": url, "label": label}
 
 
 def test_of_repeated_classification_rows_the_last_counts(tmp_path: Path) -> None:
@@ -179,95 +157,3 @@ def test_the_fingerprint_follows_the_rows_and_not_their_order(tmp_path: Path) ->
     other = read_data(write(tmp_path / "other", rows[0], row("b.jpg", "z")), MulticlassRecord)
     assert one.fingerprint == two.fingerprint != other.fingerprint
     assert len(one.fingerprint) == 64
-
-
-def test_splits_are_found_and_training_data_is_the_default(tmp_path: Path) -> None:
-    train = write(tmp_path, row("a.jpg", "x"))
-    test = write(tmp_path, row("b.jpg", "x"), name="test.jsonl")
-    validation = write(tmp_path, row("c.jpg", "x"), name="validation_annotations.jsonl")
-    expected = {"train": train, "validation": validation, "test": test}
-    assert find_splits(tmp_path) == expected
-    assert find_source(tmp_path, ReadOptions()).path == train
-    assert find_splits(train) == {}
-
-
-def test_class_folders_in_split_folders_are_splits(tmp_path: Path) -> None:
-    for split in ("train", "val"):
-        write(tmp_path / split / "can", row("a.jpg", "x"))
-        (tmp_path / split / "can" / "train.jsonl").unlink()
-    assert find_splits(tmp_path) == {
-        "train": tmp_path / "train",
-        "validation": tmp_path / "val",
-    }
-
-
-def test_a_class_called_train_is_no_split(tmp_path: Path) -> None:
-    for name in ("bus", "train"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "a.jpg").write_bytes(b"x")
-    assert find_splits(tmp_path) == {}
-    data = read_data(tmp_path, MulticlassRecord)
-    assert [record.label for record in data.records] == ["bus", "train"]
-
-
-def test_a_folder_with_one_jsonl_is_that_file(tmp_path: Path) -> None:
-    path = write(tmp_path, row("a.jpg", "x"), name="rows.jsonl")
-    assert find_source(tmp_path, ReadOptions()).path == path
-    write(tmp_path, row("a.jpg", "x"), name="more.jsonl")
-    with pytest.raises(DataError, match=r"more\.jsonl, rows\.jsonl"):
-        find_source(tmp_path, ReadOptions())
-
-
-def test_what_is_no_source_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nothing: no such file or folder"):
-        find_source(tmp_path / "nothing", ReadOptions())
-    with pytest.raises(DataError, match="holds no data that is known"):
-        find_source(tmp_path, ReadOptions())
-
-
-def test_a_source_may_be_a_url_of_a_mapped_place(tmp_path: Path) -> None:
-    path = write(tmp_path, row("a.jpg", "x"))
-    options = ReadOptions(maps={"store": str(tmp_path)})
-    for source in (path.as_uri(), "azureml://datastores/store/paths/train.jsonl"):
-        assert read_data(source, MulticlassRecord, options).records[0].label == "x"
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [
-        ("fridge/train.jsonl", "fridge"),
-        ("fridge/train_annotations.jsonl", "fridge"),
-        ("fridge/my rows.jsonl", "my-rows"),
-        ("fridge objects!/validation.jsonl", "fridge-objects"),
-    ],
-)
-def test_the_name_is_short_and_plain(tmp_path: Path, path: str, expected: str) -> None:
-    place = tmp_path / path
-    found = find_source(write(place.parent, row("a.jpg", "x"), name=place.name), ReadOptions())
-    assert found.name == expected
-
-
-POLYGON = {"label": "can", "polygon": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]}
-
-
-@pytest.mark.parametrize(
-    ("labels", "expected"),
-    [
-        (["can", "3"], [MULTICLASS]),
-        ([3, 4], [MULTICLASS]),
-        ([["can"], []], [MULTILABEL]),
-        ([[BOX], []], [DETECTION]),
-        ([[POLYGON]], [SEGMENTATION]),
-        ([[{**BOX, **POLYGON}]], [DETECTION, SEGMENTATION]),
-        ([[], []], [MULTILABEL, DETECTION, SEGMENTATION]),
-        ([None, 1.5], []),
-        # One odd row among many does not decide.
-        (["can", "can", ["can"]], [MULTICLASS]),
-    ],
-)
-def test_the_task_is_told_from_the_labels(
-    tmp_path: Path, labels: list[Any], expected: list[str]
-) -> None:
-    path = write(tmp_path, *(row("a.jpg", label) for label in labels), ["odd"])
-    source = find_source(path, ReadOptions())
-    assert infer_tasks(source, ReadOptions()) == expected

@@ -13,8 +13,7 @@ from autofocus.data.batches.cache.forms import CachedForm, CachedImage
 from autofocus.data.batches.cache.ladder import JPEG_QUALITY, DataSize, Rung, RungName, choose_rung
 from autofocus.data.batches.cache.store import FileStore, MemoryStore, Store
 from autofocus.data.images.decode import read_header
-from autofocus.data.images.fetch import shown
-from autofocus.data.images.locate import open_bytes
+from autofocus.data.images.fetch import open_bytes, shown
 from autofocus.errors import ImageError
 
 log = logging.getLogger(__name__)

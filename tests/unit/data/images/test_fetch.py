@@ -1,6 +1,6 @@
 import hashlib
 
-from autofocus.data.images.fingerprint import content_hash
+from autofocus.data.images.fetch import content_hash
 
 
 def test_content_hash_names_content_and_nothing_else() -> None:

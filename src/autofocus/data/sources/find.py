@@ -1,0 +1,271 @@
+"""What a user's data is: its format, its splits, the tasks that its rows fit.
+
+A source is a JSONL file, an MLTable folder (or its file), a folder with `train.jsonl`, or anything
+that one of `FORMATS` knows.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from autofocus.data.formats import FORMATS, Format
+from autofocus.data.formats.layout import SPLIT_NAMES, entries_by_name
+from autofocus.data.images.locate import Locator
+from autofocus.data.options import ReadOptions
+from autofocus.data.rows.issues import IssueLog
+from autofocus.data.rows.jsonl import JsonlFile, parse_line, read_blocks
+from autofocus.data.rows.records import (
+    RECORD_TYPES,
+    DetectionRecord,
+    ImageRecord,
+    InstanceSegmentationRecord,
+    MulticlassRecord,
+    MultilabelRecord,
+)
+from autofocus.errors import DataError
+
+Split = Literal["test", "validation", "train"]
+
+# Best first: epochs, models and thresholds were chosen on validation images.
+_ORDER: Final[tuple[Split, ...]] = ("test", "validation", "train")
+
+MLTABLE_NAME = "MLTable"
+
+_WHAT_IS_DATA = (
+    "a JSONL file, a folder with an MLTable file, a CSV of filename,labels, a folder with a folder "
+    "of images for each class, or what COCO, Pascal VOC, YOLO, VIA or masks look like"
+)
+_JSONL_SUFFIXES = (".jsonl", ".ndjson")
+_SPLIT_FORMS = (
+    "{}.jsonl",
+    "{}_annotations.jsonl",
+    "{}",
+    "{}-mltable-folder",
+)
+_SPLIT_WORDS = {"trainval", *(name for names in SPLIT_NAMES.values() for name in names)}
+# What the files and folders of any data set are called.
+_COMMON_NAMES = {
+    *("annotations", "labels", "data", "dataset", "images", "instances", "imagesets", "main"),
+    *("coco", "mltable", "folder", "via", "region", "jpegimages", "masks"),
+}
+
+_NUM_ROWS = 1000  # by which the task is told
+_ANY_LIST = (MultilabelRecord, DetectionRecord, InstanceSegmentationRecord)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Data that was found.
+
+    Attributes:
+        place: How messages name it.
+        path: File or folder that holds it; means nothing for a remote file.
+        name: Short name for a run folder.
+        kind: "jsonl", "mltable" or the name of its format.
+        files: Its JSONL files; none in other formats.
+        format: Its format where that is not JSON Lines, else None.
+    """
+
+    place: str
+    path: Path
+    name: str
+    kind: str
+    files: tuple[JsonlFile, ...] = ()
+    format: Format | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What to read.
+
+    Attributes:
+        source: A file or folder that `read_data` takes.
+        split: Which split of the source that the user named it is; None where it has none.
+    """
+
+    source: str
+    split: Split | None
+
+    def __str__(self) -> str:
+        return self.source if self.split is None else f"{self.source} ({self.split} split)"
+
+
+def find_source(source: str | Path, options: ReadOptions) -> Source:
+    """Return what kind of data `source` is.
+
+    Raises:
+        DataError: If there is nothing, or nothing that is data.
+    """
+    text = str(source)
+    if "://" in text:
+        text = Locator(Path.cwd(), None, options.maps).locate(text)
+        if "://" in text:
+            path = Path(text)
+            return Source(text, path, _short_name(path), "jsonl", (JsonlFile(text),))
+    given = Path(text).expanduser()
+    path = find_splits(given).get("train", given)
+    if folder := _mltable_folder(path):
+        from autofocus.data.sources.mltable import read_mltable
+
+        files = tuple(read_mltable(folder, options.maps))
+        return Source(str(folder), folder, _short_name(folder), "mltable", files)
+    form = next((form for form in FORMATS if form.is_source(path)), None)
+    if form is not None:
+        return Source(str(path), path, _short_name(path), form.name, format=form)
+    if not path.exists():
+        raise DataError(f"{source}: no such file or folder. Give {_WHAT_IS_DATA}.")
+    if path.is_dir():
+        path = _only_jsonl(path)
+    return Source(str(path), path, _short_name(path), "jsonl", (JsonlFile(str(path)),))
+
+
+def find_splits(source: str | Path) -> dict[str, Path]:
+    """Return the splits that a source holds: "train" and, where present, "validation" and "test".
+
+    Each is a source of its own that `find_source` and `read_data` take: a file such as
+    `train.jsonl` or `train_annotations.jsonl`, what a format says itself (`ImageSets` of VOC,
+    `data.yaml/val` of YOLO, `instances_val2017.json` of COCO), or a folder `train` that is a
+    source. Without a training split there are no splits.
+
+    Raises:
+        DataError: If the source says of several things that they are one split.
+    """
+    path = Path(source)
+    named = _named_splits(path) if path.is_dir() else {}
+    if "train" in named and (_is_jsonl(named["train"]) or _mltable_folder(named["train"])):
+        return named
+    for form in FORMATS:
+        if described := form.splits(path):
+            return described
+    return named if "train" in named else {}
+
+
+def _named_splits(folder: Path) -> dict[str, Path]:
+    entries = entries_by_name(folder)
+    found: dict[str, Path] = {}
+    for split, names in SPLIT_NAMES.items():
+        forms = (form.format(name) for form in _SPLIT_FORMS for name in names)
+        candidates = (entries[form] for form in forms if form in entries)
+        path = next((path for path in candidates if _is_source(path)), None)
+        if path is not None:
+            found[split] = path
+    return found
+
+
+def part_to_measure(source: str, options: ReadOptions, wanted: Split | None = None) -> Part:
+    """Return the test split of a source, else its validation split, else all of it.
+
+    Args:
+        source: What the user named; splits are those of `find_splits`.
+        options: Map URLs to folders.
+        wanted: The split that the user asks for; None takes the first that there is.
+
+    Raises:
+        DataError: If there is no such split.
+    """
+    text = source
+    if "://" in text and options.maps:
+        text = Locator(Path.cwd(), None, options.maps).locate(text)
+    splits = {} if "://" in text else find_splits(Path(text).expanduser())
+    if wanted is not None and wanted not in splits:
+        has = f"its splits are {', '.join(splits)}" if splits else "it has no splits"
+        raise DataError(f"{source}: has no {wanted} split; {has}.")
+    if not splits:
+        return Part(source, None)
+    first = next(split for split in _ORDER if split in splits)
+    split = first if wanted is None else wanted
+    return Part(str(splits[split]), split)
+
+
+def infer_tasks(source: Source, options: ReadOptions) -> list[str]:
+    """Return the published names of the tasks that a source's rows fit; several when unclear."""
+    if source.format is not None:
+        record_types = source.format.guess(source.path, options)
+    else:
+        record_types = _guess_from_rows(source.files, options.label_column)
+    return [name for name, record_type in RECORD_TYPES.items() if record_type in record_types]
+
+
+def _guess_from_rows(files: Sequence[JsonlFile], label_column: str) -> list[type[ImageRecord]]:
+    """Return what most of the first rows look like: one type, or several when it is unclear.
+
+    Rows with boxes and polygons fit both tasks; rows whose labels are all empty lists fit three.
+    """
+    votes: Counter[tuple[type[ImageRecord], ...]] = Counter()
+    for label in islice(_labels(files, label_column), _NUM_ROWS):
+        votes[_fitting(label)] += 1
+    votes.pop((), None)
+    # An empty list fits anything but a single class: it only counts when there is nothing else.
+    clear = Counter({types: num for types, num in votes.items() if types != _ANY_LIST})
+    best = (clear or votes).most_common(1)
+    return list(best[0][0]) if best else []
+
+
+def _fitting(label: Any) -> tuple[type[ImageRecord], ...]:
+    if isinstance(label, str) or (isinstance(label, int) and not isinstance(label, bool)):
+        return (MulticlassRecord,)
+    if not isinstance(label, list):
+        return ()
+    if not label:
+        return _ANY_LIST
+    if not isinstance(label[0], dict):
+        return (MultilabelRecord,)
+    has_box, has_polygon = "topX" in label[0], "polygon" in label[0]
+    types = ((DetectionRecord, has_box), (InstanceSegmentationRecord, has_polygon))
+    return tuple(record_type for record_type, fits in types if fits)
+
+
+def _labels(files: Sequence[JsonlFile], label_column: str) -> Iterator[Any]:
+    silent = IssueLog()
+    for file in files:
+        for _, _, block in read_blocks(file, silent):
+            for line in block.split(b"\n"):
+                try:
+                    row = parse_line(line)
+                except ValueError:
+                    continue  # the check itself reports it
+                if isinstance(row, dict):
+                    yield row.get(label_column)
+
+
+def _is_jsonl(path: Path) -> bool:
+    return path.suffix.lower() in _JSONL_SUFFIXES and path.is_file()
+
+
+def _is_source(path: Path) -> bool:
+    if not path.is_dir():
+        return _is_jsonl(path)
+    return bool(_mltable_folder(path)) or any(form.is_source(path) for form in FORMATS)
+
+
+def _mltable_folder(path: Path) -> Path | None:
+    """Return the folder when `path` is an MLTable file or a folder with one, else None."""
+    if path.name == MLTABLE_NAME and path.is_file():
+        return path.parent
+    return path if (path / MLTABLE_NAME).is_file() else None
+
+
+def _only_jsonl(folder: Path) -> Path:
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _JSONL_SUFFIXES)
+    if len(files) == 1:
+        return files[0]
+    if files:
+        names = ", ".join(path.name for path in files)
+        raise DataError(f"{folder}: has several JSONL files ({names}); name one of them.")
+    raise DataError(f"{folder}: holds no data that is known. Give {_WHAT_IS_DATA}.")
+
+
+def _short_name(path: Path) -> str:
+    """Return the name of a data set: of the first file or folder, upwards, that has one."""
+    path = path.absolute()
+    name = next((p.stem for p in (path, *path.parents) if not _is_common(p.stem)), path.stem)
+    return re.sub(r"[^\w-]+", "-", name).strip("-")[:40] or "data"
+
+
+def _is_common(stem: str) -> bool:
+    words = [word for word in re.split(r"[\W_]+", stem.lower()) if word]
+    return all(word in _COMMON_NAMES or word.rstrip("0123456789") in _SPLIT_WORDS for word in words)
