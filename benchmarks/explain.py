@@ -25,9 +25,9 @@ import saliency.core.xrai as reference
 import torch
 from skimage import data
 
-from autofocus.explain.algorithms import EXPLAINERS
+from autofocus.explain.algorithms import attribution_method
+from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import freeze
-from autofocus.explain.parameters import Parameters
 from autofocus.explain.segmentation.masks import xrai_masks
 from autofocus.explain.segmentation.regions import rank_regions
 from autofocus.explain.xrai import warm_up
@@ -132,7 +132,7 @@ def ours(name: str) -> Contenders:
 
     def explain(algorithm: str, fast: bool = True) -> None:
         parameters = Parameters(algorithm, n_steps=STEPS, xrai_fast=fast)
-        EXPLAINERS[algorithm].attribute(frozen, images, [TARGET], parameters)
+        attribution_method(algorithm).attribute(frozen, images, [TARGET], parameters)
 
     return {
         "XRAI fast": partial(explain, "xrai"),

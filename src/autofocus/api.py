@@ -11,7 +11,7 @@ from autofocus.scoring.scorer import Scorer
 from autofocus.settings.job_file import override, read_document
 
 if TYPE_CHECKING:
-    from autofocus.scoring.explain.explanations import Explanation, ModelExplainer
+    from autofocus.scoring.explain.explainer import Explanation, ModelExplainer
 
 # Short names for what most jobs set -> the job's keys.
 SHORT_KEYS = {
@@ -136,15 +136,12 @@ class Model:
             InputError: If a parameter is unknown or a value not allowed, an image does not decode,
                 or the model cannot be explained.
         """
-        from autofocus.scoring.explain.explanations import (
-            checked_parameters,
-            explain_images,
-            load_explainer,
-        )
+        from autofocus.scoring.explain.explanations import explain_images, load_explainer
+        from autofocus.scoring.explain.request import checked_parameters
 
         if self._explainer is None:
             self._explainer = load_explainer(self._folder)
-        checked = checked_parameters(self._explainer, parameters)
+        checked = checked_parameters(parameters, self._explainer.selector, self.labels)
         explained = []
         found = explain_images(self._scorer, self._explainer, _contents(images), checked)
         for place, item in enumerate(found):

@@ -12,17 +12,17 @@ from PIL import Image
 
 from autofocus.data.batches.tiles import WHOLE
 from autofocus.data.images.decode import decode
+from autofocus.explain.base import Parameters
 from autofocus.explain.class_measures import shuffle_weights
 from autofocus.explain.d_rise import FoundBoxes
 from autofocus.explain.measures import box_insertion_deletion, centred_gaussian
-from autofocus.explain.parameters import Parameters
 from autofocus.manifest import DataInfo, Manifest, ResizeFit, WeightsInfo
 from autofocus.models import catalog
 from autofocus.models.box_profile import TYPICAL
 from autofocus.models.build import build, network_options
 from autofocus.models.network import Network
 from autofocus.scoring.backends.torch import TorchBackend
-from autofocus.scoring.explain.boxes import BoxExplainer, part_shown
+from autofocus.scoring.explain.boxes import BoxExplainer, image_part
 from autofocus.scoring.scorer import Scorer
 from autofocus.scoring.tiling import view_of
 from autofocus.tasks import TASKS
@@ -90,8 +90,8 @@ def test_each_box_has_a_finite_map_in_the_frame_of_the_image(
     scorer, explainer = model
     (found,) = scorer.try_predict([photo])
     assert len(found)
-    chosen = explainer.choice.choose(scorer.labels, found, QUICK)
-    first = explainer.explain(photo, chosen, QUICK)
+    chosen = explainer.selector.select(scorer.labels, found, QUICK)
+    first = explainer.explain(decode(photo), chosen, QUICK)
     side = scorer.manifest.preprocess.size[1]
     assert [e.label for e in first] == [scorer.labels[i] for i in found.classes[: len(first)]]
     for explanation in first:
@@ -102,7 +102,7 @@ def test_each_box_has_a_finite_map_in_the_frame_of_the_image(
         # The candidate that became the box resembles it as much as anything can.
         resemblance = explanation.attribution.metadata["resemblance"]
         assert resemblance == pytest.approx(explanation.probability, rel=1e-3, abs=1e-5)
-    again = explainer.explain(photo, chosen, QUICK)
+    again = explainer.explain(decode(photo), chosen, QUICK)
     assert all(np.array_equal(a.map, b.map) for a, b in zip(first, again, strict=True))
 
 
@@ -115,7 +115,7 @@ def test_what_a_map_is_worth_can_be_measured(
     pixels, manifest = decode(photo), scorer.manifest
     (attribution,) = explainer.attributions(pixels, boxes, QUICK)
     view = view_of(pixels, manifest.preprocess, WHOLE)
-    size = part_shown(view)
+    size = image_part(view)
     detect = explainer.backend.run
     for saliency in (attribution.saliency()[: size[0], : size[1]], centred_gaussian(*size)):
         areas = box_insertion_deletion(detect, view.tensor, view.frame, boxes, saliency)

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from autofocus.explain.algorithms import EXPLAINERS
-from autofocus.explain.base import Attribution
+from autofocus.explain.algorithms import CLASS_ALGORITHMS, attribution_method
+from autofocus.explain.base import Attribution, Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
-from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import RECOMMENDED, resolve
 from autofocus.models.timm.classifiers import Classifier, build
 
@@ -69,12 +68,12 @@ def _explain(name: str, network: FrozenClassifier, images: torch.Tensor) -> list
     """Explain every class of every image."""
     targets = list(range(NUM_CLASSES)) * len(images)
     repeated = images.repeat_interleave(NUM_CLASSES, dim=0)
-    return EXPLAINERS[name].attribute(
+    return attribution_method(name).attribute(
         network, repeated, targets, Parameters(xai_algorithm=name, n_steps=2)
     )
 
 
-@pytest.mark.parametrize("name", EXPLAINERS)
+@pytest.mark.parametrize("name", CLASS_ALGORITHMS)
 def test_maps_are_finite_and_of_the_images_shape_and_tell_classes_and_images_apart(
     name: str, network: FrozenClassifier, images: torch.Tensor
 ) -> None:
@@ -97,11 +96,11 @@ def test_maps_are_finite_and_of_the_images_shape_and_tell_classes_and_images_apa
     assert not any(np.array_equal(a, b) for i, a in enumerate(varied) for b in varied[:i])
 
 
-@pytest.mark.parametrize("name", EXPLAINERS)
+@pytest.mark.parametrize("name", CLASS_ALGORITHMS)
 def test_a_batch_gives_what_single_images_give(
     name: str, network: FrozenClassifier, images: torch.Tensor
 ) -> None:
-    explainer, parameters = EXPLAINERS[name], Parameters(xai_algorithm=name, n_steps=2)
+    explainer, parameters = attribution_method(name), Parameters(xai_algorithm=name, n_steps=2)
     together = explainer.attribute(network, images, [1, 1], parameters)
     alone = explainer.attribute(network, images[1:], [1], parameters)
     scale = max(np.abs(alone[0].map).max(), 1e-12)
@@ -114,7 +113,9 @@ def test_what_guided_returns_is_not_the_plain_gradient(
     network: FrozenClassifier, images: torch.Tensor, request: pytest.FixtureRequest
 ) -> None:
     name = request.node.callspec.params["network"]
-    (guided,) = EXPLAINERS["guided_backprop"].attribute(network, images[:1], [0], Parameters())
+    (guided,) = attribution_method("guided_backprop").attribute(
+        network, images[:1], [0], Parameters()
+    )
     points = images[:1].clone().requires_grad_()
     (plain,) = torch.autograd.grad(network(points)[0, 0], points)
     difference = np.abs(guided.map - plain[0].numpy()).max()

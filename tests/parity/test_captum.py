@@ -11,10 +11,11 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from autofocus.explain.algorithms import EXPLAINERS
+from autofocus.explain.algorithms import attribution_method
+from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.guided_gradcam import forward_with_map, gradcam
-from autofocus.explain.parameters import APPROXIMATION_METHODS, Parameters
+from autofocus.explain.parameters import APPROXIMATION_METHODS
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import Classifier, build
 
@@ -45,7 +46,7 @@ def _images(size: int = 64, dtype: torch.dtype = torch.float32) -> Tensor:
 
 def _ours(name: str, network: FrozenClassifier, images: Tensor, **options: Any) -> Tensor:
     parameters = Parameters(xai_algorithm=name, **options)
-    found = EXPLAINERS[name].attribute(network, images, TARGETS, parameters)
+    found = attribution_method(name).attribute(network, images, TARGETS, parameters)
     return torch.from_numpy(np.stack([attribution.map for attribution in found]))
 
 
@@ -93,7 +94,7 @@ def test_completeness_error_is_captums_convergence_delta() -> None:
         method="riemann_middle",
         return_convergence_delta=True,
     )
-    found = EXPLAINERS["integrated_gradients"].attribute(
+    found = attribution_method("integrated_gradients").attribute(
         network, images, TARGETS, Parameters(n_steps=8)
     )
     errors = [attribution.metadata["completeness_error"] for attribution in found]
@@ -163,6 +164,6 @@ def test_xrai_end_to_end_ranks_pixels_as_pair_saliency_does(fast: bool) -> None:
         extra_parameters=reference.XRAIParameters(steps=50, algorithm="fast" if fast else "full"),
     )
     parameters = Parameters(n_steps=50, xrai_fast=fast)
-    (got,) = EXPLAINERS["xrai"].attribute(freeze(original), images, [2], parameters)
+    (got,) = attribution_method("xrai").attribute(freeze(original), images, [2], parameters)
     # The reference weighs both ends of the path like any other step; we take middles.
     assert spearmanr(got.map[0].ravel(), expected.ravel()).statistic > 0.98

@@ -175,12 +175,12 @@ def test_published_box_replies_are_rows_that_can_be_trained_on(
 def test_served_replies_have_the_published_keys(
     photo: bytes, tiny_model: Path, tiny_multilabel_model: Path, is_multilabel: bool
 ) -> None:
-    from autofocus.scoring.request import score_cells
+    from autofocus.scoring.request import score_rows
     from autofocus.scoring.scorer import Scorer
 
     scorer = Scorer.load(tiny_multilabel_model if is_multilabel else tiny_model)
     cells = parse_request(json.dumps(with_image(SCORING_REQUEST, photo)).encode())
-    reply = json.loads(orjson.dumps(score_cells(scorer, cells), option=orjson.OPT_SERIALIZE_NUMPY))
+    reply = json.loads(orjson.dumps(score_rows(scorer, cells), option=orjson.OPT_SERIALIZE_NUMPY))
     assert list(reply[0]) == ["probs", "labels"]
     assert reply[0]["labels"] == LABELS
     assert all(isinstance(prob, float) and 0 <= prob <= 1 for prob in reply[0]["probs"])

@@ -66,10 +66,17 @@ def evaluate(
 
 def _drawing(drawings: DrawingFolder, rows: Any) -> Any:
     """Return what draws each image as it is evaluated."""
-    from autofocus.scoring.draw_evaluated import draw_evaluated
+    from autofocus.pictures.boxes import draw_evaluated
 
     def observe(scorer: Any, place: int, image: bytes, prediction: Any) -> None:
-        picture = draw_evaluated(scorer, rows.records[place], image, prediction)
+        picture = draw_evaluated(
+            scorer.task,
+            scorer.manifest.settings,
+            scorer.labels,
+            rows.records[place],
+            image,
+            prediction,
+        )
         drawings.write(rows.locations[place], picture)
 
     return observe

@@ -3,14 +3,18 @@
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
 from autofocus.cli.file_names import FileNames, file_name
 from autofocus.cli.output import command, emit, emit_json, note, progress
+from autofocus.explain.algorithms import ALGORITHMS
 
-Algorithm = Literal["xrai", "integrated_gradients", "guided_gradcam", "guided_backprop", "d_rise"]
+if TYPE_CHECKING:
+    Algorithm = str
+else:
+    Algorithm = Literal[tuple(ALGORITHMS)]
 Style = Literal["panel", "overlay", "heatmap"]
 
 _INPUT_IS_WRONG = 2
@@ -131,17 +135,14 @@ def _explain(
 ) -> Iterator[dict[str, Any]]:
     """Return what is written for each image, as it is written."""
     from autofocus.runtime import no_progress, num_cores
-    from autofocus.scoring.explain.explanations import (
-        checked_parameters,
-        explain_images,
-        load_explainer,
-    )
+    from autofocus.scoring.explain.explanations import explain_images, load_explainer
+    from autofocus.scoring.explain.request import checked_parameters
     from autofocus.scoring.image_paths import expand_images, read_image
     from autofocus.scoring.scorer import Scorer
 
     paths = expand_images(images)
     explainer = load_explainer(folder)
-    parameters = checked_parameters(explainer, raw)
+    parameters = checked_parameters(raw, explainer.selector, explainer.manifest.labels)
     note(
         f"Explaining {len(paths)} image{'s' if len(paths) != 1 else ''} by"
         f" {parameters.xai_algorithm} into {output}/"
@@ -169,7 +170,7 @@ def _written(path: Path, stem: Path, found: Any, npy: bool, names: FileNames) ->
         return {"image": str(path), **error_object(found)}
     rows = []
     for explanation in found:
-        base = names.give(f"{stem.name}.{_part_name(explanation.explained)}")
+        base = names.give(f"{stem.name}.{_part_name(explanation.target)}")
         row = {
             "label": explanation.label,
             "probability": explanation.probability,
@@ -219,10 +220,10 @@ def _lines(image: dict[str, Any]) -> list[str]:
     ]
 
 
-def _part_name(explained: Any) -> str:
+def _part_name(target: Any) -> str:
     """Return the class, behind a box's position in the reply."""
-    label = file_name(explained.label).replace(" ", "_")
-    return label if explained.xyxy_frac is None else f"{explained.place:02d}-{label}"
+    label = file_name(target.label).replace(" ", "_")
+    return label if target.xyxy_frac is None else f"{target.box_index:02d}-{label}"
 
 
 def _as_flags(problem: str) -> str:
@@ -249,13 +250,14 @@ def _evaluate(
     from autofocus.data.sources.find import part_to_measure
     from autofocus.explain.parameters import parse_parameters
     from autofocus.manifest import read_manifest
-    from autofocus.scoring.explain.quality import Measuring, measure_explanations, read_photos
-    from autofocus.scoring.explain.request import choice_of
+    from autofocus.scoring.explain.measuring import Measuring
+    from autofocus.scoring.explain.quality import measure_explanations, read_photos
+    from autofocus.scoring.explain.request import selector_of
     from autofocus.scoring.scorer import task_of
 
-    choice = choice_of(task_of(read_manifest(folder)))
-    assert choice is not None, "every task has one"
-    parameters = parse_parameters(raw, choice.kind)
+    selector = selector_of(task_of(read_manifest(folder)))
+    assert selector is not None, "every task has one"
+    parameters = parse_parameters(raw, selector.kind)
     track = progress()
     options = ReadOptions(**{**reading, "maps": parse_maps(reading["maps"])})
     part = part_to_measure(data, options)

@@ -64,25 +64,28 @@ def _score_files(
     scorer: Any, paths: list[Path], drawings: DrawingFolder | None
 ) -> Iterator[dict[str, Any]]:
     from autofocus.scoring.image_paths import read_image
-    from autofocus.scoring.request import Cell, score_cells
+    from autofocus.scoring.request import in_place
 
     for start in range(0, len(paths), _BATCH):
         batch = paths[start : start + _BATCH]
-        cells = [Cell(read_image(path)) for path in batch]
-        results = score_cells(scorer, cells)
-        for path, cell, result in zip(batch, cells, results, strict=True):
-            if drawings and isinstance(cell.image, bytes) and "error" not in result:
-                _draw(drawings, path, cell.image, result, scorer.labels)
+        images = [read_image(path) for path in batch]
+        predictions = in_place(images, scorer.try_predict)
+        results = scorer.encode(predictions)
+        for path, image, prediction, result in zip(
+            batch, images, predictions, results, strict=True
+        ):
+            if drawings and isinstance(image, bytes) and "error" not in result:
+                _draw(drawings, path, image, prediction, scorer.labels)
             yield result
 
 
 def _draw(
-    drawings: DrawingFolder, path: Path, image: bytes, result: dict[str, Any], labels: list[str]
+    drawings: DrawingFolder, path: Path, image: bytes, prediction: Any, labels: list[str]
 ) -> None:
     from autofocus.data.images.decode import decode
     from autofocus.pictures.boxes import draw
 
-    drawings.write(path, draw(decode(image), result, labels))
+    drawings.write(path, draw(decode(image), prediction, labels))
 
 
 def _write_json(results: Iterable[dict[str, Any]]) -> int:

@@ -1,39 +1,130 @@
-"""The explainers by their published names. A new one is one line here."""
+"""The algorithms by their published names. A new one is one row of `ALGORITHMS` and one file.
 
-from collections.abc import Sequence
-from typing import Final
+Imports neither torch nor numpy before one is used: command line and requests read names here.
+"""
 
-from torch import Tensor
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
 
-from autofocus.explain.base import Attribution, Explainer
-from autofocus.explain.frozen import FrozenClassifier
-from autofocus.explain.guided_backprop import GuidedBackprop
-from autofocus.explain.guided_gradcam import GuidedGradcam
-from autofocus.explain.integrated_gradients import IntegratedGradients
-from autofocus.explain.parameters import Parameters
-from autofocus.explain.xrai import Xrai
+if TYPE_CHECKING:
+    from torch import Tensor
 
-EXPLAINERS: Final[dict[str, Explainer]] = {
-    "xrai": Xrai(),
-    "integrated_gradients": IntegratedGradients(),
-    "guided_gradcam": GuidedGradcam(),
-    "guided_backprop": GuidedBackprop(),
+    from autofocus.explain.base import Attribution, AttributionMethod, Parameters
+    from autofocus.explain.frozen import FrozenClassifier
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One way to explain.
+
+    Attributes:
+        explains: Classes of whole images, by gradients of a torch network, or boxes, by the
+            outputs of any network.
+        title: Its name on pictures.
+        parameters: Request parameters it uses, besides those of every algorithm.
+        method: Loads it, and torch with it; None for boxes, see `d_rise.box_maps`.
+    """
+
+    explains: Literal["classes", "boxes"]
+    title: str
+    parameters: tuple[str, ...] = ()
+    method: "Callable[[], AttributionMethod] | None" = None
+
+
+def _xrai() -> "AttributionMethod":
+    from autofocus.explain.xrai import Xrai
+
+    return Xrai()
+
+
+def _integrated_gradients() -> "AttributionMethod":
+    from autofocus.explain.integrated_gradients import IntegratedGradients
+
+    return IntegratedGradients()
+
+
+def _guided_gradcam() -> "AttributionMethod":
+    from autofocus.explain.guided_gradcam import GuidedGradcam
+
+    return GuidedGradcam()
+
+
+def _guided_backprop() -> "AttributionMethod":
+    from autofocus.explain.guided_backprop import GuidedBackprop
+
+    return GuidedBackprop()
+
+
+_PATH: Final = ("n_steps", "approximation_method")
+
+# The first that explains a kind is its default.
+ALGORITHMS: Final[dict[str, Algorithm]] = {
+    "xrai": Algorithm("classes", "XRAI", (*_PATH, "xrai_fast"), _xrai),
+    "integrated_gradients": Algorithm(
+        "classes", "Integrated gradients", _PATH, _integrated_gradients
+    ),
+    "guided_gradcam": Algorithm("classes", "Guided Grad-CAM", (), _guided_gradcam),
+    "guided_backprop": Algorithm("classes", "Guided backprop", (), _guided_backprop),
+    "d_rise": Algorithm("boxes", "D-RISE", ("num_masks", "grid", "seed", "max_boxes")),
 }
+
+CLASS_ALGORITHMS: Final = tuple(
+    name for name, algorithm in ALGORITHMS.items() if algorithm.explains == "classes"
+)
+BOX_ALGORITHMS: Final = tuple(
+    name for name, algorithm in ALGORITHMS.items() if algorithm.explains == "boxes"
+)
+
+
+def attribution_method(name: str) -> "AttributionMethod":
+    """Load the algorithm of a name that explains classes."""
+    load = ALGORITHMS[name].method
+    assert load is not None, f"{name} explains boxes"
+    return load()
 
 
 def explain(
-    network: FrozenClassifier, images: Tensor, targets: Sequence[int], parameters: Parameters
-) -> list[Attribution]:
+    network: "FrozenClassifier",
+    images: "Tensor",
+    targets: Sequence[int],
+    parameters: "Parameters",
+) -> "list[Attribution]":
     """Explain one class of each image by the algorithm that `parameters` names.
 
     Args:
-        network: What `frozen.freeze` returned.
+        network: A network from `frozen.freeze`.
         images: Normalised as the network expects, float32 [n, 3, h, w].
         targets: Class index of each image.
-        parameters: What `parameters.parse_parameters` returned.
+        parameters: Parameters from `parameters.parse_parameters`.
 
     Raises:
         InputError: If the images do not fit the network, or the algorithm cannot explain it.
     """
-    explainer = EXPLAINERS[parameters.xai_algorithm]
-    return explainer.attribute(network, images, targets, parameters)
+    method = attribution_method(parameters.xai_algorithm)
+    return method.attribute(network, images, targets, parameters)
+
+
+def caption_of(attribution: "Attribution", parameters: "Parameters") -> str:
+    """Return the algorithm, its main choices and what a reader must know, for a picture."""
+    algorithm, metadata = ALGORITHMS[attribution.algorithm], attribution.metadata
+    parts = [algorithm.title]
+    if "fast" in metadata:
+        parts.append("fast" if metadata["fast"] else "full")
+    if "n_steps" in algorithm.parameters:
+        parts.append(f"{parameters.n_steps} steps")
+    if "half_agreement" in metadata:
+        parts.append(f"{metadata['num_masks']} masks")
+        agreement = metadata["half_agreement"]
+        parts.append(
+            "no mask changes anything" if agreement is None else f"halves agree {agreement:.2f}"
+        )
+    if "completeness_error" in metadata:
+        explained = metadata["value"] - metadata["baseline_value"]
+        error = metadata["completeness_error"]
+        parts.append(f"explains {explained + error:.2f} of {explained:.2f}")
+    if metadata.get("guided_extension"):
+        parts.append("rule extended to " + " and ".join(metadata["guided_extension"]))
+    if metadata.get("constant_image") or not metadata.get("positive_evidence", True):
+        parts.append("nothing in this image speaks for the class")
+    return ", ".join(parts)

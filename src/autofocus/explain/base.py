@@ -1,4 +1,4 @@
-"""What an explainer is: a network, images and one class each in; one attribution an image out.
+"""Attributions, the parameters they are made with, and the interface of every algorithm.
 
 Imports no torch: boxes are explained without.
 
@@ -10,27 +10,60 @@ Notation for tensor shapes:
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
-from autofocus.explain.parameters import Parameters
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from autofocus.explain.frozen import FrozenClassifier
 
-# The number whose change is attributed: the class's logit, its share of the softmax over all
-# logits, or how well the best candidate resembles a box.
+# The attributed number: the class's logit, its share of the softmax over all logits, or how well
+# the best candidate resembles a box.
 Output = Literal["logit", "softmax", "resemblance"]
 
-# positive: the sum of what speaks for the class; what speaks against it counts as nothing.
-# size: the sum of the sizes. A gradient's sign says which way a colour would have to change, not
-#     whether the pixel matters.
+# positive: the sum of the positive channels; channels against the class count as nothing.
+# size: the sum of absolute values. A gradient's sign says which way a colour would have to change,
+#     not whether the pixel matters.
 # value: the map has one value a pixel already.
 Ranking = Literal["positive", "size", "value"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """What to explain, how, and what to return. Defaults are the published ones.
+
+    Attributes:
+        xai_algorithm: A name of `algorithms.ALGORITHMS`.
+        n_steps: Points on the path from a baseline to the image (xrai, integrated_gradients).
+        approximation_method: Quadrature on that path, a name of `quadrature.METHODS`.
+        xrai_fast: Rank regions once by their whole mean, instead of after each one taken.
+        visualizations: Return PNGs.
+        attributions: Return the numbers, [3, h, w].
+        confidence_score_threshold_multilabel: Least probability of the classes to explain.
+        target: Class to explain instead of the predicted ones. Ours, not published.
+        visualization_style: A name of `parameters.VISUALIZATION_STYLES`. Ours, not published.
+        num_masks: Random masks through which a detector looks (d_rise). Ours, as are the next.
+        grid: Cells of a mask along each side of the image (d_rise).
+        seed: Seed of the masks (d_rise).
+        max_boxes: Number of boxes to explain, the highest scores first (d_rise).
+    """
+
+    xai_algorithm: str = "xrai"
+    n_steps: int = 50
+    approximation_method: str = "riemann_middle"
+    xrai_fast: bool = True
+    visualizations: bool = True
+    attributions: bool = False
+    confidence_score_threshold_multilabel: float = 0.5
+    target: str | None = None
+    visualization_style: str = "panel"
+    num_masks: int = 500
+    grid: int = 10
+    seed: int = 0
+    max_boxes: int = 16
 
 
 @dataclass(frozen=True)
@@ -42,8 +75,8 @@ class Attribution:
         algorithm: Published name of the algorithm.
         target: Index of the explained class.
         output: The number whose change is attributed.
-        ranking: How the channels become one value a pixel.
-        metadata: What the algorithm says about this map; see docs/reference/explanations.md.
+        ranking: Rule by which the channels become one value a pixel.
+        metadata: Facts about this map by the algorithm; see docs/reference/explanations.md.
     """
 
     map: NDArray[np.float32]
@@ -64,10 +97,10 @@ class Attribution:
         return merged
 
 
-class Explainer(Protocol):
-    """An algorithm with its fixed choices; holds no state between calls."""
+class AttributionMethod(Protocol):
+    """An algorithm that explains classes; holds no state between calls."""
 
-    name: str
+    name: ClassVar[str]
 
     def attribute(
         self,
@@ -79,10 +112,10 @@ class Explainer(Protocol):
         """Explain one class of each image.
 
         Args:
-            network: What `frozen.freeze` returned.
+            network: A network from `frozen.freeze`.
             images: Normalised as the network expects, float32 [n, 3, h, w].
             targets: Class index of each image.
-            parameters: Those that the algorithm knows are used, the others have no effect.
+            parameters: Parameters; those of other algorithms have no effect.
 
         Returns:
             One attribution an image, in order.

@@ -1,19 +1,10 @@
-"""Is a saliency map any good? Four measures that need no opinion, and two maps that know nothing.
+"""Measures of maps of classes, see `measures`, with the torch network that made them.
 
-insertion       the probability while pixels return to a blurred image, highest first: area under
-                the curve, higher is better (RISE, Petsiuk et al., BMVC 2018)
-deletion        the probability while pixels turn to the mean colour, highest first: lower is better
-pointing game   does the highest value lie on the object (Zhang et al., ECCV 2016)
-randomisation   rank correlation with the map of the same network after its weights were shuffled:
-                a map that stays shows nothing of what was learned (Adebayo et al., NeurIPS 2018)
-
-A random map and a centred Gaussian stand beside the algorithms: photos show things in the middle,
-so that the Gaussian is the one to beat. Notation: n images; h, w their size in pixels.
+Notation: n images; h, w their size in pixels; k classes.
 """
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -23,11 +14,14 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from autofocus.explain.algorithms import explain
+from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.gradients import batch_size
 from autofocus.explain.measures import (
     NUM_STEPS,
     Mask,
+    Measurements,
+    Quality,
     SaliencyMap,
     area_under,
     blurred,
@@ -36,32 +30,10 @@ from autofocus.explain.measures import (
     random_map,
     step_of_pixels,
 )
-from autofocus.explain.parameters import Parameters
 from autofocus.runtime import Track, no_progress
 from autofocus.tasks.explaining import Activation
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Quality:
-    """What one way of making maps reached on n images; means, with standard errors of the means.
-
-    Attributes:
-        insertion: Area under the insertion curve, in [0, 1].
-        deletion: Area under the deletion curve, in [0, 1].
-        pointing: Share of images whose highest value lies on the object; None without masks.
-        randomised: Mean rank correlation with the maps of the shuffled network; None for the maps
-            that use no network.
-    """
-
-    num_images: int
-    insertion: float
-    insertion_error: float
-    deletion: float
-    deletion_error: float
-    pointing: float | None
-    randomised: float | None
 
 
 def measure(
@@ -75,17 +47,17 @@ def measure(
     seed: int = 0,
     track: Track = no_progress,
 ) -> dict[str, Quality]:
-    """Compare algorithms with each other and with the two maps that know nothing.
+    """Compare algorithms with each other and with two maps that know nothing.
 
     Args:
-        network: The trained network, frozen.
+        network: Trained network, frozen.
         images: Normalised, [n, 3, h, w].
         targets: Class index of each image.
         kind: How logits become probabilities.
         algorithms: Row name -> parameters.
-        truths: Where the object is in each image, bool [h, w].
-        seed: Decides the random map, the order of equal values and the shuffled weights.
-        track: Shows progress.
+        truths: Pixels of the object in each image, bool [h, w].
+        seed: Seed of the random map, the order of equal values and the shuffled weights.
+        track: Progress display.
     """
     height, width = images.shape[2:]
     shuffled = shuffle_weights(network, seed)
@@ -95,14 +67,14 @@ def measure(
         others = _maps(shuffled, images, targets, parameters)
         similar = [rank_correlation(a, b) for a, b in zip(maps, others, strict=True)]
         known = [value for value in similar if value is not None]
-        rows[name] = _judge(network, images, targets, kind, maps, truths, seed, known)
+        rows[name] = _measured(network, images, targets, kind, maps, truths, seed, known)
     ignorant: dict[str, Callable[[int], SaliencyMap]] = {
         "random map": lambda i: random_map(height, width, seed + i),
         "centred Gaussian": lambda i: centred_gaussian(height, width),
     }
     for name, make in ignorant.items():
         maps = [make(i) for i in range(len(images))]
-        rows[name] = _judge(network, images, targets, kind, maps, truths, seed, [])
+        rows[name] = _measured(network, images, targets, kind, maps, truths, seed, [])
     return rows
 
 
@@ -112,7 +84,7 @@ def _maps(
     return [a.saliency() for a in explain(network, images, targets, parameters)]
 
 
-def _judge(
+def _measured(
     network: nn.Module,
     images: Tensor,
     targets: Sequence[int],
@@ -120,26 +92,14 @@ def _judge(
     maps: Sequence[SaliencyMap],
     truths: Sequence[Mask] | None,
     seed: int,
-    similar: Sequence[float],
+    similar: list[float],
 ) -> Quality:
-    areas = np.array(
-        [
-            insertion_deletion(network, image, target, saliency, kind, seed=seed)
-            for image, target, saliency in zip(images, targets, maps, strict=True)
-        ]
-    )
-    means = areas.mean(axis=0).tolist()
-    errors = (areas.std(axis=0) / np.sqrt(len(areas))).tolist()
-    hits = [pointing_game(m, t) for m, t in zip(maps, truths, strict=True)] if truths else None
-    return Quality(
-        num_images=len(areas),
-        insertion=means[0],
-        insertion_error=errors[0],
-        deletion=means[1],
-        deletion_error=errors[1],
-        pointing=float(np.mean(hits)) if hits else None,
-        randomised=float(np.mean(similar)) if similar else None,
-    )
+    areas = [
+        insertion_deletion(network, image, target, saliency, kind, seed=seed)
+        for image, target, saliency in zip(images, targets, maps, strict=True)
+    ]
+    hits = [pointing_game(m, t) for m, t in zip(maps, truths, strict=True)] if truths else []
+    return Measurements(areas, hits, similar).quality()
 
 
 def insertion_deletion(
@@ -155,19 +115,19 @@ def insertion_deletion(
     """Return the areas under the insertion and the deletion curve, each in [0, 1].
 
     Args:
-        network: Gives logits [n, k].
+        network: Returns logits [n, k].
         image: Normalised, [3, h, w].
-        target: The class whose probability is followed.
-        saliency: [h, w]; pixels of equal value are ordered at random.
+        target: Index of the class whose probability is followed.
+        saliency: Map [h, w]; pixels of equal value are ordered at random.
         kind: How logits become probabilities.
-        num_steps: Equal parts in which pixels return or go.
-        seed: Decides the order of equal values.
+        num_steps: Equal steps in which pixels return or go.
+        seed: Seed of the order of equal values.
     """
     steps = step_of_pixels(saliency, num_steps, seed)
-    shown = torch.from_numpy(steps)[None] < torch.arange(num_steps + 1)[:, None, None]
-    shown = shown[:, None].to(image.device)  # [num_steps + 1, 1, h, w]
-    inserted = torch.where(shown, image, _blurred(image))
-    deleted = torch.where(shown, torch.zeros_like(image), image)
+    is_image = torch.from_numpy(steps)[None] < torch.arange(num_steps + 1)[:, None, None]
+    is_image = is_image[:, None].to(image.device)  # [num_steps + 1, 1, h, w]
+    inserted = torch.where(is_image, image, _blurred(image))
+    deleted = torch.where(is_image, torch.zeros_like(image), image)
     probs = _probabilities(network, torch.cat([inserted, deleted]), target, kind)
     insertion, deletion = probs.reshape(2, -1)
     return area_under(insertion), area_under(deletion)
@@ -190,7 +150,7 @@ def _probabilities(
 def shuffle_weights(network: NetworkT, seed: int) -> NetworkT:
     """Return a copy with the numbers within each tensor of weights shuffled.
 
-    Their distribution stays, so that signals neither vanish nor explode: what was learned goes.
+    Their distribution stays: signals neither vanish nor explode, and what was learned goes.
     """
     generator = torch.Generator().manual_seed(seed)
     shuffled = copy.deepcopy(network)

@@ -1,16 +1,17 @@
-"""Gradients of one class with respect to the input, and their integral along straight paths.
+"""Gradients of one class with respect to the input: in batches, and integrated along paths.
 
 Notation: n images; b baselines an image; s steps of a path; p = n · b paths.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from autofocus.explain.base import Attribution, Output
+from autofocus.explain.base import Attribution, Output, Parameters
 from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.quadrature import quadrature
 
@@ -63,17 +64,17 @@ def integrated_gradients(
     method: str,
     n_steps: int,
 ) -> Tensor:
-    """Return (image - baseline) times the mean gradient on the way, [n, b, 3, h, w].
+    """Return (image - baseline) times the mean gradient between them, [n, b, 3, h, w].
 
     All steps of all paths form one sequence that is cut into full batches.
 
     Args:
-        network: Frozen.
+        network: Frozen network.
         images: [n, 3, h, w].
         baselines: [n, b, 3, h, w], or constant ones as [n, b, 1, 1, 1].
         targets: Class index of each image.
-        output: The number to differentiate.
-        method: A key of `quadrature.METHODS`.
+        output: Differentiated number.
+        method: Quadrature, a name of `quadrature.METHODS`.
         n_steps: s.
     """
     differences = images[:, None] - baselines  # [n, b, 3, h, w]
@@ -102,7 +103,7 @@ def integrated_gradients(
 
 @dataclass(frozen=True)
 class _Batch:
-    """Points on paths: the path of each, its position in [0, 1], its weight."""
+    """Points on paths, with the path, the position in [0, 1] and the weight of each."""
 
     paths: list[int]
     positions: list[float]
@@ -121,19 +122,27 @@ def _batches(num_paths: int, n_steps: int, method: str, size: int) -> Iterator[_
         )
 
 
-def in_batches(
-    network: FrozenClassifier,
-    images: Tensor,
-    targets: Sequence[int],
-    explain: Callable[[FrozenClassifier, Tensor, Tensor], list[Attribution]],
-) -> list[Attribution]:
-    """Return what `explain` returns for the network, some images and their classes, all in order.
+class BatchMethod(ABC):
+    """An algorithm that explains images independently, in batches of `batch_size`."""
 
-    Raises:
-        InputError: If the images or classes do not fit the network.
-    """
-    images = network.checked(images, targets)
-    classes = torch.tensor(targets, device=images.device)
-    size = batch_size(images)
-    batches = zip(torch.split(images, size), torch.split(classes, size), strict=True)
-    return [found for batch, wanted in batches for found in explain(network, batch, wanted)]
+    def attribute(
+        self,
+        network: FrozenClassifier,
+        images: Tensor,
+        targets: Sequence[int],
+        parameters: Parameters,
+    ) -> list[Attribution]:
+        """See `AttributionMethod.attribute`."""
+        images = network.checked(images, targets)
+        classes = torch.tensor(targets, device=images.device)
+        size = batch_size(images)
+        batches = zip(torch.split(images, size), torch.split(classes, size), strict=True)
+        return [
+            found for batch, some in batches for found in self.explain_batch(network, batch, some)
+        ]
+
+    @abstractmethod
+    def explain_batch(
+        self, network: FrozenClassifier, images: Tensor, targets: Tensor
+    ) -> list[Attribution]:
+        """Return the attributions of one batch of checked images and their classes, in order."""

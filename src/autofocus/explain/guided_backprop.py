@@ -1,10 +1,23 @@
-"""Guided backprop: the gradient of a logit with every rectifier guided (see `guided_rule`)."""
+"""Guided backprop: the gradient of a logit that passes rectifiers only where it is positive.
+
+Striving for Simplicity: The All Convolutional Net (Springenberg et al., 2014) lets a gradient
+through a ReLU where both the unit's input and the gradient are positive. The rule is put on the
+graph that the forward pass has recorded, not on modules: functional and in-place rectifiers, and
+those inside other modules, take part like any other.
+
+Textbook
+    ReLU, ReLU6, LeakyReLU, and the ReLU6 within Hardswish and Hardsigmoid.
+Extension, ours, always declared in the metadata
+    SiLU, GELU, Mish, ELU and PReLU: slope and gradient are both cut at zero, which on a ReLU is
+    the textbook rule. On a network with no other activation the textbook rule is the plain
+    gradient, which is never returned under the guided name.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,44 +26,7 @@ from torch.autograd.function import BackwardCFunction
 from autofocus.errors import InputError
 from autofocus.explain.base import Attribution, Output
 from autofocus.explain.frozen import FrozenClassifier
-from autofocus.explain.gradients import in_batches, select
-from autofocus.explain.parameters import Parameters
-
-
-class GuidedBackprop:
-    """Fine detail that raises a logit; sharp, and the least specific to the class.
-
-    Metadata: `guided` and `guided_extension`, the number of guided activations by kind, and `rule`,
-    which is `guided, extended` where our extension took part.
-    """
-
-    name = "guided_backprop"
-    output: Output = "logit"
-
-    def attribute(
-        self,
-        network: FrozenClassifier,
-        images: Tensor,
-        targets: Sequence[int],
-        parameters: Parameters,
-    ) -> list[Attribution]:
-        """See `Explainer.attribute`."""
-        return in_batches(network, images, targets, self._explain)
-
-    def _explain(
-        self, network: FrozenClassifier, images: Tensor, targets: Tensor
-    ) -> list[Attribution]:
-        points = images.requires_grad_()
-        with torch.enable_grad():
-            scores = select(network(points), targets, self.output)
-        with guided(network, scores) as units:
-            (maps,) = torch.autograd.grad(scores.sum(), points)
-        arrays = maps.float().cpu().contiguous().numpy()
-        return [
-            Attribution(array, self.name, target, self.output, "size", units.metadata())
-            for array, target in zip(arrays, targets.tolist(), strict=True)
-        ]
-
+from autofocus.explain.gradients import BatchMethod, select
 
 Node = Any  # torch.autograd.graph.Node, with what each kind has saved
 Gradients = tuple[Tensor | None, ...]
@@ -92,6 +68,32 @@ class GuidedUnits:
             "guided_extension": self.extension,
             "rule": "guided, extended" if self.extension else "guided",
         }
+
+
+class GuidedBackprop(BatchMethod):
+    """Fine detail that raises a logit; sharp, and the least specific to the class.
+
+    Metadata: `guided` and `guided_extension`, the number of guided activations by kind, and `rule`,
+    which is `guided, extended` where our extension took part.
+    """
+
+    name: ClassVar[str] = "guided_backprop"
+    output: Output = "logit"
+
+    def explain_batch(
+        self, network: FrozenClassifier, images: Tensor, targets: Tensor
+    ) -> list[Attribution]:
+        """See `BatchMethod.explain_batch`."""
+        points = images.requires_grad_()
+        with torch.enable_grad():
+            scores = select(network(points), targets, self.output)
+        with guided(network, scores) as units:
+            (maps,) = torch.autograd.grad(scores.sum(), points)
+        arrays = maps.float().cpu().contiguous().numpy()
+        return [
+            Attribution(array, self.name, target, self.output, "size", units.metadata())
+            for array, target in zip(arrays, targets.tolist(), strict=True)
+        ]
 
 
 @contextmanager

@@ -3,11 +3,19 @@
 Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization (Selvaraju et al.,
 ICCV 2017). The coarse map is the positive part of the last map's channels, each times the mean of
 its gradient; it is enlarged bilinearly, as in the paper (captum's default is nearest neighbour).
+
+The coarse map is the last one of the network that still has places:
+
+convolutional and hierarchical   the output of timm's `forward_features`, channels first or last
+tokens, pooled by their mean     the same, with class tokens left out and patches put on their grid
+tokens, read from a class token  the patches that enter the last block's attention: behind it no
+                                 patch reaches the answer, and its gradient is zero
+
+Notation: n images; c channels; r × s places; t tokens.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,34 +24,24 @@ from torch.nn import functional
 from autofocus.errors import InputError
 from autofocus.explain.base import Attribution, Output
 from autofocus.explain.frozen import FrozenClassifier
-from autofocus.explain.gradients import in_batches, select
+from autofocus.explain.gradients import BatchMethod, select
 from autofocus.explain.guided_backprop import guided
-from autofocus.explain.parameters import Parameters
 
 
-class GuidedGradcam:
+class GuidedGradcam(BatchMethod):
     """Detail where the class is.
 
     Metadata: that of guided backprop, `grid`, the places of the coarse map, and
     `positive_evidence`, false where no place speaks for the class: the map is zero then.
     """
 
-    name = "guided_gradcam"
+    name: ClassVar[str] = "guided_gradcam"
     output: Output = "logit"
 
-    def attribute(
-        self,
-        network: FrozenClassifier,
-        images: Tensor,
-        targets: Sequence[int],
-        parameters: Parameters,
-    ) -> list[Attribution]:
-        """See `Explainer.attribute`."""
-        return in_batches(network, images, targets, self._explain)
-
-    def _explain(
+    def explain_batch(
         self, network: FrozenClassifier, images: Tensor, targets: Tensor
     ) -> list[Attribution]:
+        """See `BatchMethod.explain_batch`."""
         points = images.requires_grad_()
         with torch.enable_grad():
             run = forward_with_map(network, points)

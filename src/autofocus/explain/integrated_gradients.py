@@ -5,13 +5,13 @@ zero after normalisation, an image of the training data's mean colour, as in cap
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
-from autofocus.explain.base import Attribution, Output
+from autofocus.explain.base import Attribution, Output, Parameters
 from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.gradients import integrated_gradients, values_of
-from autofocus.explain.parameters import Parameters
 
 
 class IntegratedGradients:
@@ -22,7 +22,7 @@ class IntegratedGradients:
     `n_steps` grows; a large one says that the map leaves out a part of the answer.
     """
 
-    name = "integrated_gradients"
+    name: ClassVar[str] = "integrated_gradients"
     output: Output = "logit"
 
     def attribute(
@@ -32,7 +32,7 @@ class IntegratedGradients:
         targets: Sequence[int],
         parameters: Parameters,
     ) -> list[Attribution]:
-        """See `Explainer.attribute`."""
+        """See `AttributionMethod.attribute`."""
         images = network.checked(images, targets)
         baselines = images.new_zeros(len(images), 1, 1, 1, 1)
         maps = integrated_gradients(

@@ -1,9 +1,22 @@
-"""What is asked of any saliency map, and two maps that know nothing. Imports no torch.
+"""Measures of saliency maps that need no opinion, and two maps that know nothing. No torch.
+
+insertion       the model's answer while pixels return to a blurred image, highest first: area under
+                the curve, higher is better (RISE, Petsiuk et al., BMVC 2018)
+deletion        the answer while pixels turn to the mean colour, highest first: lower is better
+pointing game   does the highest value lie on the object (Zhang et al., ECCV 2016)
+randomisation   rank correlation with the map of the same network after its weights were shuffled:
+                a map that stays shows nothing of what was learned (Adebayo et al., NeurIPS 2018)
+
+The answer is the probability of a class, see `class_measures`, or how well a box is found, as
+D-RISE measures it: the largest product of a candidate's overlap with the box and its score, among
+candidates of the box's class.
 
 A random map and a centred Gaussian stand beside the algorithms: photos show things in the middle,
 so that the Gaussian is the one to beat. Notation: h, w size of a map in pixels.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import cv2
@@ -16,16 +29,73 @@ from autofocus.structures.frames import Frame
 SaliencyMap = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
-# Parts in which pixels return or go.
+# Steps in which pixels return or go.
 NUM_STEPS: Final = 32
 
 _GAUSSIAN_FRAC: Final = 0.25
-# The blur that insertion starts from, as a share of the shorter side.
+# Sigma of the blur from which insertion starts, as a share of the shorter side.
 _BLUR_FRAC: Final = 0.05
 
 
+@dataclass(frozen=True)
+class Quality:
+    """Quality of n maps by one algorithm; means, with standard errors of the means.
+
+    Attributes:
+        num_images: n.
+        insertion: Area under the insertion curve, in [0, 1].
+        deletion: Area under the deletion curve, in [0, 1].
+        pointing: Share of maps whose highest value lies on the object; None without masks.
+        randomised: Mean rank correlation with the maps of the shuffled network; None for maps
+            that use no network.
+    """
+
+    num_images: int
+    insertion: float
+    insertion_error: float
+    deletion: float
+    deletion_error: float
+    pointing: float | None
+    randomised: float | None
+
+
+@dataclass
+class Measurements:
+    """Measurements of one algorithm, map by map.
+
+    Attributes:
+        areas: Areas under the insertion and the deletion curve.
+        hits: Points of the pointing game, of maps whose object is known.
+        similar: Rank correlations with the maps of the shuffled network.
+    """
+
+    areas: list[tuple[float, float]] = field(default_factory=list)
+    hits: list[float] = field(default_factory=list)
+    similar: list[float] = field(default_factory=list)
+
+    def quality(self) -> Quality:
+        """Return the means; there must be a map."""
+        areas = np.array(self.areas)
+        insertion, deletion = areas.mean(axis=0).tolist()
+        insertion_error, deletion_error = (areas.std(axis=0) / np.sqrt(len(areas))).tolist()
+        return Quality(
+            num_images=len(areas),
+            insertion=insertion,
+            insertion_error=insertion_error,
+            deletion=deletion,
+            deletion_error=deletion_error,
+            pointing=mean(self.hits),
+            randomised=mean(self.similar),
+        )
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean, or None where there is nothing."""
+    return float(np.mean(values)) if values else None
+
+
 def pointing_game(saliency: SaliencyMap, truth: Mask) -> float:
-    """Return whether the highest value lies on the object; a share where several are highest.
+    """Return 1 if the highest value lies on the object, else 0; a share where several are highest.
 
     Regions have one value everywhere: any of their pixels may be pointed at.
     """
@@ -34,7 +104,7 @@ def pointing_game(saliency: SaliencyMap, truth: Mask) -> float:
 
 
 def step_of_pixels(saliency: SaliencyMap, num_steps: int, seed: int) -> NDArray[np.int64]:
-    """Return in which step, from 0, each pixel's turn comes, int64 [h, w]."""
+    """Return the step, from 0, in which each pixel's turn comes, int64 [h, w]."""
     flat = saliency.ravel()
     shuffled = np.random.default_rng(seed).permutation(flat.size)
     order = shuffled[np.argsort(-flat[shuffled], kind="stable")]
@@ -44,7 +114,7 @@ def step_of_pixels(saliency: SaliencyMap, num_steps: int, seed: int) -> NDArray[
 
 
 def blurred(image: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return an image [3, h, w] with its details gone: what insertion starts from."""
+    """Return an image [3, h, w] without its details, from which insertion starts."""
     pixels = np.ascontiguousarray(image.transpose(1, 2, 0), np.float32)
     sigma = max(1.0, _BLUR_FRAC * min(pixels.shape[:2]))
     smooth = cv2.GaussianBlur(pixels, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
@@ -79,13 +149,13 @@ def box_insertion_deletion(
     """Return the areas under the insertion and the deletion curve of one box, each in [0, 1].
 
     Args:
-        detect: The network.
+        detect: Runs the network.
         canvas: Its input, float32 [3, h, w].
         frame: Where the canvas lies in the image.
-        box: One.
-        saliency: [h', w'], of the canvas' part that is image, from the upper left; pixels of equal
-            value are ordered at random.
-        seed: Decides the order of equal values.
+        box: One box.
+        saliency: Map [h', w'] of the canvas' part that is image, from the upper left; pixels of
+            equal value are ordered at random.
+        seed: Seed of the order of equal values.
     """
     height, width = saliency.shape
     # Padding is mean colour in any case.

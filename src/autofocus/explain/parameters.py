@@ -7,29 +7,23 @@ Values keep the published JSON types; nothing is converted in silence.
 import difflib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from autofocus.errors import RequestError
+from autofocus.explain.algorithms import ALGORITHMS, BOX_ALGORITHMS, CLASS_ALGORITHMS
+from autofocus.explain.base import Parameters
+from autofocus.explain.quadrature import METHODS
 from autofocus.tasks.explaining import Activation
 
-# What is explained: a class of an image, by how logits become probabilities, or a found box.
-Kind = Activation | Literal["boxes"]
+# Kind of explained prediction: a class of an image, by its activation, or a found box.
+ExplainedKind = Activation | Literal["boxes"]
 
-ALGORITHMS: Final = ("xrai", "integrated_gradients", "guided_gradcam", "guided_backprop")
-BOX_ALGORITHMS: Final = ("d_rise",)
-APPROXIMATION_METHODS: Final = (
-    "riemann_middle",
-    "riemann_left",
-    "riemann_right",
-    "riemann_trapezoid",
-    "gausslegendre",
-)
+APPROXIMATION_METHODS: Final = tuple(METHODS)
 VISUALIZATION_STYLES: Final = ("panel", "overlay", "heatmap")
 
-# More steps than this change no digit that the network's own single precision leaves meaningful.
+# Beyond this many steps no digit changes that single precision leaves meaningful.
 MAX_STEPS: Final = 1000
-# Two, so that the maps of both halves of the masks can be compared.
+# Two: the maps of both halves of the masks are compared.
 MIN_MASKS: Final = 2
 MAX_MASKS: Final = 20_000
 MAX_GRID: Final = 64
@@ -37,53 +31,18 @@ MAX_BOXES: Final = 1000
 MAX_SEED: Final = 2**32 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """What to explain, how, and what to return. Defaults are the published ones.
-
-    Attributes:
-        xai_algorithm: One of `ALGORITHMS`, or of `BOX_ALGORITHMS`.
-        n_steps: Points on the path from a baseline to the image (xrai, integrated_gradients).
-        approximation_method: Where on the path they lie and what they weigh.
-        xrai_fast: Rank regions once by their whole mean, instead of after each one taken.
-        visualizations: Return PNGs.
-        attributions: Return the numbers, [3, h, w].
-        confidence_score_threshold_multilabel: Classes of at least this probability are explained.
-        target: Explain this class instead of the predicted ones. Ours, not published.
-        visualization_style: One of `VISUALIZATION_STYLES`. Ours, not published.
-        num_masks: Random masks through which a detector looks (d_rise). Ours, as are the next.
-        grid: Cells of a mask along each side of the image (d_rise).
-        seed: Decides the masks (d_rise).
-        max_boxes: Boxes explained, the ones with the highest scores (d_rise).
-    """
-
-    xai_algorithm: str = "xrai"
-    n_steps: int = 50
-    approximation_method: str = "riemann_middle"
-    xrai_fast: bool = True
-    visualizations: bool = True
-    attributions: bool = False
-    confidence_score_threshold_multilabel: float = 0.5
-    target: str | None = None
-    visualization_style: str = "panel"
-    num_masks: int = 500
-    grid: int = 10
-    seed: int = 0
-    max_boxes: int = 16
-
-
-def parse_parameters(raw: Mapping[str, Any] | None, kind: Kind) -> Parameters:
+def parse_parameters(raw: Mapping[str, Any] | None, kind: ExplainedKind) -> Parameters:
     """Return the parameters of one row of a request.
 
     Args:
         raw: The row's `xai_parameters`; None or empty for all defaults.
-        kind: What the model's predictions are. Parameters that do not matter for it are checked
-            and have no effect.
+        kind: Kind of the model's predictions. Parameters of other kinds are checked and have no
+            effect.
 
     Raises:
         RequestError: If a key is unknown or a value not allowed; names every one of them.
     """
-    algorithms = BOX_ALGORITHMS if kind == "boxes" else ALGORITHMS
+    algorithms = BOX_ALGORITHMS if kind == "boxes" else CLASS_ALGORITHMS
     given = {"xai_algorithm": algorithms[0], **(raw or {})}
     checks = {**_CHECKS, "xai_algorithm": _one_of(*algorithms)}
     problems = []
@@ -92,13 +51,13 @@ def parse_parameters(raw: Mapping[str, Any] | None, kind: Kind) -> Parameters:
         if check is None:
             problems.append(_unknown_key(key))
         elif (rule := check(value)) is not None:
-            problems.append(f"xai_parameters.{key} must be {rule}, got {_shown(value)}.")
+            problems.append(f"xai_parameters.{key} must be {rule}, got {_abridged(value)}.")
     if problems:
         raise RequestError(" ".join(problems))
     return Parameters(**given)
 
 
-# A check returns what is allowed where the value is not, else None.
+# Returns the allowed values where a value is not allowed, else None.
 Check = Callable[[Any], str | None]
 
 
@@ -131,7 +90,7 @@ def _class_name(value: Any) -> str | None:
 
 
 _CHECKS: Final[dict[str, Check]] = {
-    "xai_algorithm": _one_of(*ALGORITHMS, *BOX_ALGORITHMS),
+    "xai_algorithm": _one_of(*ALGORITHMS),
     "n_steps": _whole(2, MAX_STEPS),
     "approximation_method": _one_of(*APPROXIMATION_METHODS),
     "xrai_fast": _flag,
@@ -150,10 +109,10 @@ _CHECKS: Final[dict[str, Check]] = {
 def _unknown_key(key: str) -> str:
     near = difflib.get_close_matches(key, _CHECKS, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"xai_parameters has no key {_shown(key)}.{hint} Allowed: {', '.join(_CHECKS)}."
+    return f"xai_parameters has no key {_abridged(key)}.{hint} Allowed: {', '.join(_CHECKS)}."
 
 
-def _shown(value: Any) -> str:
+def _abridged(value: Any) -> str:
     """Return a value short enough for one line; containers by their kind only."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"

@@ -1,4 +1,7 @@
-"""Where on [0, 1] a path integral is sampled, and what each sample weighs: captum's definitions."""
+"""Positions and weights of samples of a path integral on [0, 1]: captum's definitions.
+
+A file of its own: imports no torch, so that requests are checked against `METHODS`.
+"""
 
 from collections.abc import Callable
 from typing import Final

@@ -6,17 +6,16 @@ image's own least and greatest value; both run in the same batches.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autofocus.explain.base import Attribution, Output
+from autofocus.explain.base import Attribution, Output, Parameters
 from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.gradients import integrated_gradients
-from autofocus.explain.parameters import Parameters
 from autofocus.explain.segmentation.masks import Masks, xrai_masks
 from autofocus.explain.segmentation.regions import rank_regions
 
@@ -29,7 +28,7 @@ class Xrai:
     its own baselines, and nothing in it can be attributed.
     """
 
-    name = "xrai"
+    name: ClassVar[str] = "xrai"
     output: Output = "softmax"
 
     def attribute(
@@ -39,7 +38,7 @@ class Xrai:
         targets: Sequence[int],
         parameters: Parameters,
     ) -> list[Attribution]:
-        """See `Explainer.attribute`."""
+        """See `AttributionMethod.attribute`."""
         images = network.checked(images, targets)
         baselines = torch.stack([images.amin(dim=(1, 2, 3)), images.amax(dim=(1, 2, 3))], dim=1)
         gradients = integrated_gradients(

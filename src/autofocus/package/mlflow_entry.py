@@ -12,8 +12,8 @@ import pandas as pd
 from autofocus.errors import RequestError
 from autofocus.runtime import plain
 from autofocus.scoring.explain.needs import NOT_PACKAGED
-from autofocus.scoring.explain.request import explaining_choice
-from autofocus.scoring.request import parse_cell, score_cells
+from autofocus.scoring.explain.request import explaining_selector
+from autofocus.scoring.request import parse_row, score_rows
 from autofocus.scoring.scorer import Scorer
 
 
@@ -32,10 +32,10 @@ class AutofocusModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         Raises:
             RequestError: If a row is no image, or asks for explanations.
         """
-        cells = [parse_cell(value) for value in model_input["image"]]
-        if explaining_choice(self._scorer, cells):
+        rows = [parse_row(value) for value in model_input["image"]]
+        if explaining_selector(self._scorer, rows):
             raise RequestError(NOT_PACKAGED)
-        results: list[dict[str, Any]] = plain(score_cells(self._scorer, cells))
+        results: list[dict[str, Any]] = plain(score_rows(self._scorer, rows))
         return results
 
 

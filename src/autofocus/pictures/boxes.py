@@ -1,16 +1,16 @@
-"""Pictures of what a model says of an image, from the pixels and the published wire object.
+"""Pictures of predictions: objects on the image, classes of the whole image below it.
 
 Objects have a line in their class's colour and a band with label and score; outlines are tinted.
-Of many of a class the bands have the score alone, and where they would hide other objects they are
-left out: then the classes are named below the picture, as whole-image classes are. Beside the
-labelled truth, what is labelled is dashed in white, what was missed boldly and with the word, and
-what was found in error is dashed in its class's colour.
+Where a class has many objects their bands have the score alone, and bands that would hide other
+objects are left out: then the classes are named below the picture, as whole-image classes are.
+Beside the labelled truth, labelled objects are dashed in white, missed ones boldly and with the
+word, and objects found in error are dashed in their class's colour.
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any, Final
 
@@ -18,33 +18,41 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.data.images.decode import decode
 from autofocus.pictures.palette import INK, WHITE, Colour, class_colours
-from autofocus.pictures.text import Label, Pixels, Said, put_signs, with_caption
+from autofocus.pictures.text import Band, Label, Pixels, place_labels, with_caption
 from autofocus.structures.boxes import box_iou
-from autofocus.structures.polygons import from_wire
+from autofocus.structures.predictions import ClassScores, Detections, Instances
 from autofocus.structures.targets import BoxTarget, OutlineTarget
+from autofocus.tasks.base import Settings, Task
+from autofocus.tasks.objects import ObjectsTask, rounded
 
-Ring = NDArray[np.float64]  # [p, 2], (x, y) in pixels, closed by itself
+Ring = NDArray[np.float64]  # [p, 2], (x, y) in pixels; the last point joins the first
+Prediction = ClassScores | Detections
 
-# Small pictures are enlarged until the longer side, and the median object, have so many pixels,
-# but not beyond _MAX_ENLARGED. No picture is larger than _MAX_SIDE.
+# Lower limits, in pixels, of the longer side and of the median object: smaller pictures are
+# enlarged, but not beyond _MAX_ENLARGED. No picture is larger than _MAX_SIDE.
 _MIN_SIDE: Final = 512
 _MIN_OBJECT: Final = 24
 _MAX_ENLARGED: Final = 2048
 _MAX_SIDE: Final = 4096
 
-# Letters and lines, in parts of the root of the picture's area, of a median object's side, and in
-# pixels.
+# Size of letters and width of lines: share of the root of the picture's area, share of the median
+# object's side, and limits in pixels.
 _TEXT_FRAC, _TEXT_OF_OBJECT, _MIN_TEXT, _MAX_TEXT = 0.026, 0.3, 12, 96
 _LINE_FRAC, _LINE_OF_OBJECT, _MIN_LINE, _MAX_LINE = 0.004, 0.04, 1, 16
 
-# A whole image's classes that are named: at least so many, and those at least so probable.
+# Named classes of a whole image: at least 3, at most 8, between them all of probability ≥ 0.5.
 _NUM_CLASSES, _MAX_CLASSES, _PROBABLE = 3, 8, 0.5
 
-# Up to so many objects of a class are each named.
+# Objects of a class up to which each is named.
 _FEW: Final = 12
 
-_CORNERS: Final = ("topX", "topY", "bottomX", "bottomY")
+# Share of the colour in the tint of small objects, and how much less it is where an object fills
+# the picture, so that other things within it keep their own colours.
+_TINT, _LESS_TINT = 0.35, 0.2
+# OpenCV takes points in 1/8 pixels.
+_SHIFT: Final = 3
 
 
 @dataclass(frozen=True)
@@ -53,11 +61,11 @@ class _Object:
 
     Attributes:
         box: (left, top, right, bottom) in pixels.
-        rings: Its outline, or the corners of its box.
-        label: Its class.
-        score: In [0, 1]; of what is labelled, 1.
-        is_outlined: It came with an outline.
-        is_crowd: It is neither to be found nor wrong to find.
+        rings: Outline, or the corners of the box.
+        label: Class.
+        score: Score in [0, 1]; 1 for labelled objects.
+        is_outlined: Whether it came with an outline.
+        is_crowd: Whether it is neither missed when not found nor wrong when found.
     """
 
     box: NDArray[np.float64]
@@ -70,46 +78,91 @@ class _Object:
 
 def draw(
     image: Pixels,
-    response: Mapping[str, Any],
+    prediction: Prediction,
     labels: Sequence[str],
     truth: BoxTarget | Sequence[str] | None = None,
     iou_threshold: float = 0.5,
 ) -> Pixels:
-    """Return a picture of a response, RGB.
+    """Return a picture of a prediction, RGB.
 
     Args:
         image: RGB [h, w, 3]; not changed.
-        response: The wire object for it, of any task; not an error.
-        labels: All classes of the model: colours go by their positions.
-        truth: What is labelled: objects, or the names of the image's classes. None draws the
-            response alone.
-        iou_threshold: Overlap of boxes from which an object counts as found.
+        prediction: Classes of the image, or the objects found in it.
+        labels: All classes of the model; a class's colour is that of its position.
+        truth: Labelled objects, or the names of the image's labelled classes. None draws the
+            prediction alone.
+        iou_threshold: IoU of two boxes from which an object counts as found.
     """
     colours = class_colours(labels)
-    if "boxes" not in response:
+    if isinstance(prediction, ClassScores):
         assert not isinstance(truth, BoxTarget), "classes are compared with classes"
-        picture = _sized(image, np.empty(0))
-        return with_caption(picture, _classes(response, truth, colours), _text_size(picture, None))
+        picture = _resized(image, np.empty(0))
+        bands = _class_bands(prediction, labels, truth, colours)
+        return with_caption(picture, bands, _text_size(picture, None))
     assert truth is None or isinstance(truth, BoxTarget), "objects are compared with objects"
-    corners = np.array([[item["box"][c] for c in _CORNERS] for item in response["boxes"]])
-    picture = _sized(image, _sides(corners.reshape(-1, 4), image.shape))
-    found = [_found(item, picture.shape) for item in response["boxes"]]
-    labelled = [] if truth is None else _labelled(truth, labels, picture.shape)
+    boxes = np.array(rounded(prediction.xyxy_frac)).reshape(-1, 4)
+    picture = _resized(image, _sides(boxes, image.shape))
+    found = _found_objects(prediction, labels, picture.shape)
+    labelled = [] if truth is None else _labelled_objects(truth, labels, picture.shape)
     return _with_objects(picture, found, labelled, colours, iou_threshold, truth is not None)
 
 
-def _classes(
-    response: Mapping[str, Any], truth: Sequence[str] | None, colours: Mapping[str, Colour]
-) -> list[Said]:
-    """Return what is said of a whole image."""
-    ranked = sorted(zip(response["probs"], response["labels"], strict=True), reverse=True)
+def draw_evaluated(
+    task: Task[Any, Any],
+    settings: Settings,
+    labels: Sequence[str],
+    record: Any,
+    image: bytes,
+    prediction: Prediction,
+) -> Pixels:
+    """Return a picture of what the endpoint would reply beside what is labelled, RGB.
+
+    Args:
+        task: The model's task.
+        settings: The model's settings: of objects, which ones the endpoint reports.
+        labels: All classes of the model.
+        record: The image's row.
+        image: The encoded file; it decodes.
+        prediction: The prediction as measured, with objects that the endpoint would not report.
+    """
+    pixels = decode(image)
+    if not isinstance(task, ObjectsTask):
+        return draw(pixels, prediction, labels, list(task.record_labels(record)))
+    assert isinstance(prediction, Detections), "tasks of objects predict objects"
+    threshold = task.number(settings, "box_score_threshold")
+    cap = int(task.number(settings, "box_detections_per_image"))
+    num_reported = sum(score >= threshold for score in rounded(prediction.scores))
+    (target,) = task.encode_targets([record], labels)
+    assert isinstance(target, BoxTarget), "objects have boxes"
+    overlap = task.number(settings, "validation_iou_threshold")
+    return draw(pixels, _first(prediction, min(num_reported, cap)), labels, target, overlap)
+
+
+def _first(prediction: Detections, num: int) -> Detections:
+    """Return the objects with the highest scores."""
+    rows: dict[str, Any] = {
+        name: getattr(prediction, name)[:num] for name in ("xyxy_frac", "scores", "classes")
+    }
+    if isinstance(prediction, Instances):
+        rows["polygons"] = prediction.polygons[:num]
+    return replace(prediction, **rows)
+
+
+def _class_bands(
+    prediction: ClassScores,
+    labels: Sequence[str],
+    truth: Sequence[str] | None,
+    colours: Mapping[str, Colour],
+) -> list[Band]:
+    """Return the bands below a picture of a whole image: its classes, then the labelled ones."""
+    ranked = sorted(zip(prediction.probs, labels, strict=True), reverse=True)
     num = max(_NUM_CLASSES, sum(prob >= _PROBABLE for prob, _ in ranked))
-    said: list[Said] = [
+    bands: list[Band] = [
         (label, f" {prob:.2f}", colours[label]) for prob, label in ranked[: min(num, _MAX_CLASSES)]
     ]
     if truth is not None:
-        said.append((f"labelled: {', '.join(truth) or 'no class'}", "", WHITE))
-    return said
+        bands.append((f"labelled: {', '.join(truth) or 'no class'}", "", WHITE))
+    return bands
 
 
 def _with_objects(
@@ -122,89 +175,107 @@ def _with_objects(
 ) -> Pixels:
     sides = _sides(np.array([item.box for item in (*found, *labelled)]).reshape(-1, 4))
     text, line = _text_size(picture, sides), _line_width(picture, sides)
-    is_right, is_met = _matched(found, labelled, iou_threshold)
+    is_right, is_detected = _matched(found, labelled, iou_threshold)
     is_wrong = ~is_right & is_compared
     # The most certain last, over the others.
     for item, wrong in reversed(list(zip(found, is_wrong, strict=True))):
         if item.is_outlined:
-            fill(picture, item.rings, colours[item.label])
-        draw_line = dashed if wrong else stroke
+            _fill(picture, item.rings, colours[item.label])
+        draw_line = _dash if wrong else _stroke
         draw_line(picture, item.rings, colours[item.label], line)
-    is_missed = [not (met or t.is_crowd) for t, met in zip(labelled, is_met, strict=True)]
+    is_missed = [
+        not (detected or item.is_crowd)
+        for item, detected in zip(labelled, is_detected, strict=True)
+    ]
     for item, bold in zip(labelled, is_missed, strict=True):
-        dashed(picture, item.rings, WHITE, 2 * line if bold else line)
+        _dash(picture, item.rings, WHITE, 2 * line if bold else line)
     missed = list(compress(labelled, is_missed))
     nums = Counter(item.label for item in (*found, *missed))
     many = {label for label, num in nums.items() if num > _FEW}
-    num_left_out = put_signs(picture, _signs(found, is_wrong, missed, many, colours), text, line)
-    said: list[Said] = []
+    object_labels = _object_labels(found, is_wrong, missed, many, colours)
+    num_left_out = place_labels(picture, object_labels, text, line)
+    bands: list[Band] = []
     if is_compared:
         num_wrong = int(is_wrong.sum())
         counts = f"{len(found) - num_wrong} found, {len(missed)} missed, {num_wrong} wrong"
-        said = [(counts, "", WHITE), ("dashed: labelled white, wrong in colour", "", WHITE)]
+        bands = [(counts, "", WHITE), ("dashed: labelled white, wrong in colour", "", WHITE)]
     if num_left_out or many:
         num_found = Counter(item.label for item in found)
-        said += [(label, f" {num_found[label]}", colours[label]) for label, _ in nums.most_common()]
-    return with_caption(picture, said, _text_size(picture, None))
+        bands += [
+            (label, f" {num_found[label]}", colours[label]) for label, _ in nums.most_common()
+        ]
+    return with_caption(picture, bands, _text_size(picture, None))
 
 
-def _signs(
+def _object_labels(
     found: Sequence[_Object],
     is_wrong: NDArray[np.bool_],
     missed: Sequence[_Object],
     many: set[str],
     colours: Mapping[str, Colour],
 ) -> list[Label]:
-    """Return what is said of each object, the most important first.
+    """Return a label for each object, the most important first.
 
     Args:
-        found: The most certain first.
-        is_wrong: Which of them, [len(found)].
-        missed: What is labelled and was not found.
-        many: Classes of so many objects that their colour is enough.
-        colours: Of all classes.
+        found: Found objects, the highest score first.
+        is_wrong: Whether each was found in error, [len(found)].
+        missed: Labelled objects that were not found.
+        many: Classes of so many objects that their colour names them.
+        colours: Colour of each class.
     """
-    # A missed object has no colour: among several classes it is always named.
-    labels = {item.label for item in (*found, *missed)}
-    unnamed = many if len(labels) == 1 else set[str]()
-    signs = [
+    # Missed objects are not coloured: among several classes they are always named.
+    classes = {item.label for item in (*found, *missed)}
+    unnamed = many if len(classes) == 1 else set[str]()
+    labels = [
         Label("missed", "" if item.label in unnamed else f" {item.label}", INK, item.box, must=True)
         for item in missed
     ]
     for item, wrong in zip(found, is_wrong, strict=True):
         is_named, score = item.label not in many, f" {item.score:.2f}"
         label, extra = item.label if is_named else "", " wrong" if wrong and is_named else ""
-        signs.append(Label(label, score, colours[item.label], item.box, extra=extra))
-    return signs
+        labels.append(Label(label, score, colours[item.label], item.box, extra=extra))
+    return labels
 
 
 def _matched(
     found: Sequence[_Object], labelled: Sequence[_Object], iou_threshold: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which found objects are labelled, and which labelled ones are found."""
-    is_right, is_met = np.zeros(len(found), np.bool_), np.zeros(len(labelled), np.bool_)
+    """Return whether each found object is labelled, and whether each labelled one is found."""
+    is_right, is_detected = np.zeros(len(found), np.bool_), np.zeros(len(labelled), np.bool_)
     if not found or not labelled:
-        return is_right, is_met
+        return is_right, is_detected
     overlaps = box_iou(np.array([f.box for f in found]), np.array([t.box for t in labelled]))
     same = np.array([[f.label == t.label for t in labelled] for f in found])
     is_crowd = np.array([t.is_crowd for t in labelled])
     overlaps = np.where(same & (overlaps >= iou_threshold), overlaps, 0)
     for i, row in enumerate(overlaps):
-        free = np.where(is_met & ~is_crowd, 0, row)
+        free = np.where(is_detected & ~is_crowd, 0, row)
         best = int(free.argmax())
         if free[best] > 0:
-            is_right[i] = is_met[best] = True
-    return is_right, is_met
+            is_right[i] = is_detected[best] = True
+    return is_right, is_detected
 
 
-def _found(item: Mapping[str, Any], shape: tuple[int, ...]) -> _Object:
-    height, width = shape[:2]
-    box = np.array([item["box"][c] for c in _CORNERS]) * ([width, height] * 2)
-    rings = [ring * np.array([width, height]) for ring in from_wire(item.get("polygon", ()))]
-    return _Object(box, rings or [box_ring(box)], item["label"], item["score"], bool(rings))
+def _found_objects(
+    prediction: Detections, labels: Sequence[str], shape: tuple[int, ...]
+) -> list[_Object]:
+    """Return the objects of a prediction, numbers rounded as the reply has them."""
+    scale = np.array([shape[1], shape[0]])
+    boxes, scores = rounded(prediction.xyxy_frac), rounded(prediction.scores)
+    outlines = prediction.polygons if isinstance(prediction, Instances) else [()] * len(boxes)
+    objects = []
+    for box, score, index, outline in zip(boxes, scores, prediction.classes, outlines, strict=True):
+        corners = np.array(box) * np.tile(scale, 2)
+        rings = [np.array(rounded(ring), np.float32) * scale for ring in outline]
+        objects.append(
+            _Object(corners, rings or [_box_ring(corners)], labels[index], score, bool(rings))
+        )
+    return objects
 
 
-def _labelled(truth: BoxTarget, labels: Sequence[str], shape: tuple[int, ...]) -> list[_Object]:
+def _labelled_objects(
+    truth: BoxTarget, labels: Sequence[str], shape: tuple[int, ...]
+) -> list[_Object]:
     scale = np.array([shape[1], shape[0]], np.float64)
     objects = []
     for i, box in enumerate(truth.xyxy_frac * np.tile(scale, 2)):
@@ -212,7 +283,7 @@ def _labelled(truth: BoxTarget, labels: Sequence[str], shape: tuple[int, ...]) -
         objects.append(
             _Object(
                 box,
-                [ring * scale for ring in rings] or [box_ring(box)],
+                [ring * scale for ring in rings] or [_box_ring(box)],
                 labels[truth.classes[i]],
                 is_outlined=bool(rings),
                 is_crowd=bool(truth.is_crowd[i]),
@@ -221,12 +292,12 @@ def _labelled(truth: BoxTarget, labels: Sequence[str], shape: tuple[int, ...]) -
     return objects
 
 
-def _sized(image: Pixels, sides: NDArray[np.float64]) -> Pixels:
-    """Return a copy in the size it is drawn on.
+def _resized(image: Pixels, sides: NDArray[np.float64]) -> Pixels:
+    """Return a copy in the size that is drawn on.
 
     Args:
         image: RGB [h, w, 3].
-        sides: Of the objects on it, in pixels.
+        sides: Sides of the objects on it, in pixels.
     """
     height, width = image.shape[:2]
     wanted = _MIN_SIDE / max(height, width)
@@ -237,12 +308,12 @@ def _sized(image: Pixels, sides: NDArray[np.float64]) -> Pixels:
     if scale == 1:
         return image.copy()
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(image, size, interpolation=way), np.uint8)
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, size, interpolation=interpolation), np.uint8)
 
 
 def _sides(xyxy: NDArray[np.float64], shape: tuple[int, ...] = (1, 1)) -> NDArray[np.float64]:
-    """Return the roots of the areas of boxes in pixels, or in fractions of an image."""
+    """Return the roots of the areas of boxes, in pixels or in fractions of an image of a shape."""
     height, width = shape[:2]
     areas = (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1]) * (height * width)
     return np.asarray(np.sqrt(areas.clip(0)))
@@ -266,15 +337,8 @@ def _root_area(picture: Pixels) -> float:
     return math.sqrt(picture.shape[0] * picture.shape[1])
 
 
-# How much of the colour is mixed in: of small objects, and less by so much of what fills the
-# picture, so that what lies within it keeps its own colours.
-_TINT, _LESS_TINT = 0.35, 0.2
-# OpenCV takes points in 1/8 pixels.
-_SHIFT: Final = 3
-
-
-def fill(picture: Pixels, rings: Sequence[Ring], colour: Colour) -> None:
-    """Tint what rings enclose, exclusive or where they overlap."""
+def _fill(picture: Pixels, rings: Sequence[Ring], colour: Colour) -> None:
+    """Tint the inside of rings; where two overlap is outside, as in a hole."""
     low = np.floor(np.concatenate(list(rings)).min(axis=0)).astype(int).clip(0)
     high = np.ceil(np.concatenate(list(rings)).max(axis=0)).astype(int) + 1
     part = picture[low[1] : high[1], low[0] : high[0]]
@@ -288,18 +352,18 @@ def fill(picture: Pixels, rings: Sequence[Ring], colour: Colour) -> None:
     part[:] = np.where(inside[:, :, None] > 0, tinted.round().astype(np.uint8), part)
 
 
-def stroke(picture: Pixels, rings: Sequence[Ring], colour: Colour, line: int) -> None:
+def _stroke(picture: Pixels, rings: Sequence[Ring], colour: Colour, line: int) -> None:
     """Draw closed lines of a colour with a dark rim."""
     _lines(picture, [_fixed(ring) for ring in rings], colour, line, is_closed=True)
 
 
-def dashed(picture: Pixels, rings: Sequence[Ring], colour: Colour, line: int) -> None:
-    """Draw closed lines of dashes of a colour with a dark rim."""
+def _dash(picture: Pixels, rings: Sequence[Ring], colour: Colour, line: int) -> None:
+    """Draw dashed closed lines of a colour with a dark rim."""
     dashes = [dash for ring in rings for dash in _dashes(ring, 3.0 * (line + _rim(line)))]
     _lines(picture, [_fixed(dash) for dash in dashes], colour, line, is_closed=False)
 
 
-def box_ring(box: NDArray[np.float64]) -> Ring:
+def _box_ring(box: NDArray[np.float64]) -> Ring:
     """Return the corners of a box."""
     left, top, right, bottom = box
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
@@ -315,8 +379,8 @@ def _dashes(ring: Ring, length: float) -> list[Ring]:
     ends = np.linspace(0, at[-1], num_pieces + 1)
     dashes = []
     for start, end in zip(ends[:-1:2], ends[1::2], strict=True):
-        places = np.concatenate([[start], at[(at > start) & (at < end)], [end]])
-        points = [np.interp(places, at, closed[:, axis]) for axis in (0, 1)]
+        stops = np.concatenate([[start], at[(at > start) & (at < end)], [end]])
+        points = [np.interp(stops, at, closed[:, axis]) for axis in (0, 1)]
         dashes.append(np.stack(points, axis=1))
     return dashes
 

@@ -1,4 +1,7 @@
-"""Text on pictures. Class names come in every script: what no font here can draw is escaped."""
+"""Text on pictures: lines, bands beside objects where they hide little, captions below.
+
+Class names come in every script: names that no font here can draw are escaped.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from autofocus.pictures.palette import INK, Colour, ink_on
+
+Pixels = NDArray[np.uint8]  # RGB [h, w, 3]
+# (label, text that follows it, colour of the band)
+Band = tuple[str, str, Colour]
 
 # Tried in this order behind Pillow's own font, which knows Latin only.
 _SYSTEM_FONTS: Final = (
@@ -23,16 +30,22 @@ _SYSTEM_FONTS: Final = (
 )
 _NO_CHARACTER: Final = "\U0010fffe"
 
+# Shares that may be hidden: of another object by a band, of its own object before the band goes to
+# another corner, and of the picture by all bands together.
+_MAX_HIDDEN: Final = 0.25
+_MAX_OWN_HIDDEN: Final = 0.15
+_MAX_COVERED: Final = 0.15
+# More would never be read.
+_MAX_LABELS: Final = 200
+# Rows of a caption.
+_MAX_ROWS: Final = 6
+
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_text(
-    canvas: NDArray[np.uint8],
-    text: str,
-    corner: tuple[int, int],
-    size: int,
-    colour: tuple[int, int, int],
-) -> NDArray[np.uint8]:
+    canvas: Pixels, text: str, corner: tuple[int, int], size: int, colour: Colour
+) -> Pixels:
     """Return RGB `canvas` with `text` in letters of `size` pixels, upper left corner at (x, y)."""
     text, font = _lettering(text, size)
     picture = Image.fromarray(canvas)
@@ -44,8 +57,8 @@ def shortened(text: str, rest: str, size: int, room: int) -> str:
     """Return as much of `text` as fits into `room` pixels before `rest`."""
     cut = text
     while len(cut) > 1:
-        shown, font = _lettering(f"{cut}{'' if cut == text else '…'}{rest}", size)
-        if font.getlength(shown) <= room:
+        line, font = _lettering(f"{cut}{'' if cut == text else '…'}{rest}", size)
+        if font.getlength(line) <= room:
             break
         cut = cut[:-1]
     return cut if cut == text else f"{cut}…"
@@ -73,35 +86,24 @@ def _fonts(size: int) -> list[Font]:
 
 @lru_cache(maxsize=4096)
 def _has(font: Font, character: str) -> bool:
-    """Say whether the font draws the character otherwise than one that does not exist."""
+    """Return whether the font draws the character unlike one that does not exist."""
     if isinstance(font, ImageFont.ImageFont):
         return character.isascii()
     drawn, missing = font.getmask(character), font.getmask(_NO_CHARACTER)
     return drawn.size != missing.size or bytes(drawn) != bytes(missing)
 
 
-Pixels = NDArray[np.uint8]  # RGB [h, w, 3]
-
-# A band may hide this much of another object, of its own before it goes to another corner, and all
-# bands together this much of the picture.
-_MAX_HIDDEN: Final = 0.25
-_MAX_OWN_HIDDEN: Final = 0.15
-_MAX_COVERED: Final = 0.15
-# More would never be read.
-_MAX_SIGNS: Final = 200
-
-
 @dataclass(frozen=True)
 class Label:
-    """What is to be said of one object.
+    """Text beside one object.
 
     Attributes:
-        label: May be shortened.
-        rest: Follows the label, in full.
+        label: Class; shortened where there is no room.
+        rest: Text that follows the label, in full.
         paper: Colour of the band.
         box: (left, top, right, bottom) of the object, in pixels.
-        must: It may hide other objects, if not other bands.
-        extra: Follows the rest where there is room.
+        must: Whether it may hide other objects, though not other bands.
+        extra: Text that follows the rest where there is room.
     """
 
     label: str
@@ -116,11 +118,11 @@ def band(label: str, rest: str, paper: Colour, size: int, room: int) -> Pixels:
     """Return text on a band no wider than `room` pixels.
 
     Args:
-        label: Shortened where there is no room.
-        rest: Follows it.
+        label: Text, shortened where there is no room.
+        rest: Text that follows it, in full.
         paper: Colour behind the text.
         size: Height of the letters, in pixels.
-        room: Widest allowed.
+        room: Greatest width, in pixels.
     """
     pad = max(2, size // 4)
     text = shortened(label, rest, size, room - 2 * pad) + rest
@@ -130,56 +132,56 @@ def band(label: str, rest: str, paper: Colour, size: int, room: int) -> Pixels:
     return written[:, : min(room, (inked[-1] if len(inked) else 0) + 1 + pad)]
 
 
-def put_signs(picture: Pixels, signs: Sequence[Label], size: int, line: int) -> int:
-    """Write the signs beside their objects, the first first; return how many found no place.
+def place_labels(picture: Pixels, labels: Sequence[Label], size: int, line: int) -> int:
+    """Write labels beside their objects, in order; return how many found no room.
 
     Args:
-        picture: Written to.
-        signs: The most important first.
+        picture: Is written to.
+        labels: Labels, the most important first.
         size: Height of the letters, in pixels.
         line: Width of the objects' lines, in pixels.
     """
-    boxes = np.array([sign.box for sign in signs]).reshape(-1, 4)
+    boxes = np.array([label.box for label in labels]).reshape(-1, 4)
     taken = np.empty((0, 4))
     allowed = _MAX_COVERED * picture.shape[0] * picture.shape[1]
-    num_left_out = max(0, len(signs) - _MAX_SIGNS)
-    for i, sign in enumerate(signs[:_MAX_SIGNS]):
+    num_left_out = max(0, len(labels) - _MAX_LABELS)
+    for i, label in enumerate(labels[:_MAX_LABELS]):
         others = np.delete(boxes, i, axis=0)
-        for rest in dict.fromkeys((sign.rest + sign.extra, sign.rest)):
-            drawn = band(sign.label, rest, sign.paper, size, picture.shape[1])
-            place = _place(sign, drawn.shape, picture.shape, line, others, taken)
-            if place is None or (allowed < drawn.shape[0] * drawn.shape[1] and not sign.must):
+        for rest in dict.fromkeys((label.rest + label.extra, label.rest)):
+            drawn = band(label.label, rest, label.paper, size, picture.shape[1])
+            spot = _best_spot(label, drawn.shape, picture.shape, line, others, taken)
+            if spot is None or (allowed < drawn.shape[0] * drawn.shape[1] and not label.must):
                 continue
-            left, top, right, bottom = (int(edge) for edge in place)
+            left, top, right, bottom = (int(edge) for edge in spot)
             picture[top:bottom, left:right] = drawn[: bottom - top, : right - left]
             allowed -= (right - left) * (bottom - top)
-            taken = np.concatenate([taken, place[None]])
+            taken = np.concatenate([taken, spot[None]])
             break
         else:
             num_left_out += 1
     return num_left_out
 
 
-def _place(
-    sign: Label,
+def _best_spot(
+    label: Label,
     shape: tuple[int, ...],
     picture: tuple[int, ...],
     line: int,
     others: NDArray[np.float64],
     taken: NDArray[np.float64],
 ) -> NDArray[np.float64] | None:
-    """Return the best free place for a band of a shape, or None."""
-    places = _places(sign.box, shape, picture, line)
-    free = [place for place in places if _is_free(place, others, taken)]
-    if sign.must and not free:
-        free = [place for place in places if not _shares(place, taken).any()]
+    """Return the best free spot for a band of a shape, [4] in pixels, or None."""
+    spots = _spots(label.box, shape, picture, line)
+    free = [spot for spot in spots if _is_free(spot, others, taken)]
+    if label.must and not free:
+        free = [spot for spot in spots if not _shares(spot, taken).any()]
     return free[0] if free else None
 
 
-def _places(
+def _spots(
     box: NDArray[np.float64], shape: tuple[int, ...], picture: tuple[int, ...], line: int
 ) -> list[NDArray[np.float64]]:
-    """Return where a band may go, those first that nobody takes for another object's."""
+    """Return where a band may go, the least ambiguous spots first."""
     height, width = min(shape[0], picture[0]), min(shape[1], picture[1])
     half = line / 2
     edges = np.array([picture[1], picture[0]] * 2)
@@ -196,52 +198,46 @@ def _places(
     within = np.array([left, top, left + width, top + height])
     if _shares(within, box[None])[0] <= _MAX_OWN_HIDDEN:
         corners.insert(1, corners.pop(4))
-    places = []
+    spots = []
     for x, y in corners:
         x = min(max(0, round(x)), picture[1] - width)
         if y >= 0 and y + height <= picture[0]:
-            places.append(np.array([x, round(y), x + width, round(y) + height], np.float64))
-    if not places:
+            spots.append(np.array([x, round(y), x + width, round(y) + height], np.float64))
+    if not spots:
         y = min(max(0, round(top)), picture[0] - height)
         x = min(max(0, round(left)), picture[1] - width)
-        places.append(np.array([x, y, x + width, y + height], np.float64))
-    return places
+        spots.append(np.array([x, y, x + width, y + height], np.float64))
+    return spots
 
 
 def _is_free(
-    place: NDArray[np.float64], others: NDArray[np.float64], taken: NDArray[np.float64]
+    spot: NDArray[np.float64], others: NDArray[np.float64], taken: NDArray[np.float64]
 ) -> bool:
-    """Say whether a band hides no other band and not much of any other object."""
-    return not (_shares(place, taken).any() or (_shares(place, others) > _MAX_HIDDEN).any())
+    """Return whether a band hides no other band and little of any other object."""
+    return not (_shares(spot, taken).any() or (_shares(spot, others) > _MAX_HIDDEN).any())
 
 
-def _shares(place: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return how much of each box lies behind a place, [m]."""
-    low, high = np.maximum(place[:2], boxes[:, :2]), np.minimum(place[2:], boxes[:, 2:])
+def _shares(spot: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of each box that lies behind a spot, [m]."""
+    low, high = np.maximum(spot[:2], boxes[:, :2]), np.minimum(spot[2:], boxes[:, 2:])
     shared = (high - low).clip(0).prod(axis=1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     return np.asarray(shared / np.maximum(areas, 1e-9))
 
 
-# (label, what follows it, colour of the band)
-Said = tuple[str, str, Colour]
-
-_MAX_ROWS: Final = 6
-
-
-def with_caption(picture: Pixels, said: Sequence[Said], size: int) -> Pixels:
-    """Return the picture with bands below it, as many rows as they need up to six.
+def with_caption(picture: Pixels, bands: Sequence[Band], size: int) -> Pixels:
+    """Return the picture with bands below it, in up to six rows.
 
     Args:
         picture: RGB [h, w, 3].
-        said: The most important first.
+        bands: Bands, the most important first.
         size: Height of the letters, in pixels.
     """
     width = picture.shape[1]
     gap = max(2, size // 3)
     rows: list[list[Pixels]] = []
     room = 0
-    for label, rest, paper in said:
+    for label, rest, paper in bands:
         drawn = band(label, rest, paper, size, max(1, width - 2 * gap))
         if not rows or drawn.shape[1] > room:
             if len(rows) == _MAX_ROWS:

@@ -1,4 +1,4 @@
-"""The published scoring request: body bytes in, one `Cell` an image out.
+"""The published scoring request: body bytes in, one `RequestRow` an image out; replies in order.
 
     {"input_data": {"columns": ["image"], "data": ["<base64>", …]}}
 
@@ -9,9 +9,9 @@ and each keeps its own parameters. `index` and `params` are accepted and not use
 Nothing here repeats a value of the request: bodies hold other people's photos.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import orjson
 import pybase64
@@ -26,19 +26,22 @@ _COUNT_ABOVE_BYTES = 1 << 20
 _MAX_JSON_VALUES = 100_000
 _MAX_PROBLEMS = 5
 
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
 _EXAMPLE = '{"input_data": {"columns": ["image"], "data": ["<base64>"]}}'
 _EXPLAIN_KEYS = '{"image_base64", "model_explainability", "xai_parameters"}'
 _WHITESPACE = str.maketrans("", "", " \t\r\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class RequestRow:
     """One row of a request.
 
     Attributes:
-        image: The encoded image file, or why the row does not hold one.
-        explain: The row asks for explanations.
-        xai_parameters: The row's own parameters, unchecked; None where it gives none.
+        image: Encoded image file, or the reason why the row does not hold one.
+        explain: Whether the row asks for explanations.
+        xai_parameters: Parameters of this row, unchecked; None where it gives none.
     """
 
     image: bytes | ImageError
@@ -47,13 +50,13 @@ class Cell:
 
 
 class ImageScorer(Protocol):
-    """What a request needs of a model; `scoring.scorer.Scorer` is one."""
+    """A model that answers requests; `scoring.scorer.Scorer` is one."""
 
     def score(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
         """Return one wire object an image, in order."""
 
 
-def parse_request(body: bytes, max_images: int = MAX_IMAGES) -> list[Cell]:
+def parse_request(body: bytes, max_images: int = MAX_IMAGES) -> list[RequestRow]:
     """Return the rows of a request body, in order; at least one.
 
     Rows whose base64 is broken keep their place as an `ImageError`.
@@ -69,43 +72,63 @@ def parse_request(body: bytes, max_images: int = MAX_IMAGES) -> list[Cell]:
             "one request. Send them in several requests.",
             413,
         )
-    cells = []
+    parsed = []
     problems = []
     for i, row in enumerate(rows):
         try:
-            cells.append(_cell(row, f"input_data.data[{i}]"))
+            parsed.append(_parsed(row, f"input_data.data[{i}]"))
         except RequestError as error:
             problems.append(error.message)
-    if problems:
-        shown = problems[:_MAX_PROBLEMS]
-        if len(problems) > len(shown):
-            shown.append(f"And {len(problems) - len(shown)} more.")
-        raise RequestError(" ".join(shown))
-    return cells
+    refuse_problems(problems)
+    return parsed
 
 
-def parse_cell(value: str | bytes) -> Cell:
-    """Return one row given by itself: image bytes, base64 text, or the JSON of the explain form.
+def parse_row(value: str | bytes) -> RequestRow:
+    """Return one row from image bytes, base64 text, or the JSON of the explain form.
 
     Raises:
         RequestError: If it is JSON but not the explain form.
     """
-    return Cell(value) if isinstance(value, bytes) else _cell(value, "image")
+    return RequestRow(value) if isinstance(value, bytes) else _parsed(value, "image")
 
 
-def score_cells(scorer: ImageScorer, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Return one wire object a cell, in order; broken cells give `{"error": …}`."""
-    images = [cell.image for cell in cells if isinstance(cell.image, bytes)]
-    scored = iter(scorer.score(images) if images else ())
-    return [
-        error_object(cell.image) if isinstance(cell.image, ImageError) else next(scored)
-        for cell in cells
-    ]
+def score_rows(scorer: ImageScorer, rows: Sequence[RequestRow]) -> list[dict[str, Any]]:
+    """Return one wire object a row, in order; broken rows give `{"error": …}`."""
+    results = in_place([row.image for row in rows], scorer.score)
+    return [error_object(item) if isinstance(item, ImageError) else item for item in results]
+
+
+def in_place(
+    items: Sequence[ItemT | ImageError], work: Callable[[list[ItemT]], Iterable[ResultT]]
+) -> list[ResultT | ImageError]:
+    """Return the result of each item, in order; errors among the items stay where they are.
+
+    Args:
+        items: Items, or errors.
+        work: Returns one result an item, in order; not called where all are errors.
+    """
+    good = [item for item in items if not isinstance(item, ImageError)]
+    results = iter(work(good) if good else ())
+    return [item if isinstance(item, ImageError) else next(results) for item in items]
 
 
 def error_object(error: ImageError) -> dict[str, Any]:
-    """Return what stands in the place of an image that cannot be scored."""
+    """Return the wire object of an image that cannot be scored."""
     return {"error": {"code": error.code, "message": error.message}}
+
+
+def refuse_problems(problems: Sequence[str], more: str = "more") -> None:
+    """Do nothing when there is no problem.
+
+    Raises:
+        RequestError: Names the first few problems and counts the others, as `more`.
+    """
+    if not problems:
+        return
+    named = list(problems[:_MAX_PROBLEMS])
+    if len(problems) > len(named):
+        named.append(f"And {len(problems) - len(named)} {more}.")
+    raise RequestError(" ".join(named))
 
 
 def refuse_all_failed(results: Sequence[Mapping[str, Any]]) -> None:
@@ -177,7 +200,7 @@ def _rows(document: dict[str, Any]) -> list[Any]:
     return rows
 
 
-def _cell(row: Any, path: str) -> Cell:
+def _parsed(row: Any, path: str) -> RequestRow:
     if isinstance(row, list):
         if len(row) != 1:
             raise RequestError(f"{path} must hold one image, got an array of {len(row)}.")
@@ -194,11 +217,11 @@ def _cell(row: Any, path: str) -> Cell:
     if first.isspace():
         first = row.lstrip()[:1]
     if first == "{":
-        return _explain_cell(row, path)
-    return Cell(_decode_base64(row))
+        return _parsed_explain_form(row, path)
+    return RequestRow(_decode_base64(row))
 
 
-def _explain_cell(text: str, path: str) -> Cell:
+def _parsed_explain_form(text: str, path: str) -> RequestRow:
     try:
         row = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -218,7 +241,7 @@ def _explain_cell(text: str, path: str) -> Cell:
     parameters = row.get("xai_parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise RequestError(f"{path}: xai_parameters must be an object, got {_kind(parameters)}.")
-    return Cell(_decode_base64(image), explain, parameters)
+    return RequestRow(_decode_base64(image), explain, parameters)
 
 
 def _decode_base64(text: str) -> bytes | ImageError:

@@ -19,6 +19,7 @@ from autofocus.errors import ImageError, ModelFolderError
 from autofocus.manifest import Manifest, Preprocess, Tiling, check_files, read_manifest
 from autofocus.scoring.backends.onnx import OnnxBackend
 from autofocus.scoring.explain.needs import WEIGHTS_NAME
+from autofocus.scoring.request import error_object, in_place
 from autofocus.scoring.tiling import check_tiles, tile_views
 from autofocus.structures.frames import Frame
 from autofocus.tasks import TASKS
@@ -42,8 +43,8 @@ class Scorer:
     """Scores images with one model.
 
     Args:
-        manifest: What the model is.
-        backend: What runs its network.
+        manifest: Description of the model.
+        backend: Runs the network.
         max_pixels: Larger images are refused before they are decoded.
     """
 
@@ -68,7 +69,7 @@ class Scorer:
             ModelFolderError: If anything in the folder is missing, damaged or does not fit.
         """
         manifest = read_manifest(folder)
-        # Torch reads those, for explanations.
+        # Weights are read by torch, for explanations.
         check_files(folder, manifest, may_lack=(WEIGHTS_NAME,))
         backend = OnnxBackend(folder / ONNX_NAME, num_threads)
         scorer = cls(manifest, backend, max_pixels)
@@ -94,32 +95,51 @@ class Scorer:
         Values may be numpy arrays: orjson writes them, `runtime.plain` makes them lists.
 
         Args:
-            images: Files' contents.
-            settings: Used instead of the manifest's.
+            images: Encoded image files.
+            settings: Settings; default: the manifest's.
         """
+        return self.encode(self.try_predict(images, settings))
+
+    def encode(self, predictions: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return the wire object of each prediction or `ImageError`, in order."""
         return [
-            {"error": {"code": prediction.code, "message": prediction.message}}
+            error_object(prediction)
             if isinstance(prediction, ImageError)
             else self.task.encode(prediction, self.labels)
-            for prediction in self.try_predict(images, settings)
+            for prediction in predictions
         ]
 
     def try_predict(self, images: Sequence[bytes], settings: Settings | None = None) -> list[Any]:
         """Return one task prediction an image, or the `ImageError` in its place.
 
         Args:
-            images: Files' contents.
-            settings: Used instead of the manifest's.
+            images: Encoded image files.
+            settings: Settings; default: the manifest's.
         """
         used = self.manifest.settings if settings is None else settings
         if self.manifest.tiling:
-            return [self._predict_tiles(image, self.manifest.tiling, used) for image in images]
+            # One at a time: decoded images together could take gigabytes.
+            decoded = (self.try_decode(image) for image in images)
+            return [
+                item if isinstance(item, ImageError) else self.predict(item, used)
+                for item in decoded
+            ]
         samples = [self._prepare(image) for image in images]
-        good = [sample for sample in samples if not isinstance(sample, ImageError)]
-        predictions = iter(self._predict_samples(good, used))
-        return [
-            sample if isinstance(sample, ImageError) else next(predictions) for sample in samples
-        ]
+        return in_place(samples, lambda good: self._predict_samples(good, used))
+
+    def try_decode(self, image: bytes) -> NDArray[np.uint8] | ImageError:
+        """Return an encoded image as RGB pixels [h, w, 3], or the error that says why not."""
+        try:
+            return decode(image, self._max_pixels)
+        except ImageError as error:
+            return error
+
+    def predict(self, pixels: NDArray[np.uint8], settings: Settings | None = None) -> Any:
+        """Return the task's prediction of one decoded image, RGB [h, w, 3]."""
+        used = self.manifest.settings if settings is None else settings
+        if self.manifest.tiling:
+            return self._predict_tiles(pixels, self.manifest.tiling, used)
+        return self._predict_samples([sample_of(pixels, self.manifest.preprocess)], used)[0]
 
     def warm_up(self) -> None:
         """Run the network once on a black image, so that the first request is not the slow one."""
@@ -128,18 +148,13 @@ class Scorer:
         predictions = self._predict_samples([(black, Frame(size))], self.manifest.settings)
         self.task.check_prediction(predictions[0], self.labels)
 
-    def _prepare(self, data: bytes) -> Sample | ImageError:
+    def _prepare(self, image: bytes) -> Sample | ImageError:
         try:
-            return prepare(data, self.manifest.preprocess, self._max_pixels)
+            return prepare(image, self.manifest.preprocess, self._max_pixels)
         except ImageError as error:
             return error
 
-    def _predict_tiles(self, data: bytes, tiling: Tiling, settings: Settings) -> Any:
-        """Return an image's prediction, or the `ImageError` in its place."""
-        try:
-            image = decode(data, self._max_pixels)
-        except ImageError as error:
-            return error
+    def _predict_tiles(self, image: NDArray[np.uint8], tiling: Tiling, settings: Settings) -> Any:
         predictions: list[Any] = []
         regions: list[Region] = []
         views = tile_views(image, self.manifest.preprocess, tiling)
@@ -159,15 +174,19 @@ class Scorer:
         return predictions
 
 
-def prepare(data: bytes, spec: Preprocess, max_pixels: int = DEFAULT_MAX_PIXELS) -> Sample:
-    """Return the network's input, float32 [3, h, w], and where it lies in the image.
+def prepare(image: bytes, spec: Preprocess, max_pixels: int = DEFAULT_MAX_PIXELS) -> Sample:
+    """Return the network's input of an encoded image, and where it lies in the image.
 
     Raises:
         ImageError: If the image does not decode.
     """
-    image = decode(data, max_pixels)
-    height, width = image.shape[:2]
-    return preprocess(image, spec), frame_of(spec, (height, width))
+    return sample_of(decode(image, max_pixels), spec)
+
+
+def sample_of(pixels: NDArray[np.uint8], spec: Preprocess) -> Sample:
+    """Return the network's input, float32 [3, h, w], and where it lies in the image."""
+    height, width = pixels.shape[:2]
+    return preprocess(pixels, spec), frame_of(spec, (height, width))
 
 
 def task_of(manifest: Manifest) -> Task[Any, Any]:

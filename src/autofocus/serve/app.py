@@ -23,21 +23,21 @@ from starlette.types import Message, Receive, Scope, Send
 
 from autofocus.errors import RequestError
 from autofocus.scoring.explain.request import (
-    ExplainedTargets,
     ExplainRow,
+    TargetSelector,
     check_num_explanations,
-    explaining_choice,
-    is_taken,
+    explaining_selector,
+    is_explained,
     join,
     row_parameters,
-    score_and_choose,
+    score_and_select,
 )
 from autofocus.scoring.request import (
-    Cell,
     ImageScorer,
+    RequestRow,
     parse_request,
     refuse_all_failed,
-    score_cells,
+    score_rows,
 )
 from autofocus.scoring.scorer import Scorer
 from autofocus.serve.errors import ClientGoneError, Headers, HttpError, busy
@@ -60,7 +60,7 @@ EXPLANATIONS_HEADER = (b"x-autofocus-explanations", b"unavailable")
 FAILED_HEADER = (b"x-ms-run-function-failed", b"true")
 
 _UNEXPECTED = "An unexpected error occurred in scoring script. Check the logs for more info."
-# Probes of a load balancer carry no key.
+# Paths without a key: probes of a load balancer carry none.
 _OPEN_PATHS = ("/", "/ready")
 _JSON = (b"content-type", b"application/json")
 _TOO_SLOW = 408
@@ -82,7 +82,7 @@ class _Scored:
 
     results: list[dict[str, Any]]
     rows: list[ExplainRow]
-    choice: ExplainedTargets
+    selector: TargetSelector
     headers: Headers
     milliseconds: float
 
@@ -238,7 +238,7 @@ class Endpoint:
         """Return the reply with its explanations, once their lane has had its turn.
 
         Raises:
-            ClientGoneError: When the client closes the connection first; its place is free again.
+            ClientGoneError: When the client closes the connection first; the lane has room again.
         """
         num_bytes = sum(len(row.image) for row in scored.rows)
         self._explain_budget.take(num_bytes)
@@ -266,23 +266,23 @@ class Endpoint:
     def _score_body(self, body: bytes, deadline: float) -> tuple[bytes, Headers] | _Scored:
         assert self._scorer is not None, "loading is the lane's first job"
         started = time.perf_counter()
-        cells = parse_request(body, self.settings.max_images)
-        choice = explaining_choice(self._scorer, cells)
-        if choice is not None:
+        rows = parse_request(body, self.settings.max_images)
+        selector = explaining_selector(self._scorer, rows)
+        if selector is not None:
             assert isinstance(self._scorer, Scorer)
-            scored = self._score_to_explain(self._scorer, choice, cells, deadline)
+            scored = self._score_to_explain(self._scorer, selector, rows, deadline)
             if any(row.needs_network for row in scored.rows):
                 return scored
-            joined = join(scored.results, scored.rows, {}, choice)
+            joined = join(scored.results, scored.rows, {}, selector)
             return _encoded(joined, started, scored.headers)
         results: list[dict[str, Any]] = []
-        for start in _batches(cells, deadline):
-            results += score_cells(self._scorer, cells[start : start + _BATCH])
+        for start in _batches(rows, deadline):
+            results += score_rows(self._scorer, rows[start : start + _BATCH])
         refuse_all_failed(results)
-        return _encoded(results, started, _left_out(None, cells))
+        return _encoded(results, started, _left_out(None, rows))
 
     def _score_to_explain(
-        self, scorer: Scorer, choice: ExplainedTargets, cells: Sequence[Cell], deadline: float
+        self, scorer: Scorer, selector: TargetSelector, rows: Sequence[RequestRow], deadline: float
     ) -> _Scored:
         """Return scores and what to explain.
 
@@ -291,16 +291,16 @@ class Endpoint:
                 much; 429 when the lane is full.
         """
         started = time.perf_counter()
-        parameters = row_parameters(cells, choice, scorer.labels)
+        parameters = row_parameters(rows, selector, scorer.labels)
         if isinstance(self._explain, str):
             raise RequestError(self._explain)
         self.explain_lane.check_room()
-        scored = _Scored([], [], choice, _left_out(choice, cells), 0.0)
-        for start in _batches(cells, deadline):
-            batch = cells[start : start + _BATCH]
-            results, rows = score_and_choose(scorer, choice, batch, parameters, start)
+        scored = _Scored([], [], selector, _left_out(selector, rows), 0.0)
+        for start in _batches(rows, deadline):
+            batch = rows[start : start + _BATCH]
+            results, to_explain = score_and_select(scorer, selector, batch, parameters, start)
             scored.results.extend(results)
-            scored.rows.extend(rows)
+            scored.rows.extend(to_explain)
         refuse_all_failed(scored.results)
         check_num_explanations(scored.rows, self.settings.max_explanations)
         return replace(scored, milliseconds=(time.perf_counter() - started) * 1e3)
@@ -312,27 +312,25 @@ class Endpoint:
         started = time.perf_counter() - scored.milliseconds / 1e3
         rows = [row for row in scored.rows if row.needs_network]
         answers = self._explain(rows, deadline, gone)
-        places = [row.place for row in rows]
-        results = join(
-            scored.results, scored.rows, dict(zip(places, answers, strict=True)), scored.choice
-        )
+        by_row = dict(zip((row.index for row in rows), answers, strict=True))
+        results = join(scored.results, scored.rows, by_row, scored.selector)
         return _encoded(results, started, scored.headers)
 
 
-def _left_out(choice: ExplainedTargets | None, cells: Sequence[Cell]) -> Headers:
+def _left_out(selector: TargetSelector | None, rows: Sequence[RequestRow]) -> Headers:
     """Return the header that says that a row asked for explanations and gets scores alone."""
-    asked = (cell for cell in cells if cell.explain)
-    left_out = any(choice is None or not is_taken(choice, cell) for cell in asked)
+    asked = (row for row in rows if row.explain)
+    left_out = any(selector is None or not is_explained(selector, row) for row in asked)
     return [EXPLANATIONS_HEADER] if left_out else []
 
 
-def _batches(cells: Sequence[Cell], deadline: float) -> Iterator[int]:
-    """Yield where each batch starts.
+def _batches(rows: Sequence[RequestRow], deadline: float) -> Iterator[int]:
+    """Yield the index at which each batch starts.
 
     Raises:
         HttpError: 408 when the deadline comes between two.
     """
-    for start in range(0, len(cells), _BATCH):
+    for start in range(0, len(rows), _BATCH):
         if time.monotonic() > deadline:
             raise timed_out()
         yield start

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from autofocus.explain.parameters import Parameters
+from autofocus.explain.base import Parameters
 
 _IMAGE = {
     "type": "string",

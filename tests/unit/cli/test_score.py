@@ -95,9 +95,12 @@ def test_files_are_read_in_batches_and_written_as_they_are_scored(
         return b"image"
 
     class Counting:
-        def score(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+        def try_predict(self, images: Sequence[bytes]) -> list[None]:
             events.append("score")
-            return [{"probs": [1.0], "labels": ["a"]} for _ in images]
+            return [None for _ in images]
+
+        def encode(self, predictions: Sequence[None]) -> list[dict[str, Any]]:
+            return [{"probs": [1.0], "labels": ["a"]} for _ in predictions]
 
     monkeypatch.setattr(image_paths, "read_image", read)
     monkeypatch.setattr(scorer.Scorer, "load", lambda folder, num_threads: Counting())
@@ -114,11 +117,14 @@ def test_what_fails_halfway_is_one_document(
     calls: list[int] = []
 
     class Failing:
-        def score(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+        def try_predict(self, images: Sequence[bytes]) -> list[None]:
             calls.append(len(images))
             if len(calls) == 2:
                 raise KeyboardInterrupt
-            return [{"probs": [1.0], "labels": ["a"]} for _ in images]
+            return [None for _ in images]
+
+        def encode(self, predictions: Sequence[None]) -> list[dict[str, Any]]:
+            return [{"probs": [1.0], "labels": ["a"]} for _ in predictions]
 
     monkeypatch.setattr(image_paths, "read_image", lambda path: b"image")
     monkeypatch.setattr(scorer.Scorer, "load", lambda folder, num_threads: Failing())

@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autofocus.explain.algorithms import EXPLAINERS
+from autofocus.explain.algorithms import attribution_method
+from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
-from autofocus.explain.parameters import APPROXIMATION_METHODS, Parameters
+from autofocus.explain.parameters import APPROXIMATION_METHODS
 from autofocus.models.timm.classifiers import Classifier
 
 # Filters [2, 3, 1, 1]: the first is red minus green, the second blue minus red.
@@ -49,7 +50,9 @@ def _network(activation: Any = None) -> FrozenClassifier:
 
 def _map(name: str, network: FrozenClassifier, **options: Any) -> NDArray[np.float32]:
     parameters = Parameters(xai_algorithm=name, **options)
-    (found,) = EXPLAINERS[name].attribute(network, torch.tensor(IMAGE)[None], [0], parameters)
+    (found,) = attribution_method(name).attribute(
+        network, torch.tensor(IMAGE)[None], [0], parameters
+    )
     return found.map
 
 
@@ -68,7 +71,7 @@ def test_integrated_gradients_by_hand(method: str) -> None:
 
 
 def test_completeness_error_by_hand() -> None:
-    (found,) = EXPLAINERS["integrated_gradients"].attribute(
+    (found,) = attribution_method("integrated_gradients").attribute(
         _network(), torch.tensor(IMAGE)[None], [0], Parameters(n_steps=5)
     )
     # 2 · (3 + 1) / 16 - 1 · (4 + 1) / 16

@@ -3,9 +3,9 @@ import torch
 from torch import Tensor, nn
 
 from autofocus.errors import InputError
-from autofocus.explain.algorithms import EXPLAINERS
+from autofocus.explain.algorithms import CLASS_ALGORITHMS, attribution_method
+from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import freeze
-from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import Classifier, build
 
@@ -76,7 +76,7 @@ def test_the_original_is_not_touched() -> None:
 )
 def test_what_does_not_fit_is_refused(images: Tensor, targets: list[int], message: str) -> None:
     frozen = freeze(build(resolve("test_resnet"), 3, input_size=64))
-    for explainer in EXPLAINERS.values():
+    for explainer in map(attribution_method, CLASS_ALGORITHMS):
         with pytest.raises(InputError, match=message):
             explainer.attribute(frozen, images, targets, Parameters(n_steps=2))
 
@@ -84,4 +84,4 @@ def test_what_does_not_fit_is_refused(images: Tensor, targets: list[int], messag
 def test_a_size_that_the_network_cannot_take_is_refused() -> None:
     frozen = freeze(build(resolve("deit_tiny_patch16_224"), 3, input_size=64))
     with pytest.raises(InputError, match="built for 64 × 64 pixels and cannot take 32 × 48"):
-        EXPLAINERS["xrai"].attribute(frozen, torch.zeros(1, 3, 32, 48), [0], Parameters())
+        attribution_method("xrai").attribute(frozen, torch.zeros(1, 3, 32, 48), [0], Parameters())

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from autofocus.errors import InputError
-from autofocus.explain.algorithms import EXPLAINERS
+from autofocus.explain.algorithms import attribution_method
+from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import freeze
 from autofocus.explain.guided_backprop import guided
-from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import build
 
@@ -75,7 +75,7 @@ def test_the_rule_ends_with_its_context() -> None:
 def test_metadata_counts_what_was_guided() -> None:
     torch.manual_seed(0)
     network = freeze(build(resolve("mobilenetv3_small_050"), 3, input_size=32))
-    (found,) = EXPLAINERS["guided_backprop"].attribute(
+    (found,) = attribution_method("guided_backprop").attribute(
         network, torch.randn(1, 3, 32, 32), [0], Parameters()
     )
     hooked = {"ReLU": 0, "Hardswish": 0, "Hardsigmoid": 0}

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from autofocus.errors import InputError
-from autofocus.explain.algorithms import EXPLAINERS, explain
+from autofocus.explain.algorithms import CLASS_ALGORITHMS, explain
+from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
-from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import build
 
@@ -53,7 +53,7 @@ def test_integrated_gradients_of_the_baseline_is_zero(network: FrozenClassifier)
 
 
 @pytest.mark.parametrize("shape", [(64, 1), (1, 64), (1, 1), (48, 96), (97, 41)])
-@pytest.mark.parametrize("name", EXPLAINERS)
+@pytest.mark.parametrize("name", CLASS_ALGORITHMS)
 def test_any_shape_that_the_network_takes_is_explained(
     name: str, shape: tuple[int, int], network: FrozenClassifier
 ) -> None:

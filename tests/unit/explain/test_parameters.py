@@ -4,13 +4,14 @@ from typing import Any
 import pytest
 
 from autofocus.errors import RequestError
-from autofocus.explain.parameters import (
+from autofocus.explain.algorithms import (
     ALGORITHMS,
     BOX_ALGORITHMS,
-    MAX_STEPS,
-    Parameters,
-    parse_parameters,
+    CLASS_ALGORITHMS,
+    attribution_method,
 )
+from autofocus.explain.base import Parameters
+from autofocus.explain.parameters import MAX_STEPS, parse_parameters
 
 LABELS = ["can", "carton", "milk_bottle"]
 
@@ -35,11 +36,14 @@ def test_defaults_are_the_published_ones() -> None:
     assert parse_parameters(None, "boxes") == Parameters(xai_algorithm="d_rise")
 
 
-def test_every_algorithm_has_an_explainer_of_its_name() -> None:
-    from autofocus.explain.algorithms import EXPLAINERS
+def test_every_algorithm_for_classes_has_its_own_name() -> None:
+    names = [attribution_method(name).name for name in CLASS_ALGORITHMS]
+    assert names == list(CLASS_ALGORITHMS)
 
-    assert tuple(EXPLAINERS) == ALGORITHMS
-    assert [explainer.name for explainer in EXPLAINERS.values()] == list(EXPLAINERS)
+
+def test_parameters_of_algorithms_are_parameters_of_requests() -> None:
+    names = {field.name for field in dataclasses.fields(Parameters)}
+    assert all(set(algorithm.parameters) <= names for algorithm in ALGORITHMS.values())
 
 
 def test_every_value_is_taken_over() -> None:
@@ -103,7 +107,7 @@ def test_boxes_and_classes_have_algorithms_of_their_own() -> None:
         parse_parameters({"xai_algorithm": "xrai"}, "boxes")
     with pytest.raises(RequestError, match=r"guided_backprop, got 'd_rise'\."):
         parse_parameters({"xai_algorithm": "d_rise"}, "softmax")
-    assert not set(ALGORITHMS) & set(BOX_ALGORITHMS)
+    assert ALGORITHMS.keys() == {*CLASS_ALGORITHMS, *BOX_ALGORITHMS}
 
 
 def test_all_problems_come_at_once() -> None:

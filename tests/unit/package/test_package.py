@@ -55,8 +55,11 @@ def test_carried_code_is_torch_free_and_complete() -> None:
         "data/images/decode.py",
         "manifest.py",
     } <= names
-    others = ("training/", "models/", "explain/", "cli/", "sweep/")
+    others = ("training/", "models/", "cli/", "study/")
     assert not [n for n in names if n.startswith(others)]
+    # Names of algorithms, and none of them.
+    explaining = {n for n in names if n.startswith("explain/")}
+    assert explaining == {"explain/__init__.py", "explain/algorithms.py"}
     assert "scoring/backends/torch.py" not in names
 
 
@@ -119,10 +122,11 @@ def test_package_says_what_explanations_need(model_folder: Path) -> None:
         "import sys; sys.path.insert(0, sys.argv[1] + '/code')\n"
         "from pathlib import Path\n"
         "from autofocus.scoring.explain.needs import why_unavailable\n"
-        "from autofocus.scoring.explain.request import explaining_choice\n"
-        "from autofocus.scoring.request import Cell\n"
+        "from autofocus.scoring.explain.request import explaining_selector\n"
+        "from autofocus.scoring.request import RequestRow\n"
         "from autofocus.scoring.scorer import Scorer\n"
-        "assert explaining_choice(Scorer.load(Path(sys.argv[1])), [Cell(b'', explain=True)])\n"
+        "rows = [RequestRow(b'', explain=True)]\n"
+        "assert explaining_selector(Scorer.load(Path(sys.argv[1])), rows)\n"
         "print(why_unavailable(Path(sys.argv[1])))"
     )
     output = subprocess.run(

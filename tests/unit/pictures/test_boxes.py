@@ -1,14 +1,14 @@
-"""Pictures of responses: everything on the picture, readable, the same colours everywhere."""
+"""Pictures of predictions: everything on the picture, readable, the same colours everywhere."""
 
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
 
 from autofocus.pictures.boxes import draw
 from autofocus.pictures.palette import INK, WHITE, class_colours, ink_on
-from autofocus.pictures.text import Label, band, put_signs
+from autofocus.pictures.text import Label, band, place_labels
+from autofocus.structures.predictions import ClassScores, Detections, Instances, Polygon
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 
 LABELS = ["can", "carton", "milk_bottle"]
@@ -19,14 +19,16 @@ def photo(height: int = 600, width: int = 800) -> np.ndarray:
     return np.full((height, width, 3), GREY, np.uint8)
 
 
-def boxes(*objects: tuple[list[float], str, float]) -> dict[str, Any]:
-    corners = ("topX", "topY", "bottomX", "bottomY")
-    return {
-        "boxes": [
-            {"box": dict(zip(corners, box, strict=True)), "label": label, "score": score}
-            for box, label, score in objects
-        ]
-    }
+def boxes(
+    *objects: tuple[list[float], str, float], outlines: tuple[Polygon, ...] = ()
+) -> Detections:
+    found = (
+        np.array([box for box, _, _ in objects], np.float32).reshape(-1, 4),
+        np.array([score for _, _, score in objects], np.float32),
+        np.array([LABELS.index(label) for _, label, _ in objects], np.int64),
+        (600, 800),
+    )
+    return Instances(*found, outlines) if outlines else Detections(*found)
 
 
 def truth(*objects: tuple[list[float], int], crowds: int = 0) -> BoxTarget:
@@ -77,12 +79,9 @@ def test_colours_are_a_class_s_own_whatever_else_is_found() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (12, 16), (90, 2000), (1500, 40), (3000, 4000)])
 def test_any_size_of_image_is_readable(size: tuple[int, int]) -> None:
-    response = boxes(
-        ([0.0, 0.0, 1.0, 1.0], "a name that is longer than most pictures are wide", 0.9),
-        ([0.9, 0.9, 1.0, 1.0], "can", 0.8),
-    )
-    labels = ["can", response["boxes"][0]["label"]]
-    picture = draw(photo(*size), response, labels, truth(([0.0, 0.0, 0.5, 0.5], 0)))
+    found = boxes(([0.0, 0.0, 1.0, 1.0], "carton", 0.9), ([0.9, 0.9, 1.0, 1.0], "can", 0.8))
+    labels = ["can", "a name that is longer than most pictures are wide"]
+    picture = draw(photo(*size), found, labels, truth(([0.0, 0.0, 0.5, 0.5], 0)))
     assert picture.dtype == np.uint8
     assert 512 <= max(picture.shape[:2]) <= 4300
     assert has(picture, class_colours(labels)["can"])
@@ -98,18 +97,20 @@ def test_small_objects_enlarge_the_picture() -> None:
 
 
 def test_objects_beyond_the_edge_are_no_error() -> None:
-    response = boxes(([-0.5, -0.5, 1.5, 1.5], "can", 0.9), ([2.0, 2.0, 3.0, 3.0], "can", 0.8))
-    response["boxes"][1]["polygon"] = [[2.0, 2.0, 3.0, 2.0, 3.0, 3.0]]
-    assert draw(photo(), response, LABELS).shape[1] == 800
+    outline = np.array([[2, 2], [3, 2], [3, 3]], np.float32)
+    found = boxes(
+        ([-0.5, -0.5, 1.5, 1.5], "can", 0.9),
+        ([2.0, 2.0, 3.0, 3.0], "can", 0.8),
+        outlines=((), (outline,)),
+    )
+    assert draw(photo(), found, LABELS).shape[1] == 800
 
 
 def test_outline_is_tinted_and_its_hole_is_not() -> None:
-    response = boxes(([0.2, 0.2, 0.8, 0.8], "can", 0.9))
-    response["boxes"][0]["polygon"] = [
-        [0.2, 0.2, 0.8, 0.2, 0.8, 0.8, 0.2, 0.8],
-        [0.4, 0.4, 0.6, 0.4, 0.6, 0.6, 0.4, 0.6],
-    ]
-    picture = draw(photo(), response, LABELS)
+    ring = np.array([[0.2, 0.2], [0.8, 0.2], [0.8, 0.8], [0.2, 0.8]], np.float32)
+    hole = np.array([[0.4, 0.4], [0.6, 0.4], [0.6, 0.6], [0.4, 0.6]], np.float32)
+    found = boxes(([0.2, 0.2, 0.8, 0.8], "can", 0.9), outlines=((ring, hole),))
+    picture = draw(photo(), found, LABELS)
     tinted, hole = picture[180, 400].astype(int), picture[300, 400]
     assert (hole == GREY).all()
     colour = np.array(class_colours(LABELS)["can"])
@@ -121,10 +122,10 @@ def test_outline_is_tinted_and_its_hole_is_not() -> None:
 def test_many_objects_leave_the_picture_to_be_seen() -> None:
     rng = np.random.default_rng(0)
     corners = rng.uniform(0, 0.95, (400, 2))
-    response = boxes(
+    found = boxes(
         *((([*c, *(c + 0.05)]), LABELS[i % 3], 1 - i / 400) for i, c in enumerate(corners))
     )
-    picture = draw(photo(), response, LABELS)
+    picture = draw(photo(), found, LABELS)
     band_colours = [class_colours(LABELS)[label] for label in LABELS]
     filled = sum((picture[:600] == colour).all(axis=2).mean() for colour in band_colours)
     assert filled < 0.4  # bands and lines
@@ -133,33 +134,33 @@ def test_many_objects_leave_the_picture_to_be_seen() -> None:
     assert all(has(picture[600:], colour) for colour in band_colours)
 
 
-def test_signs_never_overlap_nor_leave_the_picture() -> None:
+def test_labels_never_overlap_nor_leave_the_picture() -> None:
     rng = np.random.default_rng(1)
     picture = photo()
     corners = rng.uniform(0, 700, (60, 2))
-    signs = [
+    object_labels = [
         Label("label", f" {i}", (i, 255 - i, 7), np.array([*c, *(c + 60)]))
         for i, c in enumerate(corners)
     ]
-    num_left_out = put_signs(picture, signs, 14, 2)
+    num_left_out = place_labels(picture, object_labels, 14, 2)
     whole = 0
-    for sign in signs:
-        ys, xs = np.nonzero((picture == sign.paper).all(axis=2))
+    for label in object_labels:
+        ys, xs = np.nonzero((picture == label.paper).all(axis=2))
         if len(ys):
-            height, width = band(sign.label, sign.rest, sign.paper, 14, 800).shape[:2]
+            height, width = band(label.label, label.rest, label.paper, 14, 800).shape[:2]
             whole += (np.ptp(ys) + 1, np.ptp(xs) + 1) == (height, width)
-    assert whole == len(signs) - num_left_out
+    assert whole == len(object_labels) - num_left_out
     assert 10 < whole < 60
 
 
 def test_beside_the_truth_misses_and_errors_are_named() -> None:
-    response = boxes(
+    found = boxes(
         ([0.1, 0.2, 0.3, 0.5], "can", 0.9),  # right
         ([0.4, 0.2, 0.6, 0.5], "can", 0.8),  # nothing is there
     )
     labelled = truth(([0.1, 0.2, 0.3, 0.5], 0), ([0.7, 0.2, 0.9, 0.5], 1))
-    picture = draw(photo(), response, LABELS, labelled)
-    alone = draw(photo(), response, LABELS)
+    picture = draw(photo(), found, LABELS, labelled)
+    alone = draw(photo(), found, LABELS)
     assert picture.shape[0] > alone.shape[0]
     # A black band beside what nobody found, and dashes around it.
     assert has(picture[85:118, 555:700], INK)
@@ -221,7 +222,9 @@ def test_band_is_above_else_within_the_top_left_corner_else_elsewhere() -> None:
     )
     for box, (left, top) in cases:
         picture = photo()
-        assert put_signs(picture, [Label("a", " 0.90", colour, np.array(box, float))], 14, 2) == 0
+        assert (
+            place_labels(picture, [Label("a", " 0.90", colour, np.array(box, float))], 14, 2) == 0
+        )
         ys, xs = np.nonzero((picture == colour).all(axis=2))
         assert (xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1) == (left, top, width, height)
 
@@ -230,11 +233,11 @@ def test_band_goes_within_its_object_before_it_goes_to_its_other_corners() -> No
     # Above the left corner of the second stands the first's: beneath it, not to the right.
     first, second = (250, 1, 2), (1, 250, 2)
     picture = photo()
-    signs = [
+    object_labels = [
         Label("a", " 0.90", first, np.array([90.0, 98, 290, 298])),
         Label("a", " 0.80", second, np.array([100.0, 100, 300, 300])),
     ]
-    assert put_signs(picture, signs, 14, 2) == 0
+    assert place_labels(picture, object_labels, 14, 2) == 0
     ys, xs = np.nonzero((picture == second).all(axis=2))
     assert (xs.min(), ys.min()) == (99, 99)
 
@@ -247,26 +250,26 @@ def test_extra_word_is_left_out_where_there_is_no_room_for_it() -> None:
     ]
     for others, expected in (([], " 0.90 wrong"), (around, " 0.90")):
         picture = photo()
-        put_signs(picture, [Label("", " 0.90", colour, box, extra=" wrong"), *others], 14, 2)
+        place_labels(picture, [Label("", " 0.90", colour, box, extra=" wrong"), *others], 14, 2)
         xs = np.nonzero((picture == colour).all(axis=2))[1]
         assert np.ptp(xs) + 1 == band("", expected, colour, 14, 800).shape[1]
 
 
 def test_wrong_box_has_gaps_in_its_colour_and_a_right_one_has_none() -> None:
-    response = boxes(([0.1, 0.2, 0.4, 0.7], "can", 0.9), ([0.6, 0.2, 0.9, 0.7], "can", 0.8))
+    found = boxes(([0.1, 0.2, 0.4, 0.7], "can", 0.9), ([0.6, 0.2, 0.9, 0.7], "can", 0.8))
     colour = class_colours(LABELS)["can"]
     labelled = truth(([0.12, 0.2, 0.4, 0.7], 0))
-    picture = draw(photo(), response, LABELS, labelled)
+    picture = draw(photo(), found, LABELS, labelled)
     right, wrong = ((picture[130:410, x] == colour).all(axis=1).mean() for x in (80, 480))
     assert right == 1
     assert 0.3 < wrong < 0.7
-    alone = draw(photo(), response, LABELS)
+    alone = draw(photo(), found, LABELS)
     assert (alone[130:410, 480] == colour).all()
 
 
 def test_what_is_labelled_and_found_has_a_dark_rim() -> None:
-    response = boxes(([0.1, 0.2, 0.4, 0.7], "can", 0.9))
-    picture = draw(photo() // 128 * 255, response, LABELS, truth(([0.15, 0.2, 0.4, 0.7], 0)))
+    found = boxes(([0.1, 0.2, 0.4, 0.7], "can", 0.9))
+    picture = draw(photo() // 128 * 255, found, LABELS, truth(([0.15, 0.2, 0.4, 0.7], 0)))
     dark = (picture[150:400, 116:125].max(axis=2) < 100).any(axis=1)
     assert 0.3 < dark.mean() < 0.8
 
@@ -280,10 +283,10 @@ def test_dashes_are_white_and_leave_gaps() -> None:
 
 
 def test_crowds_are_neither_missed_nor_make_finds_wrong() -> None:
-    response = boxes(([0.1, 0.2, 0.3, 0.5], "can", 0.9), ([0.11, 0.2, 0.3, 0.5], "can", 0.8))
+    found = boxes(([0.1, 0.2, 0.3, 0.5], "can", 0.9), ([0.11, 0.2, 0.3, 0.5], "can", 0.8))
     crowd = truth(([0.1, 0.2, 0.3, 0.5], 0), crowds=1)
-    with_crowd = draw(photo(), response, LABELS, crowd)
-    one = draw(photo(), response, LABELS, truth(([0.1, 0.2, 0.3, 0.5], 0)))
+    with_crowd = draw(photo(), found, LABELS, crowd)
+    one = draw(photo(), found, LABELS, truth(([0.1, 0.2, 0.3, 0.5], 0)))
     assert with_crowd.shape == one.shape
     assert (with_crowd[600:] != one[600:]).any()  # 2 found, not 1 found and 1 wrong
     unseen = draw(photo(), boxes(), LABELS, truth(([0.5, 0.5, 0.9, 0.9], 0), crowds=1))
@@ -308,11 +311,11 @@ def test_labelled_outlines_are_dashed_along_the_outline() -> None:
 
 
 def test_classes_of_a_whole_image_stand_below_it() -> None:
-    response = {"probs": np.array([0.05, 0.9, 0.05]), "labels": LABELS}
-    picture = draw(photo(), response, LABELS)
+    scores = ClassScores(np.array([0.05, 0.9, 0.05], np.float32))
+    picture = draw(photo(), scores, LABELS)
     assert (picture[:600] == GREY).all()
     assert has(picture[600:], class_colours(LABELS)["carton"])
-    compared = draw(photo(), response, LABELS, ["can"])
+    compared = draw(photo(), scores, LABELS, ["can"])
     assert has(compared[600:], WHITE)
     assert not has(picture[600:], WHITE)
 

@@ -3,23 +3,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autofocus.data.batches.preprocess import preprocess, resize_crop
-from autofocus.explain.base import Attribution
-from autofocus.explain.parameters import ALGORITHMS, BOX_ALGORITHMS, Parameters
+from autofocus.data.batches.preprocess import frame_of, resize_crop
+from autofocus.explain.algorithms import ALGORITHMS, caption_of
+from autofocus.explain.base import Attribution, Parameters
 from autofocus.manifest import ResizeCrop
 from autofocus.pictures.maps import (
     STYLES,
     Caption,
-    heat_map,
-    method_text,
+    MappedPhoto,
+    mapped_photo,
+    only_top,
     overlay,
     relative,
-    shown_pixels,
     top_pixels,
-    top_pixels_shown,
     visualize,
 )
-from autofocus.pictures.palette import VIRIDIS, colored
+from autofocus.pictures.palette import VIRIDIS, value_colours
 from autofocus.pictures.text import draw_text, shortened
 
 CAPTION = Caption("milk_bottle", 0.973, "XRAI, 50 steps")
@@ -33,6 +32,10 @@ def _ramp(height: int, width: int) -> NDArray[np.float32]:
     return np.linspace(-1, 1, height * width, dtype=np.float32).reshape(height, width)
 
 
+def _whole(photo: NDArray[np.uint8]) -> MappedPhoto:
+    return mapped_photo(photo, photo)
+
+
 def _decoded(png: bytes) -> NDArray[np.uint8]:
     assert png.startswith(b"\x89PNG\r\n")
     image = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
@@ -44,7 +47,7 @@ def test_colours_are_viridis() -> None:
     matplotlib = pytest.importorskip("matplotlib", reason="the reference comes with saliency")
     expected = np.array(matplotlib.colormaps["viridis"].colors) * 255
     assert np.abs(VIRIDIS - expected).max() <= 2
-    assert colored(np.array([-1.0, 0.0, 1.0, 2.0])).tolist() == [
+    assert value_colours(np.array([-1.0, 0.0, 1.0, 2.0])).tolist() == [
         VIRIDIS[i].tolist() for i in (0, 0, 255, 255)
     ]
 
@@ -60,7 +63,7 @@ def test_lightness_rises_with_every_step() -> None:
 )
 def test_panel_holds_four_pictures_of_true_aspect(height: int, width: int) -> None:
     black = np.zeros((height, width, 3), np.uint8)
-    panel = _decoded(visualize(black, _ramp(height, width), CAPTION))
+    panel = _decoded(visualize(_whole(black), _ramp(height, width), CAPTION))
     assert panel.shape[0] <= 1400
     assert panel.shape[1] <= 1200
     # The photo is the black rectangle in the upper left picture.
@@ -76,7 +79,7 @@ def test_panel_holds_four_pictures_of_true_aspect(height: int, width: int) -> No
 def test_panel_says_class_and_probability() -> None:
     saliency = _ramp(64, 64)
     panels = [
-        _decoded(visualize(_photo(64, 64), saliency, caption))
+        _decoded(visualize(_whole(_photo(64, 64)), saliency, caption))
         for caption in (CAPTION, Caption("can", 0.973, CAPTION.method))
     ]
     differs = (panels[0] != panels[1]).any(axis=-1)
@@ -87,9 +90,10 @@ def test_panel_says_class_and_probability() -> None:
 @pytest.mark.parametrize("style", ["overlay", "heatmap"])
 def test_other_styles_have_one_pixel_a_network_pixel(style: str) -> None:
     photo, saliency = _photo(50, 70), _ramp(50, 70)
-    image = _decoded(visualize(photo, saliency, CAPTION, style))
+    image = _decoded(visualize(_whole(photo), saliency, CAPTION, style))
     assert image.shape == (50, 70, 3)
-    expected = overlay(photo, saliency) if style == "overlay" else heat_map(saliency)
+    values = relative(saliency)
+    expected = overlay(photo, values) if style == "overlay" else value_colours(values)
     np.testing.assert_array_equal(image, expected)
 
 
@@ -97,8 +101,10 @@ def test_other_styles_have_one_pixel_a_network_pixel(style: str) -> None:
 def test_a_box_is_drawn_white_within_black_in_every_style(style: str) -> None:
     photo, ramp = np.full((40, 60, 3), 128, np.uint8), _ramp(40, 60)
     boxed = Caption("can", 0.9, "D-RISE", (0.5, 0.25, 1.0, 0.75))
-    plain = _decoded(visualize(photo, ramp, Caption("can", 0.9, "D-RISE"), style)).astype(int)
-    drawn = _decoded(visualize(photo, ramp, boxed, style)).astype(int)
+    plain = _decoded(visualize(_whole(photo), ramp, Caption("can", 0.9, "D-RISE"), style)).astype(
+        int
+    )
+    drawn = _decoded(visualize(_whole(photo), ramp, boxed, style)).astype(int)
     assert plain.shape == drawn.shape
     changed = np.abs(drawn - plain).max(axis=2) > 0
     if style == "panel":
@@ -123,7 +129,7 @@ def test_styles_are_those_that_a_request_may_name() -> None:
 
 
 def test_heat_map_goes_from_the_lowest_to_the_highest_value() -> None:
-    image = heat_map(_ramp(20, 20))
+    image = value_colours(relative(_ramp(20, 20)))
     np.testing.assert_array_equal(image[0, 0], VIRIDIS[0])
     np.testing.assert_array_equal(image[-1, -1], VIRIDIS[255])
 
@@ -147,7 +153,7 @@ def test_a_constant_map_is_drawn_without_highs(value: float) -> None:
     saliency = np.full((32, 32), value, np.float32)
     assert not relative(saliency).any()
     assert not top_pixels(saliency).any()
-    assert _decoded(visualize(_photo(32, 32), saliency, CAPTION)).size
+    assert _decoded(visualize(_whole(_photo(32, 32)), saliency, CAPTION)).size
 
 
 def test_top_pixels_are_three_tenths() -> None:
@@ -168,7 +174,8 @@ def test_top_pixels_keep_a_region_together_and_leave_the_lowest_out() -> None:
 
 def test_top_pixels_are_shown_as_they_are_and_others_faded() -> None:
     photo, saliency = _photo(30, 30), _ramp(30, 30)
-    shown, chosen = top_pixels_shown(photo, saliency), top_pixels(saliency)
+    chosen = top_pixels(saliency)
+    shown = only_top(photo, chosen)
     np.testing.assert_array_equal(shown[chosen], photo[chosen])
     faded = shown[~chosen].astype(int)
     assert (faded[:, 2] - faded[:, 0] > 30).all()
@@ -176,12 +183,48 @@ def test_top_pixels_are_shown_as_they_are_and_others_faded() -> None:
     assert faded.max() < 170
 
 
-def test_shown_pixels_undo_the_normalisation() -> None:
-    spec = ResizeCrop(72, 64, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    photo = _photo(90, 120)
-    np.testing.assert_array_equal(
-        shown_pixels(preprocess(photo, spec), spec), resize_crop(photo, spec)
+def _cells(panel: NDArray[np.uint8], height: int, width: int) -> list[NDArray[np.uint8]]:
+    """Return the four pictures of a panel by their size."""
+    lefts = [panel.shape[1] * (1 + 2 * i) // 4 + 6 * (1 - 2 * i) - width // 2 for i in (0, 1)]
+    tops = [92, 92 + height + 34]
+    return [panel[top : top + height, left : left + width] for top in tops for left in lefts]
+
+
+@pytest.mark.parametrize("size", [(280, 560), (560, 280)])
+def test_the_panel_shows_the_photo_in_its_own_pixels_and_where_the_network_looked(
+    size: tuple[int, int],
+) -> None:
+    spec = ResizeCrop(72, 64)
+    photo = _photo(*size)
+    seen, frame = resize_crop(photo, spec), frame_of(spec, size)
+    panel = _decoded(visualize(mapped_photo(photo, seen, frame.region), _ramp(64, 64), CAPTION))
+    left, top, right, bottom = (
+        round(edge * side) for edge, side in zip(frame.region, (size[1], size[0]) * 2, strict=True)
     )
+    within = np.s_[top:bottom, left:right]
+    cells = _cells(panel, *size)
+    # Noise of single pixels: nothing that went through 64 × 64 pixels still has it.
+    np.testing.assert_array_equal(cells[0][within], photo[within])
+    outside = np.ones(size, np.bool_)
+    outside[within] = False
+    assert outside.mean() > 0.4
+    for cell in cells:
+        np.testing.assert_array_equal(cell[outside], cells[0][outside])
+        assert (np.ptp(cell[outside], axis=-1) == 0).all()
+        assert cell[outside].min() >= 190
+    heat = cells[1][within]
+    assert np.abs(heat[0, 0].astype(int) - VIRIDIS[0]).max() < 12
+    assert np.abs(heat[-1, -1].astype(int) - VIRIDIS[255]).max() < 12
+    is_top = (cells[3] == photo).all(axis=-1)[within]
+    assert is_top.mean() == pytest.approx(0.3, abs=0.02)
+    assert is_top[-10:].all()
+
+
+def test_a_large_photo_is_made_smaller_once() -> None:
+    photo = _photo(1200, 900)
+    drawn = mapped_photo(photo, photo[:64, :48])
+    assert drawn.photo.shape == (560, 420, 3)
+    assert drawn.region == (0, 0, 1, 1)
 
 
 def test_a_long_label_is_cut_so_that_the_probability_stays() -> None:
@@ -248,18 +291,18 @@ def test_what_no_font_can_draw_is_escaped_and_not_boxes() -> None:
         ),
     ],
 )
-def test_method_text_says_what_a_reader_must_know(
+def test_caption_says_what_a_reader_must_know(
     algorithm: str, metadata: dict[str, object], text: str
 ) -> None:
     empty = np.zeros((3, 4, 4), np.float32)
     attribution = Attribution(empty, algorithm, 0, "logit", "size", metadata)
-    assert method_text(attribution, Parameters()) == text
+    assert caption_of(attribution, Parameters()) == text
 
 
 def test_every_algorithm_has_a_text() -> None:
     empty = np.zeros((3, 4, 4), np.float32)
-    algorithms = ALGORITHMS + BOX_ALGORITHMS
+    algorithms = list(ALGORITHMS)
     texts = {
-        method_text(Attribution(empty, a, 0, "logit", "size"), Parameters()) for a in algorithms
+        caption_of(Attribution(empty, a, 0, "logit", "size"), Parameters()) for a in algorithms
     }
     assert len(texts) == len(algorithms)

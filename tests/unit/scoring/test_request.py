@@ -7,11 +7,11 @@ import pytest
 
 from autofocus.errors import ImageError, RequestError
 from autofocus.scoring.request import (
-    Cell,
-    parse_cell,
+    RequestRow,
     parse_request,
+    parse_row,
     refuse_all_failed,
-    score_cells,
+    score_rows,
 )
 
 IMAGE = bytes(range(256)) * 3
@@ -38,11 +38,11 @@ class LengthScorer:
 @pytest.mark.parametrize("nested", [False, True])
 def test_base64_in_every_published_form_gives_the_same_bytes(text: str, nested: bool) -> None:
     cells = parse_request(body([[text]] if nested else [text]))
-    assert cells == [Cell(IMAGE)]
+    assert cells == [RequestRow(IMAGE)]
 
 
 def test_body_with_byte_order_mark_is_read() -> None:
-    assert parse_request(b"\xef\xbb\xbf" + body([FLAT])) == [Cell(IMAGE)]
+    assert parse_request(b"\xef\xbb\xbf" + body([FLAT])) == [RequestRow(IMAGE)]
 
 
 def test_mixed_rows_keep_order_and_each_its_own_parameters() -> None:
@@ -177,18 +177,18 @@ def test_big_body_of_tiny_values_is_refused_before_it_is_parsed() -> None:
 
 def test_big_image_is_no_bomb() -> None:
     image = b"\x00" * (3 << 20)
-    assert parse_request(body([base64.encodebytes(image).decode()])) == [Cell(image)]
+    assert parse_request(body([base64.encodebytes(image).decode()])) == [RequestRow(image)]
 
 
 def test_cell_by_itself_takes_bytes_text_and_explain_form() -> None:
-    assert parse_cell(IMAGE) == Cell(IMAGE)
-    assert parse_cell(WITH_NEWLINES) == Cell(IMAGE)
-    assert parse_cell(explain_row(model_explainability=True)) == Cell(IMAGE, explain=True)
+    assert parse_row(IMAGE) == RequestRow(IMAGE)
+    assert parse_row(WITH_NEWLINES) == RequestRow(IMAGE)
+    assert parse_row(explain_row(model_explainability=True)) == RequestRow(IMAGE, explain=True)
 
 
 def test_scores_and_errors_stay_in_request_order() -> None:
-    cells = [Cell(b"12"), Cell(ImageError("image.base64", "bad")), Cell(b"123")]
-    assert score_cells(LengthScorer(), cells) == [
+    cells = [RequestRow(b"12"), RequestRow(ImageError("image.base64", "bad")), RequestRow(b"123")]
+    assert score_rows(LengthScorer(), cells) == [
         {"length": 2},
         {"error": {"code": "image.base64", "message": "bad"}},
         {"length": 3},

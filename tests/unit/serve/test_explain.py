@@ -43,7 +43,7 @@ class Explainer:
             raise ValueError("inner secret")
         if row.parameters.n_steps == 6:
             from autofocus.errors import RequestError
-            raise RequestError(f"input_data.data[{row.place}]: cannot be explained")
+            raise RequestError(f"input_data.data[{row.index}]: cannot be explained")
         while row.parameters.n_steps == 7:
             time.sleep(0.05)
             check()

@@ -1,4 +1,4 @@
-"""What explanations of classes are worth on photos. Imports torch."""
+"""Quality of explanations of classes on photos. Imports torch."""
 
 import logging
 from collections.abc import Sequence
@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 
 from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError, InputError
-from autofocus.explain.algorithms import explain
+from autofocus.explain.algorithms import CLASS_ALGORITHMS, explain
+from autofocus.explain.base import Parameters
 from autofocus.explain.class_measures import measure
-from autofocus.explain.parameters import ALGORITHMS, Parameters
 from autofocus.runtime import Track, num_cores
 from autofocus.scoring.explain.classes import ClassExplainer
-from autofocus.scoring.explain.quality import Measuring, drawn
-from autofocus.scoring.explain.truths import PLACED_RECORDS, class_masks
-from autofocus.scoring.scorer import Scorer, prepare
+from autofocus.scoring.explain.measuring import (
+    PLACED_RECORDS,
+    Measuring,
+    class_masks,
+    sample_photos,
+)
+from autofocus.scoring.scorer import Scorer, sample_of
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +34,8 @@ class _Case:
 
     Attributes:
         pixels: The network's input, float32 [3, h, w].
-        target: The class.
-        truth: Where it is, bool [h, w]; None where nobody says.
+        target: Index of the class.
+        truth: Pixels of its objects, bool [h, w]; None where the data does not say.
     """
 
     pixels: NDArray[np.float32]
@@ -42,12 +46,12 @@ class _Case:
 def measure_classes(
     folder: Path, data: Data[Any], measuring: Measuring, track: Track
 ) -> dict[str, Any]:
-    """See `explain_quality.measure_explanations`."""
+    """See `quality.measure_explanations`."""
     scorer = Scorer.load(folder, num_threads=num_cores())
     explainer = ClassExplainer.load(folder)
     num_images = 0
     cases: list[_Case] = []
-    for record, image in drawn(data, measuring):
+    for record, image in sample_photos(data, measuring):
         try:
             cases += _cases(scorer, explainer, record, image)
         except ImageError as error:
@@ -79,18 +83,22 @@ def measure_classes(
 
 
 def _cases(scorer: Scorer, explainer: ClassExplainer, record: Any, image: bytes) -> list[_Case]:
-    """Return what is explained of one photo.
+    """Return the cases of one photo.
 
     Raises:
         ImageError: If it does not decode.
     """
-    pixels, frame = prepare(image, explainer.manifest.preprocess)
+    pixels = scorer.try_decode(image)
+    if isinstance(pixels, ImageError):
+        raise pixels
+    spec = explainer.manifest.preprocess
+    tensor, frame = sample_of(pixels, spec)
     if isinstance(record, PLACED_RECORDS):
-        masks = class_masks(record, scorer.labels, frame, explainer.manifest.preprocess.size)
-        return [_Case(pixels, target, truth) for target, truth in masks.items()]
-    (prediction,) = scorer.try_predict([image])
-    chosen = explainer.choice.choose(scorer.labels, prediction, Parameters())
-    return [_Case(pixels, part.index, None) for part in chosen]
+        masks = class_masks(record, scorer.labels, frame, spec.size)
+        return [_Case(tensor, index, truth) for index, truth in masks.items()]
+    prediction = scorer.predict(pixels)
+    targets = explainer.selector.select(scorer.labels, prediction, Parameters())
+    return [_Case(tensor, target.class_index, None) for target in targets]
 
 
 def _able(
@@ -101,7 +109,7 @@ def _able(
 ) -> tuple[dict[str, Parameters], dict[str, str]]:
     """Return the algorithms that can explain this network, and why the others cannot."""
     able, refused = {}, {}
-    for name in ALGORITHMS:
+    for name in CLASS_ALGORITHMS:
         fewest = Parameters(xai_algorithm=name, n_steps=2)
         try:
             explain(explainer.network, images[:1], targets[:1], fewest)

@@ -1,7 +1,7 @@
 """Explain the classes of an image with a model folder's torch network.
 
-The image takes the same way from bytes to network input as for scores. Imports torch: whoever
-answers requests imports this module when one asks for explanations.
+The image takes the same way from bytes to network input as for scores. Imports torch: import this
+module only once explanations are asked for.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,27 +12,27 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from autofocus.data.batches.preprocess import resize_crop
 from autofocus.data.images.decode import DEFAULT_MAX_PIXELS
 from autofocus.errors import ModelFolderError
 from autofocus.explain.algorithms import explain
-from autofocus.explain.base import Attribution
+from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
-from autofocus.explain.parameters import Parameters
 from autofocus.explain.xrai import warm_up
 from autofocus.manifest import Manifest, ResizeCrop, check_files, read_manifest
 from autofocus.models.timm.classifiers import Classifier
-from autofocus.pictures.maps import Caption, method_text, shown_pixels, visualize
+from autofocus.pictures.maps import mapped_photo
 from autofocus.runtime import keep_big_blocks
 from autofocus.scoring.backends.torch import load_network
-from autofocus.scoring.explain.explanations import Explanation, ModelExplainer
+from autofocus.scoring.explain.explainer import Explanation, ModelExplainer, explanation_of
 from autofocus.scoring.explain.needs import why_unavailable
-from autofocus.scoring.explain.request import ClassChoice, Explained
-from autofocus.scoring.scorer import prepare, task_of
+from autofocus.scoring.explain.request import ClassSelector, ExplanationTarget
+from autofocus.scoring.scorer import sample_of, task_of
 from autofocus.tasks.explaining import ExplainsClasses
 
 # Classes explained between two looks at the clock.
 _BATCH: Final = 8
-# Every kernel runs once. A full batch's memory is left for an explanation that is asked for.
+# Every kernel runs once. The memory of a full batch is left to the first request.
 _WARM_UP: Final = Parameters(n_steps=2)
 
 
@@ -40,7 +40,7 @@ class ClassExplainer(ModelExplainer):
     """Explains classes with one network.
 
     Args:
-        manifest: What the model is.
+        manifest: Description of the model.
         network: Its network.
         max_pixels: Larger images are refused before they are decoded.
 
@@ -54,10 +54,9 @@ class ClassExplainer(ModelExplainer):
         task = task_of(manifest)
         if not isinstance(task, ExplainsClasses):
             raise ModelFolderError(f"explanations: {task.name} has no classes of whole images.")
-        super().__init__(manifest, ClassChoice(task))
+        super().__init__(manifest, ClassSelector(task), max_pixels)
         self.task: ExplainsClasses = task
         self.network = network
-        self._max_pixels = max_pixels
 
     @classmethod
     def load(
@@ -92,47 +91,33 @@ class ClassExplainer(ModelExplainer):
         noise = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(0))
         explain(self.network, noise, [0], _WARM_UP)
 
-    def prepared(self, image: bytes) -> NDArray[np.float32]:
-        """Return the network's input, float32 [3, crop, crop].
-
-        Raises:
-            ImageError: If the image does not decode.
-        """
-        return prepare(image, self.manifest.preprocess, self._max_pixels)[0]
-
     def explain(
         self,
-        image: bytes,
-        explained: Sequence[Explained],
+        pixels: NDArray[np.uint8],
+        targets: Sequence[ExplanationTarget],
         parameters: Parameters,
         check: Callable[[], None] = lambda: None,
     ) -> list[Explanation]:
         """See `ModelExplainer.explain`."""
-        pixels = self.prepared(image)
-        tensor = torch.from_numpy(pixels)
         spec = self.manifest.preprocess
         assert isinstance(spec, ResizeCrop), "classifiers see a crop"
-        photo = shown_pixels(pixels, spec)
-        found = []
-        for start in range(0, len(explained), _BATCH):
+        image, frame = sample_of(pixels, spec)
+        tensor = torch.from_numpy(image)
+        photo = None
+        if parameters.visualizations:
+            photo = mapped_photo(pixels, resize_crop(pixels, spec), frame.region)
+        explanations = []
+        for start in range(0, len(targets), _BATCH):
             check()
-            batch = explained[start : start + _BATCH]
+            batch = targets[start : start + _BATCH]
             attributions = explain(
                 self.network,
                 tensor.expand(len(batch), -1, -1, -1),
-                [chosen.index for chosen in batch],
+                [target.class_index for target in batch],
                 parameters,
             )
-            for chosen, attribution in zip(batch, attributions, strict=True):
-                png = _png(photo, chosen, attribution, parameters)
-                found.append(Explanation(chosen, attribution, png))
-        return found
-
-
-def _png(
-    photo: NDArray[np.uint8], chosen: Explained, attribution: Attribution, parameters: Parameters
-) -> bytes | None:
-    if not parameters.visualizations:
-        return None
-    caption = Caption(chosen.label, chosen.probability, method_text(attribution, parameters))
-    return visualize(photo, attribution.saliency(), caption, parameters.visualization_style)
+            explanations += [
+                explanation_of(target, attribution, parameters, photo)
+                for target, attribution in zip(batch, attributions, strict=True)
+            ]
+        return explanations

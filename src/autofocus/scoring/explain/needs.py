@@ -1,4 +1,7 @@
-"""What explanations need beyond scoring. Imports nothing heavy, so that a server can ask first."""
+"""Requirements of explanations beyond scoring.
+
+A file of its own: a server's parent process, which imports nothing heavy, asks it first.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,12 +11,13 @@ from autofocus.manifest import Manifest, read_manifest
 
 WEIGHTS_NAME: Final = "model.safetensors"
 
-# Boxes are explained from a network's answers alone, whatever runs it.
+# Outputs from which boxes are explained, whatever runs the network.
 _BOX_OUTPUTS: Final = frozenset({"boxes", "scores", "classes"})
 
-# Heads of the dependency tree; the rest comes with them.
+# Heads of the dependency tree; the other packages come with them.
 _MODULES: Final = ("torch", "timm", "safetensors", "numba", "scipy")
-_ON_DISK: Final = Path(__file__).parents[2] / "explain" / "algorithms.py"
+# A package carries the names of the algorithms, and none of them.
+_ON_DISK: Final = Path(__file__).parents[2] / "explain" / "base.py"
 
 NOT_PACKAGED: Final = (
     "Explanations are not part of a packaged model. Install autofocus with pip install '.[train]'"
@@ -28,7 +32,7 @@ def needs_torch(manifest: Manifest) -> bool:
 
 
 def why_unavailable(folder: Path) -> str | None:
-    """Return why a model folder cannot be explained here and what to install, or None.
+    """Return the reason why a model folder cannot be explained here and what to install, or None.
 
     Raises:
         ModelFolderError: If its manifest cannot be read.

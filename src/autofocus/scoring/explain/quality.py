@@ -1,42 +1,17 @@
-"""Measure on photos what explanations are worth. Imports torch where the model needs it."""
+"""Quality of explanations, measured on photos. Imports torch only where the model needs it."""
 
-import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from autofocus.data.images.fetch import open_bytes
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import RECORD_TYPES, ImageRecord
 from autofocus.data.sources.find import find_source, infer_tasks
 from autofocus.data.sources.read import Data, read_data
-from autofocus.errors import InputError
-from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Manifest, read_manifest
 from autofocus.runtime import Track, no_progress
-from autofocus.scoring.explain.request import BoxChoice, choice_of
-from autofocus.scoring.explain.truths import PLACED_RECORDS
+from autofocus.scoring.explain.measuring import PLACED_RECORDS, Measuring
+from autofocus.scoring.explain.request import BoxSelector, selector_of
 from autofocus.scoring.scorer import task_of
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Measuring:
-    """How explanations are measured.
-
-    Attributes:
-        parameters: Of every algorithm, `xai_algorithm` aside.
-        max_images: As many are drawn from the data.
-        seed: Decides which, and whatever else is random.
-    """
-
-    parameters: Parameters
-    max_images: int
-    seed: int = 0
 
 
 def read_photos(
@@ -69,33 +44,23 @@ def measure_explanations(
 ) -> dict[str, Any]:
     """Return `{"num_images", "num_explanations", "algorithms": {name: {…}}, "refused": {…}}`.
 
-    Explained is what the endpoint explains: the most probable class, or all that are probable, or
-    the boxes with the highest scores. Where `data` says where classes are, it is every class that
-    an image shows.
+    Targets are the endpoint's: the most probable class, or all that are probable, or the boxes
+    with the highest scores. Where `data` says where classes are, every class that an image shows
+    is a target.
 
     Args:
         folder: A model folder.
-        data: What `read_photos` returned; labels of whole images are not used.
-        measuring: How.
-        track: Shows progress.
+        data: Photos from `read_photos`; labels of whole images are not used.
+        measuring: How to measure.
+        track: Progress display.
 
     Raises:
         DataError: If no image can be read, or none has anything to explain.
     """
-    if isinstance(choice_of(task_of(read_manifest(folder))), BoxChoice):
+    if isinstance(selector_of(task_of(read_manifest(folder))), BoxSelector):
         from autofocus.scoring.explain.box_quality import measure_boxes
 
         return measure_boxes(folder, data, measuring, track)
     from autofocus.scoring.explain.class_quality import measure_classes
 
     return measure_classes(folder, data, measuring, track)
-
-
-def drawn(data: Data[Any], measuring: Measuring) -> Iterator[tuple[Any, bytes]]:
-    """Yield records drawn without replacement and their files, the same for the same seed."""
-    order = np.random.default_rng(measuring.seed).permutation(len(data.locations))
-    for index in order[: measuring.max_images]:
-        try:
-            yield data.records[index], open_bytes(data.locations[index])
-        except InputError as error:
-            log.warning("%s; left out", error)

@@ -1,7 +1,8 @@
 """Rows that ask for explanations: checked before anything runs, joined with their answers after.
 
-Imports no torch. `autofocus.explain` is imported when a row asks and not before: the code that a
-package carries has no explanations.
+Explained are classes of images, as published, or found boxes. Imports no torch. Of
+`autofocus.explain` nothing but names is imported before a row asks: the code that a package carries
+has no explanations.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ import pybase64
 from numpy.typing import NDArray
 
 from autofocus.errors import ImageError, RequestError
-from autofocus.scoring.request import Cell, ImageScorer, error_object
+from autofocus.explain.algorithms import BOX_ALGORITHMS
+from autofocus.scoring.request import ImageScorer, RequestRow, in_place, refuse_problems
 from autofocus.scoring.scorer import Scorer
 from autofocus.structures.predictions import Detections
 from autofocus.tasks.base import Task
@@ -22,263 +24,260 @@ from autofocus.tasks.explaining import ExplainsClasses
 from autofocus.tasks.objects import ObjectsTask
 
 if TYPE_CHECKING:
-    from autofocus.explain.parameters import Kind, Parameters
+    from autofocus.explain.base import Parameters
+    from autofocus.explain.parameters import ExplainedKind
 
-# What must be named for boxes to be explained: the published reply has scores alone.
-_BOX_ALGORITHM: Final = "d_rise"
+# Class names in an error.
+_MAX_NAMED: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class ExplanationTarget:
     """One class of one image, or one box.
 
     Attributes:
-        index: Of the class.
-        label: The class.
-        probability: Of the class, or the box's score.
-        place: Of the box in the reply's `boxes`.
-        xyxy_frac: The box, in fractions of the image; None for the whole image.
+        class_index: Index of the class, or of the box's class.
+        label: Its name.
+        probability: Probability of the class, or score of the box.
+        box_index: Index of the box in the reply's `boxes`.
+        xyxy_frac: The box, in fractions of the image; None for a class of the whole.
     """
 
-    index: int
+    class_index: int
     label: str
     probability: float
-    place: int = 0
+    box_index: int = 0
     xyxy_frac: tuple[float, float, float, float] | None = None
 
 
-class ExplainedTargets(Protocol):
-    """Which parts of predictions are explained, and how a reply holds that."""
+class TargetSelector(Protocol):
+    """Selects the classes or boxes to explain, and arranges a reply's values for them."""
 
     @property
-    def kind(self) -> "Kind":
-        """What parameters are checked for."""
+    def kind(self) -> "ExplainedKind":
+        """Kind of prediction, for which parameters are checked."""
 
-    def takes(self, raw: Mapping[str, Any] | None) -> bool:
+    def accepts(self, raw: Mapping[str, Any] | None) -> bool:
         """Return whether a row of these `xai_parameters` gets more than scores."""
 
-    def choose(
+    def select(
         self, labels: Sequence[str], prediction: Any, parameters: "Parameters"
-    ) -> tuple[Explained, ...]:
-        """Return what is explained of one image, in the reply's order."""
+    ) -> tuple[ExplanationTarget, ...]:
+        """Return the targets in one image, in the reply's order."""
 
-    def num_places(self, prediction: Any) -> int:
-        """Return the length of a reply's list; a choice without lists does not use it."""
+    def num_boxes(self, prediction: Any) -> int:
+        """Return the number of boxes in the reply; 0 for classes."""
 
-    def column(self, values: Sequence[Any], explained: Sequence[Explained], num_places: int) -> Any:
-        """Return what stands in the reply for one value an explained part."""
+    def arrange(
+        self, values: Sequence[Any], targets: Sequence[ExplanationTarget], num_boxes: int
+    ) -> Any:
+        """Return a reply's value of one value a target."""
 
 
 @dataclass(frozen=True)
-class ClassChoice:
-    """Classes of images, as published.
+class ClassSelector:
+    """Selects classes of images, as published.
 
     Attributes:
-        task: Says which, when a request names none.
+        task: Task, which names the classes where a request names none.
     """
 
     task: ExplainsClasses
 
     @property
-    def kind(self) -> "Kind":
-        """See `ExplainedTargets.kind`."""
+    def kind(self) -> "ExplainedKind":
+        """See `TargetSelector.kind`."""
         return self.task.activation
 
-    def takes(self, raw: Mapping[str, Any] | None) -> bool:
-        """Return True: every such row is explained."""
+    def accepts(self, raw: Mapping[str, Any] | None) -> bool:
+        """Return True: every row that asks is explained."""
         return True
 
-    def choose(
+    def select(
         self, labels: Sequence[str], prediction: Any, parameters: "Parameters"
-    ) -> tuple[Explained, ...]:
-        """Return the named target, or the classes that the task takes of itself."""
+    ) -> tuple[ExplanationTarget, ...]:
+        """Return the named class, or the classes that the task explains by default."""
         if parameters.target is not None:
             indices = [list(labels).index(parameters.target)]
         else:
             threshold = parameters.confidence_score_threshold_multilabel
             indices = self.task.explained_classes(prediction, threshold)
-        return tuple(Explained(i, labels[i], float(prediction.probs[i])) for i in indices)
+        return tuple(ExplanationTarget(i, labels[i], float(prediction.probs[i])) for i in indices)
 
-    def num_places(self, prediction: Any) -> int:
-        """Return 0: the task knows its lists."""
+    def num_boxes(self, prediction: Any) -> int:
+        """Return 0."""
         return 0
 
-    def column(self, values: Sequence[Any], explained: Sequence[Explained], num_places: int) -> Any:
-        """Return the task's column."""
+    def arrange(
+        self, values: Sequence[Any], targets: Sequence[ExplanationTarget], num_boxes: int
+    ) -> Any:
+        """Return the task's form: one value, or a list."""
         return self.task.explanation_column(values)
 
 
-class BoxChoice:
-    """Found boxes. Ours, not published: only rows that name `d_rise` are explained."""
+class BoxSelector:
+    """Selects found boxes. Ours, not published: only rows that name an algorithm for boxes."""
 
-    kind: "Kind" = "boxes"
+    kind: "ExplainedKind" = "boxes"
 
-    def takes(self, raw: Mapping[str, Any] | None) -> bool:
-        """Return whether the row names `d_rise`."""
-        return (raw or {}).get("xai_algorithm") == _BOX_ALGORITHM
+    def accepts(self, raw: Mapping[str, Any] | None) -> bool:
+        """Return whether the row names an algorithm for boxes, such as `d_rise`."""
+        return (raw or {}).get("xai_algorithm") in BOX_ALGORITHMS
 
-    def choose(
+    def select(
         self, labels: Sequence[str], prediction: Detections, parameters: "Parameters"
-    ) -> tuple[Explained, ...]:
-        """Return the boxes with the highest scores, of the target alone when one is named."""
-        wanted: NDArray[np.int64] = np.arange(len(prediction))
+    ) -> tuple[ExplanationTarget, ...]:
+        """Return the boxes with the highest scores, of the named class alone when one is named."""
+        rows: NDArray[np.int64] = np.arange(len(prediction))
         if parameters.target is not None:
-            wanted = np.flatnonzero(prediction.classes == list(labels).index(parameters.target))
-        return tuple(_box(labels, prediction, int(i)) for i in wanted[: parameters.max_boxes])
+            rows = np.flatnonzero(prediction.classes == list(labels).index(parameters.target))
+        return tuple(_box(labels, prediction, int(i)) for i in rows[: parameters.max_boxes])
 
-    def num_places(self, prediction: Detections) -> int:
+    def num_boxes(self, prediction: Detections) -> int:
         """Return the number of boxes."""
         return len(prediction)
 
-    def column(
-        self, values: Sequence[Any], explained: Sequence[Explained], num_places: int
+    def arrange(
+        self, values: Sequence[Any], targets: Sequence[ExplanationTarget], num_boxes: int
     ) -> list[Any]:
-        """Return a list as long as `boxes`: None in the place of a box that is not explained."""
-        places: list[Any] = [None] * num_places
-        for part, value in zip(explained, values, strict=True):
-            places[part.place] = value
-        return places
+        """Return a list as long as `boxes`, None for boxes that are not explained."""
+        arranged: list[Any] = [None] * num_boxes
+        for target, value in zip(targets, values, strict=True):
+            arranged[target.box_index] = value
+        return arranged
 
 
-def choice_of(task: Task[Any, Any]) -> ExplainedTargets | None:
-    """Return what of a task's predictions can be explained; None where nothing can."""
+def selector_of(task: Task[Any, Any]) -> TargetSelector | None:
+    """Return the selector for a task's predictions; None where they cannot be explained."""
     if isinstance(task, ExplainsClasses):
-        return ClassChoice(task)
-    return BoxChoice() if isinstance(task, ObjectsTask) else None
+        return ClassSelector(task)
+    return BoxSelector() if isinstance(task, ObjectsTask) else None
 
 
-def _box(labels: Sequence[str], prediction: Detections, i: int) -> Explained:
+def _box(labels: Sequence[str], prediction: Detections, i: int) -> ExplanationTarget:
     index = int(prediction.classes[i])
     left, top, right, bottom = prediction.xyxy_frac[i].tolist()
     score = float(prediction.scores[i])
-    return Explained(index, labels[index], score, i, (left, top, right, bottom))
-
-
-_MAX_PROBLEMS: Final = 5
-_MAX_SHOWN: Final = 10
+    return ExplanationTarget(index, labels[index], score, i, (left, top, right, bottom))
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainRow:
     """One image of a request, and what to explain of it. Travels between processes.
 
+    Encoded, not as pixels: of a large photo those take more time to send than to decode again.
+
     Attributes:
-        place: Its index in the request.
-        image: The encoded file; it has been decoded once, to score it.
-        explained: Classes or boxes; may be empty.
-        num_places: What `ExplainedTargets.num_places` says of the image.
+        index: Index of the row in the request.
+        image: Encoded file, which decodes.
+        parameters: How to explain, and what to return.
+        targets: Classes or boxes; may be empty.
+        num_boxes: `TargetSelector.num_boxes` of the image.
     """
 
-    place: int
+    index: int
     image: bytes
     parameters: "Parameters"
-    explained: tuple[Explained, ...]
-    num_places: int = 0
+    targets: tuple[ExplanationTarget, ...]
+    num_boxes: int = 0
 
     @property
     def needs_network(self) -> bool:
         """Whether the answer takes more than empty lists."""
-        return bool(self.explained) and (
+        return bool(self.targets) and (
             self.parameters.visualizations or self.parameters.attributions
         )
 
 
-def explaining_choice(scorer: ImageScorer, cells: Sequence[Cell]) -> ExplainedTargets | None:
-    """Return what can be explained when a row asks for it, else None: scores are the answer."""
-    choice = choice_of(scorer.task) if isinstance(scorer, Scorer) else None
-    return choice if choice and any(is_taken(choice, cell) for cell in cells) else None
+def explaining_selector(scorer: ImageScorer, rows: Sequence[RequestRow]) -> TargetSelector | None:
+    """Return the model's selector when it accepts a row, else None: scores are the answer."""
+    selector = selector_of(scorer.task) if isinstance(scorer, Scorer) else None
+    return selector if selector and any(is_explained(selector, row) for row in rows) else None
 
 
-def is_taken(choice: ExplainedTargets, cell: Cell) -> bool:
+def is_explained(selector: TargetSelector, row: RequestRow) -> bool:
     """Return whether a row asks for explanations and gets them."""
-    return cell.explain and choice.takes(cell.xai_parameters)
+    return row.explain and selector.accepts(row.xai_parameters)
 
 
 def row_parameters(
-    cells: Sequence[Cell], choice: ExplainedTargets, labels: Sequence[str]
+    rows: Sequence[RequestRow], selector: TargetSelector, labels: Sequence[str]
 ) -> dict[int, "Parameters"]:
-    """Return the checked parameters of every row that is to be explained, by place.
+    """Return the checked parameters of every row that is to be explained, by its index.
 
     Raises:
         RequestError: Names the rows, in each every key that is wrong, and what is allowed.
     """
-    from autofocus.explain.parameters import parse_parameters
-
     found: dict[int, Parameters] = {}
     problems = []
-    for place, cell in enumerate(cells):
-        if not is_taken(choice, cell):
+    for index, row in enumerate(rows):
+        if not is_explained(selector, row):
             continue
         try:
-            parameters = parse_parameters(cell.xai_parameters, choice.kind)
-            check_target(parameters.target, labels)
+            found[index] = checked_parameters(row.xai_parameters, selector, labels)
         except RequestError as error:
-            problems.append(f"input_data.data[{place}]: {error.message}")
-        else:
-            found[place] = parameters
-    if problems:
-        shown = problems[:_MAX_PROBLEMS]
-        if len(problems) > len(shown):
-            shown.append(f"And {len(problems) - len(shown)} more rows.")
-        raise RequestError(" ".join(shown))
+            problems.append(f"input_data.data[{index}]: {error.message}")
+    refuse_problems(problems, "more rows")
     return found
 
 
-def check_target(target: str | None, labels: Sequence[str]) -> None:
-    """Do nothing when no class is named, or one of the model's.
+def checked_parameters(
+    raw: Mapping[str, Any] | None, selector: TargetSelector, labels: Sequence[str]
+) -> "Parameters":
+    """Return the published parameters, checked against a model.
 
     Raises:
-        RequestError: Names the model's classes.
+        RequestError: If a key is unknown or a value not allowed; names every one of them.
     """
-    if target is None or target in labels:
-        return
-    shown = ", ".join(labels[:_MAX_SHOWN]) + (", …" if len(labels) > _MAX_SHOWN else "")
-    raise RequestError(
-        f"xai_parameters.target must be one of the model's classes ({shown}), got '{target[:40]}'."
-    )
+    from autofocus.explain.parameters import parse_parameters
+
+    parameters = parse_parameters(raw, selector.kind)
+    target = parameters.target
+    if target is not None and target not in labels:
+        named = ", ".join(labels[:_MAX_NAMED]) + (", …" if len(labels) > _MAX_NAMED else "")
+        raise RequestError(
+            f"xai_parameters.target must be one of the model's classes ({named}),"
+            f" got '{target[:40]}'."
+        )
+    return parameters
 
 
-def score_and_choose(
+def score_and_select(
     scorer: Scorer,
-    choice: ExplainedTargets,
-    cells: Sequence[Cell],
+    selector: TargetSelector,
+    rows: Sequence[RequestRow],
     parameters: Mapping[int, "Parameters"],
     first: int = 0,
 ) -> tuple[list[dict[str, Any]], list[ExplainRow]]:
-    """Score rows and choose what to explain; broken images give `{"error": …}`.
+    """Score rows and select what to explain; broken images give `{"error": …}`.
 
     Args:
-        scorer: Its scores are the reply's, with or without explanations.
-        choice: What is explained.
-        cells: Rows in order.
-        parameters: What `row_parameters` returned for the whole request.
-        first: Place of the first of `cells` in the request.
+        scorer: Model; scores are the same with and without explanations.
+        selector: Selector of the model.
+        rows: Rows in order.
+        parameters: Parameters from `row_parameters` of the whole request.
+        first: Index of the first of `rows` in the request.
     """
-    predictions = iter(
-        scorer.try_predict([cell.image for cell in cells if isinstance(cell.image, bytes)])
-    )
-    results, rows = [], []
-    for place, cell in enumerate(cells, first):
-        prediction = next(predictions) if isinstance(cell.image, bytes) else cell.image
-        if isinstance(prediction, ImageError):
-            results.append(error_object(prediction))
+    predictions = in_place([row.image for row in rows], scorer.try_predict)
+    to_explain = []
+    for index, (row, prediction) in enumerate(zip(rows, predictions, strict=True), first):
+        wanted = parameters.get(index)
+        if wanted is None or isinstance(prediction, ImageError):
             continue
-        results.append(scorer.task.encode(prediction, scorer.labels))
-        if wanted := parameters.get(place):
-            assert isinstance(cell.image, bytes)
-            chosen = choice.choose(scorer.labels, prediction, wanted)
-            num_places = choice.num_places(prediction)
-            rows.append(ExplainRow(place, cell.image, wanted, chosen, num_places))
-    return results, rows
+        assert isinstance(row.image, bytes), "it was scored"
+        targets = selector.select(scorer.labels, prediction, wanted)
+        num_boxes = selector.num_boxes(prediction)
+        to_explain.append(ExplainRow(index, row.image, wanted, targets, num_boxes))
+    return scorer.encode(predictions), to_explain
 
 
 def check_num_explanations(rows: Sequence[ExplainRow], most: int) -> None:
-    """Do nothing when what is explained of all rows together is little enough.
+    """Do nothing when all rows together ask for few enough explanations.
 
     Raises:
         RequestError: 413.
     """
-    number = sum(len(row.explained) for row in rows if row.needs_network)
+    number = sum(len(row.targets) for row in rows if row.needs_network)
     if number > most:
         raise RequestError(
             f"The request asks for {number:,} explanations, one a class or box and image; at most"
@@ -288,49 +287,49 @@ def check_num_explanations(rows: Sequence[ExplainRow], most: int) -> None:
         )
 
 
-def reply_columns(
-    choice: ExplainedTargets,
+def reply_values(
+    selector: TargetSelector,
     row: ExplainRow,
     pngs: Sequence[bytes],
     maps: Sequence[NDArray[np.float32]],
 ) -> dict[str, Any]:
-    """Return the keys that explanations add to an image's reply: those that were asked for.
+    """Return what explanations add to an image's reply: the keys that were asked for.
 
     Args:
-        choice: Decides between a value and a list.
-        row: What was asked.
-        pngs: One an explained class or box.
-        maps: One an explained class or box, [channels, h, w].
+        selector: Decides between a value and a list.
+        row: Row of the request.
+        pngs: One picture a target.
+        maps: One map a target, [channels, h, w].
     """
-    columns: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if row.parameters.visualizations:
         texts = [pybase64.b64encode(png).decode() for png in pngs]
-        columns["visualizations"] = choice.column(texts, row.explained, row.num_places)
+        values["visualizations"] = selector.arrange(texts, row.targets, row.num_boxes)
     if row.parameters.attributions:
-        columns["attributions"] = choice.column(list(maps), row.explained, row.num_places)
-    return columns
+        values["attributions"] = selector.arrange(list(maps), row.targets, row.num_boxes)
+    return values
 
 
 def join(
     results: Sequence[dict[str, Any]],
     rows: Sequence[ExplainRow],
     answers: Mapping[int, Mapping[str, bytes]],
-    choice: ExplainedTargets,
+    selector: TargetSelector,
 ) -> list[dict[str, Any]]:
     """Return the results with their explanations.
 
     Args:
         results: One wire object an image.
-        rows: What was to be explained.
-        answers: Place -> key -> JSON, for every row that needs the network.
-        choice: What was explained.
+        rows: Rows to explain.
+        answers: Index of a row -> key -> JSON, for every row that needs the network.
+        selector: Selector of the rows.
     """
     joined = list(results)
     for row in rows:
-        columns: dict[str, Any]
+        values: dict[str, Any]
         if row.needs_network:
-            columns = {key: orjson.Fragment(text) for key, text in answers[row.place].items()}
+            values = {key: orjson.Fragment(text) for key, text in answers[row.index].items()}
         else:
-            columns = reply_columns(choice, row, [], [])
-        joined[row.place] = results[row.place] | columns
+            values = reply_values(selector, row, [], [])
+        joined[row.index] = results[row.index] | values
     return joined

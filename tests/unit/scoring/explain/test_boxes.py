@@ -8,20 +8,23 @@ import numpy as np
 import pytest
 
 import autofocus
+from autofocus.data.images.decode import decode
 from autofocus.data.options import ReadOptions
-from autofocus.errors import DataError, RequestError
+from autofocus.errors import DataError, ImageError, RequestError
+from autofocus.explain.base import Parameters
 from autofocus.explain.d_rise import FoundBoxes
-from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Tiling
-from autofocus.scoring.explain.box_quality import found_objects, inside
 from autofocus.scoring.explain.boxes import BoxExplainer
-from autofocus.scoring.explain.explanations import Explanation, checked_parameters, load_explainer
+from autofocus.scoring.explain.explainer import Explanation
+from autofocus.scoring.explain.explanations import explain_images, load_explainer
+from autofocus.scoring.explain.measuring import Measuring, box_mask, object_masks
 from autofocus.scoring.explain.needs import why_unavailable
-from autofocus.scoring.explain.quality import Measuring, measure_explanations, read_photos
-from autofocus.scoring.explain.request import ExplainRow
+from autofocus.scoring.explain.quality import measure_explanations, read_photos
+from autofocus.scoring.explain.request import ExplainRow, checked_parameters
 from autofocus.scoring.scorer import Scorer
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 from autofocus.tasks.detection import ObjectDetection
+from support.counting import count_calls
 from support.tiny_detector import BOXES, CANVAS, LABELS, bright_photo, write_tiny_detector
 
 QUICK = Parameters(xai_algorithm="d_rise", num_masks=200, grid=6)
@@ -46,8 +49,8 @@ def explained(
 ) -> list[Explanation]:
     scorer = Scorer.load(folder)
     (found,) = scorer.try_predict([image])
-    chosen = explainer.choice.choose(scorer.labels, found, parameters)
-    return explainer.explain(image, chosen, parameters)
+    chosen = explainer.selector.select(scorer.labels, found, parameters)
+    return explainer.explain(decode(image), chosen, parameters)
 
 
 @pytest.mark.parametrize("size", [WIDE, TALL])
@@ -61,7 +64,7 @@ def test_maps_are_highest_in_their_boxes_in_the_frame_of_the_image(
         assert explanation.map.shape == (1, *(np.array(size) * 64 // 128))
         highest = explanation.map[0].ravel().argmax()
         assert explanation.xyxy_frac is not None
-        where = inside(explanation.xyxy_frac, explanation.map[0].shape)
+        where = box_mask(explanation.xyxy_frac, explanation.map[0].shape)
         assert where.ravel()[highest]
         metadata = explanation.attribution.metadata
         assert metadata["resemblance"] == pytest.approx(explanation.probability, abs=1e-4)
@@ -90,16 +93,28 @@ def test_pictures_have_the_images_aspect_and_show_the_box(
     assert (lamp[top + 5, left - 1] < 40).all()
 
 
+def test_an_explained_image_is_decoded_once(
+    folder: Path, explainer: BoxExplainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer, few = Scorer.load(folder), Parameters(xai_algorithm="d_rise", num_masks=4)
+    calls = count_calls(monkeypatch, decode)
+    (found,) = explain_images(scorer, explainer, [bright_photo()], few)
+    assert not isinstance(found, ImageError)
+    assert len(found) == 2
+    assert len(calls) == 1
+
+
 def test_answers_have_the_places_of_the_boxes(folder: Path, explainer: BoxExplainer) -> None:
     image = bright_photo()
     scorer = Scorer.load(folder)
     (found,) = scorer.try_predict([image])
     wanted = checked_parameters(
-        explainer,
         {"xai_algorithm": "d_rise", "num_masks": 10, "target": "star", "attributions": True},
+        explainer.selector,
+        LABELS,
     )
-    chosen = explainer.choice.choose(LABELS, found, wanted)
-    row = ExplainRow(0, image, wanted, chosen, explainer.choice.num_places(found))
+    chosen = explainer.selector.select(LABELS, found, wanted)
+    row = ExplainRow(0, image, wanted, chosen, explainer.selector.num_boxes(found))
     answer = {key: json.loads(text) for key, text in explainer.answer(row).items()}
     labels = [box["label"] for box in scorer.score([image])[0]["boxes"]]
     for key in ("visualizations", "attributions"):
@@ -150,7 +165,7 @@ def test_an_object_is_the_one_of_its_class_that_the_box_overlaps() -> None:
     found = FoundBoxes(boxes, np.array([0, 1, 0]))
     labelled = np.array([[0.5, 0.5, 1, 0.9], [0, 0, 0.5, 0.4], [0, 0, 0.2, 0.2]], np.float32)
     target = BoxTarget(labelled, np.array([0, 0, 0]), np.array([False, False, True]), (10, 10))
-    first, second, third = found_objects(target, found, (10, 10))
+    first, second, third = object_masks(target, found, (10, 10))
     assert first is not None
     assert np.argwhere(first).max(axis=0).tolist() == [3, 4]
     # Of another class, and a crowd.
@@ -159,11 +174,11 @@ def test_an_object_is_the_one_of_its_class_that_the_box_overlaps() -> None:
     outlined = OutlineTarget(
         labelled[1:2], np.array([0]), np.array([False]), (10, 10), polygons=((ring,),)
     )
-    (mask, *_) = found_objects(outlined, found, (10, 10))
+    (mask, *_) = object_masks(outlined, found, (10, 10))
     assert mask is not None
     assert 0 < mask.sum() < first.sum()
     nothing = BoxTarget(labelled[:0], np.zeros(0, np.int64), np.zeros(0, np.bool_), (10, 10))
-    assert found_objects(nothing, found, (10, 10)) == [None] * 3
+    assert object_masks(nothing, found, (10, 10)) == [None] * 3
 
 
 def test_quality_of_boxes_beside_maps_that_know_nothing(folder: Path, tmp_path: Path) -> None:

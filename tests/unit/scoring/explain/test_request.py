@@ -11,48 +11,48 @@ import orjson
 import pytest
 
 from autofocus.errors import ImageError, RequestError
-from autofocus.explain.parameters import Parameters
+from autofocus.explain.base import Parameters
 from autofocus.scoring.explain import needs as explain_needs
 from autofocus.scoring.explain.needs import WEIGHTS_NAME, why_unavailable
 from autofocus.scoring.explain.request import (
-    BoxChoice,
-    ClassChoice,
-    Explained,
+    BoxSelector,
+    ClassSelector,
     ExplainRow,
+    ExplanationTarget,
     check_num_explanations,
-    explaining_choice,
+    explaining_selector,
     join,
-    reply_columns,
+    reply_values,
     row_parameters,
-    score_and_choose,
+    score_and_select,
 )
-from autofocus.scoring.request import Cell
+from autofocus.scoring.request import RequestRow
 from autofocus.scoring.scorer import Scorer
 from autofocus.structures.predictions import ClassScores, Detections
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.tasks.multilabel import MultilabelClassification
 
 LABELS = ["can", "carton", "milk_bottle", "water_bottle"]
-ONE, SEVERAL = ClassChoice(MulticlassClassification()), ClassChoice(MultilabelClassification())
+ONE, SEVERAL = ClassSelector(MulticlassClassification()), ClassSelector(MultilabelClassification())
 MAP = np.arange(12, dtype=np.float32).reshape(3, 2, 2) / 7
 
 
-def asking(**parameters: Any) -> Cell:
-    return Cell(b"image", explain=True, xai_parameters=parameters)
+def asking(**parameters: Any) -> RequestRow:
+    return RequestRow(b"image", explain=True, xai_parameters=parameters)
 
 
 def row(place: int, parameters: Parameters, *indices: int) -> ExplainRow:
-    classes = tuple(Explained(i, LABELS[i], 0.5) for i in indices)
+    classes = tuple(ExplanationTarget(i, LABELS[i], 0.5) for i in indices)
     return ExplainRow(place, b"image", parameters, classes)
 
 
 def test_each_row_keeps_its_own_parameters_and_plain_rows_have_none() -> None:
     cells = [
-        Cell(b"image"),
+        RequestRow(b"image"),
         asking(),
-        Cell(b"image", explain=False, xai_parameters={"nonsense": 1}),
+        RequestRow(b"image", explain=False, xai_parameters={"nonsense": 1}),
         asking(xai_algorithm="guided_backprop", attributions=True),
-        Cell(b"image", explain=True),
+        RequestRow(b"image", explain=True),
     ]
     found = row_parameters(cells, ONE, LABELS)
     guided = Parameters(xai_algorithm="guided_backprop", attributions=True)
@@ -82,8 +82,8 @@ def test_many_bad_rows_are_counted() -> None:
 def test_named_target_is_explained_whatever_its_probability() -> None:
     scores = ClassScores(np.array([0.9, 0.1, 0.0, 0.0], np.float32))
     for choice in (ONE, SEVERAL):
-        (chosen,) = choice.choose(LABELS, scores, Parameters(target="milk_bottle"))
-        assert chosen == Explained(2, "milk_bottle", 0.0)
+        (chosen,) = choice.select(LABELS, scores, Parameters(target="milk_bottle"))
+        assert chosen == ExplanationTarget(2, "milk_bottle", 0.0)
 
 
 def test_scores_are_the_plain_ones_and_broken_images_keep_their_place(
@@ -91,19 +91,24 @@ def test_scores_are_the_plain_ones_and_broken_images_keep_their_place(
 ) -> None:
     scorer = Scorer.load(tiny_model)
     broken = ImageError("image.base64", "no")
-    cells = [Cell(broken, explain=True), Cell(photo), Cell(photo, explain=True), Cell(b"text")]
-    choice = explaining_choice(scorer, cells)
-    assert isinstance(choice, ClassChoice)
-    assert explaining_choice(scorer, cells[1:2]) is None
-    results, rows = score_and_choose(
+    cells = [
+        RequestRow(broken, explain=True),
+        RequestRow(photo),
+        RequestRow(photo, explain=True),
+        RequestRow(b"text"),
+    ]
+    choice = explaining_selector(scorer, cells)
+    assert isinstance(choice, ClassSelector)
+    assert explaining_selector(scorer, cells[1:2]) is None
+    results, rows = score_and_select(
         scorer, choice, cells, {10: Parameters(), 12: Parameters()}, 10
     )
     assert results[0]["error"]["code"] == "image.base64"
     assert results[3]["error"]["code"] == "image.unknown_format"
     (plain,) = scorer.score([photo])
     assert results[1]["probs"].tolist() == results[2]["probs"].tolist() == plain["probs"].tolist()
-    assert [r.place for r in rows] == [12]
-    assert rows[0].explained[0].index == int(np.argmax(plain["probs"]))
+    assert [r.index for r in rows] == [12]
+    assert rows[0].targets[0].class_index == int(np.argmax(plain["probs"]))
 
 
 def test_scorers_of_other_kinds_have_nothing_to_explain() -> None:
@@ -111,7 +116,7 @@ def test_scorers_of_other_kinds_have_nothing_to_explain() -> None:
         def score(self, images: Any) -> list[dict[str, Any]]:
             return [{} for _ in images]
 
-    assert explaining_choice(Other(), [asking()]) is None
+    assert explaining_selector(Other(), [asking()]) is None
 
 
 def test_boxes_are_explained_when_d_rise_is_named_and_not_otherwise() -> None:
@@ -119,10 +124,10 @@ def test_boxes_are_explained_when_d_rise_is_named_and_not_otherwise() -> None:
     expected = Parameters(xai_algorithm="d_rise", num_masks=7)
     # What else a row names that gets scores alone is not looked at, as published.
     cells.append(asking(colour="red"))
-    assert row_parameters(cells, BoxChoice(), LABELS) == {0: expected}
+    assert row_parameters(cells, BoxSelector(), LABELS) == {0: expected}
     bad = [asking(), asking(xai_algorithm="d_rise", grid=0, num_masks=1)]
     with pytest.raises(RequestError) as caught:
-        row_parameters(bad, BoxChoice(), LABELS)
+        row_parameters(bad, BoxSelector(), LABELS)
     assert caught.value.message == (
         "input_data.data[1]: xai_parameters.grid must be a whole number from 1 to 64, got 0."
         " xai_parameters.num_masks must be a whole number from 2 to 20000, got 1."
@@ -135,19 +140,24 @@ def test_the_best_boxes_or_those_of_the_target_are_explained_in_their_places() -
     boxes = np.array([[0.1 * i, 0.0, 0.1 * i + 0.2, 1.0] for i in range(4)], np.float32)
     scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
     found = Detections(boxes, scores, np.array([2, 0, 2, 1]), (10, 20))
-    choice = BoxChoice()
-    first, second = choice.choose(LABELS, found, Parameters(max_boxes=2))
-    assert (first.label, first.place, second.label, second.place) == ("milk_bottle", 0, "can", 1)
+    choice = BoxSelector()
+    first, second = choice.select(LABELS, found, Parameters(max_boxes=2))
+    assert (first.label, first.box_index, second.label, second.box_index) == (
+        "milk_bottle",
+        0,
+        "can",
+        1,
+    )
     assert first.probability == pytest.approx(0.9)
     assert second.xyxy_frac == pytest.approx((0.1, 0.0, 0.3, 1.0))
-    chosen = choice.choose(LABELS, found, Parameters(target="milk_bottle"))
-    assert [part.place for part in chosen] == [0, 2]
-    asked = ExplainRow(0, b"image", Parameters(), chosen, choice.num_places(found))
-    columns = reply_columns(choice, asked, [b"png", b"png"], [])
+    chosen = choice.select(LABELS, found, Parameters(target="milk_bottle"))
+    assert [part.box_index for part in chosen] == [0, 2]
+    asked = ExplainRow(0, b"image", Parameters(), chosen, choice.num_boxes(found))
+    columns = reply_values(choice, asked, [b"png", b"png"], [])
     assert columns == {"visualizations": ["cG5n", None, "cG5n", None]}
     nothing = ExplainRow(0, b"image", Parameters(target="carton"), (), 4)
     assert not nothing.needs_network
-    assert reply_columns(choice, nothing, [], []) == {"visualizations": [None] * 4}
+    assert reply_values(choice, nothing, [], []) == {"visualizations": [None] * 4}
 
 
 @pytest.mark.parametrize(
@@ -160,9 +170,9 @@ def test_the_best_boxes_or_those_of_the_target_are_explained_in_their_places() -
     ],
 )
 def test_keys_are_absent_when_not_asked_for(parameters: Parameters, keys: list[str]) -> None:
-    single = reply_columns(ONE, row(0, parameters, 1), [b"png"], [MAP])
+    single = reply_values(ONE, row(0, parameters, 1), [b"png"], [MAP])
     assert list(single) == keys
-    several = reply_columns(SEVERAL, row(0, parameters, 1, 2), [b"png"] * 2, [MAP] * 2)
+    several = reply_values(SEVERAL, row(0, parameters, 1, 2), [b"png"] * 2, [MAP] * 2)
     assert list(several) == keys
     if "visualizations" in keys:
         assert single["visualizations"] == "cG5n"

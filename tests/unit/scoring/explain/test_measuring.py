@@ -9,7 +9,7 @@ from autofocus.data.rows.records import (
     PolygonLabel,
 )
 from autofocus.manifest import ResizeCrop
-from autofocus.scoring.explain.truths import class_masks
+from autofocus.scoring.explain.measuring import class_masks
 from autofocus.structures.frames import Frame
 
 LABELS = ["can", "carton", "jar"]
