@@ -5,6 +5,7 @@ from pathlib import Path
 
 from autofocus.errors import ModelFolderError
 from autofocus.manifest import MANIFEST_NAME
+from autofocus.run_format import check_run_format
 
 BEST_MODEL = "best_model"
 
@@ -17,6 +18,7 @@ def resolve_model(path: str | Path) -> Path:
 
     Raises:
         ModelFolderError: If there is no model.
+        RunFolderError: If it is a run of another format.
     """
     path = Path(path)
     folder = Path(os.path.realpath(path))
@@ -32,6 +34,7 @@ def resolve_model(path: str | Path) -> Path:
         )
     if (folder / MANIFEST_NAME).is_file():
         return folder
+    check_run_format(folder)
     best = folder / BEST_MODEL
     if (best / MANIFEST_NAME).is_file():
         return Path(os.path.realpath(best))

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,3 +146,24 @@ def test_what_is_no_run_folder_is_said(tmp_path: Path) -> None:
     status, _, complaint = invoke("show", tmp_path)
     assert status == 2
     assert "not a run folder" in complaint
+
+
+def test_a_run_of_another_format_is_refused_and_no_list_fails_on_it(
+    runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "whole"
+    shutil.copytree(runs / "whole", folder, symlinks=True)
+    future = tmp_path / "future"
+    future.mkdir()
+    (future / "run.json").write_text('{"format": 7}')
+    (future / "request.json").write_text('{"job": {}, "folder": "."}')
+    for command in ("show", "compare", "resume", "stop"):
+        status, _, complaint = invoke(command, future)
+        assert status == 2
+        (line,) = complaint.splitlines()
+        assert f"{future}: holds a run of format 7" in line
+    status, listed, _ = invoke("list", tmp_path)
+    assert status == 0
+    assert str(folder) in listed
+    assert str(future) not in listed
+    assert f"{future}: holds a run of format 7" in caplog.text

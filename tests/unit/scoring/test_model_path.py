@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from autofocus.errors import ModelFolderError
+from autofocus.errors import ModelFolderError, RunFolderError
 from autofocus.scoring.model_path import resolve_model
 
 
@@ -49,3 +49,11 @@ def test_what_is_no_model_is_named_with_the_way_on(tmp_path: Path) -> None:
     os.symlink("models/1", tmp_path / "run" / "best_model", target_is_directory=True)
     with pytest.raises(ModelFolderError, match="has no best_model yet"):
         resolve_model(tmp_path / "run")
+
+
+def test_a_run_of_another_format_is_refused_but_not_its_model(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "run" / "best_model")
+    (tmp_path / "run" / "run.json").write_text('{"format": 2}')
+    with pytest.raises(RunFolderError, match=r"run: holds a run of format 2.*reads format 1"):
+        resolve_model(tmp_path / "run")
+    assert resolve_model(model) == model.resolve()

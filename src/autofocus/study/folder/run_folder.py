@@ -1,6 +1,6 @@
 """A run folder: plain files that are the truth about a run, changed only atomically.
 
-job.yml  data_check.json  leaderboard.json  decisions.jsonl  result.json
+run.json  job.yml  data_check.json  leaderboard.json  decisions.jsonl  result.json
 trials/<id>/  models/<n>/  best_model -> models/<n>
 """
 
@@ -18,6 +18,7 @@ import orjson
 import yaml
 
 from autofocus.errors import RunFolderError
+from autofocus.run_format import RUN_FORMAT, RUN_NAME, check_run_format
 from autofocus.runtime import naming_full_disk, plain, write_atomically
 
 BEST_MODEL = "best_model"
@@ -156,17 +157,16 @@ class RunFolder:
                 shutil.rmtree(model)
 
     def _adopt(self, job: Mapping[str, Any], overwrite: bool) -> None:
-        owner = self.path / "run.json"
+        owner = self.path / RUN_NAME
+        if overwrite:
+            _clear(self.path)
+        check_run_format(self.path)
         if owner.exists() and json.loads(owner.read_bytes())["identity"] != self._identity:
-            if not overwrite:
-                raise RunFolderError(self._clash(job))
-            _clear(self.path)
-        elif overwrite:
-            _clear(self.path)
+            raise RunFolderError(self._clash(job))
         self._sweep_models()
         text = yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True)
         write_atomically(self.path / "job.yml", text.encode())
-        self.write_json("run.json", {"identity": self._identity})
+        self.write_json(RUN_NAME, {"identity": self._identity, "format": RUN_FORMAT})
 
     def _clash(self, job: Mapping[str, Any]) -> str:
         there = yaml.safe_load((self.path / "job.yml").read_text(encoding="utf-8"))

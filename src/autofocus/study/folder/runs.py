@@ -1,6 +1,7 @@
 """What run folders say of themselves: for lists, tables and live views. Imports no torch."""
 
 import json
+import logging
 import os
 import signal
 from collections.abc import Iterable
@@ -12,10 +13,12 @@ from typing import Any
 import yaml
 
 from autofocus.errors import RunFolderError
+from autofocus.run_format import RUN_NAME, check_run_format
 from autofocus.study.folder.run_folder import driver_of
 
-OWNER_NAME = "run.json"
 REQUEST_NAME = "request.json"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,17 @@ class RunView:
 def find_runs(root: Path) -> list[RunView]:
     """Return the runs in a folder, those that changed last first.
 
+    Runs of another format are named in the log, and left out.
+
     Args:
         root: Such as `runs/`.
     """
-    found = [read_run(owner.parent) for owner in root.glob(f"*/{OWNER_NAME}")]
+    found = []
+    for owner in root.glob(f"*/{RUN_NAME}"):
+        try:
+            found.append(read_run(owner.parent))
+        except RunFolderError as error:
+            log.warning("%s", error)
     return sorted(found, key=lambda run: run.changed, reverse=True)
 
 
@@ -76,13 +86,13 @@ def read_run(path: Path) -> RunView:
     """Return what a run folder says.
 
     Raises:
-        RunFolderError: If it is none.
+        RunFolderError: If it is none, or of another format.
     """
-    owner = path / OWNER_NAME
-    if not owner.exists():
+    if not (path / RUN_NAME).exists():
         raise RunFolderError(
-            f"{path}: not a run folder ({OWNER_NAME} is missing). 'autofocus runs list' shows them."
+            f"{path}: not a run folder ({RUN_NAME} is missing). 'autofocus runs list' shows them."
         )
+    check_run_format(path)
     job = yaml.safe_load((path / "job.yml").read_text(encoding="utf-8"))
     metric, process = str(job["primary_metric"]), driver_of(path)
     result = _json(path / "result.json")
@@ -114,8 +124,9 @@ def request(path: Path) -> tuple[dict[str, Any], Path]:
     """Return the job that a run was begun with, and the folder its paths are relative to.
 
     Raises:
-        RunFolderError: If the folder does not say.
+        RunFolderError: If the folder does not say, or is of another format.
     """
+    check_run_format(path)
     asked = _json(path / REQUEST_NAME)
     if asked is None:
         raise RunFolderError(

@@ -200,3 +200,42 @@ def test_a_row_takes_the_place_of_what_was_known_of_its_trial() -> None:
 
 def test_empty_is_json_too() -> None:
     assert json.loads(Leaderboard().json()) == []
+
+
+@pytest.mark.parametrize("number", [0, 2, "two", None])
+def test_a_run_of_another_format_is_refused_in_one_line(tmp_path: Path, number: object) -> None:
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        folder.write_json("run.json", {"identity": identity(JOB, "data"), "format": number})
+    with pytest.raises(RunFolderError) as refused:
+        RunFolder(tmp_path, JOB, "data", overwrite=False)
+    (line,) = str(refused.value).splitlines()
+    assert f"{tmp_path}: holds a run of format {number}" in line
+    assert "reads format 1" in line
+    assert "--overwrite" in line
+    with RunFolder(tmp_path, JOB, "data", overwrite=True):
+        assert json.loads((tmp_path / "run.json").read_bytes())["format"] == 1
+
+
+def test_a_run_of_another_format_is_as_it_was_after_it_was_refused(tmp_path: Path) -> None:
+    text = json.dumps({"format": 2})
+    (tmp_path / "run.json").write_text(text)
+    (tmp_path / "models" / ".3").mkdir(parents=True)
+    with pytest.raises(RunFolderError, match="format 2"):
+        RunFolder(tmp_path, JOB, "data", overwrite=False)
+    assert (tmp_path / "run.json").read_text() == text
+    assert models_of(tmp_path) == [".3"]
+
+
+def test_a_run_from_before_formats_had_a_number_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"identity": identity(JOB, "data")}))
+    (tmp_path / "result.json").write_text('{"value": 1}')
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        assert folder.result() == {"value": 1}
+    assert json.loads((tmp_path / "run.json").read_bytes())["format"] == 1
+
+
+def test_a_run_that_does_not_say_which_it_is_is_refused(tmp_path: Path) -> None:
+    for text in ("{", "[]"):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(RunFolderError, match="does not say which run"):
+            RunFolder(tmp_path, JOB, "data", overwrite=False)
