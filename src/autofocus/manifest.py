@@ -150,6 +150,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = msgspec.json.decode(text, type=Manifest)
     except (msgspec.DecodeError, RecursionError) as error:
+        _refuse_newer(path, text)
         raise ModelFolderError(
             f"{path}: not a usable manifest: {error}. Copy the model folder again."
         ) from error
@@ -157,6 +158,23 @@ def read_manifest(folder: Path) -> Manifest:
     if repeated:
         raise ModelFolderError(f"{path}: labels must differ, {repeated[0]!r} is there twice.")
     return manifest
+
+
+class _Numbered(msgspec.Struct):
+    schema_version: int = SCHEMA_VERSION
+
+
+def _refuse_newer(path: Path, text: bytes) -> None:
+    """Say so where a manifest cannot be read because it is of a format to come."""
+    try:
+        number = msgspec.json.decode(text, type=_Numbered).schema_version
+    except (msgspec.DecodeError, RecursionError):
+        return
+    if number > SCHEMA_VERSION:
+        raise ModelFolderError(
+            f"{path}: schema_version {number} is newer than this version of autofocus reads "
+            f"(<= {SCHEMA_VERSION}). Use the version that packaged it, or a newer one."
+        )
 
 
 def check_files(folder: Path, manifest: Manifest, may_lack: Collection[str] = ()) -> None:

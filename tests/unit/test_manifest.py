@@ -41,7 +41,6 @@ def test_round_trip(tmp_path: Path) -> None:
         ({"preprocess": {"type": "resize_crop", "crop_size": -1}}, ">= 1"),
         ({"preprocess": {"type": "resize_crop", "std": [0.0, 1.0, 1.0]}}, "> 0"),
         ({"preprocess": {"type": "exec", "code": "x"}}, "exec"),
-        ({"schema_version": 99}, "<= 1"),
         ({"calibration": {"temperature": 0}}, "> 0"),
         ({"task": None}, "str"),
     ],
@@ -77,3 +76,10 @@ def test_files_may_not_reach_outside(tmp_path: Path) -> None:
         check_files(tmp_path, manifest)
     assert sum("must be a plain file name" in p for p in caught.value.problems) == 3
     assert sum("missing" in p for p in caught.value.problems) == 1
+
+
+def test_a_format_to_come_is_refused_by_its_number(tmp_path: Path) -> None:
+    changed = json.loads(encode_manifest(GOOD)) | {"schema_version": 99, "task": {"new": "shape"}}
+    (tmp_path / "manifest.json").write_text(json.dumps(changed))
+    with pytest.raises(ModelFolderError, match=r"schema_version 99 is newer .*\(<= 1\)"):
+        read_manifest(tmp_path)
