@@ -15,7 +15,7 @@ from autofocus.study.search.samplers import make_sampler
 from autofocus.study.sources import read_sources
 from autofocus.study.study import Study
 from autofocus.study.sweep import TrialController
-from autofocus.study.trials.trial import Assignment, SweepStart, TrialEnd
+from autofocus.study.trials.trial import Assignment, SweepStart, TrialEnd, common_of
 from autofocus.training.loop import ENDED_EARLY
 
 Values = Callable[[int, int], float | None]
@@ -51,7 +51,7 @@ def conducted(
     with RunFolder(path, resolved, sources.fingerprint, overwrite=False) as folder:
         study = Study(plan, sources, folder, 0.0, no_progress)
         samples = study.samples()["training"]
-        start = SweepStart(study.common(samples, samples), image_s=0.0)
+        start = SweepStart(common_of(study, samples, samples), image_s=0.0)
         sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
         yield TrialController(study, sampler, start, is_stopped)
 

@@ -95,10 +95,9 @@ def _trials_of(plan: Plan) -> Callable[[Study], Outcome]:
         from autofocus.study.automode.run import run_automode
 
         return run_automode
-    from autofocus.study.trials.trial import trials_module
+    from autofocus.study.trials.runner import TRIALS
 
-    run_trials: Callable[[Study], Outcome] = trials_module(plan).run_trials
-    return run_trials
+    return TRIALS[plan.model.kind].run_single
 
 
 def _require_torch() -> None:

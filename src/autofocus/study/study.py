@@ -21,7 +21,6 @@ from autofocus.study.sources import Sources
 
 # torch takes seconds to import: only once the job and the data are known to be good.
 if TYPE_CHECKING:
-    from autofocus.study.trials.trial import Common
     from autofocus.training.candidate import Candidate, Samples
 
 log = logging.getLogger(__name__)
@@ -113,24 +112,6 @@ class Study:
             role: Samples(data.records, data.locations, data.name)
             for role, data in self.sources.given.items()
         }
-
-    def common(self, train: "Samples[Any]", held_out: "Samples[Any]") -> "Common":
-        """Return what all trials have in common.
-
-        Args:
-            train: Images to learn from.
-            held_out: Images to judge by.
-        """
-        from autofocus.study.trials.trial import Common
-
-        return Common(
-            labels=self.labels,
-            train=train,
-            held_out=held_out,
-            data_fingerprint=self.sources.fingerprint,
-            metric=self.metric,
-            folder=self.folder.path,
-        )
 
     def _labels(self) -> list[str]:
         task = self.plan.task

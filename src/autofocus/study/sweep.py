@@ -43,8 +43,14 @@ from autofocus.study.search.samplers import Past, Sampler, make_sampler
 from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, shown
 from autofocus.study.trials.prepare import prepare
 from autofocus.study.trials.refit import Winner
-from autofocus.study.trials.runner import failure, is_disk_full
-from autofocus.study.trials.trial import Assignment, SweepStart, TrialEnd, trials_module
+from autofocus.study.trials.runner import TRIALS
+from autofocus.study.trials.trial import (
+    Assignment,
+    SweepStart,
+    TrialEnd,
+    failure,
+    is_disk_full,
+)
 from autofocus.training.candidate import Candidate
 from autofocus.training.device import choose_device
 from autofocus.training.probe_trial import NUM_CHECK_IMAGES
@@ -71,7 +77,7 @@ def run_sweep(study: Study) -> Outcome:
     sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
     _check_weights(study)
     first = trial_plan(plan, sampler.ask(0))
-    start: SweepStart = trials_module(first).begin_sweep(study, first)
+    start = TRIALS[first.model.kind].begin_sweep(study, first)
     with StopRequest() as stop:
         sweep = TrialController(study, sampler, start, stop)
         sweep.improve()

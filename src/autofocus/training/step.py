@@ -1,5 +1,6 @@
 """One optimiser step, in as many pieces as memory asks for."""
 
+import errno
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -125,12 +126,14 @@ class Stepper:
             self._accelerator.clip_grad_value_(parameters, self._recipe.clip_value)
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error of torch means that fewer images might work."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out, of the machine or of the GPU: fewer images might work."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     # The allocators of CPUs and of Apple's GPUs raise a plain RuntimeError.
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        said in text for said in ("can't allocate memory", "out of memory")
+    texts = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
     )
 
 

@@ -41,49 +41,78 @@ log = logging.getLogger(__name__)
 MAX_PROBE_SHARE = 0.2
 
 
-def begin_automode(study: Study) -> AutoStart:
-    """Publish a frozen probe, and probe other encoders: the best takes the title."""
-    plan = study.plan
-    priors = priors_of(plan.model.kind)
-    setup, probed, start = begin_probed(study, plan)
-    if study.folder.published(SWEEP_PROBE_ID) is None:
-        study.publish(SWEEP_PROBE_ID, probed.candidate)
-    start = replace(start, first_model_s=study.seconds())
-    size, num_images = setup.preprocess.size, len(probed.train)
-    means = ResourceBudget(
-        num_images=num_images,
-        image_s=training_image_s(probed.start, size, setup.device),
-        is_cpu=setup.device.type == "cpu",
-        # An image is seen twice, mirrored; training computes thrice as much for each.
-        needed_s=lambda one: 2 / 3 * (num_images + len(probed.held_out)) * one.image_s,
-        left_s=MAX_PROBE_SHARE * study.left_s(),
-        num_groups=num_layer_groups(probed.start),
-    )
-    found = contenders(plan, priors, means, study.track)
-    looked = [ProbedEntrant(found[0], setup, probed, start.entry)]
-    looked += _look_at(study, found[1:], probed)
-    ranked = _ranked(study, looked)
-    best = ranked[0]
-    start = replace(start, entry=best.entry, candidate=best.probed.candidate)
-    recipe = recipe_for(best.contender.plan, num_images)
-    side = best.setup.preprocess.crop_size
-    space = [
-        space_around(
-            one.contender,
-            recipe_for(one.contender.plan, num_images),
-            one.setup.preprocess.crop_size,
-            priors,
+class ClassifierAutoMode:
+    """Probe several encoders; see `AutoMode`."""
+
+    def begin(self, study: Study) -> AutoStart:
+        """Publish a frozen probe, and probe other encoders: the best takes the title."""
+        plan = study.plan
+        priors = priors_of(plan.model.kind)
+        setup, probed, start = begin_probed(study, plan)
+        if study.folder.published(SWEEP_PROBE_ID) is None:
+            study.publish(SWEEP_PROBE_ID, probed.candidate)
+        start = replace(start, first_model_s=study.seconds())
+        size, num_images = setup.preprocess.size, len(probed.train)
+        means = ResourceBudget(
+            num_images=num_images,
+            image_s=training_image_s(probed.start, size, setup.device),
+            is_cpu=setup.device.type == "cpu",
+            # An image is seen twice, mirrored; training computes thrice as much for each.
+            needed_s=lambda one: 2 / 3 * (num_images + len(probed.held_out)) * one.image_s,
+            left_s=MAX_PROBE_SHARE * study.left_s(),
+            num_groups=num_layer_groups(probed.start),
         )
-        for one in ranked
-    ]
-    return AutoStart(
-        start=start,
-        contenders=[one.contender for one in ranked],
-        space=space,
-        num_epochs=recipe.num_epochs,
-        side=side,
-        can_refit=can_refit(study, start.common),
-    )
+        found = contenders(plan, priors, means, study.track)
+        looked = [ProbedEntrant(found[0], setup, probed, start.entry)]
+        looked += _look_at(study, found[1:], probed)
+        ranked = _ranked(study, looked)
+        best = ranked[0]
+        start = replace(start, entry=best.entry, candidate=best.probed.candidate)
+        recipe = recipe_for(best.contender.plan, num_images)
+        side = best.setup.preprocess.crop_size
+        space = [
+            space_around(
+                one.contender,
+                recipe_for(one.contender.plan, num_images),
+                one.setup.preprocess.crop_size,
+                priors,
+            )
+            for one in ranked
+        ]
+        return AutoStart(
+            start=start,
+            contenders=[one.contender for one in ranked],
+            space=space,
+            num_epochs=recipe.num_epochs,
+            side=side,
+            can_refit=can_refit(study, start.common),
+        )
+
+    def finish_soup(
+        self,
+        common: Common,
+        network: Network,
+        manifest: Manifest,
+        task: Task[Any, Any],
+        judged: EvaluationSet,
+    ) -> tuple[Manifest, NDArray[np.float64] | None]:
+        """Calibrate a mean of networks, and return its manifest and each validation image's loss.
+
+        Args:
+            common: Of all trials.
+            network: On the CPU; its head is changed.
+            manifest: Of the best ingredient.
+            task: A classification task.
+            judged: The validation images.
+        """
+        assert isinstance(task, ClassificationTask)
+        assert isinstance(network, Classifier)
+        evaluation = evaluate(network, task, judged, torch.device("cpu"))
+        size = manifest.preprocess.size
+        calibration, evaluation = calibrate(network, task, judged, evaluation, size)
+        losses = task.sample_losses(evaluation.predictions, judged.targets)
+        changed = {"calibration": calibration, "metrics": evaluation.metrics}
+        return msgspec.structs.replace(manifest, **changed), losses
 
 
 @dataclass(frozen=True)
@@ -165,29 +194,3 @@ def _compared(champion: ProbedEntrant, challenger: ProbedEntrant) -> Comparison:
 
 def _named(looked: ProbedEntrant) -> str:
     return f"{looked.contender.plan.model.name} at {looked.setup.preprocess.crop_size} px"
-
-
-def finish_soup(
-    common: Common,
-    network: Network,
-    manifest: Manifest,
-    task: Task[Any, Any],
-    judged: EvaluationSet,
-) -> tuple[Manifest, NDArray[np.float64] | None]:
-    """Calibrate a mean of networks, and return its manifest and each validation image's loss.
-
-    Args:
-        common: Of all trials.
-        network: On the CPU; its head is changed.
-        manifest: Of the best ingredient.
-        task: A classification task.
-        judged: The validation images.
-    """
-    assert isinstance(task, ClassificationTask)
-    assert isinstance(network, Classifier)
-    evaluation = evaluate(network, task, judged, torch.device("cpu"))
-    size = manifest.preprocess.size
-    calibration, evaluation = calibrate(network, task, judged, evaluation, size)
-    losses = task.sample_losses(evaluation.predictions, judged.targets)
-    changed = {"calibration": calibration, "metrics": evaluation.metrics}
-    return msgspec.structs.replace(manifest, **changed), losses

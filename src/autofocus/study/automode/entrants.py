@@ -4,17 +4,24 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autofocus.errors import WeightsError
-from autofocus.manifest import ResizeCrop
+from autofocus.manifest import Manifest, ResizeCrop
+from autofocus.models.network import Network
 from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import load_weights
 from autofocus.runtime import Track
 from autofocus.study.automode.priors import PriorModel, Priors
 from autofocus.study.resolve import Plan, trial_plan
+from autofocus.study.study import Study
 from autofocus.study.trials.prepare import BRIEF
-from autofocus.study.trials.trial import SweepStart
+from autofocus.study.trials.trial import Common, SweepStart
+from autofocus.tasks.base import Task
+from autofocus.training.evaluate import EvaluationSet
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +72,31 @@ class AutoStart:
     num_epochs: int
     side: int
     can_refit: bool = False
+
+
+class AutoMode(Protocol):
+    """The steps of AutoMode that depend on the model's kind."""
+
+    def begin(self, study: Study) -> AutoStart:
+        """Split the images, and find the models to train and the space to search."""
+
+    def finish_soup(
+        self,
+        common: Common,
+        network: Network,
+        manifest: Manifest,
+        task: Task[Any, Any],
+        judged: EvaluationSet,
+    ) -> tuple[Manifest, NDArray[np.float64] | None]:
+        """Evaluate a mean of networks; return its manifest and each validation image's loss.
+
+        Args:
+            common: The run's data.
+            network: On the CPU; a classifier's head is calibrated in place.
+            manifest: Of the best ingredient.
+            task: The run's.
+            judged: The validation images.
+        """
 
 
 @dataclass(frozen=True)

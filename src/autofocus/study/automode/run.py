@@ -16,11 +16,14 @@ import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
+from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER
 from autofocus.runtime import StopRequest
 from autofocus.settings.job import Asha
-from autofocus.study.automode.entrants import AutoStart
+from autofocus.study.automode.classifiers import ClassifierAutoMode
+from autofocus.study.automode.detectors import DetectorAutoMode
+from autofocus.study.automode.entrants import AutoMode, AutoStart
 from autofocus.study.automode.priors import Priors, priors_of
 from autofocus.study.automode.profile import profile_data, profile_machine
 from autofocus.study.automode.soup import stir
@@ -30,7 +33,7 @@ from autofocus.study.study import Outcome, Study
 from autofocus.study.sweep import MIN_TRIAL_S, Rules, TrialController, executor_of, listed
 from autofocus.study.trials.cross_validation import Losses, other_folds_s, with_other_folds
 from autofocus.study.trials.refit import first_training_s, refit, refit_s
-from autofocus.study.trials.trial import Common, SweepStart, automode_module
+from autofocus.study.trials.trial import Common, SweepStart
 from autofocus.training.device import choose_device
 from autofocus.training.selection import compare
 
@@ -40,6 +43,12 @@ log = logging.getLogger(__name__)
 MIN_TRIAL_SHARE = 1 / 3
 # Of the budget, for the soup.
 SOUP_SHARE = 0.03
+
+AUTO_MODES: Final[dict[str, AutoMode]] = {
+    CLASSIFIER: ClassifierAutoMode(),
+    DETECTOR: DetectorAutoMode(),
+    SEGMENTER: DetectorAutoMode(),
+}
 
 
 def run_automode(study: Study) -> Outcome:
@@ -53,7 +62,8 @@ def run_automode(study: Study) -> Outcome:
     plan = study.plan
     priors = priors_of(plan.model.kind)
     study.tell("look", "looking at the data, the machine and the models")
-    auto: AutoStart = automode_module(plan).begin_automode(study)
+    auto_mode = AUTO_MODES[plan.model.kind]
+    auto = auto_mode.begin(study)
     common = auto.start.common
     profile = {
         **profile_data(plan.task, common),
@@ -69,7 +79,7 @@ def run_automode(study: Study) -> Outcome:
         executor_of(study, auto.start, sweep.num_left).run(sweep)
         if not stop():
             study.tell("soup", "averaging the best trials", rules.num_trials)
-            stir(study, sweep, common)
+            stir(study, sweep, common, auto_mode)
         if auto.can_refit and not stop():
             _settle(study, sweep, auto.start, stop)
             _once_more(study, sweep, common, stop)

@@ -12,11 +12,12 @@ from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest
 from autofocus.models import build as families
 from autofocus.models import catalog
 from autofocus.runtime import write_atomically
+from autofocus.study.automode.entrants import AutoMode
 from autofocus.study.best_model import Score
 from autofocus.study.folder.trial_folder import forget_result, read_result
 from autofocus.study.study import Study, shown
 from autofocus.study.sweep import TrialController
-from autofocus.study.trials.trial import Common, automode_module
+from autofocus.study.trials.trial import Common
 from autofocus.training.averaging import StateDict, greedy_soup
 from autofocus.training.candidate import Candidate
 from autofocus.training.checkpoint import load_checkpoint
@@ -36,13 +37,14 @@ MAX_INGREDIENTS = 5
 _BATCH_SIZE = 8
 
 
-def stir(study: Study, sweep: TrialController, common: Common) -> None:
+def stir(study: Study, sweep: TrialController, common: Common, auto_mode: AutoMode) -> None:
     """Let the mean of the best trials of one network challenge the best model.
 
     Args:
         study: The run.
         sweep: Its trials have ended.
         common: Of all trials.
+        auto_mode: Finishes a mean of networks of this kind.
     """
     started_s = time.monotonic()
     folder = study.folder.path / "trials" / SOUP_ID
@@ -54,7 +56,7 @@ def stir(study: Study, sweep: TrialController, common: Common) -> None:
     states = [_weights(study.folder.path, number) for number in trials]
     manifest = next(iter(trials.values()))
     deadline_s = study.deadline(study.packaging_s)
-    entry, candidate, added = _judged(study, common, manifest, states, deadline_s)
+    entry, candidate, added = _judged(study, common, auto_mode, manifest, states, deadline_s)
     names = [list(trials)[position] for position in added]
     row: dict[str, Any] = {
         "id": SOUP_ID,
@@ -106,6 +108,7 @@ def _weights(run: Path, number: int) -> StateDict:
 def _judged(
     study: Study,
     common: Common,
+    auto_mode: AutoMode,
     manifest: Manifest,
     states: Sequence[StateDict],
     deadline_s: float | None,
@@ -133,9 +136,7 @@ def _judged(
 
         soup = greedy_soup(states, judge, _clock(deadline_s))
         network.to("cpu").load_state_dict(soup.state)
-        finished, losses = automode_module(study.plan).finish_soup(
-            common, network, manifest, task, judged
-        )
+        finished, losses = auto_mode.finish_soup(common, network, manifest, task, judged)
     images = held_out.locations[:NUM_CHECK_IMAGES]
     candidate = Candidate(network.eval(), finished, finished.metrics, images)
     return Score(SOUP_ID, finished.metrics[common.metric], losses), candidate, soup.chosen

@@ -14,7 +14,7 @@ from autofocus.study.trials.finetune import finetune, probe_and_finetune, probe_
 from autofocus.study.trials.prepare import prepare
 from autofocus.study.trials.recipes import recipe_for
 from autofocus.study.trials.refit import Winner, can_refit, first_training_s, refit
-from autofocus.study.trials.trial import Common, Hooks, SweepStart, TrialResult
+from autofocus.study.trials.trial import Common, Hooks, SweepStart, TrialResult, common_of
 from autofocus.training.finetune_trial import Finetuned
 from autofocus.training.probe_trial import Probed, ProbeSetup, run_probe
 from autofocus.training.selection import compare
@@ -30,28 +30,42 @@ PROBE_ID, FINETUNE_ID = "0", "1"
 SWEEP_PROBE_ID = "probe"
 
 
-def run_trials(study: Study) -> Outcome:
-    """Probe, publish, fine-tune, and publish again what is better."""
-    setup, probed = probe(study, study.plan, PROBE_ID)
-    folder = study.folder
-    # A run that was stopped or killed has it already, and perhaps a better one.
-    model = folder.published(PROBE_ID) or study.publish(PROBE_ID, probed.candidate)
-    seconds_to_first_model = study.seconds()
-    best_id, best = PROBE_ID, probed.candidate
-    with StopRequest() as stop:
-        finetuned = _finetune(study, setup, probed, stop)
-        if finetuned is not None and _is_better(study, setup, probed, finetuned, stop):
-            best_id, best = FINETUNE_ID, finetuned.candidate
-            model = study.publish(FINETUNE_ID, best)
-            winner = _as_winner(study, probed, finetuned)
-            again = refit(study, study.common(probed.train, probed.held_out), winner, stop)
-            if again is not None:
-                best_id, best = winner.refit_id, again
-                model = study.publish(winner.refit_id, again)
-        elif not folder.is_best_model(model):
-            # What an earlier, interrupted command had put above the probe has lost to it now.
-            folder.publish(model, PROBE_ID)
-    return Outcome(best_id, best.metrics, model, seconds_to_first_model, stop())
+class ClassifierTrials:
+    """Probe, then fine-tune; see `Trials`."""
+
+    def run_single(self, study: Study) -> Outcome:
+        """Probe, publish, fine-tune, and publish again what is better."""
+        setup, probed = probe(study, study.plan, PROBE_ID)
+        folder = study.folder
+        # A run that was stopped or killed has it already, and perhaps a better one.
+        model = folder.published(PROBE_ID) or study.publish(PROBE_ID, probed.candidate)
+        seconds_to_first_model = study.seconds()
+        best_id, best = PROBE_ID, probed.candidate
+        with StopRequest() as stop:
+            finetuned = _finetune(study, setup, probed, stop)
+            if finetuned is not None and _is_better(study, setup, probed, finetuned, stop):
+                best_id, best = FINETUNE_ID, finetuned.candidate
+                model = study.publish(FINETUNE_ID, best)
+                winner = _as_winner(study, probed, finetuned)
+                again = refit(study, common_of(study, probed.train, probed.held_out), winner, stop)
+                if again is not None:
+                    best_id, best = winner.refit_id, again
+                    model = study.publish(winner.refit_id, again)
+            elif not folder.is_best_model(model):
+                # What an earlier, interrupted command had put above the probe has lost to it now.
+                folder.publish(model, PROBE_ID)
+        return Outcome(best_id, best.metrics, model, seconds_to_first_model, stop())
+
+    def begin_sweep(self, study: Study, plan: Plan) -> SweepStart:
+        """Publish the frozen probe of the first trial's model, and split the images with it."""
+        return begin_probed(study, plan)[2]
+
+    def train(
+        self, common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
+    ) -> TrialResult:
+        """Train a classifier from a frozen probe of its own model; see `TrainTrial`."""
+        _, finetuned = probe_and_finetune(common, plan, trial, deadline_s, hooks)
+        return TrialResult(finetuned.candidate, finetuned.trained, finetuned.losses)
 
 
 def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:
@@ -89,11 +103,6 @@ def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:
     return setup, probed
 
 
-def begin_sweep(study: Study, plan: Plan) -> SweepStart:
-    """Publish the frozen probe of the first trial's model, and split the images with it."""
-    return begin_probed(study, plan)[2]
-
-
 def begin_probed(study: Study, plan: Plan) -> tuple[ProbeSetup, Probed, SweepStart]:
     """Probe, and return what was found beside what a sweep starts from."""
     started_s = time.monotonic()
@@ -102,16 +111,8 @@ def begin_probed(study: Study, plan: Plan) -> tuple[ProbeSetup, Probed, SweepSta
     image_s = (time.monotonic() - started_s) / max(1, num_images)
     candidate = probed.candidate
     entry = Score(SWEEP_PROBE_ID, candidate.metrics[study.metric], probe_losses(setup, probed))
-    common = study.common(probed.train, probed.held_out)
+    common = common_of(study, probed.train, probed.held_out)
     return setup, probed, SweepStart(common, image_s, entry, candidate)
-
-
-def train_trial(
-    common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
-) -> TrialResult:
-    """Train a classifier from a frozen probe of its own model; see `TrainTrial`."""
-    _, finetuned = probe_and_finetune(common, plan, trial, deadline_s, hooks)
-    return TrialResult(finetuned.candidate, finetuned.trained, finetuned.losses)
 
 
 def _finetune(
@@ -125,7 +126,7 @@ def _finetune(
         study.folder.decide("no_finetuning", num_epochs=recipe.num_epochs, seconds_left=left_s)
         return None
     started_s = time.monotonic()
-    common = study.common(probed.train, probed.held_out)
+    common = common_of(study, probed.train, probed.held_out)
     first_s = first_training_s(study, common, left_s) if can_refit(study, common) else 0.0
     if deadline_s is not None and first_s >= MIN_FINETUNING_S:
         deadline_s = started_s + first_s
@@ -168,7 +169,7 @@ def _is_better(
     losses = Losses(probe_losses(setup, probed), finetuned.losses)
     if finetuned.trained.improved:
         winner = _as_winner(study, probed, finetuned)
-        common = study.common(probed.train, probed.held_out)
+        common = common_of(study, probed.train, probed.held_out)
         losses = with_other_folds(study, common, winner, losses, stop)
     comparison = compare(losses.before, losses.after)
     wins = comparison.challenger_wins and finetuned.trained.improved

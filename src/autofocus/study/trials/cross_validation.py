@@ -19,8 +19,7 @@ from autofocus.study.folder.trial_folder import read_losses
 from autofocus.study.study import RESERVE_FACTOR, Study
 from autofocus.study.trials.finetune import probe_and_finetune
 from autofocus.study.trials.refit import Winner, can_refit, refit_s
-from autofocus.study.trials.runner import failure, is_disk_full
-from autofocus.study.trials.trial import Common, Hooks
+from autofocus.study.trials.trial import Common, Hooks, failure, is_disk_full
 from autofocus.training.probe_trial import joined
 from autofocus.training.selection import Comparison, compare
 

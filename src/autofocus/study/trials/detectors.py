@@ -24,7 +24,7 @@ from autofocus.study.resolve import Plan
 from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, shown
 from autofocus.study.trials.prepare import prepare
 from autofocus.study.trials.recipes import detector_recipe_for, is_azure_detector
-from autofocus.study.trials.trial import Common, Hooks, SweepStart, TrialResult
+from autofocus.study.trials.trial import Common, Hooks, SweepStart, TrialResult, common_of
 from autofocus.tasks.base import Settings, Task
 from autofocus.tasks.objects import ObjectsTask
 from autofocus.training.candidate import Samples
@@ -40,28 +40,84 @@ TRIAL_ID = "0"
 TEST_IMAGE_S = 0.25
 
 
-def run_trials(study: Study) -> Outcome:
-    """Train the job's detector and publish its best epoch."""
-    common = study.common(*parts(study))
-    deadline_s = study.deadline(reserve_s(study))
-    started_s = time.monotonic()
-    with StopRequest() as stop:
-        hooks = Hooks(study.folder.decide, should_stop=stop, track=study.track)
-        result = train_trial(common, study.plan, TRIAL_ID, deadline_s, hooks)
-    trained, metrics = result.trained, result.candidate.metrics
-    seconds = time.monotonic() - started_s
-    value, name = metrics[study.metric], study.plan.model.name
-    log.info("trained: %s %s after %.0f s", study.metric, shown(value), study.seconds())
-    study.record(TRIAL_ID, name, value, trained.num_epochs, seconds, trained.status, trained.reason)
-    if trained.status == "failed" and not trained.improved:
-        raise TrainingError(f"training failed: {trained.reason}")
-    model = study.publish(TRIAL_ID, result.candidate)
-    return Outcome(TRIAL_ID, metrics, model, study.seconds(), trained.status == "stopped")
+class DetectorTrials:
+    """Train a detector from its pretrained encoder; see `Trials`."""
 
+    def run_single(self, study: Study) -> Outcome:
+        """Train the job's detector and publish its best epoch."""
+        common = common_of(study, *parts(study))
+        deadline_s = study.deadline(reserve_s(study))
+        started_s = time.monotonic()
+        with StopRequest() as stop:
+            hooks = Hooks(study.folder.decide, should_stop=stop, track=study.track)
+            result = self.train(common, study.plan, TRIAL_ID, deadline_s, hooks)
+        trained, metrics = result.trained, result.candidate.metrics
+        seconds = time.monotonic() - started_s
+        value, name = metrics[study.metric], study.plan.model.name
+        log.info("trained: %s %s after %.0f s", study.metric, shown(value), study.seconds())
+        study.record(
+            TRIAL_ID, name, value, trained.num_epochs, seconds, trained.status, trained.reason
+        )
+        if trained.status == "failed" and not trained.improved:
+            raise TrainingError(f"training failed: {trained.reason}")
+        model = study.publish(TRIAL_ID, result.candidate)
+        return Outcome(TRIAL_ID, metrics, model, study.seconds(), trained.status == "stopped")
 
-def begin_sweep(study: Study, plan: Plan) -> SweepStart:
-    """Look at all images and split them; there is no model before the first trial's."""
-    return SweepStart(study.common(*parts(study)), TEST_IMAGE_S)
+    def begin_sweep(self, study: Study, plan: Plan) -> SweepStart:
+        """Look at all images and split them; there is no model before the first trial's."""
+        return SweepStart(common_of(study, *parts(study)), TEST_IMAGE_S)
+
+    def train(
+        self, common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
+    ) -> TrialResult:
+        """Train a detector from its pretrained encoder on; see `TrainTrial`."""
+        labels = common.labels
+        weights, device = prepare(plan, len(labels), hooks.track)
+        # Another model where one stands in for it.
+        plan = replace(plan, model=weights.spec)
+        designed = design(common, plan, device)
+        spec, options, settings = designed.spec, designed.options, designed.settings
+        tiling = designed.tiling
+        _announce(plan, designed.profile, spec)
+        recipe = detector_recipe_for(plan, designed.num_views)
+        hooks.decide("recipe", trial=trial, **vars(recipe))
+        hooks.decide(
+            "network",
+            trial=trial,
+            size=spec.size,
+            options=options,
+            settings=settings,
+            tiling=tiling and [tiling.cols, tiling.rows, tiling.overlap_frac],
+        )
+        torch.manual_seed(plan.seed)
+        network = families.build(plan.model, len(labels), weights, spec.size, options)
+        candidate, trained = run_detector_trial(
+            DetectorTrial(
+                task=plan.task,
+                model_name=plan.model.name,
+                network=network,
+                weights=weights,
+                preprocess=spec,
+                options=options,
+                settings=settings,
+                labels=labels,
+                recipe=recipe,
+                train=common.train,
+                held_out=common.held_out,
+                data_fingerprint=common.data_fingerprint,
+                primary_metric=common.metric,
+                seed=plan.seed,
+                accelerator=make_accelerator(device),
+                folder=common.folder / "trials" / trial,
+                deadline_s=deadline_s,
+                should_stop=hooks.should_stop,
+                on_epoch=hooks.on_epoch,
+                track=hooks.track,
+                tiling=tiling,
+            )
+        )
+        found = trained.evaluation.predictions
+        return TrialResult(candidate, trained, losses(common, plan.task, found, settings))
 
 
 def reserve_s(study: Study) -> float:
@@ -97,59 +153,6 @@ def _split(study: Study, seen: Usable) -> tuple[Samples[Any], Samples[Any]]:
     if np.array_equal(train, held_out):
         log.warning("too few images to hold any out: validation metrics are on training images")
     return samples.chosen(train), samples.chosen(held_out)
-
-
-def train_trial(
-    common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
-) -> TrialResult:
-    """Train a detector from its pretrained encoder on; see `TrainTrial`."""
-    labels = common.labels
-    weights, device = prepare(plan, len(labels), hooks.track)
-    # Another model where one stands in for it.
-    plan = replace(plan, model=weights.spec)
-    designed = design(common, plan, device)
-    spec, options, settings = designed.spec, designed.options, designed.settings
-    tiling = designed.tiling
-    _announce(plan, designed.profile, spec)
-    recipe = detector_recipe_for(plan, designed.num_views)
-    hooks.decide("recipe", trial=trial, **vars(recipe))
-    hooks.decide(
-        "network",
-        trial=trial,
-        size=spec.size,
-        options=options,
-        settings=settings,
-        tiling=tiling and [tiling.cols, tiling.rows, tiling.overlap_frac],
-    )
-    torch.manual_seed(plan.seed)
-    network = families.build(plan.model, len(labels), weights, spec.size, options)
-    candidate, trained = run_detector_trial(
-        DetectorTrial(
-            task=plan.task,
-            model_name=plan.model.name,
-            network=network,
-            weights=weights,
-            preprocess=spec,
-            options=options,
-            settings=settings,
-            labels=labels,
-            recipe=recipe,
-            train=common.train,
-            held_out=common.held_out,
-            data_fingerprint=common.data_fingerprint,
-            primary_metric=common.metric,
-            seed=plan.seed,
-            accelerator=make_accelerator(device),
-            folder=common.folder / "trials" / trial,
-            deadline_s=deadline_s,
-            should_stop=hooks.should_stop,
-            on_epoch=hooks.on_epoch,
-            track=hooks.track,
-            tiling=tiling,
-        )
-    )
-    found = trained.evaluation.predictions
-    return TrialResult(candidate, trained, losses(common, plan.task, found, settings))
 
 
 def losses(

@@ -22,8 +22,7 @@ from autofocus.study.study import RESERVE_FACTOR, Study
 from autofocus.study.trials.finetune import probe_setup
 from autofocus.study.trials.prepare import prepare
 from autofocus.study.trials.recipes import recipe_for
-from autofocus.study.trials.runner import failure, is_disk_full
-from autofocus.study.trials.trial import Common, Hooks
+from autofocus.study.trials.trial import Common, Hooks, failure, is_disk_full
 from autofocus.training.candidate import Candidate
 from autofocus.training.checkpoint import load_checkpoint
 from autofocus.training.device import make_accelerator

@@ -1,29 +1,37 @@
 """Run one trial to its end: whatever happens to it is its own."""
 
-import errno
 import gc
-import logging
 import time
 import traceback
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import torch
 
-from autofocus.runtime import DISK_FULL, write_atomically
+from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER
+from autofocus.runtime import write_atomically
 from autofocus.study.file_lock import file_lock
 from autofocus.study.folder.trial_folder import forget_result, keep_losses, last_epoch
+from autofocus.study.trials.classifiers import ClassifierTrials
+from autofocus.study.trials.detectors import DetectorTrials
 from autofocus.study.trials.trial import (
     Assignment,
     Common,
     Hooks,
     TrialEnd,
     TrialResult,
-    trials_module,
+    Trials,
+    failure,
+    is_disk_full,
 )
 from autofocus.training.loop import ENDED_EARLY
 
-log = logging.getLogger(__name__)
+TRIALS: Final[dict[str, Trials]] = {
+    CLASSIFIER: ClassifierTrials(),
+    DETECTOR: DetectorTrials(),
+    SEGMENTER: DetectorTrials(),
+}
 
 
 def run_trial(common: Common, assignment: Assignment, hooks: Hooks) -> TrialEnd:
@@ -38,11 +46,11 @@ def run_trial(common: Common, assignment: Assignment, hooks: Hooks) -> TrialEnd:
         OSError: If the disk is full: no other trial could do better.
     """
     folder = common.folder / "trials" / assignment.trial
-    train, started_s = trials_module(assignment.plan).train_trial, time.monotonic()
+    trials, started_s = TRIALS[assignment.plan.model.kind], time.monotonic()
     try:
         # A worker may outlive its killed driver by the moment in which the next one begins.
         with file_lock(folder / "lock"):
-            result: TrialResult = train(
+            result = trials.train(
                 common, assignment.plan, assignment.trial, assignment.deadline_s, hooks
             )
             end = _ended(folder, result, common.metric)
@@ -55,30 +63,6 @@ def run_trial(common: Common, assignment: Assignment, hooks: Hooks) -> TrialEnd:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return replace(end, seconds=round(time.monotonic() - started_s, 3))
-
-
-def failure(error: BaseException) -> str:
-    """Return why something failed, in one line."""
-    first = str(error).strip().partition("\n")[0]
-    if is_out_of_memory(error):
-        return f"out of memory: {first or type(error).__name__}"
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Return whether nothing can be written any more, by whichever trial."""
-    return isinstance(error, OSError) and error.errno in DISK_FULL
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out, of the machine or of the GPU."""
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    text = str(error)
-    return (
-        isinstance(error, MemoryError | torch.OutOfMemoryError)
-        or "DefaultCPUAllocator: can't allocate memory" in text
-    )
 
 
 def _ended(folder: Path, result: TrialResult, metric: str) -> TrialEnd:

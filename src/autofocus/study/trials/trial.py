@@ -2,19 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.models.base import CLASSIFIER
-from autofocus.runtime import Track, no_progress
+from autofocus.runtime import DISK_FULL, Track, no_progress
 from autofocus.study.best_model import Score
 from autofocus.study.resolve import Plan
+from autofocus.study.study import Outcome, Study
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.loop import Trained
+from autofocus.training.step import is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,24 @@ class Common:
     data_fingerprint: str
     metric: str
     folder: Path
+
+
+def common_of(study: Study, train: Samples[Any], held_out: Samples[Any]) -> Common:
+    """Return what all trials of a run have in common.
+
+    Args:
+        study: The run.
+        train: Images to learn from.
+        held_out: Images to judge by.
+    """
+    return Common(
+        labels=study.labels,
+        train=train,
+        held_out=held_out,
+        data_fingerprint=study.sources.fingerprint,
+        metric=study.metric,
+        folder=study.folder.path,
+    )
 
 
 @dataclass(frozen=True)
@@ -90,33 +108,45 @@ class SweepStart:
     first_model_s: float = 0.0
 
 
-class TrainTrial(Protocol):
-    """Trains the model of a plan in `trials/<id>/`, or goes on where that was interrupted."""
+class Trials(Protocol):
+    """The trials of models of one kind; `runner.TRIALS` has them by kind."""
 
-    def __call__(
-        self, common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
-    ) -> TrialResult:
-        """Return the best of its epochs.
+    def run_single(self, study: Study) -> Outcome:
+        """Train and publish the model of a job that is no sweep."""
+
+    def begin_sweep(self, study: Study, plan: Plan) -> SweepStart:
+        """Check and split the images; publish a first model where there is one to be had.
 
         Args:
-            common: Of all trials.
-            plan: Of this trial.
+            study: The run.
+            plan: The first trial's.
+        """
+
+    def train(
+        self, common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
+    ) -> TrialResult:
+        """Train the model of a plan in `trials/<id>/`, or resume it; return its best epoch.
+
+        Args:
+            common: The run's data.
+            plan: The trial's.
             trial: Its id.
             deadline_s: `time.monotonic()` by which it ends, or None.
-            hooks: How it talks.
+            hooks: Callbacks.
         """
 
 
-def trials_module(plan: Plan) -> Any:
-    """Return the module of the model's kind; importing it imports torch."""
-    name = "classifiers" if plan.model.kind == CLASSIFIER else "detectors"
-    return import_module(f"autofocus.study.trials.{name}")
+def failure(error: BaseException) -> str:
+    """Return why something failed, in one line."""
+    first = str(error).strip().partition("\n")[0]
+    if is_out_of_memory(error):
+        return f"out of memory: {first or type(error).__name__}"
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
-def automode_module(plan: Plan) -> Any:
-    """Return the module of what AutoMode does otherwise for the model's kind."""
-    name = "classifiers" if plan.model.kind == CLASSIFIER else "detectors"
-    return import_module(f"autofocus.study.automode.{name}")
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether nothing can be written any more, by whichever trial."""
+    return isinstance(error, OSError) and error.errno in DISK_FULL
 
 
 @dataclass(frozen=True)

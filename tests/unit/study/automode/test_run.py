@@ -266,7 +266,8 @@ def test_a_soup_is_served_when_it_wins(
     resolved = plan.job.model_dump(mode="json", by_alias=True)
     with RunFolder(folder, resolved, sources.fingerprint, overwrite=False) as run:
         study = Study(plan, sources, run, 0.0, no_progress)
-        auto = automode.automode_module(plan).begin_automode(study)
+        auto_mode = automode.AUTO_MODES[plan.model.kind]
+        auto = auto_mode.begin(study)
         start = auto.start
         if helps:
             entry = replace(start.entry, losses=start.entry.losses + 2.0)
@@ -275,7 +276,7 @@ def test_a_soup_is_served_when_it_wins(
         sweep = TrialController(
             study, automode.AutoSampler([{}], auto.space, 0), start, lambda: False, rules
         )
-        stir(study, sweep, start.common)
+        stir(study, sweep, start.common, auto_mode)
         outcome = sweep.outcome()
     soup = decisions(folder, "soup")[-1]
     assert (outcome.trial == SOUP_ID) == helps

@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
+from autofocus.models.base import CLASSIFIER
 from autofocus.runtime import no_progress
 from autofocus.study.folder.trial_folder import read_losses, read_result, rebuild
 from autofocus.study.resolve import Plan, resolve, trial_plan
 from autofocus.study.sources import read_sources
 from autofocus.study.trials import runner as trial_runner
-from autofocus.study.trials.trial import Assignment, Common, Hooks, trials_module
+from autofocus.study.trials.trial import Assignment, Common, Hooks
 from autofocus.training.candidate import Samples
 from autofocus.training.usable import usable
 
@@ -55,7 +56,7 @@ def classifier(photos: Path, folder: Path, repeat: int = 1) -> tuple[Plan, Commo
 
 def assert_rebuilt(plan: Plan, common: Common) -> Any:
     """Train a trial and check that its folder holds the network that it returned."""
-    result = trials_module(plan).train_trial(common, plan, "0", None, Hooks(nothing))
+    result = trial_runner.TRIALS[plan.model.kind].train(common, plan, "0", None, Hooks(nothing))
     folder = common.folder / "trials" / "0"
     manifest = read_result(folder)
     assert manifest is not None
@@ -170,8 +171,8 @@ def test_a_full_disk_is_everybody_s(
 
 
 def _raise(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def train_trial(*arguments: object) -> None:
+    def train(*arguments: object) -> None:
         raise error
 
-    module = SimpleNamespace(train_trial=train_trial)
-    monkeypatch.setattr(trial_runner, "trials_module", lambda plan: module)
+    trials = SimpleNamespace(train=train)
+    monkeypatch.setattr(trial_runner, "TRIALS", {CLASSIFIER: trials})
