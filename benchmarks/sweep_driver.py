@@ -34,8 +34,8 @@ NUM_WORKERS = 2
 TIMES = "SWEEP_DRIVER_TIMES"
 # What lies between two trials of a worker: (module, name) to what it is.
 PARTS = {
-    ("autofocus.study.trials.classifiers", "prepare"): "weights",
-    ("fcntl", "flock"): "waiting for another",
+    ("autofocus.study.trials.finetune", "prepare_trial"): "weights",
+    ("filelock", "FileLock.acquire"): "waiting for another",
     ("autofocus.training.probe_trial", "build"): "network",
     ("autofocus.training.probe_trial", "extract_features"): "features",
     ("autofocus.training.probe_trial", "fit_probe_once"): "probe's head",
@@ -72,7 +72,7 @@ def main() -> None:
 
 def measure_driver(num_trials: int, sampling: str) -> dict[str, Any]:
     """Return CPU and fsyncs a trial, in ten parts of the sweep."""
-    from support.simulated_sweep import conducted, sweep_job
+    from support.simulated_sweep import scheduled, sweep_job
 
     fsyncs = _count_fsyncs()
     policy = {"type": "bandit", "slack_factor": 0.2}
@@ -84,7 +84,7 @@ def measure_driver(num_trials: int, sampling: str) -> dict[str, Any]:
             base / "data", num_trials, sampling_algorithm=sampling, early_termination=policy
         )
         chance = random.Random(0)
-        with conducted(job, base / "run") as sweep:
+        with scheduled(job, base / "run") as sweep:
             # The first ask of a sampler imports what it needs.
             _one(sweep, chance)
             for part in range(NUM_PARTS):
@@ -128,7 +128,7 @@ def _one(sweep: Any, chance: random.Random) -> None:
         sweep.report(assignment.number, report)
     end = TrialEnd("completed", "all epochs done", value, 2, 0.1)
     sweep.end(assignment.number, end)
-    sweep.improve()
+    sweep.publish_best()
 
 
 def _count_fsyncs() -> Callable[[], int]:

@@ -47,10 +47,10 @@ def train(
     Raises:
         InputError: If the job, the data or the run folder is wrong; names every problem.
     """
-    from autofocus.study.run import run_together
+    from autofocus.study.run import run_distributed
 
     document = _document(job, set_, keys)
-    return run_together(document, overwrite=overwrite, started_s=started_s, track=track)
+    return run_distributed(document, overwrite=overwrite, started_s=started_s, track=track)
 
 
 def plan(

@@ -203,7 +203,7 @@ def exported(name: str, path: Path) -> None:
     outputs = session.run(None, {INPUT_NAME: images.numpy()})
     assert [output.shape for output in outputs] == [output.shape for output in expected]
     np.testing.assert_allclose(outputs[1], expected[1], atol=1e-4)
-    # Candidates of equal scores may change places: each must be among torch's with its score.
+    # Candidates of equal scores may change quantiles: each must be among torch's with its score.
     for position in np.ndindex(outputs[1].shape):
         image, _ = position
         same = np.abs(expected[1][image] - outputs[1][position]) < 1e-4

@@ -104,7 +104,7 @@ def test_a_batch_gives_what_single_images_give(
     together = explainer.attribute(network, images, [1, 1], parameters)
     alone = explainer.attribute(network, images[1:], [1], parameters)
     scale = max(np.abs(alone[0].map).max(), 1e-12)
-    # Rounding flips a ReLU here and there: the maps agree in all but a few places.
+    # Rounding flips a ReLU here and there: the maps agree in all but a few quantiles.
     agree = np.abs(together[1].map - alone[0].map) <= 0.02 * scale
     assert agree.mean() > 0.98
 

@@ -68,7 +68,7 @@ def test_all_its_guesses_can_be_read_and_checked(name: str, tmp_path: Path) -> N
     for record_type in record_types(name, source.path):
         data = read_data(path, record_type)
         assert len(data.records) == len({record.image_url for record in data.records}) >= 2
-        assert all(os.path.isfile(place) for place in data.locations)
+        assert all(os.path.isfile(quantile) for quantile in data.locations)
         report = check_source(source, record_type, OPTIONS, "pixels")
         assert report.num_valid == len(data.records)
         assert report.issues.num_errors == 0
@@ -100,10 +100,10 @@ def test_a_folder_of_split_folders_is_found(name: str, tmp_path: Path) -> None:
         WRITERS[name](tmp_path / "train", {"x": [CUP]})
     splits = find_splits(tmp_path)
     assert list(splits) == ["train", "validation", "test"]
-    assert {Path(place).name for place in splits.values()} == {"train", "valid", "test"}
+    assert {Path(quantile).name for quantile in splits.values()} == {"train", "valid", "test"}
     record_type = record_types(name, find_source(tmp_path, OPTIONS).path)[0]
-    train = {os.path.realpath(place) for place in read_data(tmp_path, record_type).locations}
-    assert all(str(tmp_path / "train") in place for place in train)
+    train = {os.path.realpath(quantile) for quantile in read_data(tmp_path, record_type).locations}
+    assert all(str(tmp_path / "train") in quantile for quantile in train)
 
 
 @pytest.mark.parametrize("name", WITH_OBJECTS)
@@ -111,8 +111,8 @@ def test_objects_are_where_they_were_drawn(name: str, tmp_path: Path) -> None:
     path = WRITERS[name](tmp_path, SCENE)
     data = read_data(path, DetectionRecord)
     found = {
-        Path(place).stem: [box_of(label) for label in record.label]
-        for place, record in zip(data.locations, data.records, strict=True)
+        Path(quantile).stem: [box_of(label) for label in record.label]
+        for quantile, record in zip(data.locations, data.records, strict=True)
     }
     # Numbered and single masks come in the order of their numbers and names: of the scene.
     assert found == {
@@ -145,7 +145,7 @@ def test_outlines_of_detection_are_its_boxes(name: str, tmp_path: Path) -> None:
 def test_an_image_without_objects_is_a_negative(name: str, tmp_path: Path) -> None:
     data = read_data(WRITERS[name](tmp_path, SCENE), DetectionRecord)
     pairs = zip(data.locations, data.records, strict=True)
-    assert [Path(place).stem for place, record in pairs if not record.label] == ["c"]
+    assert [Path(quantile).stem for quantile, record in pairs if not record.label] == ["c"]
 
 
 @pytest.mark.parametrize("name", WITH_OBJECTS)
@@ -170,8 +170,8 @@ def test_a_bad_object_costs_itself_and_is_named(name: str, tmp_path: Path) -> No
     ]
     assert all(os.path.isfile(issue.file) for issue in errors), "the file that says so"
     assert errors[0].line == (2 if name == "yolo" else None)
-    places = {"coco": "annotations[id=3]", "voc": "object[1]", "via": "regions[1]", "yolo": ""}
-    assert places[name] in errors[0].path
+    quantiles = {"coco": "annotations[id=3]", "voc": "object[1]", "via": "regions[1]", "yolo": ""}
+    assert quantiles[name] in errors[0].path
 
 
 @pytest.mark.parametrize("name", WITH_COORDINATES)
@@ -204,7 +204,7 @@ def test_a_missing_image_is_named(name: str, tmp_path: Path) -> None:
     path = WRITERS[name](tmp_path, SCENE)
     next(tmp_path.rglob("b.png")).unlink()
     data = read_data(path, DetectionRecord)
-    assert [Path(place).stem for place in data.locations] == ["a", "c"]
+    assert [Path(quantile).stem for quantile in data.locations] == ["a", "c"]
     issue = next(i for i in data.issues.examples() if i.severity == "error")
     assert issue.code in ("file.missing", "image.no_size")
     assert "b.png" in issue.text()

@@ -13,7 +13,7 @@ from autofocus.settings.job import (
     MedianStopping,
     TruncationSelection,
 )
-from autofocus.study.search.pruners import Curve, Pruner, is_due, verdict
+from autofocus.study.search.pruners import Points, Pruner, is_due, prune_decision
 
 
 def curves(*values: list[float]) -> dict[int, list[tuple[int, float]]]:
@@ -21,13 +21,13 @@ def curves(*values: list[float]) -> dict[int, list[tuple[int, float]]]:
 
 
 def stops(
-    policy: EarlyTermination, known: Mapping[int, Curve], interval: int, *, in_order: bool = False
+    policy: EarlyTermination, known: Mapping[int, Points], interval: int, *, in_order: bool = False
 ) -> list[int]:
     """Return the trials that stop at an interval when all of them have reached it."""
     return [
         trial
         for trial in known
-        if verdict(policy, trial, interval, known, in_order=in_order) == "stop"
+        if prune_decision(policy, trial, interval, known, in_order=in_order) == "stop"
     ]
 
 
@@ -106,15 +106,15 @@ def test_looks_at_every_multiple_from_the_delay_on(policy: EarlyTermination) -> 
     good_and_bad = curves([0.9] * 8, [0.8] * 8, [0.1] * 8)
     for interval in range(1, 9):
         expected = "stop" if interval in (4, 6, 8) else "continue"
-        assert verdict(policy, 2, interval, good_and_bad) == expected
+        assert prune_decision(policy, 2, interval, good_and_bad) == expected
 
 
 @pytest.mark.parametrize("policy", ALL, ids=ids)
 def test_the_best_goes_on_and_so_does_the_only_one(policy: EarlyTermination) -> None:
     for best in (0.9, 0.0, -0.5):
         known = curves([best] * 4, [best - 0.3] * 4, [best - 0.4] * 4, [best - 0.5] * 4)
-        assert verdict(policy, 0, 4, known, in_order=False) == "continue"
-        assert verdict(policy, 0, 4, curves([best] * 4)) == "continue"
+        assert prune_decision(policy, 0, 4, known, in_order=False) == "continue"
+        assert prune_decision(policy, 0, 4, curves([best] * 4)) == "continue"
 
 
 @pytest.mark.parametrize("policy", ALL, ids=ids)
@@ -125,18 +125,18 @@ def test_level_trials_all_go_on(policy: EarlyTermination) -> None:
 @pytest.mark.parametrize("policy", ALL, ids=ids)
 def test_without_a_measured_value_nothing_is_decided(policy: EarlyTermination) -> None:
     known = {**curves([0.9] * 4), 1: []}
-    assert verdict(policy, 1, 4, known) == "continue"
+    assert prune_decision(policy, 1, 4, known) == "continue"
 
 
 @pytest.mark.parametrize("policy", ALL, ids=ids)
 def test_waits_for_lower_numbers_until_they_get_there_or_end(policy: EarlyTermination) -> None:
     known = {**curves([0.9] * 3), 1: list(enumerate([0.1] * 4, 1)), 2: []}
-    assert verdict(policy, 1, 4, known) == "wait"
-    assert verdict(policy, 1, 3, known) == "continue", "nothing is due"
+    assert prune_decision(policy, 1, 4, known) == "wait"
+    assert prune_decision(policy, 1, 3, known) == "continue", "nothing is due"
     known[0].append((4, 0.9))
-    assert verdict(policy, 0, 4, known) == "continue", "nobody is before the first"
-    assert verdict(policy, 1, 4, known) == "stop"
-    assert verdict(policy, 1, 4, known, in_order=False) == "stop"
+    assert prune_decision(policy, 0, 4, known) == "continue", "nobody is before the first"
+    assert prune_decision(policy, 1, 4, known) == "stop"
+    assert prune_decision(policy, 1, 4, known, in_order=False) == "stop"
 
 
 @pytest.mark.parametrize("policy", ALL, ids=ids)
@@ -146,8 +146,10 @@ def test_under_a_budget_nobody_waits(policy: EarlyTermination) -> None:
         1: list(enumerate([0.1] * 4, 1)),
         2: list(enumerate([0.8] * 9, 1)),
     }
-    assert verdict(policy, 1, 4, known, in_order=False) == "stop", "the one above it is there"
-    assert verdict(policy, 1, 4, {n: known[n] for n in (0, 1)}, in_order=False) == "continue"
+    assert prune_decision(policy, 1, 4, known, in_order=False) == "stop", (
+        "the one above it is there"
+    )
+    assert prune_decision(policy, 1, 4, {n: known[n] for n in (0, 1)}, in_order=False) == "continue"
 
 
 def test_what_ended_before_the_interval_counts_with_its_best_unless_excluded() -> None:
@@ -156,7 +158,7 @@ def test_what_ended_before_the_interval_counts_with_its_best_unless_excluded() -
     ended = {0, 1}
 
     def of_trial_3(policy: EarlyTermination) -> str:
-        return verdict(policy, 3, 2, known, ended)
+        return prune_decision(policy, 3, 2, known, ended)
 
     half = TruncationSelection(truncation_percentage=50)
     excluding = TruncationSelection(truncation_percentage=50, exclude_finished_jobs=True)
@@ -177,24 +179,24 @@ def test_a_young_trial_is_not_compared_with_what_an_old_one_reached_later() -> N
         soon = policy.model_copy(update={"evaluation_interval": 2, "delay_evaluation": 0})
         if isinstance(policy, Asha):
             soon = Asha(eta=2, rungs=[2])
-        assert verdict(soon, 1, 2, known) == "continue"
+        assert prune_decision(soon, 1, 2, known) == "continue"
 
 
 def test_intervals_that_were_not_measured_leave_gaps() -> None:
-    known: dict[int, Curve] = {0: [(1, 0.5), (4, 0.9)], 1: [(2, 0.3), (4, 0.7)]}
+    known: dict[int, Points] = {0: [(1, 0.5), (4, 0.9)], 1: [(2, 0.3), (4, 0.7)]}
     # Best 0.7 against averages 0.7 and 0.5.
-    assert verdict(MedianStopping(), 1, 4, known) == "continue"
-    assert verdict(Bandit(slack_amount=0.19), 1, 4, known) == "stop"
+    assert prune_decision(MedianStopping(), 1, 4, known) == "continue"
+    assert prune_decision(Bandit(slack_amount=0.19), 1, 4, known) == "stop"
 
 
 def test_an_undefined_metric_is_a_gap_at_the_end_too() -> None:
     known = curves([0.9, 0.9], [0.3])
     for policy in (Asha(eta=2, rungs=[2]), TruncationSelection(truncation_percentage=50)):
-        assert verdict(policy, 1, 2, known) == "stop"
+        assert prune_decision(policy, 1, 2, known) == "stop"
 
 
 def test_no_policy_stops_nothing() -> None:
-    assert verdict(None, 3, 2, FOUR) == "continue"
+    assert prune_decision(None, 3, 2, FOUR) == "continue"
 
 
 def run(policy: EarlyTermination, full: list[list[float]], order: random.Random) -> dict[int, int]:
@@ -202,7 +204,7 @@ def run(policy: EarlyTermination, full: list[list[float]], order: random.Random)
     known: dict[int, list[tuple[int, float]]] = {}
     ended: dict[int, int] = {}
     waiting: set[int] = set()
-    referee = Pruner(policy, known, ended)
+    pruner = Pruner(policy, known, ended)
     while len(ended) < len(full):
         running = [n for n in known if n not in ended]
         if len(running) < 3 and len(known) < len(full):
@@ -213,8 +215,8 @@ def run(policy: EarlyTermination, full: list[list[float]], order: random.Random)
             interval = len(known[trial]) + 1
             known[trial].append((interval, full[trial][interval - 1]))
         interval = len(known[trial])
-        decided = verdict(policy, trial, interval, known, ended)
-        assert referee.verdict(trial, interval) == decided
+        decided = prune_decision(policy, trial, interval, known, ended)
+        assert pruner.decision(trial, interval) == decided
         waiting.add(trial) if decided == "wait" else waiting.discard(trial)
         if decided == "stop" or (decided == "continue" and interval == len(full[trial])):
             ended[trial] = interval
@@ -246,12 +248,12 @@ def test_a_referee_looks_at_as_few_curves_for_the_last_trial_as_for_the_first(
 ) -> None:
     draw = random.Random(7)
     known, ended = Looked(), set[int]()
-    referee = Pruner(policy, known, ended)
+    pruner = Pruner(policy, known, ended)
     for trial in range(100):
         known[trial] = list(enumerate((draw.random() for _ in range(4)), 1))
-        expected = verdict(policy, trial, 4, known, ended)
+        expected = prune_decision(policy, trial, 4, known, ended)
         known.num_looks = 0
-        assert referee.verdict(trial, 4) == expected
+        assert pruner.decision(trial, 4) == expected
         assert known.num_looks <= 2, "its own, and that of the one before it"
         ended.add(trial)
 
@@ -261,6 +263,6 @@ def test_a_referee_judges_again_what_measures_again_after_its_process_died(
     policy: EarlyTermination,
 ) -> None:
     known = curves(*[[0.1 * n] * 8 for n in (5, 9, 7, 1, 6)])
-    referee = Pruner(policy, known, {0, 1, 2, 3})
+    pruner = Pruner(policy, known, {0, 1, 2, 3})
     for trial in (4, 1, 2, 0, 4):
-        assert referee.verdict(trial, 4) == verdict(policy, trial, 4, known, {0, 1, 2, 3})
+        assert pruner.decision(trial, 4) == prune_decision(policy, trial, 4, known, {0, 1, 2, 3})

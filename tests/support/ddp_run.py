@@ -107,14 +107,14 @@ def main(photos: Path, folder: Path, seconds: float | None, changes: dict[str, A
     )
     writes = count_writes()
     if process_rank() > 0:
-        distributed.join()
+        distributed.connect()
         order = distributed.receive()
         accelerator = make_accelerator(torch.device(order.device_type))
         assert order.run is take_part
         job = order.kind(**order.fields, accelerator=accelerator)
         say(folder, accelerator, take_part(job, *order.rest), len(writes))
         return
-    distributed.join()
+    distributed.connect()
     accelerator = make_accelerator(setup.device)
     finetuned = run_finetune(
         Finetuning(

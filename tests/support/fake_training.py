@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from autofocus import api
 from autofocus.cli.__main__ import main
 from autofocus.errors import TrainingError
-from autofocus.study.folder.run_folder import _lock
+from autofocus.study.folder.run_folder import hold_folder
 from support.run_folders import begin_trial, end_trial, evaluate, write_progress, write_run
 
 log = logging.getLogger("autofocus.fake")
@@ -27,7 +27,7 @@ num_trials, how, epoch_s = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 def train(document: Any, track: Any, **options: Any) -> dict[str, Any]:
     folder = Path(options.get("output_dir") or "runs/fake-12345678")
     folder.mkdir(parents=True, exist_ok=True)
-    held = _lock(folder)
+    held = hold_folder(folder)
     started = time.time()
     several: dict[str, Any] = {} if num_trials > 1 else {"search_space": None}
     write_run(folder, limits={"max_trials": num_trials}, **several)
@@ -47,7 +47,7 @@ def train(document: Any, track: Any, **options: Any) -> dict[str, Any]:
     time.sleep(epoch_s)
     warnings.warn("a warning", stacklevel=1)
     (folder / "result.json").write_text("{}")
-    held.close()
+    held.release()
     result = {"primary_metric": "accuracy", "value": 0.9, "test_metrics": None}
     return result | {"best_model": str(folder / "best_model"), "seconds": 3.0}
 

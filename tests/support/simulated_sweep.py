@@ -41,10 +41,10 @@ def sweep_job(data: Path, num_trials: int, **sweep: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def conducted(
+def scheduled(
     job: dict[str, Any], path: Path, is_stopped: Callable[[], bool] = lambda: False
 ) -> Iterator[TrialController]:
-    """Yield a conductor of the job in a run folder, which may have been begun before."""
+    """Yield a scheduler of the job in a run folder, which may have been begun before."""
     plan = resolve(job)
     sources = read_sources(plan, no_progress)
     resolved = plan.job.model_dump(mode="json", by_alias=True)
@@ -71,22 +71,22 @@ class SimulatedTrial:
         last = self._folder / "last.json"
         self._epoch, self._ended = json.loads(last.read_text()) if last.exists() else (0, False)
 
-    def turn(self, conductor: TrialScheduler) -> bool:
+    def turn(self, scheduler: TrialScheduler) -> bool:
         """Do one thing that a kill may come after; return whether the trial is over."""
         if self.is_waiting:
-            self._answered(conductor.verdict(self.number))
+            self._answered(scheduler.prune_decision(self.number))
         elif self._ended or self._epoch == self._num_epochs:
             reason = ENDED_EARLY if self._ended else "all epochs done"
-            self._end(conductor, "terminated" if self._ended else "completed", reason)
+            self._end(scheduler, "terminated" if self._ended else "completed", reason)
             return True
         elif self._epoch + 1 == self._fails_at:
-            conductor.end(self.number, TrialEnd("failed", "NaN", None, self._epoch, 0.1))
+            scheduler.end(self.number, TrialEnd("failed", "NaN", None, self._epoch, 0.1))
             return True
         else:
             reports = [self._report(epoch) for epoch in range(self._epoch + 2)]
             lines = "".join(json.dumps(report) + "\n" for report in reports)
             (self._folder / "metrics.jsonl").write_text(lines)
-            self._answered(conductor.report(self.number, reports[-1]))
+            self._answered(scheduler.report(self.number, reports[-1]))
         return False
 
     def _answered(self, verdict: str) -> None:
@@ -96,10 +96,10 @@ class SimulatedTrial:
             self._ended = verdict == "stop"
             (self._folder / "last.json").write_text(json.dumps([self._epoch, self._ended]))
 
-    def _end(self, conductor: TrialScheduler, status: str, reason: str) -> None:
+    def _end(self, scheduler: TrialScheduler, status: str, reason: str) -> None:
         values = [self._values(self.number, epoch) for epoch in range(1, self._epoch + 1)]
         best = max((value for value in values if value is not None), default=None)
-        conductor.end(self.number, TrialEnd(status, reason, best, self._epoch, 0.1))
+        scheduler.end(self.number, TrialEnd(status, reason, best, self._epoch, 0.1))
 
     def _report(self, epoch: int) -> dict[str, Any]:
         loss, value = (None, 0.9) if epoch == 0 else (0.5, self._values(self.number, epoch))
@@ -141,12 +141,12 @@ class SimulatedExecutor:
         self._fails_at = fails_at
         self.num_lost = 0
 
-    def run(self, conductor: TrialScheduler) -> None:
+    def run(self, scheduler: TrialScheduler) -> None:
         """See `Executor.run`."""
         running: list[SimulatedTrial] = []
         while True:
             while len(running) < self._num_workers:
-                assignment = conductor.next_trial()
+                assignment = scheduler.next_trial()
                 if assignment is None:
                     break
                 fails_at = self._fails_at(assignment.number)
@@ -156,13 +156,13 @@ class SimulatedExecutor:
             if not running:
                 return
             trial = self._chance.choice(running)
-            is_over = trial.turn(conductor)
+            is_over = trial.turn(scheduler)
             if self._chance.random() < self._kill_share:
                 raise KilledError
             if is_over:
                 running.remove(trial)
-                conductor.improve()
+                scheduler.publish_best()
             elif self._chance.random() < self._lose_share:
                 running.remove(trial)
                 self.num_lost += 1
-                conductor.lose(trial.number, "signal 9")
+                scheduler.requeue(trial.number, "signal 9")

@@ -69,8 +69,8 @@ def _data(plan: Plan, data: Data[Any]) -> dict[str, Any]:
 def _num_training(plan: Plan, sources: Sources) -> int:
     """Return how many images are learnt from when some are held out for validation."""
     num = len(sources.training.records)
-    held_out = 0.0 if sources.validation is not None else plan.job.validation_data_size
-    return max(1, round(num * (1 - held_out)))
+    validation = 0.0 if sources.validation is not None else plan.job.validation_data_size
+    return max(1, round(num * (1 - validation)))
 
 
 def _models(plan: Plan, num_images: int) -> list[dict[str, Any]]:
@@ -101,7 +101,7 @@ def _recipe(plan: Plan, num_images: int) -> dict[str, Any]:
 
     is_classifier = plan.model.kind == CLASSIFIER
     recipe = recipe_for if is_classifier else detector_recipe_for
-    return dict(vars(recipe(plan, num_images)))
+    return recipe(plan, num_images).document()
 
 
 def _automode(plan: Plan, num_images: int) -> dict[str, Any] | None:
@@ -113,7 +113,7 @@ def _automode(plan: Plan, num_images: int) -> dict[str, Any] | None:
     is_named = plan.user_named_model or plan.job.weights is not None
     return {
         "models_by_expected_rank": [plan.model.name] if is_named else list(dict.fromkeys(ranked)),
-        "num_contenders": priors.num_contenders,
+        "num_contenders": priors.num_entrants,
         "learning_rate_factors": list(priors.learning_rate),
         "input_side_factors": list(priors.sides),
         "frozen_frac": list(priors.frozen_frac),

@@ -65,7 +65,7 @@ def run(
             return finished | here
         _keep_request(folder, document)
         study = Study(_with_default_model(plan, folder, track), sources, folder, started_s, track)
-        result = study.conduct(_trials_of(plan))
+        result = study.run(_trials_of(plan))
         folder.write_json("result.json", result)
         return result
 
@@ -134,7 +134,7 @@ def _run_path(job: Job, resolved: Mapping[str, Any], sources: Sources) -> Path:
     return Path("runs") / f"{name}-{identity(resolved, sources.fingerprint)[:8]}"
 
 
-def run_together(document: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+def run_distributed(document: Mapping[str, Any], **options: Any) -> dict[str, Any]:
     """Run a job on the first process, while the others take part in its training.
 
     Args:

@@ -51,7 +51,7 @@ class Outcome:
 
 
 class Study:
-    """One run's state while it is conducted."""
+    """One run's state while it is scheduled."""
 
     def __init__(
         self, plan: Plan, sources: Sources, folder: RunFolder, started_s: float, track: Track
@@ -69,7 +69,7 @@ class Study:
         self.packaging_s = PACKAGING_RESERVE_S
         self.metric = str(plan.job.primary_metric)
 
-    def conduct(self, run_trials: Callable[["Study"], Outcome]) -> dict[str, Any]:
+    def run(self, run_trials: Callable[["Study"], Outcome]) -> dict[str, Any]:
         """Run the trials; return the result document.
 
         Args:
@@ -215,14 +215,14 @@ class Study:
             "seconds": round(seconds, 3),
             "reason": reason,
         }
-        self.keep(row)
+        self.add_row(row)
 
-    def keep(self, row: dict[str, Any]) -> None:
+    def add_row(self, row: dict[str, Any]) -> None:
         """Keep the row of a trial that ended, and rank it."""
         self.trials.append(row)
-        self.rank(row)
+        self.write_row(row)
 
-    def rank(self, row: dict[str, Any]) -> None:
+    def write_row(self, row: dict[str, Any]) -> None:
         """Write a trial's row, which may have changed, and the leaderboard."""
         self.folder.write_json(f"trials/{row['id']}/trial.json", row)
         self.board.add(row)
@@ -246,7 +246,7 @@ class Study:
         budget_s = self.plan.job.budget_s
         return None if budget_s is None else self.started_s + budget_s - reserve_s
 
-    def tell(
+    def report_progress(
         self,
         step: str,
         text: str,
@@ -264,7 +264,7 @@ class Study:
             eta: When it should have ended, as a Unix time, or None.
         """
         now = time.time()
-        self.folder.tell(
+        self.folder.write_progress(
             step=step,
             text=text,
             primary_metric=self.metric,
@@ -304,6 +304,6 @@ def _readable(locations: Sequence[str]) -> list[bytes]:
     return images
 
 
-def shown(value: float | None) -> str:
+def format_metric(value: float | None) -> str:
     """Return a metric as text."""
     return "undefined" if value is None else f"{value:.4f}"

@@ -1,7 +1,7 @@
-"""The conductor of a sweep: what is tried next, what stops early, what is published.
+"""The scheduler of a sweep: which trial runs next, which one is pruned, which model is published.
 
-All of its memory is in the run folder: a conductor that takes over from one that was killed goes
-on with the trials that were running and repeats none that had ended.
+Its state is the run folder: after a kill the next scheduler resumes the trials that were running
+and repeats none that had ended.
 """
 
 import logging
@@ -38,11 +38,11 @@ from autofocus.study.folder.trial_folder import (
     rebuild,
 )
 from autofocus.study.resolve import Plan, trial_plan
-from autofocus.study.search.pruners import PruneDecision, Pruner, is_due, verdict
+from autofocus.study.search.pruners import PruneDecision, Pruner, is_due
 from autofocus.study.search.samplers import Past, Sampler, make_sampler
-from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, shown
-from autofocus.study.trials.prepare import prepare
-from autofocus.study.trials.refit import Winner
+from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, format_metric
+from autofocus.study.trials.prepare import prepare_trial
+from autofocus.study.trials.refit import TrainedTrial
 from autofocus.study.trials.runner import TRIALS
 from autofocus.study.trials.trial import (
     Assignment,
@@ -59,9 +59,9 @@ log = logging.getLogger(__name__)
 
 # A trial that cannot run this long is not begun.
 MIN_TRIAL_S = 10.0
-# Of a trial's process, with no evaluation in between.
+# Deaths of a trial's process with no evaluation in between, after which the trial fails.
 MAX_DEATHS = 3
-# That an error lists; the leaderboard has all of them.
+# Failed trials that an error lists; the leaderboard has all of them.
 MAX_REASONS = 5
 
 
@@ -80,40 +80,40 @@ def run_sweep(study: Study) -> Outcome:
     start = TRIALS[first.model.kind].begin_sweep(study, first)
     with StopRequest() as stop:
         sweep = TrialController(study, sampler, start, stop)
-        sweep.improve()
+        sweep.publish_best()
         executor_of(study, start, sweep.num_left).run(sweep)
         return sweep.outcome()
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How many trials there are, and which of them end early.
+    """Limits of a sweep: number of trials, pruning, time.
 
     Attributes:
-        num_trials: At most.
-        policy: Which trials stop before their time; None stops none.
-        judged_by: What of the loop's reports the policy compares.
-        reserve_s: From the rows of the trials so far to the seconds that are kept back from a
-            budget for what comes after the trials.
-        min_trial_s: From the rows of the trials so far to the seconds that another one needs.
+        num_trials: Maximum number of trials.
+        policy: Pruning policy; None prunes nothing.
+        metric: Key of the loop's reports that the policy compares.
+        reserve_s: Function from the rows of the trials so far to the seconds of the budget that are
+            kept back for what comes after the trials.
+        min_trial_s: Function from the same rows to the seconds that another trial needs.
     """
 
     num_trials: int
     policy: EarlyTermination | None
-    judged_by: str
+    metric: str
     reserve_s: Callable[[Mapping[int, Mapping[str, Any]]], float] = lambda rows: 0.0
     min_trial_s: Callable[[Mapping[int, Mapping[str, Any]]], float] = lambda rows: MIN_TRIAL_S
 
 
 def _rules(plan: Plan, sampler: Sampler) -> Rules:
-    """Return what the job itself says."""
+    """Return the rules of the job."""
     most = plan.job.limits.max_trials
     num_trials = most if sampler.num_trials is None else min(most, sampler.num_trials)
     return Rules(num_trials, plan.early_termination, str(plan.job.primary_metric))
 
 
 def executor_of(study: Study, start: SweepStart, num_trials: int) -> Executor:
-    """Return what runs that many trials."""
+    """Return an executor for so many trials."""
     asked = study.plan.job.limits.max_concurrent_trials
     device = choose_device(study.plan.job.device)
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
@@ -126,7 +126,7 @@ def executor_of(study: Study, start: SweepStart, num_trials: int) -> Executor:
 
 
 def _devices(device: torch.device, num_gpus: int) -> list[str]:
-    """Return what each worker in turn sees of the GPUs; nothing where there is no choice."""
+    """Return the visible GPU of each worker in turn; empty where there is no choice."""
     if num_gpus < 2 or ":" in str(device):
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -144,18 +144,18 @@ def _check_weights(study: Study) -> None:
         return
     for name in names:
         one = trial_plan(plan, {"model_name": name})
-        prepare(one, len(study.labels), study.track)
+        prepare_trial(one, len(study.labels), study.track)
 
 
 class TrialController:
-    """Conducts; see `executors.Conductor`.
+    """The `TrialScheduler` of sweeps and AutoMode.
 
     Args:
         study: The run.
-        sampler: Says what trial n tries.
-        start: What there is before the first trial.
+        sampler: Parameters of trial n.
+        start: State before the first trial.
         is_stopped: Whether the user has asked to stop.
-        rules: None takes the job's own.
+        rules: Limits; None takes the job's own.
     """
 
     def __init__(
@@ -175,31 +175,32 @@ class TrialController:
         self._num_trials = self._rules.num_trials
         self._rows: dict[int, dict[str, Any]] = {}
         self._curves: dict[int, Curve] = {}
-        # As `termination.verdict` takes them.
         self._points: dict[int, list[tuple[int, float]]] = {}
         self._ended: set[int] = set()
-        self._referee = Pruner(self._rules.policy, self._points, self._ended)
+        # Under a time budget nobody waits for trials of lower number.
+        in_order = study.plan.job.budget_s is None
+        self._pruner = Pruner(self._rules.policy, self._points, self._ended, in_order=in_order)
         self._unfinished: deque[int] = deque()
-        self._champion = BestModel(study.folder.decide, start.entry)
+        self._best = BestModel(study.folder.decide, start.score)
         self._deaths: dict[int, tuple[int, int]] = {}
         self._published: str | None = None
         self._first_model_s = start.first_model_s
         self._is_over = False
-        # By the trials that have ended, in seconds.
+        # Seconds of the trials that have ended.
         self._spent_s = 0.0
-        # Of models that no folder of a trial can give back.
+        # Models that cannot be rebuilt from a trial's folder, by trial.
         self._candidates: dict[str, Candidate] = {}
-        if start.entry is not None and start.candidate is not None:
-            self._candidates[start.entry.trial] = start.candidate
+        if start.score is not None and start.candidate is not None:
+            self._candidates[start.score.trial] = start.candidate
         self._restore()
 
     @property
     def num_left(self) -> int:
-        """How many trials have not ended."""
+        """Number of trials that have not ended."""
         return self._num_trials - len(self._ended)
 
     def next_trial(self) -> Assignment | None:
-        """See `Conductor.next_trial`."""
+        """See `TrialScheduler.next_trial`."""
         number = self._unfinished[0] if self._unfinished else len(self._rows)
         if self._is_over or self._stop() or number >= self._num_trials:
             return None
@@ -221,21 +222,18 @@ class TrialController:
         return Assignment(number, self._begin(number), deadline_s)
 
     def report(self, number: int, report: dict[str, Any]) -> PruneDecision:
-        """See `Conductor.report`."""
-        if not self._curves[number].add(report, self._rules.judged_by):
+        """See `TrialScheduler.report`."""
+        if not self._curves[number].add(report, self._rules.metric):
             return "continue"
-        self._tell(f"trial {number}, epoch {report['epoch']}")
-        return self.verdict(number)
+        self._report_progress(f"trial {number}, epoch {report['epoch']}")
+        return self.prune_decision(number)
 
-    def verdict(self, number: int) -> PruneDecision:
-        """See `Conductor.verdict`."""
+    def prune_decision(self, number: int) -> PruneDecision:
+        """See `TrialScheduler.prune_decision`."""
         policy, interval = self._rules.policy, self._curves[number].interval
         if policy is None or not is_due(policy, interval):
             return "continue"
-        if self._plan.job.budget_s is None:
-            found = self._referee.verdict(number, interval)
-        else:
-            found = verdict(policy, number, interval, self._points, self._ended, in_order=False)
+        found = self._pruner.decision(number, interval)
         if found == "stop":
             self.decide(
                 "early_termination",
@@ -249,7 +247,7 @@ class TrialController:
         return found
 
     def end(self, number: int, end: TrialEnd) -> None:
-        """See `Conductor.end`."""
+        """See `TrialScheduler.end`."""
         row = self._rows[number]
         row |= {
             "status": end.status,
@@ -258,10 +256,10 @@ class TrialController:
             "seconds": round(row["seconds"] + end.seconds, 3),
             "reason": end.reason,
         }
-        self._study.keep(row)
+        self._study.add_row(row)
         if end.status not in UNFINISHED:
             self._spent_s += row["seconds"]
-            self._settle(number, row)
+            self._add_ended(number, row)
         eta = self._eta() if self.num_left else None
         log.info(
             "trial %d (%d of %d): %s%s · %s · %s %s after %d epochs, %.0f s (%s)%s",
@@ -269,18 +267,18 @@ class TrialController:
             number + 1,
             self._num_trials,
             row["model"],
-            listed(row["parameters"]),
+            format_parameters(row["parameters"]),
             end.status,
             self._study.metric,
-            shown(end.value),
+            format_metric(end.value),
             end.epochs,
             row["seconds"],
             end.reason,
             "" if eta is None else f" · all by about {datetime.fromtimestamp(eta):%H:%M}",
         )
 
-    def lose(self, number: int, reason: str) -> None:
-        """See `Conductor.lose`."""
+    def requeue(self, number: int, reason: str) -> None:
+        """See `TrialScheduler.requeue`."""
         interval = self._curves[number].interval
         before, num_deaths = self._deaths.get(number, (-1, 0))
         num_deaths = num_deaths + 1 if before == interval else 1
@@ -293,97 +291,97 @@ class TrialController:
         text = f"its process died {num_deaths} times without getting on ({reason}); out of memory?"
         self.end(number, TrialEnd("failed", text, None, last_epoch(self._folder(number)), 0.0))
 
-    def improve(self) -> None:
-        """See `Conductor.improve`."""
-        while (best := self._champion.current) is not None and best.trial != self._published:
+    def publish_best(self) -> None:
+        """See `TrialScheduler.publish_best`."""
+        while (best := self._best.current) is not None and best.trial != self._published:
             try:
                 self._publish(best)
             except Exception as error:
-                is_start = best == self._start.entry
+                is_start = best == self._start.score
                 if is_start or is_disk_full(error):
                     raise
                 self._disqualify(best.trial, error)
 
     def decide(self, what: str, **inputs: Any) -> None:
-        """See `Conductor.decide`."""
+        """See `TrialScheduler.decide`."""
         self._study.folder.decide(what, **inputs)
 
     def is_stopped(self) -> bool:
-        """See `Conductor.is_stopped`."""
+        """See `TrialScheduler.is_stopped`."""
         return self._stop()
 
     @property
     def scores(self) -> dict[int, float]:
-        """The best that each trial that has ended measured of what trials are judged by."""
+        """Best value of `rules.metric` of each trial that has ended."""
         return {
             number: max(value for _, value in self._points[number])
             for number in sorted(self._ended)
             if self._points[number]
         }
 
-    def challenge(self, row: dict[str, Any], entry: Score, candidate: Candidate) -> None:
-        """Let a model take part that no trial of the sweep trained; publish it if it is better.
+    def add_candidate(self, row: dict[str, Any], score: Score, candidate: Candidate) -> None:
+        """Add a model that no trial of the sweep trained; publish it if it is the best.
 
         Args:
-            row: As the leaderboard shows it.
-            entry: What it is judged by.
+            row: Its row of the leaderboard.
+            score: Its score.
             candidate: The model.
         """
-        self._study.keep(row)
-        self._candidates[entry.trial] = candidate
-        self._champion.add(len(self._rows), entry)
-        self.improve()
+        self._study.add_row(row)
+        self._candidates[score.trial] = candidate
+        self._best.add(len(self._rows), score)
+        self.publish_best()
 
-    def winner(self) -> Winner | None:
-        """Return the best model, where a trial of the sweep trained it."""
-        best = self._champion.current
+    def best_if_trained(self) -> TrainedTrial | None:
+        """Return the best model if a trial of the sweep trained it."""
+        best = self._best.current
         return None if best is None else self._trained(best)
 
-    def rival(self) -> Winner | None:
-        """Return the best model that a trial of the sweep trained, whether it won or not."""
-        best = self._champion.current
-        if best is not None and best != self._start.entry:
+    def best_trained(self) -> TrainedTrial | None:
+        """Return the best model that a trial of the sweep trained, the best of all or not."""
+        best = self._best.current
+        if best is not None and best != self._start.score:
             return self._trained(best)
-        judged = [
-            (float(entry.losses.mean()), entry)
-            for entry in map(self._entry, sorted(self._ended))
-            if entry is not None and entry.losses is not None
+        scored = [
+            (float(score.losses.mean()), score)
+            for score in map(self._score, sorted(self._ended))
+            if score is not None and score.losses is not None
         ]
-        return self._trained(min(judged, key=lambda one: one[0])[1]) if judged else None
+        return self._trained(min(scored, key=lambda one: one[0])[1]) if scored else None
 
-    def _trained(self, entry: Score) -> Winner | None:
-        if entry.losses is None or not entry.trial.isdigit():
+    def _trained(self, score: Score) -> TrainedTrial | None:
+        if score.losses is None or not score.trial.isdigit():
             return None
-        row = self._rows[int(entry.trial)]
-        return Winner(
-            trial=entry.trial,
+        row = self._rows[int(score.trial)]
+        return TrainedTrial(
+            trial=score.trial,
             plan=trial_plan(self._plan, row["parameters"]),
-            candidate=self._candidate(entry.trial),
-            losses=entry.losses,
+            candidate=self._candidate(score.trial),
+            losses=score.losses,
             seconds=row["seconds"],
             image_s=self._start.image_s,
         )
 
-    def succeed(self, entry: Score, candidate: Candidate) -> None:
-        """Let a model take the title, for what was found outside the sweep.
+    def replace_best(self, score: Score, candidate: Candidate) -> None:
+        """Make a model the best, for reasons found outside the sweep.
 
         Args:
-            entry: Its trial, which the leaderboard has, and what it is judged by.
+            score: Its score; the leaderboard has its trial.
             candidate: The model.
         """
-        self._candidates[entry.trial] = candidate
-        self._champion = BestModel(self.decide, entry)
-        self.improve()
+        self._candidates[score.trial] = candidate
+        self._best = BestModel(self.decide, score)
+        self.publish_best()
 
     def outcome(self) -> Outcome:
-        """Return what the trials came to, once all have ended or the user has stopped.
+        """Return the outcome, once all trials have ended or the user has stopped.
 
         Raises:
             StoppedError: If the user stopped before any trial had a model.
             BudgetError: If the budget ended before any trial had a model.
             TrainingError: If no trial had a model.
         """
-        best = self._champion.current
+        best = self._best.current
         if best is None and self._stop():
             best = self._best_unfinished()
             if best is not None:
@@ -397,53 +395,53 @@ class TrialController:
         return Outcome(best.trial, metrics, model, self._first_model_s, self._stop())
 
     def _restore(self) -> None:
-        """Take over what is in the folder."""
+        """Restore the state from the run folder."""
         for number in range(self._num_trials):
             folder = self._folder(number)
             row = read_row(folder)
             if row is None:
                 break
             self._rows[number] = row
-            self._know(number, read_curve(folder, self._rules.judged_by))
+            self._set_points(number, read_curve(folder, self._rules.metric))
             if row["status"] in UNFINISHED:
                 self._unfinished.append(number)
                 continue
             self._spent_s += row["seconds"]
             self._study.trials.append(row)
             self._study.board.add(row)
-            self._settle(number, row)
+            self._add_ended(number, row)
         if self._rows:
             log.info(
                 "%d trials were begun before, %d of them ended", len(self._rows), len(self._ended)
             )
 
-    def _settle(self, number: int, row: Mapping[str, Any]) -> None:
+    def _add_ended(self, number: int, row: Mapping[str, Any]) -> None:
         folder = self._folder(number)
         drop_checkpoint(folder)
         self._ended.add(number)
-        self._champion.add(number, self._entry(number))
+        self._best.add(number, self._score(number))
 
-    def _entry(self, number: int) -> Score | None:
-        """Return what a trial that ended is judged by, or None where it has no model."""
+    def _score(self, number: int) -> Score | None:
+        """Return the score of a trial that ended, or None without a model."""
         folder = self._folder(number)
         if read_result(folder) is None:
             return None
         return Score(str(number), self._rows[number]["value"], read_losses(folder))
 
     def _begin(self, number: int) -> Plan:
-        """Write down that a trial is running, and return its plan."""
+        """Record that a trial is running, and return its plan."""
         folder, row = self._folder(number), self._rows.get(number)
         if row is None:
             parameters = self._sampler.ask(number, self._past())
             row = {"id": str(number), "model": "", "status": "running", "value": None, "epochs": 0}
             row |= {"seconds": 0.0, "reason": "", "parameters": parameters}
             self._rows[number] = row
-            self._know(number, Curve())
+            self._set_points(number, Curve())
         else:
             forget_result(folder)
         plan = trial_plan(self._plan, row["parameters"])
         row |= {"model": plan.model.name, "status": "running"}
-        self._tell(f"trial {number}")
+        self._report_progress(f"trial {number}")
         self._study.folder.write_json(f"trials/{number}/{TRIAL_NAME}", row)
         log.info(
             "trial %d (%d of %d): %s%s",
@@ -451,11 +449,11 @@ class TrialController:
             number + 1,
             self._num_trials,
             plan.model.name,
-            listed(row["parameters"]),
+            format_parameters(row["parameters"]),
         )
         return plan
 
-    def _know(self, number: int, curve: Curve) -> None:
+    def _set_points(self, number: int, curve: Curve) -> None:
         self._curves[number], self._points[number] = curve, curve.points
 
     def _past(self) -> list[Past]:
@@ -475,13 +473,18 @@ class TrialController:
         folder = self._study.folder
         model = folder.published(best.trial)
         if model is None:
-            self._tell(f"packaging and verifying the model of trial {best.trial}")
+            self._report_progress(f"packaging and verifying the model of trial {best.trial}")
             self._study.publish(best.trial, self._candidate(best.trial))
         elif not folder.is_best_model(model):
             folder.publish(model, best.trial)
         self._published = best.trial
         self._first_model_s = self._first_model_s or self._study.seconds()
-        log.info("best so far: trial %s, %s %s", best.trial, self._study.metric, shown(best.value))
+        log.info(
+            "best so far: trial %s, %s %s",
+            best.trial,
+            self._study.metric,
+            format_metric(best.value),
+        )
 
     def _candidate(self, trial: str) -> Candidate:
         if trial in self._candidates:
@@ -489,7 +492,7 @@ class TrialController:
         folder = self._folder(int(trial))
         manifest = read_result(folder)
         assert manifest is not None, "only a trial with a model is published"
-        images = self._start.common.held_out.locations[:NUM_CHECK_IMAGES]
+        images = self._start.common.validation.locations[:NUM_CHECK_IMAGES]
         return rebuild(folder, manifest, images)
 
     def _metrics(self, trial: str) -> dict[str, Any]:
@@ -500,7 +503,7 @@ class TrialController:
         return manifest.metrics
 
     def _disqualify(self, trial: str, error: Exception) -> None:
-        """Take a model out that cannot be packaged, and judge the others without it."""
+        """Fail a trial whose model cannot be packaged, and choose among the others."""
         reason = f"its model cannot be served: {failure(error)}"
         log.warning("trial %s: %s", trial, reason)
         if trial in self._candidates:
@@ -509,10 +512,10 @@ class TrialController:
             forget_result(self._folder(int(trial)))
         row = next(row for row in self._study.trials if row["id"] == trial)
         row |= {"status": "failed", "value": None, "reason": reason}
-        self._study.rank(row)
-        self._champion = BestModel(self.decide, self._start.entry)
+        self._study.write_row(row)
+        self._best = BestModel(self.decide, self._start.score)
         for ended in sorted(self._ended):
-            self._settle(ended, self._rows[ended])
+            self._add_ended(ended, self._rows[ended])
 
     def _best_unfinished(self) -> Score | None:
         """Return the best of the trials that the user stopped: it is all there is."""
@@ -522,7 +525,7 @@ class TrialController:
             if row["status"] == "stopped" and read_result(self._folder(number)) is not None
         ]
         return max(
-            found, key=lambda entry: -inf if entry.value is None else entry.value, default=None
+            found, key=lambda score: -inf if score.value is None else score.value, default=None
         )
 
     def _without_model(self) -> AutofocusError:
@@ -540,12 +543,12 @@ class TrialController:
     def _folder(self, number: int) -> Path:
         return self._study.folder.path / "trials" / str(number)
 
-    def _tell(self, text: str) -> None:
-        """Say what happens now, and when it should be over, to whoever looks at the folder."""
-        self._study.tell("trials", text, self._num_trials, self._deadline(), self._eta())
+    def _report_progress(self, text: str) -> None:
+        """Write what happens now and when it should end into the run folder."""
+        self._study.report_progress("trials", text, self._num_trials, self._deadline(), self._eta())
 
     def _eta(self) -> float | None:
-        """Return when all trials should have ended, as a Unix time; None before the first has."""
+        """Return the expected end of all trials as Unix time; None before the first has ended."""
         if not self._ended:
             return None
         at_once = min(self._plan.job.limits.max_concurrent_trials, max(1, self.num_left))
@@ -556,12 +559,12 @@ class TrialController:
         return time.time() + left_s
 
 
-def listed(parameters: Mapping[str, Any]) -> str:
-    """Return a trial's parameters as they are said after the name of its model."""
-    shown_values = {name: value for name, value in parameters.items() if name != "model_name"}
+def format_parameters(parameters: Mapping[str, Any]) -> str:
+    """Return a trial's parameters as text that follows the name of its model."""
+    searched = {name: value for name, value in parameters.items() if name != "model_name"}
     text = ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in shown_values.items()
+        for name, value in searched.items()
     )
     return f" {text}" if text else ", its default recipe"
 

@@ -113,11 +113,11 @@ class Mixture:
 
     def of(self, network: nn.Module) -> nn.Module:
         """Return the mixture with a network, in eval mode; the next call changes it."""
-        self._network.load_state_dict(mixed(self._start, network.state_dict(), self.share))
+        self._network.load_state_dict(interpolate(self._start, network.state_dict(), self.share))
         return self._network
 
 
-def mixed(
+def interpolate(
     start: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float
 ) -> dict[str, Tensor]:
     """Return `share` of one state and the rest of the other; whole numbers are the latter's."""

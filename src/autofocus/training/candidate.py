@@ -1,4 +1,4 @@
-"""What a trial offers: a network that could be packaged, and what it scored on validation."""
+"""What a trial takes and gives: samples, and a candidate that could be packaged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from autofocus.tasks.base import RecordT
 
 @dataclass(frozen=True)
 class Samples(Generic[RecordT]):
-    """Rows and where their images are, aligned.
+    """Records and the locations of their images, aligned.
 
     Attributes:
         records: n canonical rows.
-        locations: n local paths or URLs that `open_bytes` opens.
-        source: What the user called this data, for messages.
+        locations: n local paths or URLs, for `open_bytes`.
+        source: Name of the data in messages.
     """
 
     records: Sequence[RecordT]
@@ -28,6 +28,12 @@ class Samples(Generic[RecordT]):
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def joined(self, other: "Samples[RecordT]") -> "Samples[RecordT]":
+        """Return these samples followed by others."""
+        return Samples(
+            [*self.records, *other.records], [*self.locations, *other.locations], self.source
+        )
 
     def chosen(self, positions: Sequence[int] | NDArray[np.int64]) -> "Samples[RecordT]":
         """Return the samples at these positions."""
@@ -43,10 +49,10 @@ class Candidate:
     """A trained network.
 
     Attributes:
-        network: In eval mode, on the CPU.
-        manifest: What it is; files and versions are filled in by packaging.
+        network: Network in eval mode, on the CPU.
+        manifest: Its manifest; packaging fills in files and versions.
         metrics: Every metric on validation.
-        check_images: Locations of validation images, to verify a package with.
+        check_images: Locations of validation images to verify a package with.
     """
 
     network: Network

@@ -1,4 +1,4 @@
-"""A trial of a job with objects in its images: a detector from its pretrained encoder on."""
+"""A trial of a detector or segmenter, from its pretrained encoder on."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -38,36 +38,36 @@ from autofocus.training.trial_log import draw_curves, trial_facts, trial_log
 log = logging.getLogger(__name__)
 
 NUM_CHECK_IMAGES = 8
-# Of the training data, that each evaluation measures where the job asks for it.
-MAX_SEEN_IMAGES = 200
+# Training images that each evaluation covers where the job asks for it.
+MAX_TRAIN_SUBSET = 200
 
 
 @dataclass(frozen=True)
 class DetectorTrial:
-    """Everything a trial needs.
+    """Arguments of a detector's trial.
 
     Attributes:
-        task: What is learnt.
-        model_name: Of the catalog.
-        network: Built for the task's classes; on the CPU.
-        weights: What its pretrained part came from.
+        task: The task.
+        model_name: Name in the catalog.
+        network: Network for the task's classes, on the CPU.
+        weights: Its pretrained weights.
         preprocess: How images become network input.
-        options: What the network was built with.
+        options: Options the network was built with.
         settings: Thresholds and limits of the model.
         labels: k class names.
-        recipe: How to train.
-        train: Images to learn from.
-        held_out: Images to judge by.
-        data_fingerprint: For the manifest.
-        primary_metric: What epochs are ranked by.
-        seed: Decides everything random.
-        accelerator: The door to the device.
-        folder: Of the trial.
+        recipe: Training recipe.
+        train: Training images.
+        validation: Validation images.
+        data_fingerprint: Fingerprint for the manifest.
+        primary_metric: Metric that ranks epochs.
+        seed: Seed of everything random.
+        accelerator: Device and processes.
+        folder: Trial folder.
         deadline_s: `time.monotonic()` by which training ends, or None.
         should_stop: Whether the user has asked to stop.
-        on_epoch: Told each evaluation; True ends training.
-        track: Shows progress.
-        tiling: How images are cut up besides being seen whole; None where they are not.
+        on_epoch: Called with each evaluation; True ends training.
+        track: Progress display.
+        tiling: Tiles of each image beside the whole; None without tiles.
     """
 
     task: Task[Any, Any]
@@ -80,7 +80,7 @@ class DetectorTrial:
     labels: list[str]
     recipe: Recipe
     train: Samples[Any]
-    held_out: Samples[Any]
+    validation: Samples[Any]
     data_fingerprint: str
     primary_metric: str
     seed: int
@@ -99,17 +99,17 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
     facts = trial_facts(
         trial.model_name,
         trial.train,
-        trial.held_out,
+        trial.validation,
         trial.weights,
         accelerator.device,
         accelerator.mixed_precision,
         trial.deadline_s,
     )
     folder, recipe = trial.folder, trial.recipe
-    with trial_log(folder, facts), distributed.working(take_part, trial):
+    with trial_log(folder, facts), distributed.on_all_ranks(train, trial):
         for line in unheeded(trial.network, trial.model_name, recipe):
             log.warning("%s", line)
-        trained = take_part(trial)
+        trained = train(trial)
     candidate = _candidate(trial, trained)
     draw_curves(folder / "metrics.jsonl", folder / "curves.png", trial.primary_metric)
     write_atomically(folder / MANIFEST_NAME, encode_manifest(candidate.manifest))
@@ -117,30 +117,30 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
 
 
 def unheeded(network: Network, model_name: str, recipe: Recipe) -> Iterator[str]:
-    """Yield what a job asks for and this network cannot do, as sentences."""
+    """Yield a sentence for each setting of the recipe that this network cannot use."""
     if recipe.multi_scale and not takes_sizes(network):
         yield f"multi_scale is not used: {model_name} takes one size"
 
 
-def take_part(trial: DetectorTrial) -> Trained:
-    """Train, alone or with the process that runs `run_detector_trial`."""
+def train(trial: DetectorTrial) -> Trained:
+    """Train, on this rank or on all; rank 0 runs `run_detector_trial`."""
     task, labels, recipe = trial.task, trial.labels, trial.recipe
     targets = task.encode_targets(trial.train.records, labels)
     network = trial.network.to(trial.accelerator.device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective = OBJECTIVES[task.name](recipe, targets, trial.network)
     spec, accelerator = trial.preprocess, trial.accelerator
-    caches = shared_budgets(len(targets), len(trial.held_out), accelerator.num_processes)
+    caches = shared_budgets(len(targets), len(trial.validation), accelerator.num_processes)
     seed, tiling = trial.seed, trial.tiling
-    some = seen_samples(trial.train, seed)
+    some = train_subset(trial.train, seed)
     with (
         training_loader(
             trial.train, targets, objective, spec, recipe, seed, accelerator, caches[0], tiling
         ) as training,
-        _measured(trial, trial.held_out, objective, caches[1]) as validation,
+        _measured(trial, trial.validation, objective, caches[1]) as validation,
         _measured(trial, some, objective, CacheBudget())
         if recipe.log_training_metrics
-        else nullcontext() as seen,
+        else nullcontext() as subset,
     ):
         return fit(
             Fit(
@@ -158,9 +158,9 @@ def take_part(trial: DetectorTrial) -> Trained:
                 should_stop=trial.should_stop,
                 on_epoch=trial.on_epoch,
                 track=trial.track,
-                seen=seen,
+                train_subset=subset,
                 # Its heads know nothing yet.
-                keeps_start=False,
+                initial_is_valid=False,
             )
         )
 
@@ -179,10 +179,10 @@ def _measured(
         yield EvaluationSet(loader, targets, labels, trial.settings, entries)
 
 
-def seen_samples(train: Samples[Any], seed: int) -> Samples[Any]:
-    """Return the training images that evaluations measure: all, or some that the seed chooses."""
+def train_subset(train: Samples[Any], seed: int) -> Samples[Any]:
+    """Return the training images that evaluations cover: all, or some that the seed chooses."""
     order = np.random.default_rng(seed).permutation(len(train))
-    return train.chosen(np.sort(order[:MAX_SEEN_IMAGES]))
+    return train.chosen(np.sort(order[:MAX_TRAIN_SUBSET]))
 
 
 def _score(metrics: Mapping[str, Any], primary_metric: str) -> float:
@@ -199,11 +199,11 @@ def _candidate(trial: DetectorTrial, trained: Trained) -> Candidate:
         model_name=trial.model_name,
         preprocess=trial.preprocess,
         weights=trial.weights.info,
-        data=DataInfo(trial.data_fingerprint, len(trial.train), len(trial.held_out)),
+        data=DataInfo(trial.data_fingerprint, len(trial.train), len(trial.validation)),
         tiling=trial.tiling,
         outputs=list(network.output_names),
         settings=dict(trial.settings),
         network=dict(trial.options),
         metrics=metrics,
     )
-    return Candidate(network, manifest, metrics, trial.held_out.locations[:NUM_CHECK_IMAGES])
+    return Candidate(network, manifest, metrics, trial.validation.locations[:NUM_CHECK_IMAGES])

@@ -2,7 +2,7 @@
 
 `torchrun` and `accelerate launch` start the same command several times. Only the first process
 reads data, writes files, packages and talks. Each time it trains it sends the others what to
-train; they take their share of every batch and wait for the next order, until they are dismissed.
+train; they take their share of every batch and wait for the next task, until they are dismissed.
 """
 
 import atexit
@@ -23,7 +23,7 @@ from autofocus.training.device import make_accelerator, prepare_torch
 
 # The others wait while the first one packages or looks at its data; lost processes are noticed
 # by their closed connections, not by silence.
-_PATIENCE = timedelta(days=30)
+_TIMEOUT = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class _Task:
     device_type: str
     rest: tuple[Any, ...]
 
-    def obey(self) -> None:
+    def execute(self) -> None:
         accelerator = make_accelerator(torch.device(self.device_type))
         self.run(self.kind(**self.fields, accelerator=accelerator), *self.rest)
 
 
 @dataclass(frozen=True)
-class _Farewell:
+class _Shutdown:
     """The run is over; `result` is None where it failed, of which the first process says why."""
 
     result: dict[str, Any] | None
@@ -52,16 +52,16 @@ class _Farewell:
 _is_broken = False
 
 
-def join() -> None:
+def connect() -> None:
     """Connect this process with the others; does nothing when it has been or is alone."""
     if process_count() == 1 or distributed.is_initialized():
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend, timeout=_PATIENCE)
-    atexit.register(_part)
+    distributed.init_process_group(backend, timeout=_TIMEOUT)
+    atexit.register(_disconnect)
 
 
-def _part() -> None:
+def _disconnect() -> None:
     """Disconnect; no process closes its connections while another may still read from them."""
     if not _is_broken:
         # One that was killed cannot be waited for.
@@ -71,7 +71,7 @@ def _part() -> None:
 
 
 @contextmanager
-def working(run: Callable[..., object], job: Any, *rest: Any) -> Iterator[None]:
+def on_all_ranks(run: Callable[..., object], job: Any, *rest: Any) -> Iterator[None]:
     """Let the other processes do the same as this one does within.
 
     Args:
@@ -107,8 +107,8 @@ def shutdown(result: dict[str, Any] | None) -> None:
         result: What the run came to, which they return; None where it failed.
     """
     if process_count() > 1 and not _is_broken:
-        join()
-        _send(_Farewell(result))
+        connect()
+        _send(_Shutdown(result))
 
 
 def run_worker() -> dict[str, Any]:
@@ -118,34 +118,34 @@ def run_worker() -> dict[str, Any]:
         SystemExit: If the run failed; the first process says why.
     """
     prepare_torch()
-    join()
+    connect()
     logger = logging.getLogger("autofocus")
     level = logger.level
     logger.setLevel(logging.ERROR)
     # Whether the user has asked to stop is for the first process to notice.
     with StopRequest():
         try:
-            while isinstance(order := receive(), _Task):
-                order.obey()
+            while isinstance(task := receive(), _Task):
+                task.execute()
         except AutofocusError as error:
             # The first process has met it too.
             raise SystemExit(error.exit_status) from error
         finally:
             logger.setLevel(level)
-    if order.result is None:
+    if task.result is None:
         raise SystemExit(1)
-    return order.result
+    return task.result
 
 
-def receive() -> _Task | _Farewell:
+def receive() -> _Task | _Shutdown:
     """Wait for what the first process says next."""
     box: list[Any] = [None]
     distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
-    order: _Task | _Farewell = box[0]
-    return order
+    task: _Task | _Shutdown = box[0]
+    return task
 
 
-def _send(message: _Task | _Farewell) -> None:
+def _send(message: _Task | _Shutdown) -> None:
     distributed.broadcast_object_list([message], src=0, device=torch.device("cpu"))
 
 

@@ -1,4 +1,4 @@
-"""A fine-tuning trial of a classification job: from the probe's head through the whole network."""
+"""A fine-tuning trial of a classifier: the whole network, from a probe's head on."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ from autofocus.structures.frames import Frame
 from autofocus.tasks.base import Targets
 from autofocus.tasks.classification import ClassificationTask
 from autofocus.training import distributed
-from autofocus.training.averaging import mixed
+from autofocus.training.averaging import interpolate
 from autofocus.training.candidate import Candidate
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, run_network
 from autofocus.training.loaders import evaluation_loader, shared_budgets, training_loader
@@ -30,20 +30,18 @@ from autofocus.training.loop import Fit, Trained, fit
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.probe_trial import Probed, ProbeSetup
 from autofocus.training.recipe import Recipe
+from autofocus.training.selection import SMALL_VALIDATION, selection_score
 from autofocus.training.trial_log import draw_curves, trial_facts, trial_log
-
-# With fewer validation images one of them moves accuracy more than most epochs do.
-SMALL_VALIDATION = 200
 
 
 @dataclass(frozen=True)
 class Finetuned:
-    """What fine-tuning made.
+    """Result of fine-tuning.
 
     Attributes:
-        candidate: The model that could be published.
+        candidate: Model that could be published.
         trained: How training went.
-        losses: What each held-out image costs, [n].
+        losses: Loss of each validation image, [n].
     """
 
     candidate: Candidate
@@ -53,19 +51,19 @@ class Finetuned:
 
 @dataclass(frozen=True)
 class Finetuning:
-    """What a fine-tuning run needs besides what the probe found.
+    """What a fine-tuning run needs besides the probe.
 
     Attributes:
-        setup: The probe's.
-        recipe: How to train.
-        accelerator: The door to the device.
-        primary_metric: What large validation sets are judged by.
-        folder: Of the trial.
+        setup: The probe's setup.
+        recipe: Training recipe.
+        accelerator: Device and processes.
+        primary_metric: Metric that ranks epochs on large validation sets.
+        folder: Trial folder.
         deadline_s: `time.monotonic()` by which training ends, or None.
         should_stop: Whether the user has asked to stop.
-        on_epoch: Told each evaluation; True ends training.
-        track: Shows progress.
-        keeps_latest: Whether the last weights are kept, whatever validation images say of them.
+        on_epoch: Called with each evaluation; True ends training.
+        track: Progress display.
+        keeps_latest: Whether the last weights are kept, whatever validation says of them.
     """
 
     setup: ProbeSetup
@@ -82,35 +80,37 @@ class Finetuning:
 
 def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
     """Fine-tune the probe's network and return the best of its epochs."""
-    with _running(job, probed) as (trained, validation):
-        finetuned = _calibrated(job, probed, trained, validation)
-    _leave(job, finetuned)
+    with _running(job, probed) as (trained, loader):
+        finetuned = _calibrated(job, probed, trained, loader)
+    _write_result(job, finetuned)
     return finetuned
 
 
-def run_again(job: Finetuning, probed: Probed, before: Candidate, start_share: float) -> Finetuned:
-    """Fine-tune once more with the images that a model was judged by among those to learn from.
+def run_refit(
+    job: Finetuning, probed: Probed, before: Candidate, wise_ft_alpha: float
+) -> Finetuned:
+    """Refit a fine-tuned model on training and validation images together.
 
-    No image is left to judge the new model by: it has the metrics and the temperature of the one
-    before, and `losses` of images that it has learnt.
+    No image is left to validate the new model on: it has the metrics and the temperature of the
+    one before, and `losses` of images that it has learnt.
 
     Args:
-        job: With `keeps_latest`, and as many epochs as the model before had.
-        probed: All images to learn from; its `start` has a head that was fitted on all of them.
-        before: The model that was judged.
-        start_share: Of the weights that training starts from, in the model before.
+        job: Run with `keeps_latest`, and as many epochs as the model before had.
+        probed: Probe with all images in `train` and an `initial_model` fitted on all of them.
+        before: The model that was validated.
+        wise_ft_alpha: Share of the initial weights in the model before, in [0, 1].
     """
-    start = {name: value.clone() for name, value in probed.start.state_dict().items()}
-    with _running(job, probed) as (trained, validation):
+    initial = {name: value.clone() for name, value in probed.initial_model.state_dict().items()}
+    with _running(job, probed) as (trained, loader):
         network = _contiguous(trained)
-        network.load_state_dict(mixed(start, network.state_dict(), start_share))
+        network.load_state_dict(interpolate(initial, network.state_dict(), wise_ft_alpha))
         temperature = before.manifest.calibration.temperature
         network.set_head(network.head.weight / temperature, network.head.bias / temperature)
-        judged = _judged(job, probed, validation)
-        evaluation = evaluate(network, job.setup.task, judged, torch.device("cpu"))
-    losses = job.setup.task.sample_losses(evaluation.predictions, judged.targets)
+        validation = _validation_set(job, probed, loader)
+        evaluation = evaluate(network, job.setup.task, validation, torch.device("cpu"))
+    losses = job.setup.task.sample_losses(evaluation.predictions, validation.targets)
     finetuned = Finetuned(dataclasses.replace(before, network=network), trained, losses)
-    _leave(job, finetuned)
+    _write_result(job, finetuned)
     return finetuned
 
 
@@ -121,7 +121,7 @@ def _running(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]
     facts = trial_facts(
         weights.spec.name,
         probed.train,
-        probed.held_out,
+        probed.validation,
         weights,
         accelerator.device,
         accelerator.mixed_precision,
@@ -129,56 +129,58 @@ def _running(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]
     )
     with (
         trial_log(job.folder, facts),
-        distributed.working(take_part, job, probed),
-        _trained(job, probed) as (trained, validation),
+        distributed.on_all_ranks(train_on_worker, job, probed),
+        _trained(job, probed) as (trained, loader),
     ):
-        yield trained, validation
+        yield trained, loader
 
 
-def _leave(job: Finetuning, finetuned: Finetuned) -> None:
-    """Write what the trial came to into its folder."""
+def _write_result(job: Finetuning, finetuned: Finetuned) -> None:
+    """Write curves and manifest into the trial's folder."""
     draw_curves(job.folder / "metrics.jsonl", job.folder / "curves.png", job.primary_metric)
     manifest = encode_manifest(finetuned.candidate.manifest)
     write_atomically(job.folder / MANIFEST_NAME, manifest)
 
 
-def take_part(job: Finetuning, probed: Probed) -> Trained:
-    """Train with the process that runs `run_finetune`."""
+def train_on_worker(job: Finetuning, probed: Probed) -> Trained:
+    """Train with the process that runs `run_finetune` or `run_refit`."""
     with _trained(job, probed) as (trained, _):
         return trained
 
 
 @contextmanager
 def _trained(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]]:
-    """Train; the loader of the held-out images is open as long as this is entered."""
+    """Train; the loader of the validation images is open as long as this is entered."""
     setup = job.setup
     task, labels = setup.task, setup.labels
     targets = task.encode_targets(probed.train.records, labels)
-    judged = task.encode_targets(probed.held_out.records, labels)
-    objective = OBJECTIVES[task.name](job.recipe, targets, probed.start)
+    validation_targets = task.encode_targets(probed.validation.records, labels)
+    objective = OBJECTIVES[task.name](job.recipe, targets, probed.initial_model)
     spec, recipe, accelerator = setup.preprocess, job.recipe, job.accelerator
-    caches = shared_budgets(len(targets), len(judged), accelerator.num_processes)
+    caches = shared_budgets(len(targets), len(validation_targets), accelerator.num_processes)
     latest = job.keeps_latest
     with (
         training_loader(
             probed.train, targets, objective, spec, recipe, setup.seed, accelerator, caches[0]
         ) as training,
         evaluation_loader(
-            probed.held_out, judged, objective, spec, recipe, caches[1]
-        ) as validation,
+            probed.validation, validation_targets, objective, spec, recipe, caches[1]
+        ) as loader,
     ):
         trained = fit(
             Fit(
-                network=_channels_last(probed.start, accelerator.device),
+                network=_channels_last(probed.initial_model, accelerator.device),
                 task=task,
                 objective=objective,
                 recipe=recipe,
                 training=training,
-                validation=EvaluationSet(validation, judged, labels),
+                validation=EvaluationSet(loader, validation_targets, labels),
                 # Where no score is defined the latest weights are kept.
-                score=_no_score if latest else selection_score(job.primary_metric, len(judged)),
-                keeps_start=not latest,
-                sample_losses=None if latest else _sample_losses(task, judged),
+                score=_no_score
+                if latest
+                else selection_score(job.primary_metric, len(validation_targets)),
+                initial_is_valid=not latest,
+                sample_losses=None if latest else _sample_losses(task, validation_targets),
                 folder=job.folder,
                 seed=setup.seed,
                 accelerator=accelerator,
@@ -188,33 +190,16 @@ def _trained(job: Finetuning, probed: Probed) -> Iterator[tuple[Trained, Loader]
                 track=job.track,
             )
         )
-        yield trained, validation
+        yield trained, loader
 
 
 def _sample_losses(
     task: ClassificationTask[Any], targets: Targets
 ) -> Callable[[list[Any]], Sequence[float]] | None:
-    """Return what each validation image costs, where they are so few that it matters."""
+    """Return a function to the loss of each validation image, where they are few; else None."""
     if len(targets) >= SMALL_VALIDATION:
         return None
     return lambda predictions: task.sample_losses(predictions, targets).tolist()
-
-
-def selection_score(primary_metric: str, num_images: int) -> Callable[[dict[str, Any]], float]:
-    """Return how epochs are ranked: by the primary metric, on small sets by log loss.
-
-    Args:
-        primary_metric: The job's.
-        num_images: Validation images.
-    """
-
-    def score(metrics: dict[str, Any]) -> float:
-        value, loss = metrics.get(primary_metric), metrics.get("log_loss")
-        if loss is not None and (num_images < SMALL_VALIDATION or value is None):
-            return -float(loss)
-        return float("-inf") if value is None else float(value)
-
-    return score
 
 
 def _no_score(metrics: dict[str, Any]) -> float:
@@ -226,18 +211,18 @@ def _channels_last(network: Classifier, device: torch.device) -> Classifier:
     return placed
 
 
-def _calibrated(job: Finetuning, probed: Probed, trained: Trained, validation: Loader) -> Finetuned:
+def _calibrated(job: Finetuning, probed: Probed, trained: Trained, loader: Loader) -> Finetuned:
     task, size = job.setup.task, job.setup.preprocess.size
     network = _contiguous(trained)
-    judged = _judged(job, probed, validation)
-    calibration, evaluation = calibrate(network, task, judged, trained.evaluation, size)
+    validation = _validation_set(job, probed, loader)
+    calibration, evaluation = calibrate(network, task, validation, trained.evaluation, size)
     manifest = msgspec.structs.replace(
         probed.candidate.manifest, calibration=calibration, metrics=evaluation.metrics
     )
     candidate = dataclasses.replace(
         probed.candidate, network=network, manifest=manifest, metrics=evaluation.metrics
     )
-    losses = task.sample_losses(evaluation.predictions, judged.targets)
+    losses = task.sample_losses(evaluation.predictions, validation.targets)
     return Finetuned(candidate, trained, losses)
 
 
@@ -246,34 +231,34 @@ def _contiguous(trained: Trained) -> Classifier:
     return network
 
 
-def _judged(job: Finetuning, probed: Probed, validation: Loader) -> EvaluationSet:
-    targets = job.setup.task.encode_targets(probed.held_out.records, job.setup.labels)
-    return EvaluationSet(validation, targets, job.setup.labels)
+def _validation_set(job: Finetuning, probed: Probed, loader: Loader) -> EvaluationSet:
+    targets = job.setup.task.encode_targets(probed.validation.records, job.setup.labels)
+    return EvaluationSet(loader, targets, job.setup.labels)
 
 
 def calibrate(
     network: Classifier,
     task: ClassificationTask[Any],
-    judged: EvaluationSet,
+    validation: EvaluationSet,
     evaluation: Evaluation,
     size: tuple[int, int],
 ) -> tuple[Calibration, Evaluation]:
     """Find the temperature on validation and fold it into the head, where there are images enough.
 
     Args:
-        network: On the CPU; its head is changed.
-        task: A classification task.
-        judged: The validation images.
-        evaluation: Of the network on them.
+        network: Network on the CPU; its head is changed.
+        task: Classification task.
+        validation: Validation images.
+        evaluation: Evaluation of the network on them.
         size: (height, width) of its input, in pixels.
 
     Returns:
         The temperature and where it comes from, and the evaluation with it.
     """
-    if len(judged.targets) < MIN_CALIBRATION_IMAGES:
+    if len(validation.targets) < MIN_CALIBRATION_IMAGES:
         return Calibration(), evaluation
-    targets, labels = judged.targets, judged.labels
-    batches = run_network(network, judged.loader, torch.device("cpu"))
+    targets, labels = validation.targets, validation.labels
+    batches = run_network(network, validation.loader, torch.device("cpu"))
     logits = np.concatenate([outputs["logits"] for outputs, _ in batches])
     temperature = fit_temperature(logits, np.asarray(targets), task.activation)
     network.set_head(network.head.weight / temperature, network.head.bias / temperature)

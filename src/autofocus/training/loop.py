@@ -46,39 +46,39 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Steps whose time is taken before the schedule is fitted to a budget; the first one is warm-up.
+# Steps that are timed before the schedule is fitted to a budget; the first one is warm-up.
 NUM_TIMED_STEPS = 4
-# Why a run is over that `on_epoch` ended.
+# Reason of a run that `on_epoch` ended.
 ENDED_EARLY = "ended early: other trials are better"
-# A plan that moves by less is not worth a line.
+# Change of the planned steps, as a share of them, from which a line is logged.
 _NOTED_CHANGE = 0.05
-# Where the losses of images travel with an evaluation's metrics.
+# Key of the losses of images among an evaluation's metrics.
 _SAMPLE_LOSSES = "sample_losses"
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Everything a run needs.
+    """Arguments of a training run.
 
     Attributes:
-        network: What training starts from; on `accelerator.device`, the same on every process.
-        task: What is learnt.
-        objective: How a batch's targets become a loss.
-        recipe: How.
-        training: Augmented, shuffled batches.
-        validation: What epochs are judged on.
-        score: Turns metrics into one number, larger is better; -inf where they are undefined.
-        folder: Of the trial: `last/`, `best/`, `metrics.jsonl`.
-        seed: Decides everything random.
+        network: Initial network, on `accelerator.device`, the same on every process.
+        task: The task.
+        objective: Loss of a batch.
+        recipe: Training recipe.
+        training: Loader of augmented, shuffled batches.
+        validation: Images that epochs are evaluated on.
+        score: Function from metrics to one number, larger is better; -inf where they are undefined.
+        folder: Trial folder: `last/`, `best/`, `metrics.jsonl`.
+        seed: Seed of everything random.
         deadline_s: `time.monotonic()` by which training must have ended, or None.
-        should_stop: Asked each step: has the user had enough?
-        on_epoch: Told each evaluation; True ends training.
-        track: Shows progress.
-        seen: Some of the training images, measured beside validation; None measures none.
-        keeps_start: Whether `network` can do something already. If not, the latest weights are
-            kept for as long as no score is above 0.
-        sample_losses: Turns predictions for validation into a loss of each image. Then the latest
-            weights are kept unless others were clearly better; None keeps those that score best.
+        should_stop: Whether the user has asked to stop; asked at each step.
+        on_epoch: Called with each evaluation; True ends training.
+        track: Progress display.
+        train_subset: Training images to evaluate beside validation; None evaluates none.
+        initial_is_valid: Whether the initial weights are a valid result. If not, the latest weights
+            are kept for as long as no score is above 0.
+        sample_losses: Function from predictions for validation to a loss of each image. Then the
+            latest weights are kept unless others were clearly better; None keeps the best score.
     """
 
     network: Network
@@ -95,24 +95,24 @@ class Fit:
     should_stop: Callable[[], bool] = lambda: False
     on_epoch: Callable[[dict[str, Any]], bool] = lambda report: False
     track: Track = no_progress
-    seen: EvaluationSet | None = None
-    keeps_start: bool = True
+    train_subset: EvaluationSet | None = None
+    initial_is_valid: bool = True
     sample_losses: Callable[[list[Any]], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it.
+    """Result of a training run.
 
     Attributes:
-        network: The best weights, in eval mode, on the CPU.
-        evaluation: Of these weights on validation.
-        num_epochs: Epochs that were finished.
+        network: Network with the best weights, in eval mode, on the CPU.
+        evaluation: Evaluation of these weights on validation.
+        num_epochs: Finished epochs.
         status: `completed`, `stopped` by the user, or `failed`.
         reason: Why it ended.
-        improved: Whether any epoch beat the network it started from.
-        best_epoch: Whose weights these are; 0 is the network it started from.
-        start_share: Of the weights that it started from, in these weights.
+        improved: Whether any epoch beat the initial network.
+        best_epoch: Epoch of these weights; 0 is the initial network.
+        wise_ft_alpha: Share of the initial weights in these weights.
     """
 
     network: Network
@@ -122,31 +122,31 @@ class Trained:
     reason: str
     improved: bool
     best_epoch: int = 0
-    start_share: float = 0.0
+    wise_ft_alpha: float = 0.0
 
 
 @dataclass
 class Progress:
-    """Where a run is: what a checkpoint's JSON holds.
+    """State of a run: the JSON of a checkpoint.
 
     Attributes:
-        epoch: Epochs that are over.
-        batch: Batches of the epoch that is under way.
+        epoch: Finished epochs.
+        batch: Finished batches of the current epoch.
         step: Optimiser steps so far.
-        num_steps: Optimiser steps at which training ends, as far as is known.
-        epoch_steps: Optimiser steps of the epoch that is under way.
-        done_frac: Share of all steps that was over when this epoch began.
-        loss_sum: Their losses, summed.
+        num_steps: Optimiser steps at which training ends, as planned.
+        epoch_steps: Optimiser steps of the current epoch.
+        done_frac: Share of all steps that was done when this epoch began.
+        loss_sum: Sum of the losses of the current epoch's steps.
         best: Score of the weights that are kept.
-        best_epoch: After which epoch.
-        highest: Score so far, for early stopping.
+        best_epoch: Epoch of these weights.
+        highest: Highest score so far, for early stopping.
         num_worse: Evaluations since then that count for early stopping.
         micro_batch: Images computed at once; 0 is all of a step's.
         scaler: State of fp16's loss scaling; empty in other precisions.
         closing_s: Seconds that the last evaluation took, with saving.
-        ended: Why training is over, or None while it is not.
-        history: One report an evaluation.
-        sample_losses: Of each validation image, one row an evaluation.
+        ended: Why training has ended, or None.
+        history: Reports, one an evaluation.
+        sample_losses: Loss of each validation image, one row an evaluation.
     """
 
     epoch: int = 0
@@ -184,10 +184,10 @@ class _Loop:
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         decay = run.recipe.ema_decay
         self.average = None if decay is None else WeightAverage(run.network, decay)
-        share = run.recipe.start_share
+        share = run.recipe.wise_ft_alpha
         self.mixture = Mixture(run.network, share) if share > 0 else None
-        # What was judged last, and how much of it is what training started from.
-        self.judged: tuple[Network, float] = run.network, 0.0
+        # The network that was evaluated last, and the share of the initial weights in it.
+        self.evaluated: tuple[Network, float] = run.network, 0.0
         # Not made parallel: the stepper adds gradients up by itself.
         self.model = self.accelerator.prepare_model(run.network, evaluation_mode=True)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
@@ -215,9 +215,9 @@ class _Loop:
         return self._result(*ended)
 
     def _start(self) -> None:
-        """Judge the network that training starts from: nothing worse than it is ever kept."""
+        """Evaluate the initial network: nothing worse than it is ever kept."""
         started_s = time.monotonic()
-        self._judge(self._metrics(), loss=None, seconds=0.0)
+        self._add_evaluation(self._metrics(), loss=None, seconds=0.0)
         self.at.closing_s = time.monotonic() - started_s
 
     def _fit_into_memory(self) -> None:
@@ -251,7 +251,7 @@ class _Loop:
         if at.batch == 0:
             at.loss_sum, at.epoch_steps = 0.0, 0
             at.done_frac = at.step / max(1, at.num_steps)
-            torch.manual_seed(_mixed(self.fit.seed, at.epoch))
+            torch.manual_seed(_epoch_seed(self.fit.seed, at.epoch))
         self._to_train_mode()
         first, waiting_since_s = at.batch, started_s
         for batches in self._steps():
@@ -336,7 +336,7 @@ class _Loop:
         at.num_steps = planned
 
     def _step_s(self) -> float:
-        """Return what a step takes lately, with the wait for its batches."""
+        """Return the recent seconds of a step, with the wait for its batches."""
         times = self.step_times[1:] or self.step_times
         return statistics.median(times[len(times) // 2 :][-self.steps_an_epoch :])
 
@@ -347,7 +347,7 @@ class _Loop:
         return time.monotonic() + self._step_s() + self._reserve_s() >= self.fit.deadline_s
 
     def _reserve_s(self) -> float:
-        """Return what is kept back to evaluate and save, and to evaluate the best at the end."""
+        """Return the seconds to evaluate and save, and to evaluate the best at the end."""
         return 2 * self.at.closing_s
 
     def _agreed(self, values: list[Any]) -> list[Any]:
@@ -364,7 +364,7 @@ class _Loop:
         is_due = is_over or at.epoch % self.recipe.evaluation_frequency == 0
         if is_due:
             loss = at.loss_sum / max(1, at.epoch_steps)
-            self._judge(self._metrics(), loss, seconds)
+            self._add_evaluation(self._metrics(), loss, seconds)
             self._tell(loss, num_images / max(seconds, 1e-9))
             if not is_over:
                 self._plan()
@@ -373,21 +373,21 @@ class _Loop:
             at.closing_s = time.monotonic() - started_s
 
     def _metrics(self) -> dict[str, Any]:
-        """Return the metrics of the judged weights."""
+        """Return the metrics of the weights that are evaluated."""
         return self._from_main(self._measured)
 
     def _measured(self) -> dict[str, Any]:
         run = self.fit
-        evaluation = self._judged_best()
-        network, share = self.judged
+        evaluation = self._evaluate_weights()
+        network, share = self.evaluated
         metrics = dict(evaluation.metrics)
         if self.mixture is not None:
             metrics["start_share"] = share
         if run.sample_losses is not None:
             metrics[_SAMPLE_LOSSES] = list(run.sample_losses(evaluation.predictions))
-        if run.seen is not None:
-            seen = evaluate(network, run.task, run.seen, self.accelerator.device).metrics
-            metrics |= {f"training_{k}": value for k, value in seen.items() if _is_number(value)}
+        if run.train_subset is not None:
+            subset = evaluate(network, run.task, run.train_subset, self.accelerator.device).metrics
+            metrics |= {f"training_{k}": value for k, value in subset.items() if _is_number(value)}
         if self.recipe.log_validation_loss:
             loader = run.validation.loader
             metrics["validation_loss"] = mean_loss(
@@ -395,20 +395,20 @@ class _Loop:
             )
         return metrics
 
-    def _judged_best(self) -> Evaluation:
-        """Judge the averaged weights, and their mean with those that training started from."""
-        network, share = self._judged_network(), 0.0
+    def _evaluate_weights(self) -> Evaluation:
+        """Evaluate the averaged weights, and their mean with the initial ones."""
+        network, share = self._trained_network(), 0.0
         evaluation = self._evaluate(network)
         if self.mixture is not None and self.at.step > 0:
             mixed = cast(Network, self.mixture.of(network))
             other = self._evaluate(mixed)
             if self._takes_mean(other, evaluation):
                 network, share, evaluation = mixed, self.mixture.share, other
-        self.judged = network, share
+        self.evaluated = network, share
         return evaluation
 
     def _takes_mean(self, mean: Evaluation, trained: Evaluation) -> bool:
-        """Return whether to judge the mean with the start: if better, on few images if no worse."""
+        """Return whether the mean with the initial weights is better (few images: no worse)."""
         losses = self.fit.sample_losses
         if losses is None:
             return self.fit.score(mean.metrics) > self.fit.score(trained.metrics)
@@ -416,13 +416,13 @@ class _Loop:
         # third on (log loss 0.073 against 0.096, 0.243 against 0.247): what few images show must
         # speak clearly against it.
         of_mean, of_trained = (np.array(losses(each.predictions)) for each in (mean, trained))
-        return not compare(of_mean, of_trained).challenger_wins
+        return not compare(of_mean, of_trained).is_better
 
     def _evaluate(self, network: Network) -> Evaluation:
         return evaluate(network, self.fit.task, self.fit.validation, self.accelerator.device)
 
     def _from_main(self, make: Callable[[], T]) -> T:
-        """Return what the main process makes; the others wait for it.
+        """Return the main process's result; the others wait for it.
 
         Raises:
             DivergedError: On all processes, if the main process raises it.
@@ -438,12 +438,12 @@ class _Loop:
             raise value
         return cast(T, value)
 
-    def _judge(self, metrics: dict[str, Any], loss: float | None, seconds: float) -> None:
+    def _add_evaluation(self, metrics: dict[str, Any], loss: float | None, seconds: float) -> None:
         at, score = self.at, self.fit.score(metrics)
         # Undefined scores are no reason to stop; nor do they, or zeros, tell epochs apart.
-        is_undefined = max(score, at.best) == float("-inf") and not self.fit.keeps_start
+        is_undefined = max(score, at.best) == float("-inf") and not self.fit.initial_is_valid
         is_best = is_undefined or self.stopping.update(score, at.epoch)
-        is_best |= max(score, at.best) <= 0 and not self.fit.keeps_start
+        is_best |= max(score, at.best) <= 0 and not self.fit.initial_is_valid
         if _SAMPLE_LOSSES in metrics:
             at.sample_losses.append(metrics[_SAMPLE_LOSSES])
             is_best = latest_is_kept(np.array(at.sample_losses))
@@ -488,7 +488,7 @@ class _Loop:
         for norm in self.frozen_norms:
             norm.eval()
 
-    def _judged_network(self) -> Network:
+    def _trained_network(self) -> Network:
         if self.average is not None:
             network: Network = self.average.network  # type: ignore[assignment]
             return network
@@ -496,9 +496,9 @@ class _Loop:
         return unwrapped
 
     def _save_best(self) -> None:
-        """Keep the judged weights."""
+        """Save the weights that were evaluated last."""
         if self.accelerator.is_main_process:
-            network, share = self.judged
+            network, share = self.evaluated
             state = {"epoch": self.at.epoch, "start_share": share}
             checkpoint.save_checkpoint(self.fit.folder / "best", network.state_dict(), state)
 
@@ -557,12 +557,12 @@ class _Loop:
             reason,
             improved=self.at.best_epoch > 0,
             best_epoch=self.at.best_epoch,
-            start_share=best[1].get("start_share", 0.0),
+            wise_ft_alpha=best[1].get("start_share", 0.0),
         )
 
 
 def _scores(last: float | None, best: float) -> str:
-    """Return what the log says of two scores: nothing where nothing is judged."""
+    """Return two scores as text for the log; empty where there is no score."""
     if not math.isfinite(best):
         return ""
     return f" · score {'undefined' if last is None else f'{last:.4f}'} (best {best:.4f})"
@@ -572,6 +572,6 @@ def _is_number(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isfinite(value))
 
 
-def _mixed(seed: int, epoch: int) -> int:
+def _epoch_seed(seed: int, epoch: int) -> int:
     """Return a seed for torch that differs in every bit from epoch to epoch."""
     return (seed * 1_000_003 + epoch * 7_919 + 12_345) % 2**63

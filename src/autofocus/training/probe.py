@@ -44,7 +44,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Head:
+class LinearHead:
     """A linear layer over raw features: weight [k, d], bias [k]."""
 
     weight: Floats
@@ -54,9 +54,9 @@ class Head:
         """Return [n, k] for features [n, d]."""
         return features.astype(np.float64) @ self.weight.T + self.bias
 
-    def divided_by(self, temperature: float) -> "Head":
+    def divided_by(self, temperature: float) -> "LinearHead":
         """Return the head whose logits are divided by `temperature`."""
-        return Head(self.weight / temperature, self.bias / temperature)
+        return LinearHead(self.weight / temperature, self.bias / temperature)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Probe:
         fold_index: Which images these are, [m].
     """
 
-    head: Head
+    head: LinearHead
     c: float
     calibration: Calibration
     search: dict[float, float]
@@ -107,7 +107,7 @@ class FitHead(Protocol):
         num_classes: int,
         c: float,
         effort: Effort = FULL_EFFORT,
-    ) -> Head:
+    ) -> LinearHead:
         """Return a head for features [n, d] and the task's targets."""
 
 
@@ -224,7 +224,7 @@ def _fit_scaled(
     num_classes: int,
     c: float,
     effort: Effort = FULL_EFFORT,
-) -> Head:
+) -> LinearHead:
     """Fit on centred, scaled features of all views; return the head over raw features."""
     _, num_views, width = features.shape
     flat = features.reshape(-1, width).astype(np.float64)
@@ -234,7 +234,7 @@ def _fit_scaled(
     repeated = np.repeat(targets, num_views, axis=0)
     head = fit((flat - mean) / scale, repeated, num_classes, c / num_views, effort)
     weight = head.weight / scale
-    return Head(weight, head.bias - weight @ mean)
+    return LinearHead(weight, head.bias - weight @ mean)
 
 
 def _fit_softmax(
@@ -243,7 +243,7 @@ def _fit_softmax(
     num_classes: int,
     c: float,
     effort: Effort = FULL_EFFORT,
-) -> Head:
+) -> LinearHead:
     """One softmax over the classes that occur; those that do not stay improbable."""
     weight = np.zeros((num_classes, features.shape[1]))
     bias = np.zeros(num_classes)
@@ -259,7 +259,7 @@ def _fit_softmax(
     level = features @ weight[present].T + bias[present]
     # Laplace's rule: an unseen class is about as probable as half an image.
     bias[absent] = np.logaddexp.reduce(level, axis=1).mean() + np.log(0.5 / (len(features) + 1))
-    return Head(weight, bias)
+    return LinearHead(weight, bias)
 
 
 def _fit_sigmoid(
@@ -268,7 +268,7 @@ def _fit_sigmoid(
     num_classes: int,
     c: float,
     effort: Effort = FULL_EFFORT,
-) -> Head:
+) -> LinearHead:
     """One logistic regression a class; a class without both kinds of images keeps its prior."""
     weight = np.zeros((num_classes, features.shape[1]))
     bias = np.zeros(num_classes)
@@ -280,7 +280,7 @@ def _fit_sigmoid(
             weight[k], bias[k] = fitted.coef_[0], fitted.intercept_[0]
         else:
             bias[k] = np.log(prior[k] / (1 - prior[k]))
-    return Head(weight, bias)
+    return LinearHead(weight, bias)
 
 
 def _logistic(

@@ -36,18 +36,19 @@ MAX_FLIPPED_IMAGES = 1_000
 
 @dataclass(frozen=True)
 class ProbeSetup:
-    """Everything a probe needs to know.
+    """What to probe, and how.
 
     Attributes:
         task: A classification task.
         weights: The encoder's pretrained weights; `weights.spec` is the encoder.
         preprocess: How images become network input.
         labels: k class names.
-        validation_frac: Share of training images held out where no validation data is given.
-        seed: Decides splits, folds and the order of work.
+        validation_frac: Share of the training images to validate on where no validation data is
+            given.
+        seed: Seed of splits, folds and the order of work.
         device: Where the encoder runs.
         data_fingerprint: For the manifest.
-        deadline_s: `time.monotonic()` after which no further images are looked at.
+        deadline_s: `time.monotonic()` after which no further images are read.
     """
 
     task: ClassificationTask[Any]
@@ -63,22 +64,22 @@ class ProbeSetup:
 
 @dataclass(frozen=True)
 class Probed:
-    """What the probe found, and what fine-tuning starts from.
+    """A fitted probe, and what fine-tuning starts from.
 
     Attributes:
-        candidate: The model to publish.
-        start: The network whose head was fitted on `train` alone.
+        candidate: Model to publish.
+        initial_model: Network whose head was fitted on `train` alone.
         train: Images to learn from.
         held_out: Images to judge by.
-        predictions: Of `start` for `held_out`, in order.
+        predictions: Of `initial_model` for `held_out`, in order.
         fold_losses: Loss of each image of `train` under heads that had not seen it, [m]; a seeded
             part of them where they are many, empty where folds could not be afforded.
     """
 
     candidate: Candidate
-    start: Classifier
+    initial_model: Classifier
     train: Samples[Any]
-    held_out: Samples[Any]
+    validation: Samples[Any]
     predictions: list[ClassScores]
     fold_losses: NDArray[np.float64]
 
@@ -94,27 +95,27 @@ def run_probe(
 ) -> Probed:
     """Return a calibrated frozen-feature classifier.
 
-    Without validation data a share of `training` is held out to measure; afterwards the head is
-    fitted once more on all images, so the metrics are those of the same recipe on fewer images.
+    Without validation data a share of `training` is held out; afterwards the head is refit on all
+    images, so the metrics are those of the same recipe on fewer images.
 
     Args:
-        setup: What to do.
-        training: Rows to learn from.
-        validation: Rows to judge by; None holds a share of `training` out.
-        report: Takes the role and the issue of every image that could not be used.
-        decide: Takes every choice and its inputs.
-        track: Shows progress.
+        setup: Task, encoder and input.
+        training: Training rows.
+        validation: Validation rows; None holds out a share of `training`.
+        report: Called with the role and the issue of every unusable image.
+        decide: Called with every decision and its inputs.
+        track: Progress display.
 
     Raises:
         DataError: If no training or no validation image can be used.
-        BudgetError: If the deadline passed before the first images were seen.
+        BudgetError: If the deadline passed before the first images were read.
     """
     torch.manual_seed(setup.seed)
     network = build(
         setup.weights.spec, len(setup.labels), setup.weights, setup.preprocess.crop_size
     )
     network.to(setup.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pool = training if validation is None else joined(training, validation)
+    pool = training if validation is None else training.joined(validation)
     features = _pool_features(network, setup, pool, track)
     for position, error in features.failures:
         role = "training" if position < len(training) else "validation"
@@ -122,7 +123,7 @@ def run_probe(
     if features.num_skipped:
         decide("images_left_out", reason="budget", num_left_out=features.num_skipped)
         log.warning("budget: %d of %d images were not looked at", features.num_skipped, len(pool))
-    train, held_out = _parts(setup, features, pool, len(training), validation is not None, decide)
+    train, measured = _parts(setup, features, pool, len(training), validation is not None, decide)
     probe = _fit(setup, features, pool, train)
     decide(
         "probe",
@@ -130,34 +131,25 @@ def run_probe(
         out_of_fold_log_loss={f"C={c:g}": loss for c, loss in probe.search.items()},
         temperature=probe.calibration.temperature,
     )
-    predictions, metrics = _evaluate(setup, probe, features, pool, held_out)
+    predictions, metrics = _evaluate(setup, probe, features, pool, measured)
     fold_losses = _fold_losses(setup, probe, pool.chosen(features.index[train]))
     network = network.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     network.set_head(probe.head.weight, probe.head.bias)
-    start = copy.deepcopy(network)
+    initial_model = copy.deepcopy(network)
     if validation is None:
-        # Judged by images it had not seen; served with what all of them teach.
-        probe = _fit(setup, features, pool, np.union1d(train, held_out))
+        # The metrics are of images that it had not seen; what is served has learnt from all.
+        probe = _fit(setup, features, pool, np.union1d(train, measured))
         network.set_head(probe.head.weight, probe.head.bias)
         decide("refit", num_images=len(features.index), c=probe.c)
-    judged = pool.chosen(features.index[held_out])
+    validation = pool.chosen(features.index[measured])
     candidate = Candidate(
         network=network,
-        manifest=_manifest(setup, probe, metrics, len(train), len(held_out)),
+        manifest=_manifest(setup, probe, metrics, len(train), len(measured)),
         metrics=metrics,
-        check_images=judged.locations[:NUM_CHECK_IMAGES],
+        check_images=validation.locations[:NUM_CHECK_IMAGES],
     )
     learnt = pool.chosen(features.index[train])
-    return Probed(candidate, start, learnt, judged, predictions, fold_losses)
-
-
-def joined(training: Samples[Any], validation: Samples[Any]) -> Samples[Any]:
-    """Return the images of both, those of the first one first."""
-    return Samples(
-        [*training.records, *validation.records],
-        [*training.locations, *validation.locations],
-        training.source,
-    )
+    return Probed(candidate, initial_model, learnt, validation, predictions, fold_losses)
 
 
 def _pool_features(
@@ -194,7 +186,7 @@ def _parts(
     has_validation: bool,
     decide: Callable[..., None],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return positions in `features` of the images to learn from and to judge by."""
+    """Return positions in `features` of the training and of the validation images."""
     if not len(features.index):
         if features.num_skipped == len(pool):
             raise BudgetError("The budget ended before the first image was seen; give more.")
@@ -203,36 +195,38 @@ def _parts(
         )
     if has_validation:
         train = np.flatnonzero(features.index < num_training)
-        held_out = np.flatnonzero(features.index >= num_training)
-        _note_leak(features, train, held_out, decide)
+        validation = np.flatnonzero(features.index >= num_training)
+        _note_leak(features, train, validation, decide)
     else:
         labels = [setup.task.record_labels(pool.records[i]) for i in features.index]
-        train, held_out = split_indices(labels, features.hashes, setup.validation_frac, setup.seed)
-        decide("split", seed=setup.seed, num_training=len(train), num_validation=len(held_out))
-        if len(train) and np.array_equal(train, held_out):
+        train, validation = split_indices(
+            labels, features.hashes, setup.validation_frac, setup.seed
+        )
+        decide("split", seed=setup.seed, num_training=len(train), num_validation=len(validation))
+        if len(train) and np.array_equal(train, validation):
             log.warning("too few images to hold any out: validation metrics are on training images")
-    if not len(train) or not len(held_out):
+    if not len(train) or not len(validation):
         which = "training" if not len(train) else "validation"
         raise DataError(
             f"no {which} image can be used; data_check.json in the run folder says why."
         )
-    return train, held_out
+    return train, validation
 
 
 def _note_leak(
     features: Features,
     train: NDArray[np.int64],
-    held_out: NDArray[np.int64],
+    validation: NDArray[np.int64],
     decide: Callable[..., None],
 ) -> None:
     known = {features.hashes[i] for i in train}
-    num_shared = sum(features.hashes[i] in known for i in held_out)
+    num_shared = sum(features.hashes[i] in known for i in validation)
     if num_shared:
-        decide("leak", num_shared=num_shared, num_validation=len(held_out))
+        decide("leak", num_shared=num_shared, num_validation=len(validation))
         log.warning(
             "%d of %d validation images are also training images: validation metrics flatter",
             num_shared,
-            len(held_out),
+            len(validation),
         )
 
 
@@ -257,10 +251,10 @@ def _evaluate(
     probe: Probe,
     features: Features,
     pool: Samples[Any],
-    held_out: NDArray[np.int64],
+    validation: NDArray[np.int64],
 ) -> tuple[list[ClassScores], dict[str, Any]]:
-    records = pool.chosen(features.index[held_out]).records
-    logits = probe.head.logits(features.rows[held_out, 0]).astype(np.float32)
+    records = pool.chosen(features.index[validation]).records
+    logits = probe.head.logits(features.rows[validation, 0]).astype(np.float32)
     frames = [Frame(setup.preprocess.size)] * len(records)
     predictions = setup.task.postprocess({"logits": logits}, frames, {})
     targets = setup.task.encode_targets(records, setup.labels)
@@ -278,7 +272,7 @@ def _fold_losses(setup: ProbeSetup, probe: Probe, train: Samples[Any]) -> NDArra
 
 
 def _manifest(
-    setup: ProbeSetup, probe: Probe, metrics: dict[str, Any], num_train: int, num_held_out: int
+    setup: ProbeSetup, probe: Probe, metrics: dict[str, Any], num_train: int, num_validation: int
 ) -> Manifest:
     return Manifest(
         task=setup.task.name,
@@ -286,7 +280,7 @@ def _manifest(
         model_name=setup.weights.spec.name,
         preprocess=setup.preprocess,
         weights=setup.weights.info,
-        data=DataInfo(setup.data_fingerprint, num_train, num_held_out),
+        data=DataInfo(setup.data_fingerprint, num_train, num_validation),
         calibration=probe.calibration,
         metrics=metrics,
     )

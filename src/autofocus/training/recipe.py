@@ -34,8 +34,8 @@ class Recipe:
         clip_value: Gradients are clipped to ± this; None does not.
         clip_norm: Gradients are scaled down to this norm; None does not.
         ema_decay: Of the averaged weights that are evaluated and kept; None averages nothing.
-        start_share: Of the weights that training starts from, in their mean with the trained ones
-            that is judged beside these; 0 judges none.
+        wise_ft_alpha: Share of the initial weights in the mean with the trained ones that is
+            evaluated beside these (WiSE-FT); 0 evaluates no mean.
         weighted_loss: 0 no class weights, 1 their square roots, 2 full; for imbalance above 2.
         layers_to_freeze: Leading groups of layers that do not learn (published groups).
         frozen_frac: Share of the groups that do not learn, where a job does not say how many.
@@ -76,7 +76,7 @@ class Recipe:
     clip_value: float | None = None
     clip_norm: float | None = 1.0
     ema_decay: float | None = 0.999
-    start_share: float = 0.0
+    wise_ft_alpha: float = 0.0
     label_smoothing: float = 0.0
     weighted_loss: int = 0
     layers_to_freeze: int = 0
@@ -95,10 +95,12 @@ class Recipe:
     log_validation_loss: bool = False
     log_training_metrics: bool = False
 
-    @property
-    def step_images(self) -> int:
-        """Images that one optimiser step sees."""
-        return self.batch_size * self.accumulation
+    def document(self) -> dict[str, Any]:
+        """Return the recipe as `decisions.jsonl` and a dry run have it."""
+        return {
+            "start_share" if name == "wise_ft_alpha" else name: value
+            for name, value in vars(self).items()
+        }
 
 
 # azure.md §1.6: what Azure's names train with when the job says nothing.
@@ -164,7 +166,7 @@ def default_recipe(
     if num_images > LARGE_SET:
         return Recipe(batch_size=32, label_smoothing=0.1, augmentation="medium", **rates)
     # Some tens of validation images cannot tell when to stop; the schedule can.
-    return Recipe(label_smoothing=label_smoothing, early_stopping=False, start_share=0.5, **rates)
+    return Recipe(label_smoothing=label_smoothing, early_stopping=False, wise_ft_alpha=0.5, **rates)
 
 
 def with_parameters(recipe: Recipe, parameters: Mapping[str, Any]) -> Recipe:

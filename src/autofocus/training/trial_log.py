@@ -56,7 +56,7 @@ def trial_log(folder: Path, facts: Mapping[str, object]) -> Iterator[None]:
 def trial_facts(
     model_name: str,
     train: Samples[Any],
-    held_out: Samples[Any] | None,
+    validation: Samples[Any] | None,
     weights: LoadedWeights,
     device: torch.device,
     precision: str,
@@ -67,13 +67,13 @@ def trial_facts(
     Args:
         model_name: Of the catalog.
         train: Images to learn from.
-        held_out: Images to judge by; None is a share of `train`.
+        validation: Images to judge by; None is a share of `train`.
         weights: What its network starts from.
         device: Where it computes.
         precision: As accelerate names it; `no` is fp32.
         deadline_s: `time.monotonic()` by which it ends, or None.
     """
-    judged = "a share of them" if held_out is None else f"{len(held_out)} images"
+    judged = "a share of them" if validation is None else f"{len(validation)} images"
     left = "none" if deadline_s is None else f"{max(0.0, deadline_s - time.monotonic()):.0f} s left"
     return {
         "data": f"{train.source}: {len(train)} images to learn from, {judged} to judge by",

@@ -17,7 +17,7 @@ from autofocus.training.candidate import Samples
 
 
 @dataclass(frozen=True)
-class Usable:
+class UsableSamples:
     """Samples whose images decode.
 
     Attributes:
@@ -29,7 +29,9 @@ class Usable:
     hashes: list[str]
 
 
-def usable(samples: Samples[Any], report: Callable[[Issue], None], track: Track) -> Usable:
+def usable_samples(
+    samples: Samples[Any], report: Callable[[Issue], None], track: Track
+) -> UsableSamples:
     """Decode every image once; a broken one is reported now, not in the middle of training.
 
     Args:
@@ -48,7 +50,7 @@ def usable(samples: Samples[Any], report: Callable[[Issue], None], track: Track)
             records.append(msgspec.structs.replace(record, image_details=details))
             locations.append(location)
             hashes.append(seen.content)
-    return Usable(Samples(records, locations, samples.source), hashes)
+    return UsableSamples(Samples(records, locations, samples.source), hashes)
 
 
 def image_issue(location: str, error: InputError) -> Issue:
@@ -63,15 +65,15 @@ def image_issue(location: str, error: InputError) -> Issue:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _ImageFacts:
     size: tuple[int, int]
     content: str
 
 
-def _look(location: str) -> _Seen | InputError:
+def _look(location: str) -> _ImageFacts | InputError:
     try:
         data = open_bytes(location)
         height, width, _ = decode(data).shape
     except InputError as error:
         return error
-    return _Seen((height, width), content_hash(data))
+    return _ImageFacts((height, width), content_hash(data))

@@ -20,7 +20,7 @@ from autofocus.cli.live import LiveRun, SteadyConsole, follow_run
 from autofocus.cli.memory import GIB, memory_text, tree_bytes
 from autofocus.cli.sparkline import sparkline
 from autofocus.cli.view import clock, view
-from autofocus.study.folder.run_folder import _lock
+from autofocus.study.folder.run_folder import hold_folder
 from autofocus.study.folder.snapshot import RunReader
 from support.run_folders import begin_trial, end_trial, evaluate, write_progress, write_run
 
@@ -187,7 +187,7 @@ def test_the_run_of_this_process_is_found_by_its_lock(
     others = Path("runs/other")
     write_run(others)
     (others / "lock").write_text(str(os.getpid()))
-    with LiveRun(None, console_on(terminal)), _lock(Path("runs/run")):
+    with LiveRun(None, console_on(terminal)), hold_folder(Path("runs/run")):
         wait_until(terminal, "image_classification by accuracy · tiny_net · runs/run")
     assert "runs/other" not in terminal.getvalue()
 
@@ -200,7 +200,7 @@ def test_bars_and_log_lines_live_with_it(
     logger = logging.getLogger("autofocus.live_test")
     logging.getLogger().addHandler(handler)
     try:
-        with LiveRun(str(run), console_on(terminal)) as live, _lock(run):
+        with LiveRun(str(run), console_on(terminal)) as live, hold_folder(run):
             wait_until(terminal, "now: trial 4, epoch 2")
             for _ in live.track(range(3), "epoch 7", 3):
                 wait_until(terminal, "epoch 7 ")
@@ -229,7 +229,7 @@ def test_a_single_run_has_bars_only(run: Path, terminal: Terminal, num_trials: i
     else:
         (run / "progress.json").unlink()
         write_run(run, search_space=None)
-    with LiveRun(str(run), console_on(terminal)) as live, _lock(run):
+    with LiveRun(str(run), console_on(terminal)) as live, hold_folder(run):
         for _ in live.track(range(5), "epoch 7", 5):
             time.sleep(0.06)
     assert "epoch 7" in terminal.getvalue()
@@ -242,7 +242,7 @@ def test_an_error_in_the_picture_does_not_end_the_run(
     def broken(*args: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    with LiveRun(str(run), console_on(terminal)) as live, _lock(run):
+    with LiveRun(str(run), console_on(terminal)) as live, hold_folder(run):
         wait_until(terminal, "now: trial 4, epoch 2")
         monkeypatch.setattr(live_module, "view", broken)
         while live._painter.is_alive():
@@ -262,7 +262,7 @@ def test_a_run_is_followed_until_it_ends(
 
     monkeypatch.setattr(live_module.time, "sleep", sleep)
     monkeypatch.chdir(run.parent)
-    with _lock(run):
+    with hold_folder(run):
         follow_run(Path("run"), console_on(terminal))
     text = terminal.getvalue()
     assert text.count("now: trial 4, epoch 2") == 2
@@ -277,7 +277,7 @@ def test_ctrl_c_ends_the_look_only(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(live_module.time, "sleep", sleep)
-    with _lock(run):
+    with hold_folder(run):
         follow_run(run, console_on(terminal))
     assert terminal.getvalue().endswith("\n")
 

@@ -1,4 +1,4 @@
-"""The title: who takes it, and that the order in which trials end decides nothing."""
+"""The best: who takes it, and that the order in which trials end decides nothing."""
 
 import random
 
@@ -20,13 +20,13 @@ def test_higher_value_wins_and_a_tie_does_not() -> None:
 
 def test_few_images_are_compared_one_by_one() -> None:
     losses = np.linspace(0.1, 1.0, 20)
-    champion = Score("0", 0.5, losses)
+    best = Score("0", 0.5, losses)
     better = Score("1", 0.4, losses - 0.05)
-    wins, inputs = beats(better, champion)
+    wins, inputs = beats(better, best)
     assert wins, "every image is better, whatever the value says"
     assert inputs["num_pairs"] == 20
     noise = np.where(np.arange(20) % 2, 0.5, -0.5) - 0.01
-    assert not beats(Score("2", 0.9, losses + noise), champion)[0]
+    assert not beats(Score("2", 0.9, losses + noise), best)[0]
 
 
 def test_after_many_others_a_lead_must_be_larger() -> None:
@@ -34,15 +34,15 @@ def test_after_many_others_a_lead_must_be_larger() -> None:
     losses = rng.random(25)
     gains = rng.normal(size=25)
     gains = (gains - gains.mean()) / gains.std(ddof=1) / 5 + 0.06
-    champion, challenger = Score("0", 0.5, losses), Score("9", 0.6, losses - gains)
-    assert beats(challenger, champion)[0]
-    assert not beats(challenger, champion, num_before=9)[0]
+    best, candidate = Score("0", 0.5, losses), Score("9", 0.6, losses - gains)
+    assert beats(candidate, best)[0]
+    assert not beats(candidate, best, num_before=9)[0]
     decided: list[dict] = []
-    title = BestModel(lambda what, **inputs: decided.append(inputs), champion)
+    model = BestModel(lambda what, **inputs: decided.append(inputs), best)
     for number in range(9):
-        title.add(number, None)
-    title.add(9, challenger)
-    assert title.current is champion
+        model.add(number, None)
+    model.add(9, candidate)
+    assert model.current is best
     assert decided[0]["margin"] > 1.9
 
 
@@ -61,8 +61,8 @@ def test_order_of_ending_decides_nothing(seed: int) -> None:
     ]
     start = Score("probe", 0.5, rng.random(12))
     in_order = BestModel(nothing, start)
-    for number, entry in enumerate(entries):
-        in_order.add(number, entry)
+    for number, score in enumerate(entries):
+        in_order.add(number, score)
     shuffled, numbers = BestModel(nothing, start), list(range(12))
     chance.shuffle(numbers)
     for number in numbers:
@@ -73,12 +73,12 @@ def test_order_of_ending_decides_nothing(seed: int) -> None:
 
 def test_each_pair_is_decided_once_and_written_down() -> None:
     decided: list[dict] = []
-    champion = BestModel(lambda what, **inputs: decided.append({"what": what, **inputs}), None)
-    assert champion.current is None
-    champion.add(1, Score("1", 0.6))
-    champion.add(2, Score("2", 0.5))
-    assert champion.current == champion.current == Score("1", 0.6)
-    champion.add(0, Score("0", 0.7))
-    assert champion.current == Score("0", 0.7)
-    pairs = [(entry["champion"], entry["challenger"], entry["wins"]) for entry in decided]
+    best = BestModel(lambda what, **inputs: decided.append({"what": what, **inputs}), None)
+    assert best.current is None
+    best.add(1, Score("1", 0.6))
+    best.add(2, Score("2", 0.5))
+    assert best.current == best.current == Score("1", 0.6)
+    best.add(0, Score("0", 0.7))
+    assert best.current == Score("0", 0.7)
+    pairs = [(score["champion"], score["challenger"], score["wins"]) for score in decided]
     assert pairs == [("1", "2", False), ("0", "1", False), ("0", "2", False)]

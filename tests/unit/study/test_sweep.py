@@ -1,4 +1,4 @@
-"""The conductor: order, early termination, failures and kills, without training anything."""
+"""The scheduler: order, early termination, failures and kills, without training anything."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from support.simulated_sweep import (
     KilledError,
     SimulatedExecutor,
     Values,
-    conducted,
+    scheduled,
     sweep_job,
 )
 
@@ -53,7 +53,7 @@ def leaderboard(folder: Path) -> list[dict[str, Any]]:
 
 
 def undisturbed(job: dict[str, Any], folder: Path, curves: Values = values) -> bytes:
-    with conducted(job, folder) as sweep:
+    with scheduled(job, folder) as sweep:
         SimulatedExecutor(folder, curves, random.Random(0), fails_at=fails_at).run(sweep)
     return (folder / "leaderboard.json").read_bytes()
 
@@ -74,7 +74,7 @@ def test_kills_and_company_change_no_byte(
         chance, folder, num_kills = random.Random(seed), tmp_path / str(seed), 0
         num_workers = 1 if sampling == "bayesian" else chance.randint(1, 4)
         while True:
-            with conducted(job, folder) as sweep:
+            with scheduled(job, folder) as sweep:
                 executor = SimulatedExecutor(
                     folder,
                     values,
@@ -118,7 +118,7 @@ def test_a_grid_ends_when_it_is_through(photo_folder: Path, tmp_path: Path) -> N
 
 def test_under_a_budget_nobody_waits(photo_folder: Path, tmp_path: Path) -> None:
     job = sweep_job(photo_folder, 3, early_termination=POLICIES["bandit"]) | {"budget": "100d"}
-    with conducted(job, tmp_path) as sweep:
+    with scheduled(job, tmp_path) as sweep:
         for _ in range(3):
             assert sweep.next_trial() is not None
         report = {"epoch": 1, "step": 10, "loss": 0.5, "accuracy": 0.1}
@@ -130,20 +130,20 @@ def test_under_a_budget_nobody_waits(photo_folder: Path, tmp_path: Path) -> None
 def test_in_order_a_trial_waits_for_those_before_it(photo_folder: Path, tmp_path: Path) -> None:
     job = sweep_job(photo_folder, 3, early_termination=POLICIES["bandit"])
     report = {"epoch": 1, "step": 10, "loss": 0.5, "accuracy": 0.1}
-    with conducted(job, tmp_path) as sweep:
+    with scheduled(job, tmp_path) as sweep:
         for _ in range(3):
             assert sweep.next_trial() is not None
         assert sweep.report(2, report) == "wait"
         assert sweep.report(0, report | {"accuracy": 0.9}) == "continue"
-        assert sweep.verdict(2) == "wait"
+        assert sweep.prune_decision(2) == "wait"
         sweep.end(1, TrialEnd("failed", "NaN", None, 0, 0.0))
-        assert sweep.verdict(2) == "stop"
+        assert sweep.prune_decision(2) == "stop"
 
 
 def test_no_trial_is_begun_without_time_for_it(photo_folder: Path, tmp_path: Path) -> None:
     # The study of these tests began when the machine did.
     job = sweep_job(photo_folder, 3) | {"budget": 1}
-    with conducted(job, tmp_path) as sweep:
+    with scheduled(job, tmp_path) as sweep:
         assert sweep.next_trial() is None
         with pytest.raises(BudgetError, match="before any trial had a model"):
             sweep.outcome()
@@ -154,15 +154,15 @@ def test_no_trial_is_begun_without_time_for_it(photo_folder: Path, tmp_path: Pat
 def test_a_process_that_dies_without_getting_on_is_given_up(
     photo_folder: Path, tmp_path: Path
 ) -> None:
-    with conducted(sweep_job(photo_folder, 2), tmp_path) as sweep:
+    with scheduled(sweep_job(photo_folder, 2), tmp_path) as sweep:
         report = {"epoch": 1, "step": 10, "loss": 0.5, "accuracy": 0.1}
         for _ in range(2):
             assert sweep.next_trial().number == 0
-            sweep.lose(0, "signal 9")
+            sweep.requeue(0, "signal 9")
         assert sweep.next_trial().number == 0
         sweep.report(0, report)
         for _ in range(3):
-            sweep.lose(0, "signal 9")
+            sweep.requeue(0, "signal 9")
             following = sweep.next_trial().number
         assert following == 1
         sweep.end(1, TrialEnd("failed", "NaN", None, 0, 0.0))
@@ -179,14 +179,14 @@ def test_stopped_by_the_user_it_begins_nothing_and_goes_on_later(
     photo_folder: Path, tmp_path: Path
 ) -> None:
     job, asked = sweep_job(photo_folder, 3), []
-    with conducted(job, tmp_path, lambda: bool(asked)) as sweep:
+    with scheduled(job, tmp_path, lambda: bool(asked)) as sweep:
         assert sweep.next_trial().number == 0
         asked.append(True)
         sweep.end(0, TrialEnd("stopped", "stopped by the user", 0.4, 1, 2.0))
         assert sweep.next_trial() is None
         with pytest.raises(StoppedError, match="same command goes on"):
             sweep.outcome()
-    with conducted(job, tmp_path) as sweep:
+    with scheduled(job, tmp_path) as sweep:
         assert [sweep.next_trial().number for _ in range(3)] == [0, 1, 2]
         sweep.end(0, TrialEnd("completed", "all epochs done", 0.6, 4, 1.0))
     (row,) = [row for row in leaderboard(tmp_path) if row["id"] == "0"]

@@ -12,8 +12,8 @@ from autofocus.training.averaging import (
     StateDict,
     WeightAverage,
     greedy_soup,
+    interpolate,
     mean_state,
-    mixed,
 )
 
 
@@ -112,7 +112,7 @@ def test_average_neither_learns_nor_follows() -> None:
 def test_by_hand() -> None:
     start = {"weight": torch.tensor([0.0, 2.0]), "num_batches": torch.tensor(3)}
     trained = {"weight": torch.tensor([4.0, 2.0]), "num_batches": torch.tensor(9)}
-    found = mixed(start, trained, 0.25)
+    found = interpolate(start, trained, 0.25)
     assert found["weight"].tolist() == [3.0, 2.0]
     assert found["num_batches"] == 9
 

@@ -4,7 +4,7 @@ import pytest
 
 from autofocus.models.network import Network
 from autofocus.training.candidate import Samples
-from autofocus.training.detector_trial import MAX_SEEN_IMAGES, seen_samples, unheeded
+from autofocus.training.detector_trial import MAX_TRAIN_SUBSET, train_subset, unheeded
 from autofocus.training.recipe import Recipe
 
 
@@ -24,11 +24,11 @@ def test_a_network_of_one_size_says_that_multi_scale_is_not_used(
 
 
 def test_the_same_training_images_are_measured_each_time() -> None:
-    names = [str(i) for i in range(MAX_SEEN_IMAGES + 50)]
+    names = [str(i) for i in range(MAX_TRAIN_SUBSET + 50)]
     many = Samples([None] * len(names), names, "photos")
-    chosen = seen_samples(many, 3).locations
-    assert len(set(chosen)) == MAX_SEEN_IMAGES
-    assert chosen == seen_samples(many, 3).locations != seen_samples(many, 4).locations
+    chosen = train_subset(many, 3).locations
+    assert len(set(chosen)) == MAX_TRAIN_SUBSET
+    assert chosen == train_subset(many, 3).locations != train_subset(many, 4).locations
     assert sorted(chosen, key=int) == chosen
     few = many.chosen(range(5))
-    assert seen_samples(few, 3).locations == few.locations
+    assert train_subset(few, 3).locations == few.locations

@@ -44,7 +44,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Return what the first process has sent, pickled and back."""
     messages: list[Any] = []
     monkeypatch.setattr(distributed, "_is_broken", False)
-    monkeypatch.setattr(distributed, "join", lambda: None)
+    monkeypatch.setattr(distributed, "connect", lambda: None)
     monkeypatch.setattr(
         distributed, "_send", lambda message: messages.append(pickle.loads(pickle.dumps(message)))
     )
@@ -78,7 +78,7 @@ def test_without_a_launcher_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_alone_there_is_no_one_to_tell(sent: list[Any]) -> None:
-    with distributed.working(take_part, a_job(), 3):
+    with distributed.on_all_ranks(take_part, a_job(), 3):
         pass
     distributed.shutdown({})
     assert sent == []
@@ -90,7 +90,7 @@ def test_the_others_do_the_same_with_hooks_of_their_own(
     job = a_job()
     as_process(monkeypatch, 0)
     for number in (3, 4):
-        with distributed.working(take_part, job, number):
+        with distributed.on_all_ranks(take_part, job, number):
             pass
     distributed.shutdown({"value": 1})
     assert len(sent) == 3
@@ -117,7 +117,7 @@ def test_they_leave_quietly_when_the_first_one_failed(
 ) -> None:
     job = a_job()
     as_process(monkeypatch, 0)
-    with distributed.working(run, job, 3):
+    with distributed.on_all_ranks(run, job, 3):
         pass
     distributed.shutdown(None)
     monkeypatch.setattr(distributed, "make_accelerator", lambda device: device)
@@ -133,9 +133,12 @@ def test_after_an_error_within_training_nothing_is_said_to_them(
     """They may wait for gradients: another message would be taken for those."""
     job = a_job()
     as_process(monkeypatch, 0)
-    with pytest.raises(OSError, match="full"), distributed.working(take_part, job, 3):
+    with pytest.raises(OSError, match="full"), distributed.on_all_ranks(take_part, job, 3):
         raise OSError("the disk is full")
-    with pytest.raises(TrainingError, match="were lost"), distributed.working(take_part, job, 4):
+    with (
+        pytest.raises(TrainingError, match="were lost"),
+        distributed.on_all_ranks(take_part, job, 4),
+    ):
         pytest.fail("there is no one to train with")
     distributed.shutdown(None)
     assert len(sent) == 1
@@ -153,13 +156,13 @@ def test_whatever_becomes_of_a_run_the_others_are_dismissed(
     monkeypatch.setattr(study_run, "run", run)
     as_process(monkeypatch, 0)
     if error is None:
-        assert study_run.run_together({}, overwrite=True) == {"value": {}, "overwrite": True}
+        assert study_run.run_distributed({}, overwrite=True) == {"value": {}, "overwrite": True}
     else:
         with pytest.raises(type(error)):
-            study_run.run_together({})
-    (farewell,) = sent
-    assert farewell.result == (None if error is not None else {"value": {}, "overwrite": True})
-    sent.append(farewell)
+            study_run.run_distributed({})
+    (shutdown,) = sent
+    assert shutdown.result == (None if error is not None else {"value": {}, "overwrite": True})
+    sent.append(shutdown)
     monkeypatch.setattr(distributed, "run_worker", lambda: {"followed": True})
     as_process(monkeypatch, 1)
-    assert study_run.run_together({}) == {"followed": True}
+    assert study_run.run_distributed({}) == {"followed": True}

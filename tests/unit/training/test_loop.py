@@ -21,7 +21,7 @@ from autofocus.training.losses import multilabel
 from autofocus.training.losses.classification import ClassificationObjective
 from autofocus.training.recipe import Recipe
 
-RECIPE = Recipe(num_epochs=3, batch_size=4, early_stopping=False, ema_decay=0.9, start_share=0.5)
+RECIPE = Recipe(num_epochs=3, batch_size=4, early_stopping=False, ema_decay=0.9, wise_ft_alpha=0.5)
 NUM_BATCHES = 4  # 18 photos in batches of 4; the last 2 are left out
 MakeFit = Callable[..., Fit]
 
@@ -54,7 +54,7 @@ def assert_same_run(folder: Path, other: Path, trained: Trained, other_trained: 
         other_trained.improved,
     )
     assert trained.best_epoch == other_trained.best_epoch
-    assert trained.start_share == other_trained.start_share
+    assert trained.wise_ft_alpha == other_trained.wise_ft_alpha
     assert np.array_equal(probs_of(trained), probs_of(other_trained))
 
 
@@ -97,15 +97,15 @@ def test_learns_and_returns_the_best_epoch(make_fit: MakeFit) -> None:
 
 def test_the_mean_with_the_start_is_kept_where_it_is_better(make_fit: MakeFit) -> None:
     """Trained far too fast: half of the way back is better than all of it."""
-    recipe = replace(RECIPE, learning_rate=0.05, ema_decay=None, num_epochs=2, start_share=0.5)
+    recipe = replace(RECIPE, learning_rate=0.05, ema_decay=None, num_epochs=2, wise_ft_alpha=0.5)
     start = make_fit("start", recipe=replace(recipe, num_epochs=0)).network.state_dict()
     run = make_fit(recipe=recipe, score=lambda metrics: -float(metrics["log_loss"]))
-    trained = fit(replace(run, keeps_start=True, sample_losses=lambda found: [0.0]))
+    trained = fit(replace(run, initial_is_valid=True, sample_losses=lambda found: [0.0]))
     last = without_prefix("network", tensors_of(run.folder, "last"))
     name = next(name for name, value in last.items() if value.is_floating_point())
     weights = trained.network.state_dict()
     assert trained.best_epoch == 2
-    assert trained.start_share == metrics_of(run.folder)[-1]["start_share"] == 0.5
+    assert trained.wise_ft_alpha == metrics_of(run.folder)[-1]["start_share"] == 0.5
     assert torch.allclose(weights[name], (start[name] + last[name]) / 2)
     assert not torch.equal(weights[name], last[name])
 
@@ -123,13 +123,13 @@ def test_few_images_keep_the_mean_with_the_start_unless_clearly_worse(
     losses = iter([[1.0] * 6, of_mean, of_trained, kept])
     run = make_fit(recipe=replace(RECIPE, num_epochs=1))
     trained = fit(replace(run, sample_losses=lambda found: next(losses)))
-    assert trained.start_share == share
+    assert trained.wise_ft_alpha == share
     assert trained.best_epoch == 1
 
 
 def test_few_images_keep_the_latest_weights_unless_clearly_worse(make_fit: MakeFit) -> None:
     losses = iter([[1.0] * 6, [0.1, 0.2, 0.1, 0.2, 0.1, 0.2], [0.2, 0.1] * 3, [0.9] * 6])
-    run = make_fit(recipe=replace(RECIPE, start_share=0.0))
+    run = make_fit(recipe=replace(RECIPE, wise_ft_alpha=0.0))
     trained = fit(replace(run, sample_losses=lambda found: next(losses)))
     assert [row["is_best"] for row in metrics_of(run.folder)] == [True, True, True, False]
     assert trained.best_epoch == 2
@@ -165,7 +165,7 @@ def test_without_a_start_worth_keeping_what_has_learnt_longest_is_kept(
     make_fit: MakeFit,
 ) -> None:
     recipe = replace(RECIPE, early_stopping=True, early_stopping_patience=1, early_stopping_delay=0)
-    run = make_fit(recipe=recipe, score=lambda metrics: float("-inf"), keeps_start=False)
+    run = make_fit(recipe=recipe, score=lambda metrics: float("-inf"), initial_is_valid=False)
     trained = fit(run)
     assert (trained.improved, trained.num_epochs) == (True, RECIPE.num_epochs)
     assert [row["is_best"] for row in metrics_of(run.folder)] == [True] * (RECIPE.num_epochs + 1)
@@ -177,14 +177,14 @@ def test_without_a_start_worth_keeping_what_has_learnt_longest_is_kept(
 @pytest.mark.parametrize("nothing", [float("-inf"), 0.0])
 def test_any_score_wins_over_none(make_fit: MakeFit, nothing: float) -> None:
     scores = iter([nothing, nothing, 0.5, nothing])
-    run = make_fit(score=lambda metrics: next(scores), keeps_start=False)
+    run = make_fit(score=lambda metrics: next(scores), initial_is_valid=False)
     fit(run)
     assert [row["is_best"] for row in metrics_of(run.folder)] == [True, True, True, False]
 
 
 def test_zeros_count_for_early_stopping(make_fit: MakeFit) -> None:
     recipe = replace(RECIPE, early_stopping=True, early_stopping_patience=1, early_stopping_delay=0)
-    trained = fit(make_fit(recipe=recipe, score=lambda metrics: 0.0, keeps_start=False))
+    trained = fit(make_fit(recipe=recipe, score=lambda metrics: 0.0, initial_is_valid=False))
     assert (trained.improved, trained.num_epochs) == (True, 1)
 
 
@@ -194,7 +194,7 @@ def test_validation_loss_and_metrics_of_training_images_stand_beside_the_others(
     plain = make_fit("plain")
     watched = make_fit("watched", replace(RECIPE, log_validation_loss=True))
     fit(plain)
-    fit(replace(watched, seen=watched.validation))
+    fit(replace(watched, train_subset=watched.validation))
     for row, other in zip(metrics_of(watched.folder), metrics_of(plain.folder), strict=True):
         # The objective's loss is the log loss; and measuring changes nothing.
         assert row["validation_loss"] == pytest.approx(row["log_loss"], rel=1e-5)
@@ -367,7 +367,7 @@ def test_exploding_loss_fails_the_trial_and_keeps_the_best(
 def test_nan_fails_the_trial_and_keeps_the_last_good_epoch(
     make_fit: MakeFit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make_fit(recipe=replace(RECIPE, ema_decay=None, start_share=0.0))
+    run = make_fit(recipe=replace(RECIPE, ema_decay=None, wise_ft_alpha=0.0))
     original, calls = run.training.epoch, iter(range(1000))
 
     def poisoned(*args: Any) -> Any:
@@ -455,7 +455,7 @@ def test_deadline_is_planned_for_and_kept(
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(loop, "time", clock)
-    run = make_fit(recipe=replace(RECIPE, num_epochs=10_000, start_share=0.0))
+    run = make_fit(recipe=replace(RECIPE, num_epochs=10_000, wise_ft_alpha=0.0))
     original_epoch, original_evaluate = run.training.epoch, loop.evaluate
 
     def slow(*args: Any):

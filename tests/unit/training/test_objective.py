@@ -10,7 +10,7 @@ from autofocus.models import catalog
 from autofocus.models.timm.classifiers import build
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training.losses import OBJECTIVES
-from autofocus.training.losses.classification import mix
+from autofocus.training.losses.classification import mixup
 from autofocus.training.recipe import Recipe
 
 RECIPE = Recipe()
@@ -48,7 +48,7 @@ def test_images_and_targets_are_blended_alike() -> None:
     levels = torch.arange(8.0)
     images = levels.view(8, 1, 1, 1).expand(8, 3, 2, 2)
     shares = torch.eye(8)
-    mixed, mixed_shares = mix(images, shares, alpha=0.4)
+    mixed, mixed_shares = mixup(images, shares, alpha=0.4)
     assert torch.allclose(mixed_shares.sum(1), torch.ones(8))
     assert torch.allclose(mixed[:, 0, 0, 0], mixed_shares @ levels, atol=1e-5)
     assert not torch.equal(mixed, images)
@@ -59,7 +59,7 @@ def test_same_seed_same_blend() -> None:
     results = []
     for _ in range(2):
         torch.manual_seed(5)
-        results.append(mix(images, shares, 0.2))
+        results.append(mixup(images, shares, 0.2))
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
 
@@ -68,7 +68,7 @@ def test_same_seed_same_blend() -> None:
 def test_share_is_beta_distributed(alpha: float) -> None:
     torch.manual_seed(0)
     images, shares = torch.zeros(2, 1, 1, 1), torch.eye(2)
-    largest = [float(mix(images, shares, alpha)[1].max()) for _ in range(400)]
+    largest = [float(mixup(images, shares, alpha)[1].max()) for _ in range(400)]
     # Small alphas hardly mix, alpha 1 mixes evenly.
     near_whole = sum(value > 0.9 for value in largest) / len(largest)
     assert near_whole > 0.7 if alpha == 0.1 else near_whole < 0.75

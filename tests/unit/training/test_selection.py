@@ -1,4 +1,4 @@
-"""A challenger wins by more than its own noise, image by image."""
+"""A candidate wins by more than its own noise, image by image."""
 
 import math
 
@@ -21,15 +21,15 @@ def test_comparison_by_hand() -> None:
     # Gains 1, 0, 2, 1: variance 2/3, over four images.
     assert comparison.standard_error == pytest.approx(math.sqrt(2 / 3 / 4))
     assert comparison.num_pairs == 4
-    assert comparison.challenger_wins
+    assert comparison.is_better
 
 
 def test_a_gain_within_its_noise_is_no_reason() -> None:
-    champion = np.zeros(100)
+    best = np.zeros(100)
     noise = np.resize([1.0, -1.0], 100)
     error = noise.std(ddof=1) / 10
-    assert not compare(champion, -(noise + 0.9 * MARGIN * error)).challenger_wins
-    assert compare(champion, -(noise + 1.1 * MARGIN * error)).challenger_wins
+    assert not compare(best, -(noise + 0.9 * MARGIN * error)).is_better
+    assert compare(best, -(noise + 1.1 * MARGIN * error)).is_better
 
 
 def test_the_more_have_tried_the_more_it_takes() -> None:
@@ -40,14 +40,14 @@ def test_the_more_have_tried_the_more_it_takes() -> None:
 
 
 def test_luck_wins_no_more_often_for_being_tried_often() -> None:
-    """Challengers as good as the champion: how often does one of twenty win?"""
+    """Challengers as good as the best: how often does one of twenty win?"""
     rng = np.random.default_rng(0)
     won = {"plain": 0, "shared": 0}
     for _ in range(200):
-        champion, challengers = rng.normal(size=26), rng.normal(size=(20, 26))
-        won["plain"] += any(compare(champion, c).challenger_wins for c in challengers)
+        best, candidates = rng.normal(size=26), rng.normal(size=(20, 26))
+        won["plain"] += any(compare(best, c).is_better for c in candidates)
         won["shared"] += any(
-            compare(champion, c, margin_after(n)).challenger_wins for n, c in enumerate(challengers)
+            compare(best, c, margin_after(n)).is_better for n, c in enumerate(candidates)
         )
     assert won["plain"] > 130
     assert won["shared"] < won["plain"] / 2
@@ -55,17 +55,17 @@ def test_luck_wins_no_more_often_for_being_tried_often() -> None:
 
 def test_equal_networks_change_nothing() -> None:
     losses = np.array([0.3, 0.1, 0.7])
-    assert not compare(losses, losses).challenger_wins
+    assert not compare(losses, losses).is_better
 
 
 def test_a_loss_never_wins() -> None:
-    assert not compare(np.zeros(9), np.ones(9)).challenger_wins
+    assert not compare(np.zeros(9), np.ones(9)).is_better
 
 
 def test_one_image_proves_nothing() -> None:
     comparison = compare(np.array([5.0]), np.array([0.0]))
     assert comparison.standard_error == math.inf
-    assert not comparison.challenger_wins
+    assert not comparison.is_better
 
 
 def test_different_images_cannot_be_compared() -> None:
@@ -98,15 +98,15 @@ def test_the_latest_epoch_stays_unless_it_is_clearly_worse() -> None:
 
 
 def test_the_luckiest_of_many_epochs_is_no_better() -> None:
-    """Epochs as good as the champion, each a little different: how often does ours win?"""
+    """Epochs as good as the best, each a little different: how often does ours win?"""
     rng = np.random.default_rng(0)
     won = {"best": 0, "kept": 0}
     for _ in range(200):
-        champion = rng.normal(size=20)
-        epochs = champion + rng.normal(scale=0.3, size=(30, 20))
+        best = rng.normal(size=20)
+        epochs = best + rng.normal(scale=0.3, size=(30, 20))
         kept = max(n for n in range(1, 31) if latest_is_kept(epochs[:n])) - 1
-        won["best"] += compare(champion, epochs[epochs.mean(axis=1).argmin()]).challenger_wins
-        won["kept"] += compare(champion, epochs[kept]).challenger_wins
+        won["best"] += compare(best, epochs[epochs.mean(axis=1).argmin()]).is_better
+        won["kept"] += compare(best, epochs[kept]).is_better
     assert won["best"] > 180
     assert won["kept"] < 60
 

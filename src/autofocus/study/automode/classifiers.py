@@ -1,4 +1,4 @@
-"""AutoMode for classifiers: frozen probes of several encoders say which to train."""
+"""AutoMode for classifiers: frozen probes of several encoders decide which to train."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from autofocus.manifest import Manifest
 from autofocus.models.network import Network
 from autofocus.models.timm.classifiers import Classifier
-from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, contenders
+from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, find_entrants
 from autofocus.study.automode.priors import priors_of
 from autofocus.study.automode.profile import training_image_s
 from autofocus.study.automode.space import space_around
@@ -37,15 +37,15 @@ from autofocus.training.selection import Comparison, compare
 
 log = logging.getLogger(__name__)
 
-# Of the time that is left, for looking at one more encoder.
+# Share of the time left that probing one more encoder may take.
 MAX_PROBE_SHARE = 0.2
 
 
 class ClassifierAutoMode:
-    """Probe several encoders; see `AutoMode`."""
+    """Choose by frozen probes of several encoders."""
 
     def begin(self, study: Study) -> AutoStart:
-        """Publish a frozen probe, and probe other encoders: the best takes the title."""
+        """Publish a frozen probe, then probe the other entrants and rank all."""
         plan = study.plan
         priors = priors_of(plan.model.kind)
         setup, probed, start = begin_probed(study, plan)
@@ -53,27 +53,26 @@ class ClassifierAutoMode:
             study.publish(SWEEP_PROBE_ID, probed.candidate)
         start = replace(start, first_model_s=study.seconds())
         size, num_images = setup.preprocess.size, len(probed.train)
-        means = ResourceBudget(
+        budget = ResourceBudget(
             num_images=num_images,
-            image_s=training_image_s(probed.start, size, setup.device),
+            image_s=training_image_s(probed.initial_model, size, setup.device),
             is_cpu=setup.device.type == "cpu",
             # An image is seen twice, mirrored; training computes thrice as much for each.
-            needed_s=lambda one: 2 / 3 * (num_images + len(probed.held_out)) * one.image_s,
+            needed_s=lambda one: 2 / 3 * (num_images + len(probed.validation)) * one.image_s,
             left_s=MAX_PROBE_SHARE * study.left_s(),
-            num_groups=num_layer_groups(probed.start),
+            num_groups=num_layer_groups(probed.initial_model),
         )
-        found = contenders(plan, priors, means, study.track)
-        looked = [ProbedEntrant(found[0], setup, probed, start.entry)]
-        looked += _look_at(study, found[1:], probed)
-        ranked = _ranked(study, looked)
+        found = find_entrants(plan, priors, budget, study.track)
+        first = ProbedEntrant(found[0], setup, probed, start.score)
+        ranked = _ranked(study, [first, *_probe_others(study, found[1:], probed)])
         best = ranked[0]
-        start = replace(start, entry=best.entry, candidate=best.probed.candidate)
-        recipe = recipe_for(best.contender.plan, num_images)
+        start = replace(start, score=best.score, candidate=best.probed.candidate)
+        recipe = recipe_for(best.entrant.plan, num_images)
         side = best.setup.preprocess.crop_size
         space = [
             space_around(
-                one.contender,
-                recipe_for(one.contender.plan, num_images),
+                one.entrant,
+                recipe_for(one.entrant.plan, num_images),
                 one.setup.preprocess.crop_size,
                 priors,
             )
@@ -81,7 +80,7 @@ class ClassifierAutoMode:
         ]
         return AutoStart(
             start=start,
-            contenders=[one.contender for one in ranked],
+            entrants=[one.entrant for one in ranked],
             space=space,
             num_epochs=recipe.num_epochs,
             side=side,
@@ -94,103 +93,93 @@ class ClassifierAutoMode:
         network: Network,
         manifest: Manifest,
         task: Task[Any, Any],
-        judged: EvaluationSet,
+        validation: EvaluationSet,
     ) -> tuple[Manifest, NDArray[np.float64] | None]:
-        """Calibrate a mean of networks, and return its manifest and each validation image's loss.
-
-        Args:
-            common: Of all trials.
-            network: On the CPU; its head is changed.
-            manifest: Of the best ingredient.
-            task: A classification task.
-            judged: The validation images.
-        """
+        """See `AutoMode.finish_soup`."""
         assert isinstance(task, ClassificationTask)
         assert isinstance(network, Classifier)
-        evaluation = evaluate(network, task, judged, torch.device("cpu"))
+        evaluation = evaluate(network, task, validation, torch.device("cpu"))
         size = manifest.preprocess.size
-        calibration, evaluation = calibrate(network, task, judged, evaluation, size)
-        losses = task.sample_losses(evaluation.predictions, judged.targets)
+        calibration, evaluation = calibrate(network, task, validation, evaluation, size)
+        losses = task.sample_losses(evaluation.predictions, validation.targets)
         changed = {"calibration": calibration, "metrics": evaluation.metrics}
         return msgspec.structs.replace(manifest, **changed), losses
 
 
 @dataclass(frozen=True)
 class ProbedEntrant:
-    """A contender whose frozen encoder was looked at.
+    """An entrant with a frozen probe.
 
     Attributes:
-        contender: The model.
-        setup: How.
-        probed: What was found.
-        entry: What its probe is judged by.
+        entrant: The model.
+        setup: Setup of its probe.
+        probed: The probe.
+        score: Score of the probe.
     """
 
-    contender: Entrant
+    entrant: Entrant
     setup: ProbeSetup
     probed: Probed
-    entry: Score | None
+    score: Score | None
 
     @property
-    def held_out_losses(self) -> NDArray[np.float64]:
-        """Loss of each held-out image, [n]."""
+    def validation_losses(self) -> NDArray[np.float64]:
+        """Loss of each validation image, [n]."""
         return probe_losses(self.setup, self.probed)
 
 
-def _look_at(study: Study, others: list[Entrant], first: Probed) -> list[ProbedEntrant]:
-    """Probe the encoders of other contenders."""
-    looked = []
-    for number, contender in enumerate(others, 1):
+def _probe_others(study: Study, others: list[Entrant], first: Probed) -> list[ProbedEntrant]:
+    """Probe the encoders of other entrants."""
+    found = []
+    for number, entrant in enumerate(others, 1):
         trial = f"{SWEEP_PROBE_ID}-{number}"
-        setup, probed = probe(study, contender.plan, trial)
-        if len(probed.held_out) < len(first.held_out) or len(probed.train) < len(first.train):
+        setup, probed = probe(study, entrant.plan, trial)
+        if len(probed.validation) < len(first.validation) or len(probed.train) < len(first.train):
             # The budget ended before it had seen all images: there is nothing to compare.
             continue
         value = probed.candidate.metrics[study.metric]
-        entry = Score(trial, value, probe_losses(setup, probed))
-        num_groups = num_layer_groups(probed.start)
-        looked.append(
-            ProbedEntrant(replace(contender, num_groups=num_groups), setup, probed, entry)
-        )
-    return looked
+        score = Score(trial, value, probe_losses(setup, probed))
+        num_groups = num_layer_groups(probed.initial_model)
+        found.append(ProbedEntrant(replace(entrant, num_groups=num_groups), setup, probed, score))
+    return found
 
 
-def _ranked(study: Study, looked: list[ProbedEntrant]) -> list[ProbedEntrant]:
-    """Return what may be trained, best first; what is clearly worse than the best is left out."""
-    best = looked[0]
-    for challenger in looked[1:]:
-        comparison = _compared(best, challenger)
+def _ranked(study: Study, entrants: list[ProbedEntrant]) -> list[ProbedEntrant]:
+    """Return the entrants to train, best first, without those clearly worse than the best."""
+    best = entrants[0]
+    for candidate in entrants[1:]:
+        comparison = _compared(best, candidate)
         study.folder.decide(
             "encoder",
             champion=_named(best),
-            challenger=_named(challenger),
+            challenger=_named(candidate),
             evidence="out-of-fold and held-out images",
-            **vars(comparison),
+            **comparison.inputs(),
         )
         log.info(
             "%s against %s on %d images: log loss lower by %.4f ± %.4f: %s",
-            _named(challenger),
+            _named(candidate),
             _named(best),
             comparison.num_pairs,
             comparison.mean_gain,
             comparison.standard_error,
-            "taken" if comparison.challenger_wins else "not taken",
+            "taken" if comparison.is_better else "not taken",
         )
-        best = challenger if comparison.challenger_wins else best
-    rest = [one for one in looked if one is not best]
-    level = [one for one in rest if not _compared(one, best).challenger_wins]
-    return [best, *sorted(level, key=lambda one: float(one.held_out_losses.mean()))]
+        best = candidate if comparison.is_better else best
+    rest = [one for one in entrants if one is not best]
+    level = [one for one in rest if not _compared(one, best).is_better]
+    return [best, *sorted(level, key=lambda one: float(one.validation_losses.mean()))]
 
 
-def _compared(champion: ProbedEntrant, challenger: ProbedEntrant) -> Comparison:
+def _compared(best: ProbedEntrant, candidate: ProbedEntrant) -> Comparison:
     """Compare two probes on every image that neither head had seen."""
-    before, after = champion.held_out_losses, challenger.held_out_losses
-    folds = champion.probed.fold_losses, challenger.probed.fold_losses
+    before, after = best.validation_losses, candidate.validation_losses
+    folds = best.probed.fold_losses, candidate.probed.fold_losses
     # Where time was short, one of them may have been fitted without folds.
     if len(folds[0]) == len(folds[1]):
         before, after = np.concatenate([folds[0], before]), np.concatenate([folds[1], after])
     return compare(before, after)
 
 
-def _named(looked: ProbedEntrant) -> str:
-    return f"{looked.contender.plan.model.name} at {looked.setup.preprocess.crop_size} px"
+def _named(one: ProbedEntrant) -> str:
+    return f"{one.entrant.plan.model.name} at {one.setup.preprocess.crop_size} px"

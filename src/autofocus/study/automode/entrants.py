@@ -1,4 +1,4 @@
-"""Which models AutoMode looks at: those of the prior table that can be had and fit the time."""
+"""The models that AutoMode may train: those of the prior table with weights here, and time."""
 
 import logging
 import math
@@ -25,11 +25,11 @@ from autofocus.training.evaluate import EvaluationSet
 
 log = logging.getLogger(__name__)
 
-# Billions of multiply-adds an image that a CPU is not asked for, where nobody named a time.
+# Largest model for a CPU without a time budget, in billions of multiply-adds an image.
 MAX_CPU_GMACS: Final = 8.0
 # A hub that did not answer once is not waited for again.
-_NO_PATIENCE: Final = Timeouts(connect_s=0.2, answer_s=0.5)
-# What sets the size of a classifier's input.
+_SHORTEST: Final = Timeouts(connect_s=0.2, answer_s=0.5)
+# Parameters that set the size of a classifier's input.
 _SIZES: Final = {"validation_crop_size", "validation_resize_size"}
 
 
@@ -38,12 +38,11 @@ class Entrant:
     """A model that AutoMode may train.
 
     Attributes:
-        parameters: Of a trial that trains it with its default recipe; what the job says is not
-            among them.
-        plan: Of that trial.
-        image_s: About how many seconds training takes an image.
+        parameters: Parameters of the trial with its default recipe, beside the job's.
+        plan: Plan of that trial.
+        image_s: Estimated training time of an image, in seconds.
         num_groups: Groups of layers that can be frozen; 0 where the network was not built yet.
-        rank: Expected by the prior table, lower is better.
+        rank: Rank by the prior table, lower is better.
     """
 
     parameters: dict[str, Any]
@@ -55,19 +54,19 @@ class Entrant:
 
 @dataclass(frozen=True)
 class AutoStart:
-    """What AutoMode has before its first trial.
+    """State of AutoMode before its first trial.
 
     Attributes:
-        start: As a sweep has it.
-        contenders: Their default recipes are the first trials, in this order.
-        space: A `search_space` around their recipes, as a job would have it.
-        num_epochs: Of the first one's default recipe.
+        start: State of the sweep.
+        entrants: Models; their default recipes are the first trials, in this order.
+        space: `search_space` around their recipes, in the form of a job's.
+        num_epochs: Epochs of the first default recipe.
         side: Longer side of its input, in pixels.
-        can_refit: Whether the best is trained once more with the images that it was judged by.
+        can_refit: Whether the best is refit on training and validation images.
     """
 
     start: SweepStart
-    contenders: list[Entrant]
+    entrants: list[Entrant]
     space: list[dict[str, Any]]
     num_epochs: int
     side: int
@@ -86,16 +85,16 @@ class AutoMode(Protocol):
         network: Network,
         manifest: Manifest,
         task: Task[Any, Any],
-        judged: EvaluationSet,
+        validation: EvaluationSet,
     ) -> tuple[Manifest, NDArray[np.float64] | None]:
         """Evaluate a mean of networks; return its manifest and each validation image's loss.
 
         Args:
             common: The run's data.
-            network: On the CPU; a classifier's head is calibrated in place.
-            manifest: Of the best ingredient.
-            task: The run's.
-            judged: The validation images.
+            network: Mean network on the CPU; a classifier's head is calibrated in place.
+            manifest: Manifest of the best ingredient.
+            task: The run's task.
+            validation: Validation images.
         """
 
 
@@ -104,12 +103,12 @@ class ResourceBudget:
     """What there is to train with.
 
     Attributes:
-        num_images: To learn from.
-        image_s: What the plan's own model takes an image, measured.
+        num_images: Training images.
+        image_s: Measured training time of an image with the plan's own model, in seconds.
         is_cpu: Whether there is no accelerator.
-        needed_s: From a contender to the seconds without which it is not worth looking at.
-        left_s: What of the budget it may take; infinite without one.
-        num_groups: Of the plan's own model.
+        needed_s: Function from an entrant to the seconds that it needs at least.
+        left_s: Seconds of the budget that it may take; infinite without a budget.
+        num_groups: Groups of layers of the plan's own model.
     """
 
     num_images: int
@@ -120,53 +119,55 @@ class ResourceBudget:
     num_groups: int
 
 
-def contenders(plan: Plan, priors: Priors, means: ResourceBudget, track: Track) -> list[Entrant]:
+def find_entrants(
+    plan: Plan, priors: Priors, budget: ResourceBudget, track: Track
+) -> list[Entrant]:
     """Return the plan's own model and the best expected others, as many as the table says.
 
     Args:
-        plan: Its own model is the one that needs no download, or that the job names.
-        priors: Of its kind.
-        means: What there is to train with.
-        track: Shows downloads.
+        plan: The run's plan; its own model needs no download, or is named by the job.
+        priors: Prior table of the model's kind.
+        budget: Images and time.
+        track: Progress display of downloads.
     """
-    base, column = priors.gmacs_of(plan.model.name), priors.ranked(means.num_images)
-    rank = next((place for place, row in enumerate(column) if _is_own(row, plan)), math.inf)
-    own = Entrant({}, plan, means.image_s, means.num_groups, rank)
-    if base is None or plan.job.weights is not None or priors.num_contenders < 2:
+    base, column = priors.gmacs_of(plan.model.name), priors.ranked(budget.num_images)
+    rank = next((index for index, row in enumerate(column) if _is_own(row, plan)), math.inf)
+    own = Entrant({}, plan, budget.image_s, budget.num_groups, rank)
+    if base is None or plan.job.weights is not None or priors.num_entrants < 2:
         return [own]
     found = [own]
     patience = BRIEF
     is_sized = bool(_SIZES & plan.parameters.keys())
-    for place, row in enumerate(column):
+    for index, row in enumerate(column):
         is_other = row.name != plan.model.name
         if _is_own(row, plan) or (plan.user_named_model if is_other else is_sized):
             continue
         parameters = _parameters(row, plan, is_sized)
-        contender = Entrant(
+        entrant = Entrant(
             parameters,
             trial_plan(plan, parameters),
-            means.image_s * row.gmacs / base,
+            budget.image_s * row.gmacs / base,
             # How many groups another network has is known once it is built.
-            0 if is_other else means.num_groups,
-            place,
+            0 if is_other else budget.num_groups,
+            index,
         )
-        if not _is_affordable(contender, row, means):
+        if not _is_affordable(entrant, row, budget):
             continue
         if is_other:
             try:
-                load_weights(contender.plan.model, patience=patience, track=track)
+                load_weights(entrant.plan.model, patience=patience, track=track)
             except WeightsError as error:
                 log.debug("%s takes no part: %s", row.name, error.problems[0])
-                patience = _NO_PATIENCE
+                patience = _SHORTEST
                 continue
-        found.append(contender)
-        if len(found) == priors.num_contenders:
+        found.append(entrant)
+        if len(found) == priors.num_entrants:
             break
     return found
 
 
 def _is_own(row: PriorModel, plan: Plan) -> bool:
-    """Return whether a row is what the plan trains without it."""
+    """Return whether a row is the plan's own model at its own size."""
     if row.name != plan.model.name:
         return False
     default = plan.model.preprocess
@@ -182,8 +183,8 @@ def _parameters(row: PriorModel, plan: Plan, is_sized: bool) -> dict[str, Any]:
     return parameters
 
 
-def _is_affordable(contender: Entrant, row: PriorModel, means: ResourceBudget) -> bool:
-    """Return whether there is time for it; nobody's patience is endless where no time was named."""
-    if math.isinf(means.left_s):
-        return not means.is_cpu or row.gmacs <= MAX_CPU_GMACS
-    return means.needed_s(contender) <= means.left_s
+def _is_affordable(entrant: Entrant, row: PriorModel, budget: ResourceBudget) -> bool:
+    """Return whether there is time for an entrant; without a budget a CPU has its limit."""
+    if math.isinf(budget.left_s):
+        return not budget.is_cpu or row.gmacs <= MAX_CPU_GMACS
+    return budget.needed_s(entrant) <= budget.left_s

@@ -1,4 +1,4 @@
-"""The prior table: which models AutoMode tries, and how far from their recipes it looks."""
+"""The prior table: which models AutoMode tries, and how far around their recipes it searches."""
 
 import tomllib
 from bisect import bisect_right
@@ -13,13 +13,13 @@ RANK_BOUNDS: Final = (1_000, 10_000)
 
 @dataclass(frozen=True)
 class PriorModel:
-    """A row: what is expected of a model.
+    """A row of the table: a model's cost and expected rank.
 
     Attributes:
-        name: Of the catalog.
+        name: Name in the catalog.
         gmacs: Billions of multiply-adds an image.
-        rank: Expected order, lower is better: below 1,000 training images, below 10,000, more.
-        side: Of the input, in pixels; None is the model's own.
+        rank: Expected rank, lower is better, below 1,000 training images, below 10,000, and above.
+        side: Side of the input in pixels; None is the model's own.
     """
 
     name: str
@@ -30,23 +30,23 @@ class PriorModel:
 
 @dataclass(frozen=True)
 class Priors:
-    """What is known about models of one kind.
+    """The table of one kind of models.
 
     Attributes:
-        models: Rows, in the file's order.
-        max_trials: After the default recipe there are at most so many in all.
-        num_contenders: Models that are looked at.
+        models: Rows in the file's order.
+        max_trials: Maximum number of trials under a budget.
+        num_entrants: Maximum number of entrants.
         eta: At each rung of `rungs` (evaluations) the best 1 / `eta` go on.
-        rungs: See there.
-        learning_rate: Least and greatest factor on the default recipe's.
+        rungs: Numbers of evaluations at which trials are pruned.
+        learning_rate: Smallest and largest factor on the default recipe's rate.
         sides: Factors on the default input side.
         frozen_frac: Shares of the encoder's groups of layers that do not learn.
-        augmentations: Strengths.
+        augmentations: Names of presets.
     """
 
     models: tuple[PriorModel, ...]
     max_trials: int
-    num_contenders: int
+    num_entrants: int
     eta: int
     rungs: tuple[int, ...]
     learning_rate: tuple[float, float]
@@ -58,7 +58,7 @@ class Priors:
         """Return the rows, best expected first.
 
         Args:
-            num_images: To learn from.
+            num_images: Training images.
         """
         column = bisect_right(RANK_BOUNDS, num_images)
         return sorted(self.models, key=lambda row: row.rank[column])
@@ -69,7 +69,7 @@ class Priors:
 
 
 def priors_of(kind: str) -> Priors:
-    """Return what is known about models of a kind.
+    """Return the table of a kind of models.
 
     Args:
         kind: `models.base.CLASSIFIER`, `DETECTOR` or `SEGMENTER`.

@@ -1,4 +1,4 @@
-"""What AutoMode looks at before it chooses: the data and the machine, as numbers."""
+"""Profile of the data and the machine: numbers that AutoMode chooses by."""
 
 import logging
 import time
@@ -21,16 +21,16 @@ from autofocus.tasks.objects import ObjectsTask
 
 log = logging.getLogger(__name__)
 
-# Whose headers are read where rows do not say how large images are.
+# Images whose headers are read where rows do not have their sizes.
 _NUM_SIZED = 32
 
 
 def profile_data(task: Task[Any, Any], common: Common) -> dict[str, Any]:
-    """Return what the training data is like.
+    """Return statistics of the training data.
 
     Args:
-        task: What is learnt.
-        common: Its images.
+        task: The run's task.
+        common: The run's data.
     """
     counts = Counter(
         label for record in common.train.records for label in task.record_labels(record)
@@ -38,7 +38,7 @@ def profile_data(task: Task[Any, Any], common: Common) -> dict[str, Any]:
     fewest, most = min(counts.values(), default=0), max(counts.values(), default=0)
     facts: dict[str, Any] = {
         "num_images": len(common.train),
-        "num_validation": len(common.held_out),
+        "num_validation": len(common.validation),
         "num_classes": len(common.labels),
         "rarest_class": fewest,
         "commonest_class": most,
@@ -65,11 +65,11 @@ def _median_size(locations: Sequence[str]) -> list[int]:
 
 
 def profile_machine(device: torch.device, image_s: float) -> dict[str, Any]:
-    """Return what there is to train on.
+    """Return facts about the machine.
 
     Args:
-        device: Chosen.
-        image_s: About what training takes an image, measured.
+        device: Device of training.
+        image_s: Measured training time of an image, in seconds.
     """
     return {
         "device": str(device),
@@ -86,15 +86,14 @@ _NUM_TIMED: Final = 2
 
 
 def training_image_s(network: Network, size: tuple[int, int], device: torch.device) -> float:
-    """Return about how many seconds training takes an image.
+    """Return an estimate of the seconds that training takes an image, from forward passes.
 
-    A few images go forward; decoding and drawing views happens beside it. Nothing that training
-    depends on is changed.
+    Decoding and augmenting happen beside it. Nothing that training depends on is changed.
 
     Args:
-        network: Of any kind; left in eval mode, on the device.
+        network: Network of any kind; left in eval mode, on the device.
         size: (height, width) of its input, in pixels.
-        device: Where it is going to train.
+        device: Device of training.
     """
     # Not from torch's generator: what is drawn from it later must not depend on this.
     images = torch.linspace(-1, 1, _NUM_IMAGES * 3 * size[0] * size[1])

@@ -4,11 +4,10 @@
 best probe can be served. 3. Train the default recipe of the best candidate, then of the others.
 4. Asynchronous successive halving over learning rate, input size, augmentation and frozen layers of
 the candidates, around their default recipes. 5. A greedy soup of the best trials of one network.
-6. Temperature. 7. Where few images were held out: other folds, if these cannot tell, and the best
-once more, with all of them. 8. Package and verify; this happens after each step that found
-something better.
+6. Temperature. 7. With few validation images: cross-validation, if these cannot tell, and a refit
+of the best on all images. 8. Package and verify, after each step that found something better.
 
-What is tried comes from the prior table (`priors.toml`) and is written down in `decisions.jsonl`.
+The prior table (`priors.toml`) says what to try; `decisions.jsonl` has every choice.
 """
 
 import logging
@@ -26,12 +25,18 @@ from autofocus.study.automode.detectors import DetectorAutoMode
 from autofocus.study.automode.entrants import AutoMode, AutoStart
 from autofocus.study.automode.priors import Priors, priors_of
 from autofocus.study.automode.profile import profile_data, profile_machine
-from autofocus.study.automode.soup import stir
+from autofocus.study.automode.soup import try_soup
 from autofocus.study.automode.space import AutoSampler
 from autofocus.study.best_model import Score
 from autofocus.study.study import Outcome, Study
-from autofocus.study.sweep import MIN_TRIAL_S, Rules, TrialController, executor_of, listed
-from autofocus.study.trials.cross_validation import Losses, other_folds_s, with_other_folds
+from autofocus.study.sweep import (
+    MIN_TRIAL_S,
+    Rules,
+    TrialController,
+    executor_of,
+    format_parameters,
+)
+from autofocus.study.trials.cross_validation import Losses, cross_validate, cross_validation_s
 from autofocus.study.trials.refit import first_training_s, refit, refit_s
 from autofocus.study.trials.trial import Common, SweepStart
 from autofocus.training.device import choose_device
@@ -41,7 +46,7 @@ log = logging.getLogger(__name__)
 
 # A recipe is not tried in less than this share of what the default recipe took.
 MIN_TRIAL_SHARE = 1 / 3
-# Of the budget, for the soup.
+# Share of the budget that is kept for the soup.
 SOUP_SHARE = 0.03
 
 AUTO_MODES: Final[dict[str, AutoMode]] = {
@@ -61,54 +66,56 @@ def run_automode(study: Study) -> Outcome:
     """
     plan = study.plan
     priors = priors_of(plan.model.kind)
-    study.tell("look", "looking at the data, the machine and the models")
+    study.report_progress("look", "looking at the data, the machine and the models")
     auto_mode = AUTO_MODES[plan.model.kind]
     auto = auto_mode.begin(study)
     common = auto.start.common
     profile = {
         **profile_data(plan.task, common),
-        **profile_machine(choose_device(plan.job.device), auto.contenders[0].image_s),
+        **profile_machine(choose_device(plan.job.device), auto.entrants[0].image_s),
     }
     study.folder.decide("profile", **profile)
     rules = _rules(study, auto, priors)
-    sampler = AutoSampler([one.parameters for one in auto.contenders], auto.space, plan.seed)
+    sampler = AutoSampler([one.parameters for one in auto.entrants], auto.space, plan.seed)
     _announce(study, auto, rules, profile)
     with StopRequest() as stop:
         sweep = TrialController(study, sampler, auto.start, stop, rules)
-        sweep.improve()
+        sweep.publish_best()
         executor_of(study, auto.start, sweep.num_left).run(sweep)
         if not stop():
-            study.tell("soup", "averaging the best trials", rules.num_trials)
-            stir(study, sweep, common, auto_mode)
+            study.report_progress("soup", "averaging the best trials", rules.num_trials)
+            try_soup(study, sweep, common, auto_mode)
         if auto.can_refit and not stop():
-            _settle(study, sweep, auto.start, stop)
-            _once_more(study, sweep, common, stop)
+            _cross_validate(study, sweep, auto.start, stop)
+            _refit(study, sweep, common, stop)
         return sweep.outcome()
 
 
-def _settle(study: Study, sweep: TrialController, start: SweepStart, stop: StopRequest) -> None:
-    """Ask other folds whether the best trial or the probe is better, where it is not clear."""
-    rival, probe = sweep.rival(), start.entry
-    if rival is None or probe is None or probe.losses is None or start.candidate is None:
+def _cross_validate(
+    study: Study, sweep: TrialController, start: SweepStart, stop: StopRequest
+) -> None:
+    """Cross-validate the best trial against the probe where validation does not decide."""
+    trained, probe = sweep.best_trained(), start.score
+    if trained is None or probe is None or probe.losses is None or start.candidate is None:
         return
-    losses = Losses(probe.losses, rival.losses)
-    more = with_other_folds(study, start.common, rival, losses, stop)
+    losses = Losses(probe.losses, trained.losses)
+    more = cross_validate(study, start.common, trained, losses, stop)
     if len(more.before) == len(losses.before):
         return
     comparison = compare(more.before, more.after)
-    study.folder.decide("trained_against_probe", trial=rival.trial, **vars(comparison))
-    if comparison.challenger_wins:
-        value = rival.candidate.metrics[study.metric]
-        sweep.succeed(Score(rival.trial, value, rival.losses), rival.candidate)
+    study.folder.decide("trained_against_probe", trial=trained.trial, **comparison.inputs())
+    if comparison.is_better:
+        value = trained.candidate.metrics[study.metric]
+        sweep.replace_best(Score(trained.trial, value, trained.losses), trained.candidate)
     else:
-        sweep.succeed(probe, start.candidate)
+        sweep.replace_best(probe, start.candidate)
 
 
-def _once_more(study: Study, sweep: TrialController, common: Common, stop: StopRequest) -> None:
-    winner = sweep.winner()
-    again = None if winner is None else refit(study, common, winner, stop)
-    if winner is not None and again is not None:
-        sweep.succeed(Score(winner.refit_id, again.metrics[study.metric]), again)
+def _refit(study: Study, sweep: TrialController, common: Common, stop: StopRequest) -> None:
+    trained = sweep.best_if_trained()
+    again = None if trained is None else refit(study, common, trained, stop)
+    if trained is not None and again is not None:
+        sweep.replace_best(Score(trained.refit_id, again.metrics[study.metric]), again)
 
 
 def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
@@ -122,14 +129,14 @@ def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
         num_trials=num_trials if auto.num_epochs else 0,
         policy=Asha(eta=priors.eta, rungs=list(priors.rungs)),
         # Of few images a loss says more than a metric that counts them.
-        judged_by="score",
+        metric="score",
         reserve_s=partial(_reserve_s, study, auto, num_trials, _first_reserve_s(study, auto)),
         min_trial_s=_min_trial_s,
     )
 
 
 def _first_reserve_s(study: Study, auto: AutoStart) -> float:
-    """Return what the default recipe has to leave to be trained once more."""
+    """Return the seconds that the default recipe must leave for a refit."""
     left_s = study.left_s()
     if not auto.can_refit or math.isinf(left_s):
         return 0.0
@@ -144,9 +151,9 @@ def _reserve_s(
     first_reserve_s: float,
     rows: Mapping[int, Mapping[str, Any]],
 ) -> float:
-    """Return what the soup takes, and to train the best of the trials so far once more.
+    """Return the seconds that the soup, cross-validation and the refit take.
 
-    The default recipe may take all else: then there is nothing to mix.
+    The default recipe may take all else: then there is nothing to average.
     """
     ended = [float(row["seconds"]) for row in rows.values() if row["status"] == "completed"]
     if not ended:
@@ -154,13 +161,13 @@ def _reserve_s(
     soup_s = SOUP_SHARE * (study.plan.job.budget_s or 0.0) if num_trials > 1 else 0.0
     if not auto.can_refit:
         return soup_s
-    common, entry = auto.start.common, auto.start.entry
-    folds_s = other_folds_s(common, None if entry is None else entry.losses, max(ended))
+    common, score = auto.start.common, auto.start.score
+    folds_s = cross_validation_s(common, None if score is None else score.losses, max(ended))
     return soup_s + folds_s + refit_s(common, max(ended)) + study.packaging_s
 
 
 def _min_trial_s(rows: Mapping[int, Mapping[str, Any]]) -> float:
-    """Return what a trial needs; only the default recipe says how long this data takes."""
+    """Return the seconds that a trial needs; the default recipe shows how long this data takes."""
     default = rows.get(0)
     if default is None or default["status"] == "running":
         return MIN_TRIAL_S
@@ -168,15 +175,15 @@ def _min_trial_s(rows: Mapping[int, Mapping[str, Any]]) -> float:
 
 
 def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, Any]) -> None:
-    """Say what is going to happen and how long it should take, and write it down."""
-    first = auto.contenders[0]
+    """Log and record what is going to happen and how long it should take."""
+    first = auto.entrants[0]
     epoch_s = profile["num_images"] * first.image_s
     whole_s, left_s = epoch_s * auto.num_epochs, study.left_s()
     default_s = min(whole_s, left_s)
     others = rules.num_trials - 1
     study.folder.decide(
         "automode",
-        models=[{"parameters": one.parameters, "image_s": one.image_s} for one in auto.contenders],
+        models=[{"parameters": one.parameters, "image_s": one.image_s} for one in auto.entrants],
         search_space=auto.space,
         num_trials=rules.num_trials,
         early_termination=None if rules.policy is None else rules.policy.model_dump(),
@@ -198,8 +205,8 @@ def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, An
             "size, augmentation, frozen layers); 3. the mean of the best",
             others,
             "".join(
-                f"{one.plan.model.name}{listed(one.parameters)}; "
-                for one in auto.contenders[1 : rules.num_trials]
+                f"{one.plan.model.name}{format_parameters(one.parameters)}; "
+                for one in auto.entrants[1 : rules.num_trials]
             ),
         )
     if auto.can_refit and rules.num_trials:
@@ -235,7 +242,7 @@ def _until(default_s: float, whole_s: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it, such as `40 s` or `12 min`."""
+    """Return a time as text, such as `40 s` or `12 min`."""
     if seconds < 120:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""The mean of several trials' networks, judged like a trial of its own."""
+"""The mean of several trials' networks (soup), scored like a trial of its own."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ from autofocus.runtime import write_atomically
 from autofocus.study.automode.entrants import AutoMode
 from autofocus.study.best_model import Score
 from autofocus.study.folder.trial_folder import forget_result, read_result
-from autofocus.study.study import Study, shown
+from autofocus.study.study import Study, format_metric
 from autofocus.study.sweep import TrialController
 from autofocus.study.trials.trial import Common
 from autofocus.training.averaging import StateDict, greedy_soup
@@ -23,28 +23,28 @@ from autofocus.training.candidate import Candidate
 from autofocus.training.checkpoint import load_checkpoint
 from autofocus.training.device import choose_device
 from autofocus.training.evaluate import EvaluationSet, evaluate
-from autofocus.training.finetune_trial import selection_score
 from autofocus.training.loaders import evaluation_loader
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.probe_trial import NUM_CHECK_IMAGES
 from autofocus.training.recipe import Recipe
+from autofocus.training.selection import selection_score
 
 log = logging.getLogger(__name__)
 
 SOUP_ID = "soup"
-# More would be tried one by one, each at the price of an evaluation.
+# Each ingredient costs an evaluation.
 MAX_INGREDIENTS = 5
 _BATCH_SIZE = 8
 
 
-def stir(study: Study, sweep: TrialController, common: Common, auto_mode: AutoMode) -> None:
-    """Let the mean of the best trials of one network challenge the best model.
+def try_soup(study: Study, sweep: TrialController, common: Common, auto_mode: AutoMode) -> None:
+    """Average the best trials of one network, and add the mean to the sweep's candidates.
 
     Args:
         study: The run.
-        sweep: Its trials have ended.
-        common: Of all trials.
-        auto_mode: Finishes a mean of networks of this kind.
+        sweep: Sweep whose trials have ended.
+        common: The run's data.
+        auto_mode: Steps of the model's kind.
     """
     started_s = time.monotonic()
     folder = study.folder.path / "trials" / SOUP_ID
@@ -56,25 +56,27 @@ def stir(study: Study, sweep: TrialController, common: Common, auto_mode: AutoMo
     states = [_weights(study.folder.path, number) for number in trials]
     manifest = next(iter(trials.values()))
     deadline_s = study.deadline(study.packaging_s)
-    entry, candidate, added = _judged(study, common, auto_mode, manifest, states, deadline_s)
+    score, candidate, added = _soup(study, common, auto_mode, manifest, states, deadline_s)
     names = [list(trials)[position] for position in added]
     row: dict[str, Any] = {
         "id": SOUP_ID,
         "model": manifest.model_name,
         "status": "completed",
-        "value": entry.value,
+        "value": score.value,
         "epochs": 0,
         "seconds": round(time.monotonic() - started_s, 3),
         "reason": f"mean of trials {', '.join(map(str, names))}",
         "parameters": {},
     }
-    study.folder.decide("soup", trials=list(trials), chosen=names, value=entry.value)
+    study.folder.decide("soup", trials=list(trials), chosen=names, value=score.value)
     if len(added) < 2:
-        log.info("no mean of trials %s is better than the best of them", _listed(trials))
+        log.info("no mean of trials %s is better than the best of them", _format_trials(trials))
         return
-    log.info("mean of trials %s: %s %s", _listed(names), study.metric, shown(entry.value))
+    log.info(
+        "mean of trials %s: %s %s", _format_trials(names), study.metric, format_metric(score.value)
+    )
     write_atomically(folder / MANIFEST_NAME, encode_manifest(candidate.manifest))
-    sweep.challenge(row, entry, candidate)
+    sweep.add_candidate(row, score, candidate)
 
 
 def _alike(run: Path, scores: Mapping[int, float]) -> dict[int, Manifest]:
@@ -105,7 +107,7 @@ def _weights(run: Path, number: int) -> StateDict:
     return best[0]
 
 
-def _judged(
+def _soup(
     study: Study,
     common: Common,
     auto_mode: AutoMode,
@@ -113,39 +115,39 @@ def _judged(
     states: Sequence[StateDict],
     deadline_s: float | None,
 ) -> tuple[Score, Candidate, list[int]]:
-    """Mix, and return what is to be judged with the positions of what went in."""
-    task, labels, held_out = study.plan.task, common.labels, common.held_out
+    """Return the soup's score, the soup, and the positions of its ingredients."""
+    task, labels, validation = study.plan.task, common.labels, common.validation
     spec = catalog.resolve(manifest.model_name)
     size, device = manifest.preprocess.size, choose_device(study.plan.job.device)
     network = families.build(spec, len(labels), None, size, manifest.network)
     network.load_state_dict(dict(states[0]))
-    targets = task.encode_targets(held_out.records, labels)
+    targets = task.encode_targets(validation.records, labels)
     recipe = Recipe(batch_size=_BATCH_SIZE)
     objective = OBJECTIVES[task.name](recipe, targets, network)
     tiling = manifest.tiling
     entries = evaluation_entries(len(targets), tiling) if tiling else []
-    score = selection_score(common.metric, len(targets))
+    rank = selection_score(common.metric, len(targets))
     with evaluation_loader(
-        held_out, targets, objective, manifest.preprocess, recipe, free_budget(), entries
+        validation, targets, objective, manifest.preprocess, recipe, free_budget(), entries
     ) as loader:
-        judged = EvaluationSet(loader, targets, labels, manifest.settings, entries)
+        images = EvaluationSet(loader, targets, labels, manifest.settings, entries)
 
-        def judge(state: StateDict) -> float:
+        def score(state: StateDict) -> float:
             network.load_state_dict(dict(state))
-            return score(evaluate(network.to(device), task, judged, device).metrics)
+            return rank(evaluate(network.to(device), task, images, device).metrics)
 
-        soup = greedy_soup(states, judge, _clock(deadline_s))
+        soup = greedy_soup(states, score, _clock(deadline_s))
         network.to("cpu").load_state_dict(soup.state)
-        finished, losses = auto_mode.finish_soup(common, network, manifest, task, judged)
-    images = held_out.locations[:NUM_CHECK_IMAGES]
-    candidate = Candidate(network.eval(), finished, finished.metrics, images)
+        finished, losses = auto_mode.finish_soup(common, network, manifest, task, images)
+    check_images = validation.locations[:NUM_CHECK_IMAGES]
+    candidate = Candidate(network.eval(), finished, finished.metrics, check_images)
     return Score(SOUP_ID, finished.metrics[common.metric], losses), candidate, soup.chosen
 
 
 def _clock(deadline_s: float | None) -> Callable[[], bool]:
-    """Return what says that another evaluation, as long as the longest so far, would be too late.
+    """Return a function: whether another evaluation, as long as the longest so far, is too late.
 
-    The last of what is judged is judged twice: once more with its temperature.
+    The last network is evaluated twice: once more with its temperature.
     """
     before_s, longest_s = time.monotonic(), 0.0
 
@@ -158,5 +160,5 @@ def _clock(deadline_s: float | None) -> Callable[[], bool]:
     return is_late
 
 
-def _listed(numbers: Sequence[int] | Mapping[int, Any]) -> str:
+def _format_trials(numbers: Sequence[int] | Mapping[int, Any]) -> str:
     return ", ".join(map(str, numbers))

@@ -1,7 +1,7 @@
-"""The search space that AutoMode makes for a job: around the default recipe of each contender.
+"""The search space of AutoMode: around the default recipe of each entrant.
 
-It is written as a user would write it, and kept in `decisions.jsonl`: nothing is hidden, and what
-AutoMode did can be asked for again as a sweep.
+It has the form of a job's `search_space` and is kept in `decisions.jsonl`, so that the search can
+be run again as a sweep.
 """
 
 import math
@@ -15,41 +15,41 @@ from autofocus.study.automode.priors import Priors
 from autofocus.study.search.samplers import Past, RandomSampler
 from autofocus.training.recipe import Recipe
 
-# Sides of an input are multiples of it.
+# Sides of an input are multiples of this, in pixels.
 _SIDE_STEP = 32
 
 
-def space_around(contender: Entrant, recipe: Recipe, side: int, priors: Priors) -> dict[str, Any]:
+def space_around(entrant: Entrant, recipe: Recipe, side: int, priors: Priors) -> dict[str, Any]:
     """Return one sub-space of a job's `search_space`.
 
-    What the job sets itself is not varied.
+    Parameters that the job sets are not varied.
 
     Args:
-        contender: The model.
-        recipe: Its default recipe, with what the job sets.
+        entrant: The model.
+        recipe: Its default recipe, with the job's parameters.
         side: Longer side of its default input, in pixels.
-        priors: How far to look.
+        priors: Ranges.
     """
     low, high = (math.log(recipe.learning_rate * factor) for factor in priors.learning_rate)
     space: dict[str, Any] = {
         "learning_rate": {"type": "loguniform", "min_value": low, "max_value": high},
         "augmentations": _choice(priors.augmentations),
     }
-    if contender.num_groups:
-        # Of a network that was not built it is not known what it takes.
-        space[_size_name(contender)] = _choice(_sides(side, priors))
-        frozen = [round(frac * contender.num_groups) for frac in priors.frozen_frac]
+    if entrant.num_groups:
+        # What a network takes is known once it is built.
+        space[_size_name(entrant)] = _choice(_sides(side, priors))
+        frozen = [round(frac * entrant.num_groups) for frac in priors.frozen_frac]
         space["layers_to_freeze"] = _choice(frozen)
-    given = contender.plan.parameters
+    given = entrant.plan.parameters
     is_sized = {"min_size", "max_size", "image_size", "validation_resize_size"} & set(given)
-    fixed = {*given, _size_name(contender)} if is_sized else {*given}
-    fixed -= contender.parameters.keys()
+    fixed = {*given, _size_name(entrant)} if is_sized else {*given}
+    fixed -= entrant.parameters.keys()
     chosen = {name: value for name, value in space.items() if name not in fixed}
-    return {**contender.parameters, **chosen}
+    return {**entrant.parameters, **chosen}
 
 
-def _size_name(contender: Entrant) -> str:
-    is_classifier = contender.plan.model.kind == CLASSIFIER
+def _size_name(entrant: Entrant) -> str:
+    is_classifier = entrant.plan.model.kind == CLASSIFIER
     return "validation_crop_size" if is_classifier else "image_size"
 
 
@@ -63,14 +63,14 @@ def _choice(values: Sequence[Any]) -> dict[str, Any]:
 
 
 class AutoSampler:
-    """First the default recipes, then random points of the space; see `samplers.Sampler`.
+    """A `Sampler`: first the default recipes, then random points of the space.
 
-    Trial n is a matter of the seed and n alone, so a kill changes no trial.
+    Trial n depends on the seed and n alone, so a kill changes no trial.
 
     Args:
         defaults: Parameters of the first trials.
-        raw_space: As a job would have it.
-        seed: The job's.
+        raw_space: `search_space` in the form of a job's.
+        seed: The job's seed.
     """
 
     num_trials: int | None = None

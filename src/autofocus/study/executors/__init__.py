@@ -15,16 +15,16 @@ class TrialScheduler(Protocol):
     def report(self, number: int, report: dict[str, Any]) -> PruneDecision:
         """Take an evaluation; `wait` is to be asked again through `verdict`."""
 
-    def verdict(self, number: int) -> PruneDecision:
+    def prune_decision(self, number: int) -> PruneDecision:
         """Return whether a trial goes on after its last evaluation."""
 
     def end(self, number: int, end: TrialEnd) -> None:
         """Take a trial that ended."""
 
-    def lose(self, number: int, reason: str) -> None:
+    def requeue(self, number: int, reason: str) -> None:
         """Take back a trial whose process died."""
 
-    def improve(self) -> None:
+    def publish_best(self) -> None:
         """Publish what is better now; takes seconds, so idle workers get their trials first."""
 
     def decide(self, what: str, **inputs: Any) -> None:
@@ -35,7 +35,7 @@ class TrialScheduler(Protocol):
 
 
 class Executor(Protocol):
-    """Runs the trials that a conductor hands out."""
+    """Runs the trials that a scheduler hands out."""
 
-    def run(self, conductor: TrialScheduler) -> None:
-        """Return when the conductor has no trial left and none is running."""
+    def run(self, scheduler: TrialScheduler) -> None:
+        """Return when the scheduler has no trial left and none is running."""

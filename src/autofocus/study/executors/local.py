@@ -18,9 +18,9 @@ from autofocus.study.executors.messages import (
     Decision,
     EpochReport,
     Fatal,
-    Line,
-    Setup,
+    LogLine,
     Stop,
+    WorkerSetup,
 )
 from autofocus.study.trials.runner import run_trial
 from autofocus.study.trials.trial import Assignment, Common, Hooks, TrialEnd
@@ -45,75 +45,75 @@ class LocalExecutor:
     """
 
     def __init__(self, common: Common, num_workers: int, devices: Sequence[str] = ()) -> None:
-        self._setup = Setup(common, num_workers, logging.getLogger("autofocus").level)
+        self._setup = WorkerSetup(common, num_workers, logging.getLogger("autofocus").level)
         self._devices = devices
-        self._workers: list[_Worker] = []
-        self._inbox: SimpleQueue[tuple[_Worker, Any]] = SimpleQueue()
+        self._workers: list[_WorkerHandle] = []
+        self._inbox: SimpleQueue[tuple[_WorkerHandle, Any]] = SimpleQueue()
         self._num_dead_starts = 0
         self._told_to_stop = False
 
-    def run(self, conductor: TrialScheduler) -> None:
+    def run(self, scheduler: TrialScheduler) -> None:
         """See `Executor.run`."""
         try:
-            self._assign(conductor)
+            self._assign(scheduler)
             while any(worker.number is not None for worker in self._workers):
-                self._turn(conductor)
+                self._handle_next(scheduler)
         finally:
             for worker in self._workers:
                 worker.close()
 
-    def _turn(self, conductor: TrialScheduler) -> None:
+    def _handle_next(self, scheduler: TrialScheduler) -> None:
         """Take one message, and what follows from it."""
         try:
             worker, message = self._inbox.get(timeout=POLL_S)
         except Empty:
-            self._stop_where_asked(conductor)
+            self._stop_where_asked(scheduler)
             return
         if message is None:
-            self._bury(worker, conductor)
+            self._replace_dead(worker, scheduler)
         else:
             self._num_dead_starts = 0
-            worker.take(message, conductor)
-        self._stop_where_asked(conductor)
+            worker.handle(message, scheduler)
+        self._stop_where_asked(scheduler)
         if not isinstance(message, EpochReport | TrialEnd | None):
             return
         for waiting in self._workers:
-            waiting.answer(conductor)
+            waiting.answer_waiting(scheduler)
         if not isinstance(message, EpochReport):
-            self._assign(conductor)
-            conductor.improve()
+            self._assign(scheduler)
+            scheduler.publish_best()
 
-    def _assign(self, conductor: TrialScheduler) -> None:
+    def _assign(self, scheduler: TrialScheduler) -> None:
         """Give every idle worker a trial; start workers while there are fewer than there may be."""
         idle = [worker for worker in self._workers if worker.number is None]
         while idle or len(self._workers) < self._setup.num_workers:
-            assignment = conductor.next_trial()
+            assignment = scheduler.next_trial()
             if assignment is None:
                 return
             if not idle:
                 idle.append(self._start())
             idle.pop(0).begin(assignment)
 
-    def _start(self) -> "_Worker":
+    def _start(self) -> "_WorkerHandle":
         place = len(self._workers)
         device = self._devices[place % len(self._devices)] if self._devices else None
-        worker = _Worker(self._setup, device, self._inbox)
+        worker = _WorkerHandle(self._setup, device, self._inbox)
         self._workers.append(worker)
         return worker
 
-    def _bury(self, worker: "_Worker", conductor: TrialScheduler) -> None:
+    def _replace_dead(self, worker: "_WorkerHandle", scheduler: TrialScheduler) -> None:
         """Let another worker go on with the trial of one that died."""
         self._workers.remove(worker)
         reason = worker.close()
         self._num_dead_starts += not worker.has_spoken
         if self._num_dead_starts >= MAX_DEAD_STARTS:
             raise TrainingError(f"worker processes do not start ({reason}).")
-        if worker.number is not None and not conductor.is_stopped():
+        if worker.number is not None and not scheduler.is_stopped():
             log.warning("the process of trial %d died (%s)", worker.number, reason)
-            conductor.lose(worker.number, reason)
+            scheduler.requeue(worker.number, reason)
 
-    def _stop_where_asked(self, conductor: TrialScheduler) -> None:
-        if self._told_to_stop or not conductor.is_stopped():
+    def _stop_where_asked(self, scheduler: TrialScheduler) -> None:
+        if self._told_to_stop or not scheduler.is_stopped():
             return
         self._told_to_stop = True
         for worker in self._workers:
@@ -121,10 +121,10 @@ class LocalExecutor:
                 # Without an answer it saves nothing of this epoch, and asks again when resumed.
                 worker.process.kill()
             else:
-                worker.say(Stop())
+                worker.send(Stop())
 
 
-class _Worker:
+class _WorkerHandle:
     """A worker process as the driver sees it.
 
     Attributes:
@@ -134,7 +134,10 @@ class _Worker:
     """
 
     def __init__(
-        self, setup: Setup, device: str | None, inbox: "SimpleQueue[tuple[_Worker, Any]]"
+        self,
+        setup: WorkerSetup,
+        device: str | None,
+        inbox: "SimpleQueue[tuple[_WorkerHandle, Any]]",
     ) -> None:
         self.number: int | None = None
         self.is_waiting = False
@@ -151,42 +154,42 @@ class _Worker:
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self._wire = Channel(self.process.stdout, self.process.stdin)
-        self.say(setup)
+        self._channel = Channel(self.process.stdout, self.process.stdin)
+        self.send(setup)
         self._listener = threading.Thread(target=self._listen, args=(inbox,), daemon=True)
         self._listener.start()
 
     def begin(self, assignment: Assignment) -> None:
         """Give it a trial."""
         self.number = assignment.number
-        self.say(assignment)
+        self.send(assignment)
 
-    def take(self, message: object, conductor: TrialScheduler) -> None:
+    def handle(self, message: object, scheduler: TrialScheduler) -> None:
         """Do what a message asks for."""
         self.has_spoken = True
         assert self.number is not None, "an idle worker says nothing"
         if isinstance(message, EpochReport):
-            self._reported(conductor.report(self.number, message.report))
+            self._answer(scheduler.report(self.number, message.report))
         elif isinstance(message, Decision):
-            conductor.decide(message.what, **message.inputs)
-        elif isinstance(message, Line):
+            scheduler.decide(message.what, **message.inputs)
+        elif isinstance(message, LogLine):
             log.log(message.level, "%s", message.text)
         elif isinstance(message, Fatal):
             raise message.error
         else:
             assert isinstance(message, TrialEnd), message
             number, self.number = self.number, None
-            conductor.end(number, message)
+            scheduler.end(number, message)
 
-    def answer(self, conductor: TrialScheduler) -> None:
+    def answer_waiting(self, scheduler: TrialScheduler) -> None:
         """Say whether its trial goes on, if it waits for that and it is known by now."""
         if self.is_waiting and self.number is not None:
-            self._reported(conductor.verdict(self.number))
+            self._answer(scheduler.prune_decision(self.number))
 
-    def say(self, message: object) -> None:
+    def send(self, message: object) -> None:
         """Send a message; that the process died is heard from the listener."""
         try:
-            self._wire.send(message)
+            self._channel.send(message)
         except OSError:
             log.debug("a worker died before it could be told %s", type(message).__name__)
 
@@ -203,15 +206,15 @@ class _Worker:
         self.process.stdout.close()
         return f"signal {-status}" if status < 0 else f"exit status {status}"
 
-    def _reported(self, verdict: str) -> None:
+    def _answer(self, verdict: str) -> None:
         self.is_waiting = verdict == "wait"
         if not self.is_waiting:
-            self.say(Answer(verdict == "stop"))
+            self.send(Answer(verdict == "stop"))
 
-    def _listen(self, inbox: "SimpleQueue[tuple[_Worker, Any]]") -> None:
+    def _listen(self, inbox: "SimpleQueue[tuple[_WorkerHandle, Any]]") -> None:
         while True:
             try:
-                message = self._wire.receive()
+                message = self._channel.receive()
             except EOFError:
                 inbox.put((self, None))
                 return
@@ -230,16 +233,16 @@ class InlineExecutor:
         self._common = common
         self._track = track
 
-    def run(self, conductor: TrialScheduler) -> None:
+    def run(self, scheduler: TrialScheduler) -> None:
         """See `Executor.run`."""
-        while (assignment := conductor.next_trial()) is not None:
+        while (assignment := scheduler.next_trial()) is not None:
             number = assignment.number
             hooks = Hooks(
-                decide=conductor.decide,
+                decide=scheduler.decide,
                 # All trials of lower number have ended: nothing is ever waited for.
-                on_epoch=lambda report, n=number: conductor.report(n, report) == "stop",  # type: ignore[misc]
-                should_stop=conductor.is_stopped,
+                on_epoch=lambda report, n=number: scheduler.report(n, report) == "stop",  # type: ignore[misc]
+                should_stop=scheduler.is_stopped,
                 track=self._track,
             )
-            conductor.end(number, run_trial(self._common, assignment, hooks))
-            conductor.improve()
+            scheduler.end(number, run_trial(self._common, assignment, hooks))
+            scheduler.publish_best()

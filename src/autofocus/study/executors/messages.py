@@ -12,7 +12,7 @@ from autofocus.study.trials.trial import Common
 
 
 @dataclass(frozen=True)
-class Setup:
+class WorkerSetup:
     """First thing that a worker is told.
 
     Attributes:
@@ -58,7 +58,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLine:
     """A line for the log."""
 
     level: int

@@ -19,9 +19,9 @@ from autofocus.study.executors.messages import (
     Decision,
     EpochReport,
     Fatal,
-    Line,
-    Setup,
+    LogLine,
     Stop,
+    WorkerSetup,
 )
 from autofocus.study.trials.runner import run_trial
 from autofocus.study.trials.trial import Assignment, Common, Hooks
@@ -31,12 +31,12 @@ def main() -> None:
     """Serve the driver until it is gone."""
     # Ctrl-C reaches every process of the terminal; the driver says what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    wire = Channel(os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb"))
+    channel = Channel(os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb"))
     # Whatever prints must not print into the messages.
     os.dup2(2, 1)
-    setup: Setup = wire.receive()
+    setup: WorkerSetup = channel.receive()
     share_machine(setup.num_workers)
-    worker = _Worker(wire, setup.common)
+    worker = _Worker(channel, setup.common)
     logger = logging.getLogger("autofocus")
     logger.setLevel(setup.log_level)
     logger.addHandler(_ToDriver(worker))
@@ -46,9 +46,9 @@ def main() -> None:
 
 
 class _Worker:
-    def __init__(self, wire: Channel, common: Common) -> None:
+    def __init__(self, channel: Channel, common: Common) -> None:
         self.trial = ""
-        self.wire = wire
+        self.channel = channel
         self._common = common
         self._assignments: SimpleQueue[Assignment] = SimpleQueue()
         self._answers: SimpleQueue[Answer] = SimpleQueue()
@@ -58,7 +58,7 @@ class _Worker:
         """Take messages while trials run; end the process when the driver is gone."""
         while True:
             try:
-                message = self.wire.receive()
+                message = self.channel.receive()
             except EOFError:
                 # Every file appears whole or not at all, so there is nothing to clean up.
                 os._exit(0)
@@ -80,13 +80,13 @@ class _Worker:
                 end: object = run_trial(self._common, assignment, hooks)
             except OSError as error:
                 end = Fatal(error)
-            self.wire.send(end)
+            self.channel.send(end)
 
     def _decide(self, what: str, **inputs: Any) -> None:
-        self.wire.send(Decision(what, inputs))
+        self.channel.send(Decision(what, inputs))
 
     def _on_epoch(self, report: dict[str, Any]) -> bool:
-        self.wire.send(EpochReport(report))
+        self.channel.send(EpochReport(report))
         return self._answers.get().should_end
 
 
@@ -101,7 +101,7 @@ class _ToDriver(logging.Handler):
         """Send the line; when nobody listens the process is about to end."""
         text = f"trial {self._worker.trial}: {record.getMessage()}"
         try:
-            self._worker.wire.send(Line(record.levelno, text))
+            self._worker.channel.send(LogLine(record.levelno, text))
         except OSError:
             sys.exit(1)
 

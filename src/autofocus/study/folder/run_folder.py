@@ -12,10 +12,11 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import orjson
 import yaml
+from filelock import FileLock, Timeout
 
 from autofocus.errors import RunFolderError
 from autofocus.run_format import RUN_FORMAT, RUN_NAME, check_run_format
@@ -46,11 +47,11 @@ class RunFolder:
         self.path = path
         self._identity = identity(job, data_fingerprint)
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(path)
+        self._lock = hold_folder(path)
         try:
             self._adopt(job, overwrite)
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
 
     def __enter__(self) -> "RunFolder":
@@ -62,7 +63,7 @@ class RunFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._lock.close()
+        self._lock.release()
 
     def result(self) -> dict[str, Any] | None:
         """Return the finished run's result, or None while there is none."""
@@ -84,7 +85,7 @@ class RunFolder:
         with naming_full_disk(path), path.open("ab") as file:
             file.write(line)
 
-    def tell(self, **now: Any) -> None:
+    def write_progress(self, **now: Any) -> None:
         """Replace `progress.json`: news for whoever looks, which a kill may cost."""
         path = self.path / "progress.json"
         new = path.with_name(".progress.json")
@@ -186,18 +187,16 @@ def identity(job: Mapping[str, Any], data_fingerprint: str) -> str:
 
 
 def driver_of(path: Path) -> int | None:
-    """Return the process that conducts the run in a folder now, or None."""
-    try:
-        file = (path / "lock").open("r+")
-    except FileNotFoundError:
+    """Return the process that runs in a folder now, or None."""
+    file = path / "lock"
+    if not file.exists():
         return None
-    with file:
-        try:
-            _lock_file(file)
-        except OSError:
-            holder = file.read().strip()
-            return int(holder) if holder.isdigit() else None
-    return None
+    try:
+        with FileLock(file, blocking=False):
+            return None
+    except Timeout:
+        holder = file.read_text(encoding="utf-8").strip()
+        return int(holder) if holder.isdigit() else None
 
 
 def _clear(path: Path) -> None:
@@ -210,34 +209,24 @@ def _clear(path: Path) -> None:
             entry.unlink()
 
 
-def _lock(path: Path) -> IO[str]:
-    """Hold the folder until the process ends; the system lets go even of a killed one."""
-    file = (path / "lock").open("a+")
+def hold_folder(path: Path) -> FileLock:
+    """Lock a run folder until the process ends, however it ends; its id is in the lock file.
+
+    Raises:
+        RunFolderError: If another process holds it.
+    """
+    file = path / "lock"
+    lock = FileLock(file, blocking=False)
     try:
-        _lock_file(file)
-    except OSError:
-        file.seek(0)
-        holder = file.read().strip()
-        file.close()
+        lock.acquire()
+    except Timeout:
+        holder = file.read_text(encoding="utf-8").strip()
         raise RunFolderError(
             f"{path}: another autofocus is running in this folder (process {holder or 'unknown'}). "
             "Wait for it, or give another --output-dir."
         ) from None
-    file.truncate(0)
-    file.write(str(os.getpid()))
-    file.flush()
-    return file
-
-
-def _lock_file(file: IO[str]) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file.write_text(str(os.getpid()), encoding="utf-8")
+    return lock
 
 
 # Seconds vary from run to run; the leaderboard is bit-same for the same job and seed.

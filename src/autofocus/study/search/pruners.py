@@ -1,5 +1,4 @@
-"""Early termination: which trials stop before their time. Pure functions; every metric is better
-when it is larger.
+"""Pruners (early termination): which trials stop before their end. Every metric is maximised.
 
 A trial's curve is what it measured of the primary metric: (interval, value), where interval n is
 its n-th evaluation. A policy looks at a trial at every multiple of `evaluation_interval` from
@@ -36,14 +35,14 @@ from autofocus.settings.job import (
 
 PruneDecision = Literal["continue", "stop", "wait"]
 # (interval, value) in the order of the intervals, which begin at 1.
-Curve = Sequence[tuple[int, float]]
+Points = Sequence[tuple[int, float]]
 
 
-def verdict(
+def prune_decision(
     policy: EarlyTermination | None,
     trial: int,
     interval: int,
-    curves: Mapping[int, Curve],
+    curves: Mapping[int, Points],
     ended: Collection[int] = (),
     *,
     in_order: bool = True,
@@ -51,65 +50,72 @@ def verdict(
     """Decide about a trial that has just measured the primary metric for the n-th time.
 
     Args:
-        policy: None stops nothing.
-        trial: Its number.
+        policy: None prunes nothing.
+        trial: Number of the trial.
         interval: n.
-        curves: Of all trials that were begun, by number; an empty one before the first evaluation.
-        ended: Numbers of the trials that measure nothing any more, for whatever reason.
+        curves: Curves of all trials that were begun, by number; empty before the first evaluation.
+        ended: Numbers of the trials that have ended, for whatever reason.
         in_order: Compare with trials of lower number only, and wait for them.
 
     Returns:
-        `wait` means that a trial of lower number decides it and has not got there yet.
+        `wait` where a trial of lower number has not reached the interval yet.
     """
     if policy is None or not is_due(policy, interval) or _best(curves[trial], interval) is None:
         return "continue"
-    rivals = [number for number in curves if number < trial or not in_order]
-    there = [n for n in rivals if n in ended or _last(curves[n]) >= interval]
-    if in_order and len(there) < len(rivals):
+    others = [number for number in curves if number < trial or not in_order]
+    there = [n for n in others if n in ended or _last(curves[n]) >= interval]
+    if in_order and len(there) < len(others):
         return "wait"
     found = (_compared(policy, curves[n], interval) for n in there if n != trial)
-    return _judged(policy, curves[trial], interval, sorted(v for v in found if v is not None))
+    return _decision(policy, curves[trial], interval, sorted(v for v in found if v is not None))
 
 
 class Pruner:
-    """Decides in order as `verdict` does, and looks at a trial only once an interval.
+    """Decides as `prune_decision` does; in order, it reads a trial's curve once an interval.
 
     Args:
-        policy: None stops nothing.
-        curves: As `verdict` takes them; they grow while trials run.
-        ended: The same.
+        policy: None prunes nothing.
+        curves: Curves as `prune_decision` takes them; they grow while trials run.
+        ended: Trials that have ended; grows too.
+        in_order: Whether trials are compared with those of lower number only, and wait for them.
     """
 
     def __init__(
         self,
         policy: EarlyTermination | None,
-        curves: Mapping[int, Curve],
+        curves: Mapping[int, Points],
         ended: Collection[int],
+        *,
+        in_order: bool = True,
     ) -> None:
         self._policy = policy
         self._curves = curves
         self._ended = ended
+        self._in_order = in_order
         self._known: dict[int, _Known] = {}
 
-    def verdict(self, trial: int, interval: int) -> PruneDecision:
-        """Return what `verdict` returns; trials are numbered 0, 1, 2, … without a gap."""
+    def decision(self, trial: int, interval: int) -> PruneDecision:
+        """Return what `prune_decision` returns; trials are numbered 0, 1, 2, … without a gap."""
         policy, curve = self._policy, self._curves[trial]
         if policy is None or not is_due(policy, interval) or _best(curve, interval) is None:
             return "continue"
         known = self._known.setdefault(interval, _Known())
-        if known.num > trial:
-            # Its process died, and it measures again what later trials were compared with.
-            return verdict(policy, trial, interval, self._curves, self._ended)
+        if known.num > trial or not self._in_order:
+            # Without order every trial may matter; in order, the trial's process died, and it
+            # measures again what later trials were compared with.
+            return prune_decision(
+                policy, trial, interval, self._curves, self._ended, in_order=self._in_order
+            )
         while known.num < trial:
-            rival = self._curves[known.num]
-            if known.num not in self._ended and _last(rival) < interval:
+            other = self._curves[known.num]
+            if known.num not in self._ended and _last(other) < interval:
                 return "wait"
-            known.add(_compared(policy, rival, interval))
-        return _judged(policy, curve, interval, known.ascending)
+            known.add(_compared(policy, other, interval))
+        return _decision(policy, curve, interval, known.ascending)
 
 
 class _Known:
-    """What the trials below `num` are compared by at one interval; nothing changes that."""
+    """Values of the trials below `num` at one interval; they do not change any more."""
 
     def __init__(self) -> None:
         self.num = 0
@@ -128,16 +134,16 @@ def is_due(policy: EarlyTermination, interval: int) -> bool:
     return interval >= policy.delay_evaluation and interval % policy.evaluation_interval == 0
 
 
-def _judged(
-    policy: EarlyTermination, curve: Curve, interval: int, ascending: Sequence[float]
+def _decision(
+    policy: EarlyTermination, curve: Points, interval: int, ascending: Sequence[float]
 ) -> PruneDecision:
     """Return whether a trial goes on.
 
     Args:
-        policy: What decides.
-        curve: Of the trial, whose last evaluation may have measured nothing: an undefined metric.
+        policy: Pruning policy.
+        curve: Curve of the trial; its metric may have been undefined at the last evaluation.
         interval: Where trials are compared.
-        ascending: What `_compared` returned of the others.
+        ascending: Values of the other trials (`_compared`), ascending.
     """
     measured = _until(curve, interval)
     own = max(measured)
@@ -147,8 +153,8 @@ def _judged(
     return "stop" if threshold is not None and own < threshold else "continue"
 
 
-def _compared(policy: EarlyTermination, curve: Curve, interval: int) -> float | None:
-    """Return what another trial is compared by, or None where it takes no part."""
+def _compared(policy: EarlyTermination, curve: Points, interval: int) -> float | None:
+    """Return the value of another trial, or None where it is not compared."""
     measured = _until(curve, interval)
     excludes = isinstance(policy, TruncationSelection) and policy.exclude_finished_jobs
     if (excludes or isinstance(policy, Asha)) and _last(curve) < interval:
@@ -162,8 +168,8 @@ def _threshold(policy: EarlyTermination, ascending: Sequence[float]) -> float | 
     """Return the value below which a trial stops; None stops none.
 
     Args:
-        policy: What decides.
-        ascending: What all trials are compared by, with the one that is judged.
+        policy: Pruning policy.
+        ascending: Values of all trials, the one in question among them, ascending.
     """
     if isinstance(policy, MedianStopping):
         return median(ascending)
@@ -183,14 +189,14 @@ def _slack(policy: Bandit, best: float) -> float | None:
     return best / (1 + policy.slack_factor) if best > 0 else None
 
 
-def _best(curve: Curve, interval: int) -> float | None:
+def _best(curve: Points, interval: int) -> float | None:
     return max(_until(curve, interval), default=None)
 
 
-def _until(curve: Curve, interval: int) -> list[float]:
+def _until(curve: Points, interval: int) -> list[float]:
     # Intervals are whole and rise from 1: what is wanted is among the first `interval` of them.
     return [value for at, value in curve[:interval] if at <= interval]
 
 
-def _last(curve: Curve) -> int:
+def _last(curve: Points) -> int:
     return curve[-1][0] if curve else 0

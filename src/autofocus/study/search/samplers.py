@@ -18,7 +18,7 @@ from autofocus.settings.job import Sampling
 from autofocus.settings.search_space import Choice, SearchSpace
 from autofocus.study.search.space import (
     from_optuna,
-    num_places,
+    num_dims,
     optuna_distributions,
     point,
     to_optuna,
@@ -119,7 +119,7 @@ class RandomSampler:
     def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
         """See `Sampler.ask`."""
         generator = np.random.default_rng([self._seed, number])
-        return point(self._space, generator.random(num_places(self._space)).tolist())
+        return point(self._space, generator.random(num_dims(self._space)).tolist())
 
 
 class SobolSampler:
@@ -141,7 +141,7 @@ class SobolSampler:
     def _first(self, num_points: int) -> NDArray[np.float64]:
         from scipy.stats.qmc import Sobol
 
-        sequence = Sobol(num_places(self._space), rng=np.random.default_rng(self._seed))
+        sequence = Sobol(num_dims(self._space), rng=np.random.default_rng(self._seed))
         points: NDArray[np.float64] = sequence.random_base2(math.ceil(math.log2(num_points)))
         return points
 

@@ -1,4 +1,4 @@
-"""From distributions to values: at a place in [0, 1), and as what Optuna's samplers know."""
+"""From distributions to values: at a quantile in [0, 1), and as what Optuna's samplers know."""
 
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -20,56 +20,58 @@ if TYPE_CHECKING:
 _EDGE = 2.0**-33
 
 
-def value_at(distribution: Distribution, place: float) -> Any:
+def value_at(distribution: Distribution, quantile: float) -> Any:
     """Return the value below which a share `place` of the distribution lies.
 
-    Equally spread places give the distribution; the same place gives the same value, whatever
+    Equally spread quantiles give the distribution; the same quantile gives the same value, whatever
     was drawn before.
 
     Args:
         distribution: What to draw from.
-        place: In [0, 1).
+        quantile: In [0, 1).
     """
     if isinstance(distribution, Choice):
-        return distribution.values[_index(place, len(distribution.values))]
+        return distribution.values[_index(quantile, len(distribution.values))]
     if isinstance(distribution, Randint):
-        return distribution.lower + _index(place, distribution.upper - distribution.lower)
+        return distribution.lower + _index(quantile, distribution.upper - distribution.lower)
     if isinstance(distribution, Uniform):
-        drawn = distribution.min_value + place * (distribution.max_value - distribution.min_value)
+        drawn = distribution.min_value + quantile * (
+            distribution.max_value - distribution.min_value
+        )
         return shaped(drawn, distribution.q, distribution.base)
     bell = NormalDist(distribution.mu, distribution.sigma)
     # Only the part of the bell that the parameter may be.
     low, high = bell.cdf(distribution.low), bell.cdf(distribution.high)
-    share = min(max(low + place * (high - low), _EDGE), 1 - _EDGE)
+    share = min(max(low + quantile * (high - low), _EDGE), 1 - _EDGE)
     drawn = min(max(bell.inv_cdf(share), distribution.low), distribution.high)
     return shaped(drawn, distribution.q, distribution.base)
 
 
-def values_at(subspace: SubSpace, places: Sequence[float]) -> dict[str, Any]:
+def values_at(subspace: SubSpace, quantiles: Sequence[float]) -> dict[str, Any]:
     """Return one value a parameter, in the order of the sub-space.
 
     Args:
         subspace: Parameters and their distributions.
-        places: At least as many places in [0, 1) as parameters.
+        quantiles: At least as many quantiles in [0, 1) as parameters.
     """
     return {
-        name: value_at(distribution, place)
-        for (name, distribution), place in zip(subspace.items(), places, strict=False)
+        name: value_at(distribution, quantile)
+        for (name, distribution), quantile in zip(subspace.items(), quantiles, strict=False)
     }
 
 
-def point(space: Sequence[SubSpace], places: Sequence[float]) -> dict[str, Any]:
-    """Return the parameters at a point: its first place chooses the sub-space.
+def point(space: Sequence[SubSpace], quantiles: Sequence[float]) -> dict[str, Any]:
+    """Return the parameters at a point: its first quantile chooses the sub-space.
 
     Args:
         space: The sub-spaces, all equally likely.
-        places: `num_places(space)` places in [0, 1).
+        quantiles: `num_places(space)` quantiles in [0, 1).
     """
-    return values_at(space[_index(places[0], len(space))], places[1:])
+    return values_at(space[_index(quantiles[0], len(space))], quantiles[1:])
 
 
-def num_places(space: Sequence[SubSpace]) -> int:
-    """Return how many places a point has: one for the sub-space, one for each parameter."""
+def num_dims(space: Sequence[SubSpace]) -> int:
+    """Return how many quantiles a point has: one for the sub-space, one for each parameter."""
     return 1 + max(len(subspace) for subspace in space)
 
 
@@ -120,5 +122,5 @@ def to_optuna(subspace: SubSpace, values: dict[str, Any]) -> dict[str, Any]:
     return drawn
 
 
-def _index(place: float, num: int) -> int:
-    return min(int(place * num), num - 1)
+def _index(quantile: float, num: int) -> int:
+    return min(int(quantile * num), num - 1)

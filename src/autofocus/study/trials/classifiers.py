@@ -8,12 +8,12 @@ from autofocus.manifest import MANIFEST_NAME, encode_manifest
 from autofocus.runtime import StopRequest, write_atomically
 from autofocus.study.best_model import Score
 from autofocus.study.resolve import Plan
-from autofocus.study.study import PACKAGING_RESERVE_S, RESERVE_FACTOR, Outcome, Study, shown
-from autofocus.study.trials.cross_validation import Losses, with_other_folds
+from autofocus.study.study import PACKAGING_RESERVE_S, RESERVE_FACTOR, Outcome, Study, format_metric
+from autofocus.study.trials.cross_validation import Losses, cross_validate
 from autofocus.study.trials.finetune import finetune, probe_and_finetune, probe_losses, probe_setup
-from autofocus.study.trials.prepare import prepare
+from autofocus.study.trials.prepare import prepare_trial
 from autofocus.study.trials.recipes import recipe_for
-from autofocus.study.trials.refit import Winner, can_refit, first_training_s, refit
+from autofocus.study.trials.refit import TrainedTrial, can_refit, first_training_s, refit
 from autofocus.study.trials.trial import Common, Hooks, SweepStart, TrialResult, common_of
 from autofocus.training.finetune_trial import Finetuned
 from autofocus.training.probe_trial import Probed, ProbeSetup, run_probe
@@ -46,11 +46,13 @@ class ClassifierTrials:
             if finetuned is not None and _is_better(study, setup, probed, finetuned, stop):
                 best_id, best = FINETUNE_ID, finetuned.candidate
                 model = study.publish(FINETUNE_ID, best)
-                winner = _as_winner(study, probed, finetuned)
-                again = refit(study, common_of(study, probed.train, probed.held_out), winner, stop)
+                trained = _as_trained(study, probed, finetuned)
+                again = refit(
+                    study, common_of(study, probed.train, probed.validation), trained, stop
+                )
                 if again is not None:
-                    best_id, best = winner.refit_id, again
-                    model = study.publish(winner.refit_id, again)
+                    best_id, best = trained.refit_id, again
+                    model = study.publish(trained.refit_id, again)
             elif not folder.is_best_model(model):
                 # What an earlier, interrupted command had put above the probe has lost to it now.
                 folder.publish(model, PROBE_ID)
@@ -78,19 +80,19 @@ def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:
     """
     if len(study.labels) == 1:
         log.warning("only one class, %r: there is nothing to tell apart", study.labels[0])
-    weights, device = prepare(plan, len(study.labels), study.track)
+    weights, device = prepare_trial(plan, len(study.labels), study.track)
     deadline_s = study.deadline(PACKAGING_RESERVE_S)
     fingerprint = study.sources.fingerprint
     setup = probe_setup(plan, weights, device, study.labels, fingerprint, deadline_s)
     started_s = time.monotonic()
     roles, folder = study.samples(), study.folder.path / "trials" / trial
-    train, held_out = roles["training"], roles.get("validation")
+    train, validation = roles["training"], roles.get("validation")
     name = weights.spec.name
-    with trial_log(folder, trial_facts(name, train, held_out, weights, device, "no", deadline_s)):
+    with trial_log(folder, trial_facts(name, train, validation, weights, device, "no", deadline_s)):
         probed = run_probe(
             setup,
             train,
-            held_out,
+            validation,
             report=study.report,
             decide=study.folder.decide,
             track=study.track,
@@ -98,7 +100,9 @@ def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:
     write_atomically(folder / MANIFEST_NAME, encode_manifest(probed.candidate.manifest))
     seconds = time.monotonic() - started_s
     value = probed.candidate.metrics[study.metric]
-    log.info("frozen probe: %s %s after %.0f s", study.metric, shown(value), study.seconds())
+    log.info(
+        "frozen probe: %s %s after %.0f s", study.metric, format_metric(value), study.seconds()
+    )
     study.record(trial, name, value, 0, seconds, "completed", "frozen-feature probe")
     return setup, probed
 
@@ -107,12 +111,12 @@ def begin_probed(study: Study, plan: Plan) -> tuple[ProbeSetup, Probed, SweepSta
     """Probe, and return what was found beside what a sweep starts from."""
     started_s = time.monotonic()
     setup, probed = probe(study, plan, SWEEP_PROBE_ID)
-    num_images = len(probed.train) + len(probed.held_out)
+    num_images = len(probed.train) + len(probed.validation)
     image_s = (time.monotonic() - started_s) / max(1, num_images)
     candidate = probed.candidate
-    entry = Score(SWEEP_PROBE_ID, candidate.metrics[study.metric], probe_losses(setup, probed))
-    common = common_of(study, probed.train, probed.held_out)
-    return setup, probed, SweepStart(common, image_s, entry, candidate)
+    score = Score(SWEEP_PROBE_ID, candidate.metrics[study.metric], probe_losses(setup, probed))
+    common = common_of(study, probed.train, probed.validation)
+    return setup, probed, SweepStart(common, image_s, score, candidate)
 
 
 def _finetune(
@@ -126,7 +130,7 @@ def _finetune(
         study.folder.decide("no_finetuning", num_epochs=recipe.num_epochs, seconds_left=left_s)
         return None
     started_s = time.monotonic()
-    common = common_of(study, probed.train, probed.held_out)
+    common = common_of(study, probed.train, probed.validation)
     first_s = first_training_s(study, common, left_s) if can_refit(study, common) else 0.0
     if deadline_s is not None and first_s >= MIN_FINETUNING_S:
         deadline_s = started_s + first_s
@@ -148,11 +152,11 @@ def _finetune(
 def _image_s(study: Study, probed: Probed) -> float:
     """Return what scoring an image takes at most: the probe's features were dearer."""
     seconds: float = study.trials[0]["seconds"]
-    return seconds / max(1, len(probed.train) + len(probed.held_out))
+    return seconds / max(1, len(probed.train) + len(probed.validation))
 
 
-def _as_winner(study: Study, probed: Probed, finetuned: Finetuned) -> Winner:
-    return Winner(
+def _as_trained(study: Study, probed: Probed, finetuned: Finetuned) -> TrainedTrial:
+    return TrainedTrial(
         trial=FINETUNE_ID,
         plan=study.plan,
         candidate=finetuned.candidate,
@@ -168,12 +172,12 @@ def _is_better(
     """Decide whether fine-tuning beat the probe, on the same held-out images."""
     losses = Losses(probe_losses(setup, probed), finetuned.losses)
     if finetuned.trained.improved:
-        winner = _as_winner(study, probed, finetuned)
-        common = common_of(study, probed.train, probed.held_out)
-        losses = with_other_folds(study, common, winner, losses, stop)
+        trained = _as_trained(study, probed, finetuned)
+        common = common_of(study, probed.train, probed.validation)
+        losses = cross_validate(study, common, trained, losses, stop)
     comparison = compare(losses.before, losses.after)
-    wins = comparison.challenger_wins and finetuned.trained.improved
-    study.folder.decide("finetuned_against_probe", wins=wins, **vars(comparison))
+    wins = comparison.is_better and finetuned.trained.improved
+    study.folder.decide("finetuned_against_probe", wins=wins, **comparison.inputs())
     log.info(
         "fine-tuned against probe on %d images: log loss lower by %.4f ± %.4f: %s",
         comparison.num_pairs,

@@ -18,9 +18,8 @@ from autofocus.data.splits import kfold_indices
 from autofocus.study.folder.trial_folder import read_losses
 from autofocus.study.study import RESERVE_FACTOR, Study
 from autofocus.study.trials.finetune import probe_and_finetune
-from autofocus.study.trials.refit import Winner, can_refit, refit_s
+from autofocus.study.trials.refit import TrainedTrial, can_refit, refit_s
 from autofocus.study.trials.trial import Common, Hooks, failure, is_disk_full
-from autofocus.training.probe_trial import joined
 from autofocus.training.selection import Comparison, compare
 
 log = logging.getLogger(__name__)
@@ -51,35 +50,39 @@ class Losses:
         )
 
 
-def with_other_folds(
-    study: Study, common: Common, winner: Winner, losses: Losses, is_stopped: Callable[[], bool]
+def cross_validate(
+    study: Study,
+    common: Common,
+    trained: TrainedTrial,
+    losses: Losses,
+    is_stopped: Callable[[], bool],
 ) -> Losses:
     """Return losses of more images than were held out, where these cannot tell.
 
-    As many folds are trained as the time allows that is not needed to train the winner once more.
+    As many folds are trained as the time allows that is not needed to train the trained once more.
 
     Args:
         study: The run.
         common: Of all trials.
-        winner: What was fine-tuned, the best or not.
+        trained: What was fine-tuned, the best or not.
         losses: Of the held-out images.
         is_stopped: Whether the user has asked to stop.
     """
     first = compare(losses.before, losses.after)
     if not can_refit(study, common) or not _is_undecided(first):
         return losses
-    deadline_s = _deadline(study, common, winner)
+    deadline_s = _deadline(study, common, trained)
     hooks = Hooks(study.folder.decide, should_stop=is_stopped, track=study.track)
     found, failed = losses, None
     for number, part in enumerate(_folds(study, common), 1):
-        if is_stopped() or time.monotonic() + winner.seconds > deadline_s:
+        if is_stopped() or time.monotonic() + trained.seconds > deadline_s:
             break
-        text = f"trial {winner.trial} on fold {number + 1} of {NUM_FOLDS}"
+        text = f"trial {trained.trial} on fold {number + 1} of {NUM_FOLDS}"
         log.info("%d images cannot tell whether fine-tuning helps: %s", len(found.before), text)
-        study.tell("folds", text)
-        trial, fold = f"{winner.trial}-fold-{number + 1}", _without(common, part)
+        study.report_progress("folds", text)
+        trial, fold = f"{trained.trial}-fold-{number + 1}", _without(common, part)
         try:
-            before, finetuned = probe_and_finetune(fold, winner.plan, trial, deadline_s, hooks)
+            before, finetuned = probe_and_finetune(fold, trained.plan, trial, deadline_s, hooks)
         except Exception as error:
             if is_disk_full(error):
                 raise
@@ -89,12 +92,12 @@ def with_other_folds(
         if finetuned.trained.status != "completed":
             break
         found = found.joined(Losses(before, finetuned.losses))
-    inputs = {"trial": winner.trial, "num_images": len(found.before), "failed": failed}
-    study.folder.decide("other_folds", first=vars(first), **inputs)
+    inputs = {"trial": trained.trial, "num_images": len(found.before), "failed": failed}
+    study.folder.decide("other_folds", first=first.inputs(), **inputs)
     return found
 
 
-def other_folds_s(common: Common, probe: NDArray[np.float64] | None, seconds: float) -> float:
+def cross_validation_s(common: Common, probe: NDArray[np.float64] | None, seconds: float) -> float:
     """Return the seconds that the other folds would take; 0 where the default recipe is decided.
 
     Args:
@@ -113,10 +116,10 @@ def _is_undecided(comparison: Comparison) -> bool:
     return low < comparison.mean_gain < high
 
 
-def _deadline(study: Study, common: Common, winner: Winner) -> float:
+def _deadline(study: Study, common: Common, trained: TrainedTrial) -> float:
     """Return the `time.monotonic()` by which folds end."""
-    package_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(winner.image_s)
-    budgeted_s = study.deadline(study.packaging_s + package_s + refit_s(common, winner.seconds))
+    package_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(trained.image_s)
+    budgeted_s = study.deadline(study.packaging_s + package_s + refit_s(common, trained.seconds))
     return time.monotonic() + MAX_SECONDS if budgeted_s is None else budgeted_s
 
 
@@ -130,5 +133,5 @@ def _folds(study: Study, common: Common) -> list[NDArray[np.int64]]:
 def _without(common: Common, part: NDArray[np.int64]) -> Common:
     """Return a fold: a part of the training images judges, all others are learnt from."""
     others = np.setdiff1d(np.arange(len(common.train)), part)
-    train = joined(common.train.chosen(others), common.held_out)
-    return replace(common, train=train, held_out=common.train.chosen(part))
+    train = common.train.chosen(others).joined(common.validation)
+    return replace(common, train=train, validation=common.train.chosen(part))

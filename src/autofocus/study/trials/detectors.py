@@ -21,8 +21,8 @@ from autofocus.models.box_profile import BoxProfile, profile_boxes
 from autofocus.runtime import StopRequest
 from autofocus.structures.targets import BoxTarget
 from autofocus.study.resolve import Plan
-from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, shown
-from autofocus.study.trials.prepare import prepare
+from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, format_metric
+from autofocus.study.trials.prepare import prepare_trial
 from autofocus.study.trials.recipes import detector_recipe_for, is_azure_detector
 from autofocus.study.trials.trial import Common, Hooks, SweepStart, TrialResult, common_of
 from autofocus.tasks.base import Settings, Task
@@ -30,8 +30,8 @@ from autofocus.tasks.objects import ObjectsTask
 from autofocus.training.candidate import Samples
 from autofocus.training.detector_trial import DetectorTrial, run_detector_trial
 from autofocus.training.device import make_accelerator
-from autofocus.training.finetune_trial import SMALL_VALIDATION
-from autofocus.training.usable import Usable, usable
+from autofocus.training.selection import SMALL_VALIDATION
+from autofocus.training.usable import UsableSamples, usable_samples
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class DetectorTrials:
         trained, metrics = result.trained, result.candidate.metrics
         seconds = time.monotonic() - started_s
         value, name = metrics[study.metric], study.plan.model.name
-        log.info("trained: %s %s after %.0f s", study.metric, shown(value), study.seconds())
+        log.info("trained: %s %s after %.0f s", study.metric, format_metric(value), study.seconds())
         study.record(
             TRIAL_ID, name, value, trained.num_epochs, seconds, trained.status, trained.reason
         )
@@ -72,7 +72,7 @@ class DetectorTrials:
     ) -> TrialResult:
         """Train a detector from its pretrained encoder on; see `TrainTrial`."""
         labels = common.labels
-        weights, device = prepare(plan, len(labels), hooks.track)
+        weights, device = prepare_trial(plan, len(labels), hooks.track)
         # Another model where one stands in for it.
         plan = replace(plan, model=weights.spec)
         designed = design(common, plan, device)
@@ -80,7 +80,7 @@ class DetectorTrials:
         tiling = designed.tiling
         _announce(plan, designed.profile, spec)
         recipe = detector_recipe_for(plan, designed.num_views)
-        hooks.decide("recipe", trial=trial, **vars(recipe))
+        hooks.decide("recipe", trial=trial, **recipe.document())
         hooks.decide(
             "network",
             trial=trial,
@@ -103,7 +103,7 @@ class DetectorTrials:
                 labels=labels,
                 recipe=recipe,
                 train=common.train,
-                held_out=common.held_out,
+                validation=common.validation,
                 data_fingerprint=common.data_fingerprint,
                 primary_metric=common.metric,
                 seed=plan.seed,
@@ -129,7 +129,7 @@ def parts(study: Study) -> tuple[Samples[Any], Samples[Any]]:
     """Return the images to learn from and to judge by, all of which decode."""
     given = study.samples()
     looked = {
-        role: usable(given[role], partial(study.report, role), study.track)
+        role: usable_samples(given[role], partial(study.report, role), study.track)
         for role in ("training", "validation")
         if role in given
     }
@@ -144,15 +144,15 @@ def parts(study: Study) -> tuple[Samples[Any], Samples[Any]]:
     return _split(study, train)
 
 
-def _split(study: Study, seen: Usable) -> tuple[Samples[Any], Samples[Any]]:
+def _split(study: Study, seen: UsableSamples) -> tuple[Samples[Any], Samples[Any]]:
     job, samples = study.plan.job, seen.samples
     labels = [study.plan.task.record_labels(record) for record in samples.records]
     seed = study.seed
-    train, held_out = split_indices(labels, seen.hashes, job.validation_data_size, seed)
-    study.folder.decide("split", seed=seed, num_training=len(train), num_validation=len(held_out))
-    if np.array_equal(train, held_out):
+    train, validation = split_indices(labels, seen.hashes, job.validation_data_size, seed)
+    study.folder.decide("split", seed=seed, num_training=len(train), num_validation=len(validation))
+    if np.array_equal(train, validation):
         log.warning("too few images to hold any out: validation metrics are on training images")
-    return samples.chosen(train), samples.chosen(held_out)
+    return samples.chosen(train), samples.chosen(validation)
 
 
 def losses(
@@ -168,7 +168,7 @@ def losses(
         predictions: One a validation image, in order.
         settings: Of the model.
     """
-    targets = list(task.encode_targets(common.held_out.records, common.labels))
+    targets = list(task.encode_targets(common.validation.records, common.labels))
     if len(targets) >= SMALL_VALIDATION:
         return None
 

@@ -4,14 +4,14 @@ import logging
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from autofocus.errors import BudgetError
 from autofocus.manifest import ResizeCrop
 from autofocus.models.weights.load import LoadedWeights
-from autofocus.study.file_lock import file_lock
 from autofocus.study.resolve import Plan
-from autofocus.study.trials.prepare import prepare
+from autofocus.study.trials.prepare import prepare_trial
 from autofocus.study.trials.recipes import preprocess_for, recipe_for
 from autofocus.study.trials.trial import Common, Hooks
 from autofocus.tasks.classification import ClassificationTask
@@ -34,21 +34,23 @@ def probe_and_finetune(
     Raises:
         BudgetError: If the deadline passed before all images were seen.
     """
-    weights, device = prepare(plan, len(common.labels), hooks.track)
+    weights, device = prepare_trial(plan, len(common.labels), hooks.track)
     fingerprint = common.data_fingerprint
     setup = probe_setup(plan, weights, device, common.labels, fingerprint, deadline_s)
-    # Whoever looks at images that another looks at too would see them in other batches, which may
-    # round differently; later it finds their features in the cache.
-    with file_lock(common.folder / "trials" / "probe.lock"):
+    # Two processes would batch the same images differently and round differently; the second one
+    # finds their features in the cache.
+    trials = common.folder / "trials"
+    trials.mkdir(parents=True, exist_ok=True)
+    with FileLock(trials / "probe.lock"):
         probed = run_probe(
             setup,
             common.train,
-            common.held_out,
+            common.validation,
             report=lambda role, issue: log.warning("%s", issue.text()),
             decide=lambda what, **inputs: hooks.decide(what, trial=trial, **inputs),
             track=hooks.track,
         )
-    if len(probed.held_out) < len(common.held_out):
+    if len(probed.validation) < len(common.validation):
         raise BudgetError("the budget ended before all images were seen")
     recipe = recipe_for(plan, len(probed.train))
     finetuned = finetune(common, setup, probed, recipe, trial, deadline_s, hooks)
@@ -57,7 +59,7 @@ def probe_and_finetune(
 
 def probe_losses(setup: ProbeSetup, probed: Probed) -> NDArray[np.float64]:
     """Return the loss of each held-out image under the probe, [n]."""
-    targets = setup.task.encode_targets(probed.held_out.records, setup.labels)
+    targets = setup.task.encode_targets(probed.validation.records, setup.labels)
     return setup.task.sample_losses(probed.predictions, targets)
 
 
@@ -71,7 +73,7 @@ def finetune(
     hooks: Hooks,
 ) -> Finetuned:
     """Fine-tune what a probe found, in `trials/<id>/`."""
-    hooks.decide("recipe", trial=trial, **vars(recipe))
+    hooks.decide("recipe", trial=trial, **recipe.document())
     return run_finetune(
         Finetuning(
             setup=setup,

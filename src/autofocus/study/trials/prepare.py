@@ -17,7 +17,7 @@ from autofocus.training.device import choose_device, prepare_torch
 log = logging.getLogger(__name__)
 
 
-def prepare(plan: Plan, num_classes: int, track: Track) -> tuple[LoadedWeights, torch.device]:
+def prepare_trial(plan: Plan, num_classes: int, track: Track) -> tuple[LoadedWeights, torch.device]:
     """Return the pretrained weights and the device, and say which.
 
     Args:

@@ -20,15 +20,15 @@ from autofocus.models.timm.classifiers import Classifier
 from autofocus.study.resolve import Plan
 from autofocus.study.study import RESERVE_FACTOR, Study
 from autofocus.study.trials.finetune import probe_setup
-from autofocus.study.trials.prepare import prepare
+from autofocus.study.trials.prepare import prepare_trial
 from autofocus.study.trials.recipes import recipe_for
 from autofocus.study.trials.trial import Common, Hooks, failure, is_disk_full
 from autofocus.training.candidate import Candidate
 from autofocus.training.checkpoint import load_checkpoint
 from autofocus.training.device import make_accelerator
-from autofocus.training.finetune_trial import SMALL_VALIDATION, Finetuned, Finetuning, run_again
-from autofocus.training.probe_trial import joined, run_probe
-from autofocus.training.selection import compare
+from autofocus.training.finetune_trial import Finetuned, Finetuning, run_refit
+from autofocus.training.probe_trial import run_probe
+from autofocus.training.selection import SMALL_VALIDATION, compare
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ _HARMLESS_LOSS = 0.02
 
 
 @dataclass(frozen=True)
-class Winner:
+class TrainedTrial:
     """A trained model that is the best.
 
     Attributes:
@@ -70,9 +70,9 @@ def can_refit(study: Study, common: Common) -> bool:
     """Return whether images were held out that are too few to be worth it."""
     return (
         study.sources.validation is None
-        and len(common.held_out) < SMALL_VALIDATION
+        and len(common.validation) < SMALL_VALIDATION
         # With hardly any images, all are learnt from already.
-        and set(common.train.locations).isdisjoint(common.held_out.locations)
+        and set(common.train.locations).isdisjoint(common.validation.locations)
     )
 
 
@@ -83,7 +83,7 @@ def refit_s(common: Common, seconds: float) -> float:
         common: Of all trials.
         seconds: That it took with those to learn from.
     """
-    num_images = len(common.train) + len(common.held_out)
+    num_images = len(common.train) + len(common.validation)
     return _TIME_FACTOR * seconds * num_images / len(common.train)
 
 
@@ -101,41 +101,43 @@ def first_training_s(study: Study, common: Common, left_s: float) -> float:
 
 
 def refit(
-    study: Study, common: Common, winner: Winner, is_stopped: Callable[[], bool]
+    study: Study, common: Common, trained: TrainedTrial, is_stopped: Callable[[], bool]
 ) -> Candidate | None:
-    """Train the winner once more; None where that is no use, or where there is no time.
+    """Train the trained once more; None where that is no use, or where there is no time.
 
     Args:
         study: The run.
         common: Of all trials.
-        winner: The best of them, fine-tuned.
+        trained: The best of them, fine-tuned.
         is_stopped: Whether the user has asked to stop.
     """
-    best = load_checkpoint(common.folder / "trials" / winner.trial / "best")
+    best = load_checkpoint(common.folder / "trials" / trained.trial / "best")
     assert best is not None, "a trial that was trained has weights"
     num_epochs, share = int(best[1]["epoch"]), float(best[1].get("start_share", 0.0))
     # The last package took as long as this one's will.
-    reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(winner.image_s)
+    reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(trained.image_s)
     deadline_s = study.deadline(reserve_s)
     if is_stopped() or not can_refit(study, common) or not num_epochs:
         return None
-    if _is_late(study, common, winner, deadline_s):
+    if _is_late(study, common, trained, deadline_s):
         return None
-    num_images = len(common.train) + len(common.held_out)
+    num_images = len(common.train) + len(common.validation)
     log.info("once more with all %d images, %d epochs", num_images, num_epochs)
-    study.tell("refit", f"trial {winner.trial} once more, with all images", deadline_s=deadline_s)
+    study.report_progress(
+        "refit", f"trial {trained.trial} once more, with all images", deadline_s=deadline_s
+    )
     started_s = time.monotonic()
     hooks = Hooks(study.folder.decide, should_stop=is_stopped, track=study.track)
     try:
-        made = _train(common, winner, num_epochs, share, deadline_s, hooks)
-        reason = _rejected(made, winner, num_epochs)
+        made = _train(common, trained, num_epochs, share, deadline_s, hooks)
+        reason = _rejected(made, trained, num_epochs)
     except Exception as error:
         if is_disk_full(error):
             raise
         made, reason = None, failure(error)
     study.folder.decide(
         "trained_again",
-        trial=winner.trial,
+        trial=trained.trial,
         num_images=num_images,
         num_epochs=num_epochs,
         start_share=share,
@@ -145,80 +147,82 @@ def refit(
         log.warning("the model that saw fewer images stays: %s", reason)
         return None
     study.record(
-        winner.refit_id,
-        winner.plan.model.name,
-        winner.candidate.metrics[study.metric],
+        trained.refit_id,
+        trained.plan.model.name,
+        trained.candidate.metrics[study.metric],
         made.trained.num_epochs,
         time.monotonic() - started_s,
         "completed",
-        f"trial {winner.trial} once more, with all images; judged as that",
+        f"trial {trained.trial} once more, with all images; judged as that",
     )
     return made.candidate
 
 
-def _is_late(study: Study, common: Common, winner: Winner, deadline_s: float | None) -> bool:
-    needed_s = refit_s(common, winner.seconds) / _TIME_FACTOR
+def _is_late(study: Study, common: Common, trained: TrainedTrial, deadline_s: float | None) -> bool:
+    needed_s = refit_s(common, trained.seconds) / _TIME_FACTOR
     left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
     if left_s >= needed_s:
         return False
     inputs = {"seconds_left": left_s, "seconds_needed": needed_s}
-    study.folder.decide("not_trained_again", reason="budget", trial=winner.trial, **inputs)
+    study.folder.decide("not_trained_again", reason="budget", trial=trained.trial, **inputs)
     log.info("no time to train once more with all images: it needs about %.0f s", needed_s)
     return True
 
 
 def _train(
     common: Common,
-    winner: Winner,
+    trained: TrainedTrial,
     num_epochs: int,
-    start_share: float,
+    wise_ft_alpha: float,
     deadline_s: float | None,
     hooks: Hooks,
 ) -> Finetuned:
     """Fit the head on all images, and train from it."""
-    plan = winner.plan
-    weights, device = prepare(plan, len(common.labels), hooks.track)
+    plan = trained.plan
+    weights, device = prepare_trial(plan, len(common.labels), hooks.track)
     setup = probe_setup(plan, weights, device, common.labels, common.data_fingerprint, deadline_s)
-    everything = joined(common.train, common.held_out)
+    everything = common.train.joined(common.validation)
     probed = run_probe(
         setup,
         everything,
         None,
         report=lambda role, issue: log.warning("%s", issue.text()),
-        decide=lambda what, **inputs: hooks.decide(what, trial=winner.refit_id, **inputs),
+        decide=lambda what, **inputs: hooks.decide(what, trial=trained.refit_id, **inputs),
         track=hooks.track,
     )
-    start = copy.deepcopy(probed.candidate.network)
-    assert isinstance(start, Classifier), "a probe is a classifier"
+    initial_model = copy.deepcopy(probed.candidate.network)
+    assert isinstance(initial_model, Classifier), "a probe is a classifier"
     recipe = replace(
         recipe_for(plan, len(common.train)),
         num_epochs=num_epochs,
         early_stopping=False,
-        start_share=0.0,
+        wise_ft_alpha=0.0,
     )
     job = Finetuning(
         setup=setup,
         recipe=recipe,
         accelerator=make_accelerator(device),
         primary_metric=common.metric,
-        folder=common.folder / "trials" / winner.refit_id,
+        folder=common.folder / "trials" / trained.refit_id,
         deadline_s=deadline_s,
         should_stop=hooks.should_stop,
         on_epoch=hooks.on_epoch,
         track=hooks.track,
         keeps_latest=True,
     )
-    probed = replace(probed, start=start, train=everything, held_out=common.held_out)
-    return run_again(job, probed, winner.candidate, start_share)
+    probed = replace(
+        probed, initial_model=initial_model, train=everything, validation=common.validation
+    )
+    return run_refit(job, probed, trained.candidate, wise_ft_alpha)
 
 
-def _rejected(made: Finetuned, winner: Winner, num_epochs: int) -> str | None:
+def _rejected(made: Finetuned, trained: TrainedTrial, num_epochs: int) -> str | None:
     """Return why the new model is not served, or None."""
-    trained = made.trained
-    if trained.status != "completed" or trained.num_epochs < _MIN_EPOCHS_FRAC * num_epochs:
-        return f"{trained.reason} after {trained.num_epochs} of {num_epochs} epochs"
-    comparison = compare(made.losses, winner.losses)
+    run = made.trained
+    if run.status != "completed" or run.num_epochs < _MIN_EPOCHS_FRAC * num_epochs:
+        return f"{run.reason} after {run.num_epochs} of {num_epochs} epochs"
+    comparison = compare(made.losses, trained.losses)
     gain = comparison.mean_gain
-    if comparison.challenger_wins and gain > _HARMLESS_LOSS:
+    if comparison.is_better and gain > _HARMLESS_LOSS:
         return f"images that it has learnt now cost {gain:.3f} more than before it had seen them"
     return None

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from filelock import FileLock
 
 from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER
 from autofocus.runtime import write_atomically
-from autofocus.study.file_lock import file_lock
 from autofocus.study.folder.trial_folder import forget_result, keep_losses, last_epoch
 from autofocus.study.trials.classifiers import ClassifierTrials
 from autofocus.study.trials.detectors import DetectorTrials
@@ -49,7 +49,8 @@ def run_trial(common: Common, assignment: Assignment, hooks: Hooks) -> TrialEnd:
     trials, started_s = TRIALS[assignment.plan.model.kind], time.monotonic()
     try:
         # A worker may outlive its killed driver by the moment in which the next one begins.
-        with file_lock(folder / "lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
             result = trials.train(
                 common, assignment.plan, assignment.trial, assignment.deadline_s, hooks
             )

@@ -24,7 +24,7 @@ class Common:
     Attributes:
         labels: k class names.
         train: Images to learn from, all of which decode.
-        held_out: Images to judge by, all of which decode.
+        validation: Images to judge by, all of which decode.
         data_fingerprint: For manifests.
         metric: The primary metric.
         folder: Of the run.
@@ -32,24 +32,24 @@ class Common:
 
     labels: list[str]
     train: Samples[Any]
-    held_out: Samples[Any]
+    validation: Samples[Any]
     data_fingerprint: str
     metric: str
     folder: Path
 
 
-def common_of(study: Study, train: Samples[Any], held_out: Samples[Any]) -> Common:
+def common_of(study: Study, train: Samples[Any], validation: Samples[Any]) -> Common:
     """Return what all trials of a run have in common.
 
     Args:
         study: The run.
         train: Images to learn from.
-        held_out: Images to judge by.
+        validation: Images to judge by.
     """
     return Common(
         labels=study.labels,
         train=train,
-        held_out=held_out,
+        validation=validation,
         data_fingerprint=study.sources.fingerprint,
         metric=study.metric,
         folder=study.folder.path,
@@ -96,14 +96,14 @@ class SweepStart:
     Attributes:
         common: Of all trials.
         image_s: Seconds that scoring an image of the test data may take.
-        entry: Of the model that is there already; None where there is none.
+        score: Of the model that is there already; None where there is none.
         candidate: That model.
         first_model_s: Seconds to its package, where that is there already.
     """
 
     common: Common
     image_s: float
-    entry: Score | None = None
+    score: Score | None = None
     candidate: Candidate | None = None
     first_model_s: float = 0.0
 

@@ -70,7 +70,7 @@ class ClassificationObjective:
         if self._recipe.mixup_alpha <= 0:
             return images, targets
         shares = self._kind.as_shares(targets, self._num_classes)
-        return mix(images, shares, self._recipe.mixup_alpha)
+        return mixup(images, shares, self._recipe.mixup_alpha)
 
     def loss(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
         """Return the mean over images."""
@@ -99,7 +99,7 @@ class ClassificationObjective:
         return weights
 
 
-def mix(images: Tensor, shares: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+def mixup(images: Tensor, shares: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
     """Return images and targets blended with those of a random order of the same batch.
 
     Args:

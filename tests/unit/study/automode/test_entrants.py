@@ -10,16 +10,16 @@ from autofocus.errors import WeightsError
 from autofocus.models.base import CLASSIFIER, DETECTOR
 from autofocus.runtime import no_progress
 from autofocus.study.automode import entrants as module
-from autofocus.study.automode.entrants import Entrant, ResourceBudget, contenders
+from autofocus.study.automode.entrants import Entrant, ResourceBudget, find_entrants
 from autofocus.study.automode.priors import PriorModel, Priors, priors_of
 from autofocus.study.resolve import Plan, resolve
 
 LITE0 = "tf_efficientnet_lite0.in1k"
-MEANS = ResourceBudget(
+BUDGET = ResourceBudget(
     num_images=100,
     image_s=0.01,
     is_cpu=True,
-    needed_s=lambda contender: 100 * contender.image_s,
+    needed_s=lambda entrant: 100 * entrant.image_s,
     left_s=100.0,
     num_groups=18,
 )
@@ -43,10 +43,10 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def found(
-    plan: Plan, priors: Priors, means: ResourceBudget = MEANS
+    plan: Plan, priors: Priors, budget: ResourceBudget = BUDGET
 ) -> list[tuple[str, dict[str, Any]]]:
-    entries = contenders(plan, priors, means, no_progress)
-    return [(entry.plan.model.name, entry.parameters) for entry in entries]
+    found = find_entrants(plan, priors, budget, no_progress)
+    return [(one.plan.model.name, one.parameters) for one in found]
 
 
 def test_without_a_hub_it_is_the_embedded_encoder_at_two_sizes() -> None:
@@ -65,7 +65,7 @@ def test_the_best_expected_that_can_be_had_come_next(hub: set[str]) -> None:
 def test_what_takes_too_long_does_not_take_part(hub: set[str]) -> None:
     hub |= {"convnext_tiny.in12k_ft_in1k", "tiny_vit_5m_224.dist_in22k_ft_in1k"}
     # 1.3 and 4.5 billion multiply-adds against 0.4: 3.25 and 11.25 times the second.
-    short = replace(MEANS, left_s=4.0)
+    short = replace(BUDGET, left_s=4.0)
     names = [name for name, _ in found(plan(), priors_of(CLASSIFIER), short)]
     assert "tiny_vit_5m_224.dist_in22k_ft_in1k" in names
     assert "convnext_tiny.in12k_ft_in1k" not in names
@@ -74,7 +74,7 @@ def test_what_takes_too_long_does_not_take_part(hub: set[str]) -> None:
 def test_a_cpu_without_a_budget_is_not_asked_for_a_lot(hub: set[str]) -> None:
     hub |= {"rf_detr_s.coco", "d_fine_n.coco"}
     detection = plan("image_object_detection")
-    endless = replace(MEANS, left_s=math.inf)
+    endless = replace(BUDGET, left_s=math.inf)
     assert [name for name, _ in found(detection, priors_of(DETECTOR), endless)] == [
         "fcos_tf_efficientnet_lite0_fpn",
         "d_fine_n.coco",
@@ -109,6 +109,6 @@ def test_ranks_are_those_of_the_table() -> None:
     row = PriorModel("tf_efficientnet_lite0.in1k", 0.4, (2, 2, 2))
     other = PriorModel("tf_efficientnet_lite0.in1k", 0.9, (1, 1, 1), side=320)
     priors = replace(priors_of(CLASSIFIER), models=(row, other))
-    entries: list[Entrant] = contenders(plan(), priors, MEANS, no_progress)
-    assert [entry.rank for entry in entries] == [1, 0]
-    assert entries[1].image_s == pytest.approx(0.01 * 0.9 / 0.4)
+    found: list[Entrant] = find_entrants(plan(), priors, BUDGET, no_progress)
+    assert [one.rank for one in found] == [1, 0]
+    assert found[1].image_s == pytest.approx(0.01 * 0.9 / 0.4)

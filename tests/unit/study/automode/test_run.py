@@ -18,7 +18,7 @@ from autofocus.study.automode import classifiers as classifier_automode
 from autofocus.study.automode import detectors as detector_automode
 from autofocus.study.automode import run as automode
 from autofocus.study.automode.entrants import Entrant
-from autofocus.study.automode.soup import SOUP_ID, stir
+from autofocus.study.automode.soup import SOUP_ID, try_soup
 from autofocus.study.folder.run_folder import RunFolder
 from autofocus.study.resolve import resolve, trial_plan
 from autofocus.study.sources import read_sources
@@ -114,9 +114,9 @@ def test_the_default_recipes_of_all_contenders_come_before_others(
             Entrant(larger, trial_plan(plan, larger), 0.01),
         ]
 
-    monkeypatch.setattr(classifier_automode, "contenders", two)
-    monkeypatch.setattr(classifier_automode, "_ranked", lambda study, looked: looked)
-    monkeypatch.setattr(automode, "stir", lambda *_: None)
+    monkeypatch.setattr(classifier_automode, "find_entrants", two)
+    monkeypatch.setattr(classifier_automode, "_ranked", lambda _, found: found)
+    monkeypatch.setattr(automode, "try_soup", lambda *_: None)
     result = autofocus.train(job(photo_folder), output_dir=str(tmp_path / "run"))
     rows = {row["id"]: row for row in result["trials"]}
     assert rows["0"]["parameters"] == {}
@@ -149,8 +149,8 @@ def test_what_the_default_recipe_took_says_what_a_trial_needs() -> None:
 
 def test_time_is_kept_back_to_train_the_best_once_more(photo_folder: Path) -> None:
     study = _study(photo_folder, limits={}, budget=1000)
-    common = SimpleNamespace(train=range(80), held_out=range(20), folder=photo_folder)
-    start = SimpleNamespace(common=common, entry=None)
+    common = SimpleNamespace(train=range(80), validation=range(20), folder=photo_folder)
+    start = SimpleNamespace(common=common, score=None)
     auto = SimpleNamespace(num_epochs=5, can_refit=True, start=start)
     rules = automode._rules(study, auto, automode.priors_of("classifier"))
     # 200 s, and 300 with a quarter more images and a fifth more of everything.
@@ -159,6 +159,11 @@ def test_time_is_kept_back_to_train_the_best_once_more(photo_folder: Path) -> No
     again_s = refit_s(common, 40.0)
     assert again_s > 40.0 * 100 / 80
     assert rules.reserve_s(rows) == pytest.approx(30 + again_s + study.packaging_s)
+
+
+def four(setup: Any, probed: Any) -> np.ndarray:
+    """Return a loss of 4 for each validation image."""
+    return np.full(len(probed.validation), 4.0)
 
 
 def test_the_best_of_the_trials_is_trained_once_more(
@@ -177,10 +182,12 @@ def test_the_best_of_the_trials_is_trained_once_more(
     save_checkpoint(winner, best[0], {"epoch": 2, "start_share": 0.5})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            classifier_trials, "probe_losses", lambda _, probed: np.full(len(probed.held_out), 4.0)
+            classifier_trials,
+            "probe_losses",
+            four,
         )
         patch.setattr(classifier_folds, "_folds", lambda *_: pytest.fail("it is clear"))
-        patch.setattr(automode, "stir", lambda *_: None)
+        patch.setattr(automode, "try_soup", lambda *_: None)
         result = autofocus.train(job(photo_folder), output_dir=str(folder))
     rows = {row["id"]: row for row in result["trials"]}
     assert result["best_trial"] == "refit-1"
@@ -217,10 +224,12 @@ def test_other_folds_take_the_title_from_who_had_it_by_luck(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            classifier_trials, "probe_losses", lambda _, probed: np.full(len(probed.held_out), 4.0)
+            classifier_trials,
+            "probe_losses",
+            four,
         )
-        patch.setattr(automode, "stir", lambda *_: None)
-        patch.setattr(automode, "with_other_folds", judged)
+        patch.setattr(automode, "try_soup", lambda *_: None)
+        patch.setattr(automode, "cross_validate", judged)
         result = autofocus.train(job(photo_folder), output_dir=str(folder))
     assert result["best_trial"] == later
     published = json.loads((folder / "trials" / later / "published.json").read_bytes())
@@ -270,13 +279,13 @@ def test_a_soup_is_served_when_it_wins(
         auto = auto_mode.begin(study)
         start = auto.start
         if helps:
-            entry = replace(start.entry, losses=start.entry.losses + 2.0)
-            start = replace(start, entry=entry)
+            score = replace(start.score, losses=start.score.losses + 2.0)
+            start = replace(start, score=score)
         rules = Rules(NUM_TRIALS, None, "score")
         sweep = TrialController(
             study, automode.AutoSampler([{}], auto.space, 0), start, lambda: False, rules
         )
-        stir(study, sweep, start.common, auto_mode)
+        try_soup(study, sweep, start.common, auto_mode)
         outcome = sweep.outcome()
     soup = decisions(folder, "soup")[-1]
     assert (outcome.trial == SOUP_ID) == helps
@@ -326,16 +335,18 @@ def test_a_detector_is_chosen_by_what_its_boxes_are_like(
 def test_probes_are_compared_where_time_was_too_short_for_the_folds_of_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(classifier_automode, "probe_losses", lambda setup, probed: probed.held_out)
+    monkeypatch.setattr(
+        classifier_automode, "probe_losses", lambda setup, probed: probed.validation
+    )
     held_out, folds = np.linspace(0.1, 1.0, 20), np.ones(30)
-    champion, better = (
+    best, better = (
         classifier_automode.ProbedEntrant(
             *[None] * 2,  # type: ignore[arg-type]
-            SimpleNamespace(held_out=held_out - gain, fold_losses=known),  # type: ignore[arg-type]
+            SimpleNamespace(validation=held_out - gain, fold_losses=known),  # type: ignore[arg-type]
             None,
         )
         for gain, known in ((0.0, folds), (0.05, folds[:0]))
     )
-    assert classifier_automode._compared(champion, better).num_pairs == 20
-    assert classifier_automode._compared(champion, champion).num_pairs == 50
-    assert classifier_automode._compared(champion, better).challenger_wins
+    assert classifier_automode._compared(best, better).num_pairs == 20
+    assert classifier_automode._compared(best, best).num_pairs == 50
+    assert classifier_automode._compared(best, better).is_better

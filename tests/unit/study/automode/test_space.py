@@ -17,7 +17,7 @@ from autofocus.training.recipe import Recipe
 RECIPE = Recipe(learning_rate=0.001)
 
 
-def contender(task: str, num_groups: int = 10, **keys: Any) -> Entrant:
+def entrant(task: str, num_groups: int = 10, **keys: Any) -> Entrant:
     plan = resolve({"task": task, "training_data": "photos", **keys})
     return Entrant({}, plan, 0.01, num_groups)
 
@@ -30,7 +30,7 @@ def parsed(raw: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_default_recipe_lies_inside() -> None:
     priors = priors_of(CLASSIFIER)
-    space = parsed(space_around(contender("image_classification"), RECIPE, 224, priors))
+    space = parsed(space_around(entrant("image_classification"), RECIPE, 224, priors))
     rate = space["learning_rate"]
     assert isinstance(rate, Uniform)
     assert rate.min_value < math.log(RECIPE.learning_rate) < rate.max_value
@@ -42,19 +42,19 @@ def test_the_default_recipe_lies_inside() -> None:
 
 
 def test_detectors_vary_the_size_of_their_images() -> None:
-    one = contender("image_object_detection")
+    one = entrant("image_object_detection")
     space = parsed(space_around(one, RECIPE, 416, priors_of(DETECTOR)))
     assert space["image_size"].values == (416, 320, 512)
 
 
 def test_what_the_job_sets_is_not_varied() -> None:
     given = {"learning_rate": 0.01, "layers_to_freeze": 2, "min_size": 300}
-    one = contender("image_object_detection", training_parameters=given)
+    one = entrant("image_object_detection", training_parameters=given)
     assert set(space_around(one, RECIPE, 416, priors_of(DETECTOR))) == {"augmentations"}
 
 
 def test_what_a_contender_is_stays() -> None:
-    one = contender("image_classification")
+    one = entrant("image_classification")
     parameters = {"model_name": "resnet18.a1_in1k", "validation_crop_size": 288}
     other = Entrant(parameters, trial_plan(one.plan, parameters), 0.01, 0)
     space = space_around(other, RECIPE, 288, priors_of(CLASSIFIER))
@@ -67,7 +67,7 @@ def test_what_a_contender_is_stays() -> None:
 
 def test_trials_are_the_defaults_and_then_points_that_depend_on_their_number_alone() -> None:
     priors = priors_of(CLASSIFIER)
-    raw = [space_around(contender("image_classification"), RECIPE, 224, priors)]
+    raw = [space_around(entrant("image_classification"), RECIPE, 224, priors)]
     sampler = AutoSampler([{"validation_crop_size": 288}], raw, seed=3)
     assert sampler.ask(0) == {"validation_crop_size": 288}
     later = [AutoSampler([{}], raw, seed=3).ask(number) for number in (5, 4)]

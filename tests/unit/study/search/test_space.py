@@ -8,7 +8,7 @@ import pytest
 from autofocus.settings.search_space import Choice, Distribution, Normal, Randint, Uniform
 from autofocus.study.search.space import (
     from_optuna,
-    num_places,
+    num_dims,
     optuna_distributions,
     point,
     to_optuna,
@@ -41,23 +41,23 @@ QUANTILES: list[tuple[Distribution, float, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("distribution", "place", "value"), QUANTILES)
-def test_quantiles(distribution: Distribution, place: float, value: object) -> None:
-    found = value_at(distribution, place)
+@pytest.mark.parametrize(("distribution", "quantile", "value"), QUANTILES)
+def test_quantiles(distribution: Distribution, quantile: float, value: object) -> None:
+    found = value_at(distribution, quantile)
     assert found == (pytest.approx(value) if isinstance(value, float) else value)
 
 
 @pytest.mark.parametrize("distribution", [Normal(0, 1), Normal(9, 1, low=0, high=1)])
 def test_the_ends_of_a_bell_are_finite(distribution: Normal) -> None:
-    for place in (0, JUST_BELOW_1):
-        value = value_at(distribution, place)
+    for quantile in (0, JUST_BELOW_1):
+        value = value_at(distribution, quantile)
         assert math.isfinite(value)
         assert distribution.low <= value <= distribution.high
 
 
 def test_the_first_place_chooses_the_sub_space() -> None:
     space = ({"a": Choice((1,))}, {"b": Uniform(0, 1), "c": Uniform(0, 10)})
-    assert num_places(space) == 3
+    assert num_dims(space) == 3
     assert point(space, [0.49, 0.5, 0.5]) == {"a": 1}
     assert point(space, [0.5, 0.25, 0.5]) == {"b": 0.25, "c": 5}
 

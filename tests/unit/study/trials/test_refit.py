@@ -15,12 +15,12 @@ import autofocus
 from autofocus.package import mlflow_model, verify
 from autofocus.study.folder.trial_folder import keep_losses
 from autofocus.study.study import Study
-from autofocus.study.trials import classifier_finetune as classifier_training
 from autofocus.study.trials import classifiers as classifier_trials
 from autofocus.study.trials import cross_validation as classifier_folds
+from autofocus.study.trials import finetune as classifier_training
 from autofocus.study.trials import refit as classifier_refit
 from autofocus.training import loop
-from autofocus.training.averaging import mixed
+from autofocus.training.averaging import interpolate
 from autofocus.training.checkpoint import load_checkpoint
 from autofocus.training.selection import Comparison
 from support.tiny_jobs import decisions, tiny_job
@@ -28,7 +28,7 @@ from support.tiny_jobs import decisions, tiny_job
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NUM_PHOTOS = 24
-CLEAR = Comparison(mean_gain=1.0, standard_error=0.1, num_pairs=6, margin=1, challenger_wins=True)
+CLEAR = Comparison(mean_gain=1.0, standard_error=0.1, num_pairs=6, margin=1, is_better=True)
 UNCLEAR = replace(CLEAR, standard_error=0.9)
 
 
@@ -80,7 +80,7 @@ def test_all_images_teach_and_the_metrics_stay_those_of_before(
     # The probe that is served has seen all images: the second training starts from it.
     best = load_checkpoint(folder / "trials" / "refit-1" / "best")
     assert best is not None
-    expected = mixed(served[0], best[0], made["start_share"])
+    expected = interpolate(served[0], best[0], made["start_share"])
     assert all(torch.allclose(served[2][name], expected[name]) for name in expected)
     moved = folder.rename(tmp_path / "moved")
     again = autofocus.train(job(photo_folder), output_dir=str(moved))
@@ -110,7 +110,7 @@ def test_the_first_training_leaves_time_for_the_second(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left_s: dict[str, float] = {}
-    for module, name in ((classifier_training, "run_finetune"), (classifier_refit, "run_again")):
+    for module, name in ((classifier_training, "run_finetune"), (classifier_refit, "run_refit")):
         original = getattr(module, name)
 
         def timed(job: Any, *rest: Any, name: str = name, original: Any = original) -> Any:
@@ -122,14 +122,14 @@ def test_the_first_training_leaves_time_for_the_second(
     assert result["best_trial"] == "refit-1"
     # Nearly 1,000 s for both: 1 part for the first, 1.2 x 24 / 18 for the second.
     assert 300 < left_s["run_finetune"] < 1000 / 2.6
-    assert left_s["run_again"] > 900, "what the first did not need"
+    assert left_s["run_refit"] > 900, "what the first did not need"
 
 
 @pytest.mark.parametrize("why", ["worse", "stopped", "raised"])
 def test_a_second_training_that_failed_changes_nothing(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    original = classifier_refit.run_again
+    original = classifier_refit.run_refit
 
     def spoilt(job: Any, *rest: Any) -> Any:
         if why == "stopped":
@@ -139,7 +139,7 @@ def test_a_second_training_that_failed_changes_nothing(
         made = original(job, *rest)
         return replace(made, losses=made.losses + 5.0)
 
-    monkeypatch.setattr(classifier_refit, "run_again", spoilt)
+    monkeypatch.setattr(classifier_refit, "run_refit", spoilt)
     result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
     assert result["best_trial"] == "1"
     (made,) = decisions(tmp_path, "trained_again")
@@ -198,8 +198,8 @@ def test_other_folds_are_asked_only_where_it_is_unclear(
     (tmp_path / "trials" / "0").mkdir(parents=True)
     keep_losses(tmp_path / "trials" / "0", losses)
     common: Any = SimpleNamespace(folder=tmp_path)
-    assert classifier_folds.other_folds_s(common, losses, 10.0) == asks * 10.0
-    assert classifier_folds.other_folds_s(common, None, 10.0) == 0.0
+    assert classifier_folds.cross_validation_s(common, losses, 10.0) == asks * 10.0
+    assert classifier_folds.cross_validation_s(common, None, 10.0) == 0.0
 
 
 def test_a_fold_that_raises_costs_only_its_evidence(

@@ -19,7 +19,7 @@ from autofocus.study.sources import read_sources
 from autofocus.study.trials import runner as trial_runner
 from autofocus.study.trials.trial import Assignment, Common, Hooks
 from autofocus.training.candidate import Samples
-from autofocus.training.usable import usable
+from autofocus.training.usable import usable_samples
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,7 +32,7 @@ def plan_and_common(document: dict[str, Any], folder: Path, repeat: int = 1) -> 
     plan = resolve({"weights": "random", "device": "cpu", **document})
     data = read_sources(plan, no_progress).training
     given = Samples(data.records, data.locations, data.name)
-    samples = usable(given, lambda issue: None, no_progress).samples
+    samples = usable_samples(given, lambda issue: None, no_progress).samples
     held_out = [i for i in range(len(samples)) if i % 3 == 0]
     train = [i for i in range(len(samples)) if i % 3]
     labels = sorted({n for record in data.records for n in plan.task.record_labels(record)})
@@ -123,7 +123,7 @@ def test_a_trial_is_ranked_by_what_it_left(photo_folder: Path, tmp_path: Path) -
     assert [report["epoch"] for report in seen] == [0, 1]
     losses = read_losses(tmp_path / "trials" / "3")
     assert losses is not None
-    assert losses.shape == (len(common.held_out),)
+    assert losses.shape == (len(common.validation),)
     manifest = read_result(tmp_path / "trials" / "3")
     assert manifest is not None
     assert end.value == manifest.metrics["accuracy"]
