@@ -147,7 +147,7 @@ class Board:
         always: Show even a run that can have one trial only.
 
     Attributes:
-        is_over: Whether what happens now is of no interest any more.
+        is_over: Whether the run has ended.
     """
 
     def __init__(self, console: Console, *, always: bool = False) -> None:

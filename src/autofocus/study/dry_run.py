@@ -1,4 +1,4 @@
-"""What a job would do, with every default filled in: `train --dry-run`. Writes nothing."""
+"""Describe a job with every default filled in, and write nothing: `train --dry-run`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,8 +20,8 @@ def describe(document: Mapping[str, Any], track: Track = no_progress) -> dict[st
     """Check a job and its data, and return the plan as plain data.
 
     Args:
-        document: The job, not yet checked.
-        track: Shows progress.
+        document: The unchecked job.
+        track: Progress display.
 
     Raises:
         JobError: If the job is wrong; names every problem.
@@ -67,14 +67,14 @@ def _data(plan: Plan, data: Data[Any]) -> dict[str, Any]:
 
 
 def _num_training(plan: Plan, sources: Sources) -> int:
-    """Return how many images are learnt from when some are held out for validation."""
+    """Return the number of training images, without those held out for validation."""
     num = len(sources.training.records)
     validation = 0.0 if sources.validation is not None else plan.job.validation_data_size
     return max(1, round(num * (1 - validation)))
 
 
 def _models(plan: Plan, num_images: int) -> list[dict[str, Any]]:
-    """Return every model that the plan may train, with the recipe that holds where it is."""
+    """Return every model that the plan may train, with its recipe."""
     names: dict[str | None, None] = {}
     for subspace in plan.space:
         choice = subspace.get("model_name")
@@ -105,7 +105,7 @@ def _recipe(plan: Plan, num_images: int) -> dict[str, Any]:
 
 
 def _automode(plan: Plan, num_images: int) -> dict[str, Any] | None:
-    """Return what AutoMode may try; whose weights can be had is seen when it runs."""
+    """Return what AutoMode may try; which weights can be had shows when it runs."""
     if plan.mode != "automode":
         return None
     priors = priors_of(plan.model.kind)

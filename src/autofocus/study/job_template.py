@@ -1,4 +1,4 @@
-"""A job YAML to begin with: what must be said, and a comment for what can be."""
+"""Template of a job YAML: required keys, and comments for the others."""
 
 import json
 from collections.abc import Mapping
@@ -73,8 +73,8 @@ def job_template(task: Task[Any, Any], data: Mapping[str, str]) -> str:
     """Return the text of a job YAML.
 
     Args:
-        task: What is to be learnt.
-        data: Where the splits "train", "validation" and "test" are; what is missing is commented.
+        task: The task.
+        data: Paths of the splits "train", "validation" and "test"; missing ones are commented out.
     """
     kind = task.model_kind
     known = [spec.architecture for spec in catalog.RECOMMENDED if spec.kind == kind][:2]

@@ -1,4 +1,4 @@
-"""From a job document to a plan: every problem of both phases is reported together.
+"""Resolve a job document to a plan; all problems are reported together.
 
 `settings/job.py` knows keys and shapes; here tasks and the catalog check names and fill defaults.
 """
@@ -22,8 +22,8 @@ from autofocus.tasks import TASKS
 from autofocus.tasks.base import Task
 from autofocus.tasks.objects import ObjectsTask
 
-# What training reads of images with classes, of images with objects, and of those that go into
-# networks which take any shape and size; then what it reads of all.
+# Parameters for classification, for objects, and for networks that take any input size; then
+# those for all.
 OF_CLASSES = {"weighted_loss", "validation_crop_size", "validation_resize_size"}
 OF_OBJECTS = {"image_size", "tile_grid_size", "tile_overlap_ratio", "log_training_metrics"}
 OF_ANY_SIZE = {"min_size", "max_size", "multi_scale"}
@@ -36,16 +36,16 @@ Mode = Literal["single", "sweep", "automode"]
 
 @dataclass(frozen=True)
 class Plan:
-    """A job whose names all mean something.
+    """A resolved job.
 
     Attributes:
-        job: With the task, the primary metric and the model filled in.
-        task: What is to be learnt.
-        model: The model to use.
+        job: Job with task and primary metric filled in.
+        task: The task.
+        model: The model.
         user_named_model: Whether the job names the model; only otherwise may another stand in.
-        parameters: `training_parameters` with their values parsed; what was not set is missing.
-        space: What a sweep chooses from; empty without `search_space`.
-        notes: What a user may not have meant, as sentences.
+        parameters: Parsed `training_parameters`; those not set are missing.
+        space: Search space of a sweep; empty without `search_space`.
+        notes: Sentences on settings that may not be meant.
     """
 
     job: Job
@@ -68,22 +68,22 @@ class Plan:
 
     @property
     def seed(self) -> int:
-        """What decides splits, folds, fresh layers and the order of work."""
+        """Seed of splits, folds, fresh layers and the order of work."""
         return int(self.parameters.get("random_seed", self.job.seed))
 
     @property
     def sampling(self) -> Sampling:
-        """How the space is searched."""
+        """Sampling algorithm of the sweep."""
         return Sampling() if self.job.sweep is None else self.job.sweep.sampling_algorithm
 
     @property
     def early_termination(self) -> EarlyTermination | None:
-        """Which trials stop before their time; None stops none."""
+        """Pruning policy of the sweep; None prunes nothing."""
         return None if self.job.sweep is None else self.job.sweep.early_termination
 
     @property
     def unused_parameters(self) -> list[str]:
-        """Return the names of parameters that no part of training reads."""
+        """Names of parameters that no part of training reads."""
         given = {*self.parameters, *(name for subspace in self.space for name in subspace)}
         return sorted(given - _used_parameters(self))
 
@@ -128,8 +128,8 @@ def trial_plan(plan: Plan, drawn: Mapping[str, Any]) -> Plan:
     """Return the plan of one trial of a sweep: the job's own parameters, then what was drawn.
 
     Args:
-        plan: Of the sweep.
-        drawn: What a sampler returned.
+        plan: The sweep's plan.
+        drawn: Parameters from a sampler.
     """
     given = {name: value for name, value in drawn.items() if value is not None}
     # 4.0 epochs are 4; ranges were checked when the space was.

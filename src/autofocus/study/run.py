@@ -18,7 +18,7 @@ from autofocus.study.study import Outcome, Study
 
 log = logging.getLogger(__name__)
 
-# `info` and `not_set` leave what the command line chose.
+# `info` and `not_set` keep the command line's level.
 VERBOSITY = {
     "debug": logging.DEBUG,
     "warning": logging.WARNING,
@@ -37,10 +37,10 @@ def run(
     """Train as the job says and return the result document (`train --json`).
 
     Args:
-        document: The job, not yet checked.
-        overwrite: Forget an earlier run of another job in the same folder.
-        started_s: `time.monotonic()` at which the budget began to run; None is now.
-        track: Shows progress.
+        document: The unchecked job.
+        overwrite: Delete an earlier run in the same folder.
+        started_s: `time.monotonic()` at which the budget began; None is now.
+        track: Progress display.
 
     Raises:
         JobError: If the job is wrong; names every problem.
@@ -71,14 +71,14 @@ def run(
 
 
 def _keep_request(folder: RunFolder, document: Mapping[str, Any]) -> None:
-    """Write down what was asked, before any default: `runs resume` asks the same again."""
+    """Keep the job before any default, for `runs resume`."""
     job = json.loads(json.dumps(dict(document), default=str))
     folder.write_json("request.json", {"job": job, "folder": str(Path.cwd())})
 
 
 def _with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:
     if plan.mode == "automode":
-        # It looks at several.
+        # It tries several models.
         return plan
     from autofocus.study.trials.prepare import with_default_model
 
@@ -86,7 +86,7 @@ def _with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:
 
 
 def _trials_of(plan: Plan) -> Callable[[Study], Outcome]:
-    """Return what runs the plan's trials; importing it imports torch."""
+    """Return the function that runs the plan's trials; this imports torch."""
     if plan.mode == "sweep":
         from autofocus.study.sweep import run_sweep
 
@@ -135,18 +135,18 @@ def _run_path(job: Job, resolved: Mapping[str, Any], sources: Sources) -> Path:
 
 
 def run_distributed(document: Mapping[str, Any], **options: Any) -> dict[str, Any]:
-    """Run a job on the first process, while the others take part in its training.
+    """Run a job on rank 0 of `torchrun` or `accelerate launch`; other ranks only train.
 
     Args:
-        document: The job, not yet checked.
-        **options: What `run` takes besides.
+        document: The unchecked job.
+        **options: Other arguments of `run`.
 
     Returns:
-        The result document, on every process.
+        The result document, on every rank.
 
     Raises:
-        InputError: On the first process, as `run` does.
-        SystemExit: On the others, when the first one failed.
+        InputError: On rank 0, as `run` does.
+        SystemExit: On the other ranks, if rank 0 failed.
     """
     if process_count() == 1:
         return run(document, **options)

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sources:
-    """The three roles of data; only training must be given."""
+    """Data by role; only training is required."""
 
     training: Data[Any]
     validation: Data[Any] | None
@@ -26,13 +26,13 @@ class Sources:
 
     @property
     def given(self) -> dict[str, Data[Any]]:
-        """Return those that were given, by role."""
+        """Data that was given, by role."""
         roles = {"training": self.training, "validation": self.validation, "test": self.test}
         return {role: data for role, data in roles.items() if data is not None}
 
     @property
     def fingerprint(self) -> str:
-        """What all of the data is, as one string."""
+        """Fingerprints of all data, as one string."""
         return "+".join(f"{role}:{data.fingerprint}" for role, data in self.given.items())
 
 

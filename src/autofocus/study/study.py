@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds kept back from a budget for fitting, export and verification before they were measured.
+# Seconds of a budget kept back for packaging before it was measured.
 PACKAGING_RESERVE_S = 20.0
-# What the second packaging may take more than the first one.
+# Factor on the last packaging's time: the next one may take longer.
 RESERVE_FACTOR = 1.3
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the trials came to.
+    """Result of a run's trials.
 
     Attributes:
-        trial: Id of the best.
-        metrics: Every metric of the best trial on validation.
-        model: The folder it was published in.
-        seconds_to_first_model: From the start to the first verified model.
-        is_stopped: Whether the user ended it.
+        trial: Id of the best trial.
+        metrics: Every metric of it on validation.
+        model: Folder of its published model.
+        seconds_to_first_model: Seconds from the start to the first verified model.
+        is_stopped: Whether the user stopped the run.
     """
 
     trial: str
@@ -73,7 +73,7 @@ class Study:
         """Run the trials; return the result document.
 
         Args:
-            run_trials: What the model's kind asks for.
+            run_trials: Function that trains and publishes.
 
         Raises:
             StoppedError: If the user stopped; the best model so far is published.
@@ -101,7 +101,7 @@ class Study:
 
     @property
     def seed(self) -> int:
-        """What decides splits, folds and the order of work."""
+        """Seed of splits, folds and the order of work."""
         return self.plan.seed
 
     def samples(self) -> "dict[str, Samples[Any]]":
@@ -138,10 +138,10 @@ class Study:
             )
 
     def report(self, role: str, issue: Issue) -> None:
-        """Take the issue of an image that was lost.
+        """Record the issue of an unusable image.
 
         Raises:
-            DataError: If the job says that any is too many.
+            DataError: If `data.on_invalid` is `error`.
         """
         self.issues[role].add(issue)
         self.num_lost[role] += 1
@@ -183,7 +183,7 @@ class Study:
         return target
 
     def _test(self, model: Path) -> dict[str, Any] | None:
-        """Score the test data with the package itself; it took part in nothing before."""
+        """Score the test data with the package; it takes no part in anything else."""
         if self.sources.test is None:
             return None
         from autofocus.scoring.evaluate import evaluate_model
@@ -205,7 +205,7 @@ class Study:
         status: str,
         reason: str,
     ) -> None:
-        """Keep what a trial came to."""
+        """Add the row of a trial that ended."""
         row = {
             "id": trial,
             "model": model,
@@ -218,7 +218,7 @@ class Study:
         self.add_row(row)
 
     def add_row(self, row: dict[str, Any]) -> None:
-        """Keep the row of a trial that ended, and rank it."""
+        """Add the row of a trial that ended, and write it."""
         self.trials.append(row)
         self.write_row(row)
 
@@ -254,12 +254,12 @@ class Study:
         deadline_s: float | None = None,
         eta: float | None = None,
     ) -> None:
-        """Say what happens now to whoever looks at the run folder.
+        """Write what happens now into the run folder.
 
         Args:
             step: `look`, `trials`, `soup`, `folds` or `refit`.
             text: What happens.
-            num_trials: That there are going to be, as far as is known.
+            num_trials: Expected number of trials, or None.
             deadline_s: `time.monotonic()` by which this step ends, or None.
             eta: When it should have ended, as a Unix time, or None.
         """
@@ -275,7 +275,7 @@ class Study:
         )
 
     def left_s(self) -> float:
-        """Return the seconds that are left to look and to train; infinite without a budget."""
+        """Return the seconds left to probe and train; infinite without a budget."""
         deadline_s = self.deadline(self.packaging_s * RESERVE_FACTOR)
         return math.inf if deadline_s is None else max(0.0, deadline_s - time.monotonic())
 

@@ -78,7 +78,7 @@ def detector_recipe(name: str, num_images: int, is_azure: bool) -> Recipe:
     """Return the recipe before the job's own parameters.
 
     Args:
-        name: Of the catalog.
+        name: Name in the catalog.
         num_images: Training images.
         is_azure: Whether the model was asked for by one of Azure's names.
     """

@@ -106,10 +106,10 @@ def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
         trial.deadline_s,
     )
     folder, recipe = trial.folder, trial.recipe
-    with trial_log(folder, facts), distributed.on_all_ranks(train, trial):
+    with trial_log(folder, facts), distributed.on_all_ranks(train_detector, trial):
         for line in unheeded(trial.network, trial.model_name, recipe):
             log.warning("%s", line)
-        trained = train(trial)
+        trained = train_detector(trial)
     candidate = _candidate(trial, trained)
     draw_curves(folder / "metrics.jsonl", folder / "curves.png", trial.primary_metric)
     write_atomically(folder / MANIFEST_NAME, encode_manifest(candidate.manifest))
@@ -122,7 +122,7 @@ def unheeded(network: Network, model_name: str, recipe: Recipe) -> Iterator[str]
         yield f"multi_scale is not used: {model_name} takes one size"
 
 
-def train(trial: DetectorTrial) -> Trained:
+def train_detector(trial: DetectorTrial) -> Trained:
     """Train, on this rank or on all; rank 0 runs `run_detector_trial`."""
     task, labels, recipe = trial.task, trial.labels, trial.recipe
     targets = task.encode_targets(trial.train.records, labels)

@@ -1,4 +1,4 @@
-"""Several processes that train as one: the first conducts, the others take part in its training.
+"""Distributed training: rank 0 runs the job, the other ranks take their share of its training.
 
 `torchrun` and `accelerate launch` start the same command several times. Only the first process
 reads data, writes files, packages and talks. Each time it trains it sends the others what to
@@ -72,7 +72,7 @@ def _disconnect() -> None:
 
 @contextmanager
 def on_all_ranks(run: Callable[..., object], job: Any, *rest: Any) -> Iterator[None]:
-    """Let the other processes do the same as this one does within.
+    """Let the other ranks run the same training as this one does within.
 
     Args:
         run: A function of a module, that takes `job` and `rest`.
@@ -101,7 +101,7 @@ def on_all_ranks(run: Callable[..., object], job: Any, *rest: Any) -> Iterator[N
 
 
 def shutdown(result: dict[str, Any] | None) -> None:
-    """Let the others go.
+    """End the other ranks.
 
     Args:
         result: What the run came to, which they return; None where it failed.
@@ -112,7 +112,7 @@ def shutdown(result: dict[str, Any] | None) -> None:
 
 
 def run_worker() -> dict[str, Any]:
-    """Take part in whatever the first process trains and return the result of its run.
+    """Run the tasks that rank 0 sends, and return the result of its run.
 
     Raises:
         SystemExit: If the run failed; the first process says why.
@@ -138,7 +138,7 @@ def run_worker() -> dict[str, Any]:
 
 
 def receive() -> _Task | _Shutdown:
-    """Wait for what the first process says next."""
+    """Wait for the next message of rank 0."""
     box: list[Any] = [None]
     distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     task: _Task | _Shutdown = box[0]

@@ -31,7 +31,7 @@ class EvaluationSet:
         loader: Unaugmented and unshuffled.
         targets: The task's targets, rows as in the loader.
         labels: k class names.
-        settings: Of the model, such as thresholds.
+        settings: Thresholds and limits of the model.
         entries: Where images are tiled, (position of the image, region) of each that the loader
             gives; then predictions of one image become one.
     """
@@ -109,8 +109,8 @@ def mean_loss(
         network: Not wrapped for several processes.
         objective: The loss.
         loader: Unaugmented images, with their targets.
-        accelerator: The door to the device.
-        seed: Of what is random.
+        accelerator: Device and processes.
+        seed: Seed of what is random.
     """
     device, total, num_images = accelerator.device, 0.0, 0
     _to_loss_mode(network)

@@ -81,7 +81,7 @@ def extract_features(
         device: Where the encoder runs.
         order: Order of work; matters only when a deadline ends it early.
         deadline_s: `time.monotonic()` after which no further batch starts.
-        track: Shows progress.
+        track: Progress display.
     """
     positions = list(order if order is not None else range(len(locations)))
     found: dict[int, tuple[str, NDArray[np.float32]]] = {}

@@ -28,8 +28,8 @@ def shared_budgets(
     needs, at least a half.
 
     Args:
-        num_training: Images to learn from.
-        num_validation: Images to judge by.
+        num_training: Training images.
+        num_validation: Validation images.
         num_processes: That train on this machine; each keeps its own.
     """
     total_bytes = free_budget().ram_bytes // num_processes
@@ -57,7 +57,7 @@ def training_loader(
         objective: Draws the views.
         spec: Size and normalisation of the network's input.
         recipe: Names the augmentation, the batch size and the threads.
-        seed: Decides order and views.
+        seed: Seed of order and views.
         accelerator: Knows the other processes.
         cache: What may be taken to keep images between epochs.
         tiling: Images are learnt whole and in these tiles; None has no tiles.

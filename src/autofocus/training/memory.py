@@ -41,7 +41,7 @@ class Rehearsal:
         network: In the mode it trains in; not wrapped for several processes.
         optimizer: Whose state will take memory from the first step on.
         objective: The loss.
-        accelerator: The door to the device.
+        accelerator: Device and processes.
     """
 
     network: nn.Module

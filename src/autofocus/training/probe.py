@@ -134,7 +134,7 @@ def fit_probe(
         num_classes: k.
         labels_of: Class names of each image, for stratified folds.
         groups: Images of one group share a fold.
-        seed: Decides the folds.
+        seed: Seed of the folds.
         deadline_s: `time.monotonic()` by which the head should be there, or None.
     """
     fit = HEADS[kind]

@@ -69,7 +69,7 @@ class Probed:
     Attributes:
         candidate: Model to publish.
         initial_model: Network whose head was fitted on `train` alone.
-        train: Images to learn from.
+        train: Training images.
         held_out: Images to judge by.
         predictions: Of `initial_model` for `held_out`, in order.
         fold_losses: Loss of each image of `train` under heads that had not seen it, [m]; a seeded

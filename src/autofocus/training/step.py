@@ -32,7 +32,7 @@ class Stepper:
     Args:
         model: As accelerate prepared it.
         optimizer: As accelerate prepared it.
-        accelerator: The door to the device.
+        accelerator: Device and processes.
         recipe: Says how gradients are clipped, and over how many batches they add up.
     """
 

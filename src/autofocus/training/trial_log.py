@@ -30,7 +30,7 @@ def trial_log(folder: Path, facts: Mapping[str, object]) -> Iterator[None]:
     """Append what autofocus logs to `log.txt` in a trial's folder, while this is entered.
 
     Args:
-        folder: Of the trial; made when missing.
+        folder: Trial folder; made when missing.
         facts: What it works with; written first, one a line.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,8 +65,8 @@ def trial_facts(
     """Return what a trial works with, for the head of its log.
 
     Args:
-        model_name: Of the catalog.
-        train: Images to learn from.
+        model_name: Name in the catalog.
+        train: Training images.
         validation: Images to judge by; None is a share of `train`.
         weights: What its network starts from.
         device: Where it computes.

@@ -37,7 +37,7 @@ def usable_samples(
     Args:
         samples: Rows and where their images are.
         report: Takes the issue of every image that cannot be used.
-        track: Shows progress.
+        track: Progress display.
     """
     records, locations, hashes = [], [], []
     with ThreadPoolExecutor(num_cores(), thread_name_prefix="autofocus-look") as pool:

@@ -1,4 +1,4 @@
-"""Where the trials of a sweep run."""
+"""Executors run the trials that a scheduler hands out; the protocols of both."""
 
 from typing import Any, Protocol
 
@@ -7,7 +7,7 @@ from autofocus.study.trials.trial import Assignment, TrialEnd
 
 
 class TrialScheduler(Protocol):
-    """What an executor asks, and tells. Everything is decided here, in the driver."""
+    """Decides for an executor, in the driver's process."""
 
     def next_trial(self) -> Assignment | None:
         """Return a trial to run now, or None when none is left."""
@@ -19,16 +19,16 @@ class TrialScheduler(Protocol):
         """Return whether a trial goes on after its last evaluation."""
 
     def end(self, number: int, end: TrialEnd) -> None:
-        """Take a trial that ended."""
+        """Add the end of a trial."""
 
     def requeue(self, number: int, reason: str) -> None:
-        """Take back a trial whose process died."""
+        """Requeue a trial whose worker died."""
 
     def publish_best(self) -> None:
-        """Publish what is better now; takes seconds, so idle workers get their trials first."""
+        """Publish a better model; takes seconds, so idle workers get their trials first."""
 
     def decide(self, what: str, **inputs: Any) -> None:
-        """Take a choice of a trial and its inputs."""
+        """Record a decision of a trial and its inputs."""
 
     def is_stopped(self) -> bool:
         """Return whether the user has asked to stop."""
@@ -38,4 +38,4 @@ class Executor(Protocol):
     """Runs the trials that a scheduler hands out."""
 
     def run(self, scheduler: TrialScheduler) -> None:
-        """Return when the scheduler has no trial left and none is running."""
+        """Run trials until the scheduler has none left and none is running."""

@@ -1,4 +1,4 @@
-"""Trials side by side, in warm worker processes of this machine."""
+"""Executors of this machine: inline, one trial after the other, or in warm worker processes."""
 
 import logging
 import os
@@ -27,11 +27,11 @@ from autofocus.study.trials.trial import Assignment, Common, Hooks, TrialEnd
 
 log = logging.getLogger(__name__)
 
-# What a worker process runs.
+# Arguments of a worker process.
 WORKER = ("-m", "autofocus.study.executors.worker")
-# How often is looked whether the user has asked to stop.
+# Seconds between checks whether the user has asked to stop.
 POLL_S = 0.2
-# Deaths in a row of workers that had not said a word: something is wrong with all of them.
+# Deaths in a row of workers that had sent no message: something is wrong with all of them.
 MAX_DEAD_STARTS = 3
 
 
@@ -39,7 +39,7 @@ class LocalExecutor:
     """Runs trials in processes that import torch once and then take one trial after the other.
 
     Args:
-        common: Of all trials.
+        common: The run's data.
         num_workers: Processes.
         devices: Values of CUDA_VISIBLE_DEVICES, dealt out in turn; empty leaves it alone.
     """
@@ -63,7 +63,7 @@ class LocalExecutor:
                 worker.close()
 
     def _handle_next(self, scheduler: TrialScheduler) -> None:
-        """Take one message, and what follows from it."""
+        """Handle the next message, and assign trials where workers are idle."""
         try:
             worker, message = self._inbox.get(timeout=POLL_S)
         except Empty:
@@ -102,7 +102,7 @@ class LocalExecutor:
         return worker
 
     def _replace_dead(self, worker: "_WorkerHandle", scheduler: TrialScheduler) -> None:
-        """Let another worker go on with the trial of one that died."""
+        """Requeue the trial of a worker that died."""
         self._workers.remove(worker)
         reason = worker.close()
         self._num_dead_starts += not worker.has_spoken
@@ -125,12 +125,12 @@ class LocalExecutor:
 
 
 class _WorkerHandle:
-    """A worker process as the driver sees it.
+    """The driver's handle of a worker process.
 
     Attributes:
-        number: Of the trial that it runs; None while it is idle.
+        number: Number of its trial; None while it is idle.
         is_waiting: Whether it waits to hear if its trial goes on.
-        has_spoken: Whether it has ever said anything.
+        has_spoken: Whether it has ever sent a message.
     """
 
     def __init__(
@@ -160,12 +160,12 @@ class _WorkerHandle:
         self._listener.start()
 
     def begin(self, assignment: Assignment) -> None:
-        """Give it a trial."""
+        """Assign a trial."""
         self.number = assignment.number
         self.send(assignment)
 
     def handle(self, message: object, scheduler: TrialScheduler) -> None:
-        """Do what a message asks for."""
+        """Handle a message of the worker."""
         self.has_spoken = True
         assert self.number is not None, "an idle worker says nothing"
         if isinstance(message, EpochReport):
@@ -182,12 +182,12 @@ class _WorkerHandle:
             scheduler.end(number, message)
 
     def answer_waiting(self, scheduler: TrialScheduler) -> None:
-        """Say whether its trial goes on, if it waits for that and it is known by now."""
+        """Send the pruning decision if the worker waits for it and it is known by now."""
         if self.is_waiting and self.number is not None:
             self._answer(scheduler.prune_decision(self.number))
 
     def send(self, message: object) -> None:
-        """Send a message; that the process died is heard from the listener."""
+        """Send a message; the listener notices when the process has died."""
         try:
             self._channel.send(message)
         except OSError:
@@ -225,8 +225,8 @@ class InlineExecutor:
     """Runs trials in the driver itself: no second copy of anything in memory.
 
     Args:
-        common: Of all trials.
-        track: Shows progress.
+        common: The run's data.
+        track: Progress display.
     """
 
     def __init__(self, common: Common, track: Track) -> None:

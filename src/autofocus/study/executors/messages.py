@@ -1,4 +1,4 @@
-"""What a driver and its worker processes say to each other, over two pipes.
+"""Messages between a driver and its worker processes, over two pipes.
 
 An `Assignment` goes to a worker and a `TrialEnd` comes back; everything else is here.
 """
@@ -13,12 +13,12 @@ from autofocus.study.trials.trial import Common
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """First thing that a worker is told.
+    """First message to a worker.
 
     Attributes:
-        common: Of all trials.
+        common: The run's data.
         num_workers: Processes that share the machine.
-        log_level: Of the `autofocus` logger.
+        log_level: Level of the `autofocus` logger.
     """
 
     common: Common
@@ -28,7 +28,7 @@ class WorkerSetup:
 
 @dataclass(frozen=True)
 class Answer:
-    """To a report.
+    """Answer to a report.
 
     Attributes:
         should_end: Whether the trial ends.
@@ -67,7 +67,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class Fatal:
-    """What no trial can go on after."""
+    """An error that ends the whole sweep."""
 
     error: OSError
 
@@ -76,8 +76,8 @@ class Channel:
     """Messages over two binary streams; several threads may send.
 
     Args:
-        source: Where messages come from.
-        sink: Where they go to.
+        source: Stream to read.
+        sink: Stream to write.
     """
 
     def __init__(self, source: IO[bytes], sink: IO[bytes]) -> None:
@@ -89,7 +89,7 @@ class Channel:
         """Send a message.
 
         Raises:
-            OSError: If nobody is there any more.
+            OSError: If the other end is closed.
         """
         content = pickle.dumps(message)
         with self._lock:
@@ -100,7 +100,7 @@ class Channel:
         """Return the next message.
 
         Raises:
-            EOFError: If nobody is there any more.
+            EOFError: If the other end is closed.
         """
         try:
             # What is read here was written by the other end of a pipe that we made.

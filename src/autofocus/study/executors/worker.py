@@ -1,5 +1,7 @@
 """A warm worker process: trains one trial after the other, as the driver says.
 
+A file of its own: it is started with `python -m`.
+
 `python -m autofocus.study.executors.worker` is started by `executors.local`, which speaks to it
 over its standard input and output. It ends when the driver does, however that ended.
 """

@@ -1,4 +1,4 @@
-"""What run folders say of themselves: for lists, tables and live views. Imports no torch."""
+"""Read run folders for lists and tables, without torch."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ class RunView:
         status: `running`, `finished`, or `unfinished`: the same command goes on with it.
         process: Of the driver; None where none is running.
         task: Published name.
-        metric: The primary metric.
+        metric: Primary metric.
         changed: When its folder last changed.
         leaderboard: Rows of the trials that ended, the best first.
         running: Rows of the trials that are under way.

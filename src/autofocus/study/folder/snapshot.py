@@ -22,7 +22,6 @@ from autofocus.study.folder.run_folder import BEST_MODEL, driver_of
 # Trials with these go on.
 UNFINISHED = ("running", "stopped")
 NUM_BEST = 8
-METRICS_NAME = "metrics.jsonl"
 
 
 class Point(NamedTuple):

@@ -1,4 +1,4 @@
-"""What is left of a trial in `trials/<id>/`: enough to rank it, to package it, to judge others.
+"""A trial's folder `trials/<id>/`: enough to rank it, to package it, and to compare others with it.
 
 trial.json  metrics.jsonl  manifest.json  losses.npy  best/  last/  log.txt  error.txt
 """
@@ -115,7 +115,7 @@ def rebuild(folder: Path, manifest: Manifest, check_images: Sequence[str]) -> Ca
     """Return a trial's best network as it was when training ended.
 
     Args:
-        folder: Of the trial.
+        folder: Trial folder.
         manifest: What `read_result` returned.
         check_images: Locations of validation images.
     """

@@ -1,4 +1,4 @@
-"""The other folds of a cross-validation, where the held-out images are too few to tell.
+"""Cross-validation of the recipe against the probe, where validation images are too few to tell.
 
 One of thirteen photos can be all that speaks for a network. The probe and the recipe are then
 fitted again on other four fifths of the images, and compared on all fifths that judged them.
@@ -63,7 +63,7 @@ def cross_validate(
 
     Args:
         study: The run.
-        common: Of all trials.
+        common: The run's data.
         trained: What was fine-tuned, the best or not.
         losses: Of the held-out images.
         is_stopped: Whether the user has asked to stop.
@@ -101,8 +101,8 @@ def cross_validation_s(common: Common, probe: NDArray[np.float64] | None, second
     """Return the seconds that the other folds would take; 0 where the default recipe is decided.
 
     Args:
-        common: Of all trials.
-        probe: What each held-out image costs under the probe, [n].
+        common: The run's data.
+        probe: Loss of each validation image under the probe, [n].
         seconds: That the default recipe took.
     """
     after = read_losses(common.folder / "trials" / "0")

@@ -163,10 +163,10 @@ def losses(
     None where there are images enough to go by the metric alone, or where it is undefined.
 
     Args:
-        common: Of all trials.
+        common: The run's data.
         task: A task with objects.
         predictions: One a validation image, in order.
-        settings: Of the model.
+        settings: Thresholds and limits of the model.
     """
     targets = list(task.encode_targets(common.validation.records, common.labels))
     if len(targets) >= SMALL_VALIDATION:
@@ -206,8 +206,8 @@ def design(common: Common, plan: Plan, device: torch.device) -> Design:
     """Return what a plan's network is to be.
 
     Args:
-        common: Of all trials.
-        plan: Of the trial.
+        common: The run's data.
+        plan: The trial's plan.
         device: Where it trains.
     """
     task, train = plan.task, common.train

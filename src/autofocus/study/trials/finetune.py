@@ -1,4 +1,4 @@
-"""From a frozen probe to the fine-tuned network, whoever asks for it."""
+"""Probe and fine-tune a classifier from a plan, for all that do so."""
 
 import logging
 
@@ -29,7 +29,7 @@ def probe_and_finetune(
     """Train a classifier from a frozen probe of its own model; arguments as `TrainTrial` has them.
 
     Returns:
-        What each held-out image costs under the probe, [n], and what came of it.
+        Loss of each validation image under the probe, [n], and what came of it.
 
     Raises:
         BudgetError: If the deadline passed before all images were seen.
@@ -58,7 +58,7 @@ def probe_and_finetune(
 
 
 def probe_losses(setup: ProbeSetup, probed: Probed) -> NDArray[np.float64]:
-    """Return the loss of each held-out image under the probe, [n]."""
+    """Return the loss of each validation image under the probe, [n]."""
     targets = setup.task.encode_targets(probed.validation.records, setup.labels)
     return setup.task.sample_losses(probed.predictions, targets)
 

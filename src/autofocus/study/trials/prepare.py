@@ -1,4 +1,4 @@
-"""What every trial needs before it trains: the device, and the pretrained weights of its model."""
+"""Preparation of a trial: the device, the pretrained weights, and the default model."""
 
 import logging
 from dataclasses import replace
@@ -21,9 +21,9 @@ def prepare_trial(plan: Plan, num_classes: int, track: Track) -> tuple[LoadedWei
     """Return the pretrained weights and the device, and say which.
 
     Args:
-        plan: Of the trial.
+        plan: The trial's plan.
         num_classes: k.
-        track: Shows downloads.
+        track: Progress display of downloads.
 
     Raises:
         WeightsError: If they cannot be had or their licence was not accepted.
@@ -58,7 +58,7 @@ def with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:
     Args:
         plan: Its model is the one that needs no download.
         folder: Keeps the choice.
-        track: Shows downloads.
+        track: Progress display of downloads.
     """
     if plan.user_named_model or plan.job.weights is not None:
         return plan

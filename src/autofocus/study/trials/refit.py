@@ -42,15 +42,15 @@ _HARMLESS_LOSS = 0.02
 
 @dataclass(frozen=True)
 class TrainedTrial:
-    """A trained model that is the best.
+    """A trial with its trained model.
 
     Attributes:
         trial: Its id.
-        plan: Of that trial.
+        plan: Plan of that trial.
         candidate: The model.
-        losses: What each held-out image costs, [n].
+        losses: Loss of each validation image, [n].
         seconds: That its training took.
-        image_s: Seconds that scoring an image of the test data may take.
+        image_s: Seconds that scoring a test image may take.
     """
 
     trial: str
@@ -80,7 +80,7 @@ def refit_s(common: Common, seconds: float) -> float:
     """Return the seconds that a training of so many takes with all images.
 
     Args:
-        common: Of all trials.
+        common: The run's data.
         seconds: That it took with those to learn from.
     """
     num_images = len(common.train) + len(common.validation)
@@ -94,7 +94,7 @@ def first_training_s(study: Study, common: Common, left_s: float) -> float:
 
     Args:
         study: The run.
-        common: Of all trials.
+        common: The run's data.
         left_s: Seconds that are left for both, and for the package between them.
     """
     return (left_s - study.packaging_s) / (1 + refit_s(common, 1.0))
@@ -107,7 +107,7 @@ def refit(
 
     Args:
         study: The run.
-        common: Of all trials.
+        common: The run's data.
         trained: The best of them, fine-tuned.
         is_stopped: Whether the user has asked to stop.
     """

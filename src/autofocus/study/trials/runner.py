@@ -1,4 +1,4 @@
-"""Run one trial to its end: whatever happens to it is its own."""
+"""Run one trial to its end: its errors are its own. `TRIALS` has the trials by kind of model."""
 
 import gc
 import time
@@ -38,9 +38,9 @@ def run_trial(common: Common, assignment: Assignment, hooks: Hooks) -> TrialEnd:
     """Train, and leave the result in the trial's folder.
 
     Args:
-        common: Of all trials.
+        common: The run's data.
         assignment: Which trial.
-        hooks: How it talks.
+        hooks: Callbacks.
 
     Raises:
         OSError: If the disk is full: no other trial could do better.

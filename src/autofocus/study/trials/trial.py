@@ -1,4 +1,4 @@
-"""One trial, whatever the model's kind: what it is told, and what it comes to."""
+"""One trial of any kind of model: its inputs, callbacks and result."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from autofocus.training.step import is_out_of_memory
 
 @dataclass(frozen=True)
 class Common:
-    """What all trials of a run have in common. It can be sent to another process.
+    """Data that all trials of a run share; picklable.
 
     Attributes:
         labels: k class names.
-        train: Images to learn from, all of which decode.
-        validation: Images to judge by, all of which decode.
-        data_fingerprint: For manifests.
-        metric: The primary metric.
-        folder: Of the run.
+        train: Training images, all of which decode.
+        validation: Validation images, all of which decode.
+        data_fingerprint: Fingerprint for manifests.
+        metric: Primary metric.
+        folder: Run folder.
     """
 
     labels: list[str]
@@ -43,8 +43,8 @@ def common_of(study: Study, train: Samples[Any], validation: Samples[Any]) -> Co
 
     Args:
         study: The run.
-        train: Images to learn from.
-        validation: Images to judge by.
+        train: Training images.
+        validation: Validation images.
     """
     return Common(
         labels=study.labels,
@@ -58,13 +58,13 @@ def common_of(study: Study, train: Samples[Any], validation: Samples[Any]) -> Co
 
 @dataclass(frozen=True)
 class Hooks:
-    """How a trial talks to whoever runs it.
+    """Callbacks of a trial.
 
     Attributes:
-        on_epoch: Told each evaluation; True ends training.
+        on_epoch: Called with each evaluation; True ends training.
         should_stop: Whether the user has asked to stop.
-        decide: Takes every choice and its inputs.
-        track: Shows progress.
+        decide: Called with every decision and its inputs.
+        track: Progress display.
     """
 
     decide: Callable[..., None]
@@ -75,12 +75,12 @@ class Hooks:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a trial came to.
+    """Result of a trial.
 
     Attributes:
-        candidate: Its best epoch.
+        candidate: Model of its best epoch.
         trained: How training went.
-        losses: Of each validation image or group of images, [n], such that lower is better;
+        losses: Loss of each validation image or group of images, [n], lower is better;
             None where there are images enough to go by the metric.
     """
 
@@ -91,14 +91,14 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class SweepStart:
-    """What a sweep has before its first trial.
+    """State of a sweep before its first trial.
 
     Attributes:
-        common: Of all trials.
-        image_s: Seconds that scoring an image of the test data may take.
-        score: Of the model that is there already; None where there is none.
+        common: The run's data.
+        image_s: Seconds that scoring a test image may take.
+        score: Score of the first model; None without one.
         candidate: That model.
-        first_model_s: Seconds to its package, where that is there already.
+        first_model_s: Seconds to its package; 0 before it is packaged.
     """
 
     common: Common
@@ -155,7 +155,7 @@ class Assignment:
 
     Attributes:
         number: 0, 1, 2, …; its id.
-        plan: The sweep's, with what was drawn.
+        plan: The sweep's plan with the drawn parameters.
         deadline_s: `time.monotonic()` by which it ends, or None.
     """
 
@@ -171,14 +171,14 @@ class Assignment:
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """How a trial ended; what it is worth is in its folder.
+    """End of a trial; its folder has the result.
 
     Attributes:
         status: `completed`, `terminated` by the policy, `stopped` by the user, or `failed`.
         reason: Why it ended.
-        value: Of the primary metric at its best epoch; None without one.
-        epochs: That were finished.
-        seconds: That it took, in this process.
+        value: Primary metric at its best epoch; None without one.
+        epochs: Finished epochs.
+        seconds: Seconds that it took, in this process.
     """
 
     status: str

@@ -43,7 +43,7 @@ class ClassificationObjective:
 
     Args:
         kind: The task's loss module.
-        recipe: Says how.
+        recipe: Training recipe.
         targets: Of all training images, as the task encodes them.
         network: Has k classes.
     """

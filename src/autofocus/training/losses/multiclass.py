@@ -1,4 +1,7 @@
-"""Cross-entropy for one class an image."""
+"""Cross-entropy for one class an image.
+
+A file of its own: one loss a task.
+"""
 
 import torch
 from torch import Tensor

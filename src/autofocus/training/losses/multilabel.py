@@ -1,4 +1,7 @@
-"""Binary cross-entropy a class, for any number of classes an image."""
+"""Binary cross-entropy a class, for any number of classes an image.
+
+A file of its own: one loss a task.
+"""
 
 from torch import Tensor
 from torch.nn import functional as F
