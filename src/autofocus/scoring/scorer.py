@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.batches.preprocess import frame_of, preprocess
-from autofocus.data.batches.tiles import Region
 from autofocus.data.images.decode import DEFAULT_MAX_PIXELS, decode
 from autofocus.errors import ImageError, ModelFolderError
 from autofocus.manifest import Manifest, Preprocess, Tiling, check_files, read_manifest
@@ -21,7 +20,7 @@ from autofocus.scoring.backends.onnx import OnnxBackend
 from autofocus.scoring.explain.needs import WEIGHTS_NAME
 from autofocus.scoring.request import error_object, in_place
 from autofocus.scoring.tiling import check_tiles, tile_views
-from autofocus.structures.frames import Frame
+from autofocus.structures.frames import Frame, Region
 from autofocus.tasks import TASKS
 from autofocus.tasks.base import Settings, Task
 from autofocus.tasks.tiles import merge_tiles

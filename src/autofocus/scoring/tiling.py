@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.batches.preprocess import frame_of, preprocess
-from autofocus.data.batches.tiles import WHOLE, Region, frame_in_image, pixel_region, tile_regions
+from autofocus.data.batches.tiles import WHOLE, frame_in_image, pixel_region, tile_regions
 from autofocus.errors import ModelFolderError
 from autofocus.manifest import Preprocess, Tiling
-from autofocus.structures.frames import Frame
+from autofocus.structures.frames import Frame, Region
 from autofocus.tasks.base import Task
 from autofocus.tasks.tiles import can_tile
 

@@ -163,12 +163,12 @@ def _is_unset(value: object) -> bool:
 MAX_TILES = 16
 
 
-def _tile_grid(value: object) -> str | None:
-    """Parse `auto`, `3x2`, `(3, 2)` or `[3, 2]`: tiles across and tiles down."""
-    if _is_unset(value):
-        return None
-    if str(value).strip().lower() == "auto":
-        return "auto"
+def read_tile_grid(value: object) -> tuple[int, int]:
+    """Return (across, down) of a `tile_grid_size`: `3x2`, `(3, 2)` or `[3, 2]`.
+
+    Raises:
+        ValueError: If it is no grid, or has one tile only, or too many; says what is allowed.
+    """
     numbers = re.fullmatch(r"[(\[]?\s*(\d+)\s*[x×,]\s*(\d+)\s*[)\]]?", str(value).strip().lower())
     across, down = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
     if not (1 <= across <= MAX_TILES and 1 <= down <= MAX_TILES) or across * down == 1:
@@ -176,6 +176,16 @@ def _tile_grid(value: object) -> str | None:
             f"tiles across x tiles down, such as 3x2, each at most {MAX_TILES} and more than one"
             " tile; or auto"
         )
+    return across, down
+
+
+def _tile_grid(value: object) -> str | None:
+    """Parse `auto` or a grid, which becomes `3x2`: tiles across and tiles down."""
+    if _is_unset(value):
+        return None
+    if str(value).strip().lower() == "auto":
+        return "auto"
+    across, down = read_tile_grid(value)
     return f"{across}x{down}"
 
 

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# (left, top, right, bottom) in fractions of the image.
+Region = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -17,7 +20,7 @@ class Frame:
     """
 
     size: tuple[int, int]
-    region: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    region: Region = (0.0, 0.0, 1.0, 1.0)
 
     def points_to_image(self, points: NDArray[np.floating]) -> NDArray[np.float32]:
         """Take points [..., 2], (x, y) in fractions of the canvas, to fractions of the image."""

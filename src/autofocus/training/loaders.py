@@ -9,9 +9,10 @@ from autofocus.data.batches.box_views import BoxViews
 from autofocus.data.batches.cache import CacheBudget, free_budget
 from autofocus.data.batches.loader import Loader
 from autofocus.data.batches.tile_views import TileViews
-from autofocus.data.batches.tiles import Region, tile_targets
+from autofocus.data.batches.tiles import tile_targets
 from autofocus.data.batches.views import Views
 from autofocus.manifest import Tiling
+from autofocus.structures.frames import Region
 from autofocus.structures.targets import BoxTarget
 from autofocus.tasks.base import Targets
 from autofocus.training.candidate import Samples

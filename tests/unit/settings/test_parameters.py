@@ -182,12 +182,14 @@ def test_the_sdk_writes_enums_with_their_class() -> None:
     assert "true or false" in problem("log_validation_loss", "LogValidationLoss.MAYBE")
 
 
-@pytest.mark.parametrize("value", ["3x2", "3 X 2", "(3, 2)", "3,2", "[3, 2]", [3, 2], (3, 2)])
+@pytest.mark.parametrize(
+    "value", ["3x2", "3 X 2", "3×2", "(3, 2)", "3,2", "[3, 2]", [3, 2], (3, 2)]
+)
 def test_tile_grids(value: object) -> None:
     assert parsed("tile_grid_size", value) == "3x2"
 
 
-@pytest.mark.parametrize("value", ["1x1", "0x3", "3", "3x2x1", "axb", "", 6, -3])
+@pytest.mark.parametrize("value", ["1x1", "0x3", "17x2", "3", "3x2x1", "3.5x2", "axb", "", 6, -3])
 def test_tile_grids_that_cannot_be(value: object) -> None:
     assert "such as 3x2, each at most 16 and more than one" in problem("tile_grid_size", value)
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from autofocus.data.batches.box_views import BoxViews
 from autofocus.data.batches.cache.forms import CachedForm, CachedImage, training_canvas
 from autofocus.data.batches.preprocess import seen
-from autofocus.data.batches.tiles import Region, frame_in_image, pixel_region
+from autofocus.data.batches.tiles import frame_in_image, pixel_region
 from autofocus.data.batches.views import Read
 from autofocus.data.images.decode import decode
-from autofocus.structures.frames import Frame
+from autofocus.structures.frames import Frame, Region
 
 
 @dataclass(frozen=True)

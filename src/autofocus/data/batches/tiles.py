@@ -5,7 +5,6 @@ tiles in a row and overlap o, a tile is 1 / (o + (1 - o) n) of the image wide: 0
 o = 0.25. The network sees the whole image too, so objects larger than a tile are not lost.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, floor
@@ -16,15 +15,12 @@ from numpy.typing import NDArray
 
 from autofocus.errors import JobError
 from autofocus.manifest import Tiling
-from autofocus.settings.parameters import MAX_TILES
-from autofocus.structures.frames import Frame
+from autofocus.settings.parameters import read_tile_grid
+from autofocus.structures.frames import Frame, Region
 from autofocus.structures.polygons import outline_box
 from autofocus.structures.predictions import Polygon
 from autofocus.structures.ring_clipping import area, cut_out
 from autofocus.structures.targets import BoxTarget, OutlineTarget
-
-# (left, top, right, bottom) in fractions of the image.
-Region = tuple[float, float, float, float]
 
 WHOLE: Final[Region] = (0.0, 0.0, 1.0, 1.0)
 AUTO: Final = "auto"
@@ -42,22 +38,6 @@ MIN_VISIBLE_FRAC: Final = 0.3
 MIN_COVERED_FRAC: Final = 0.05
 
 TargetT = TypeVar("TargetT", bound=BoxTarget)
-
-
-def parse_grid(text: str) -> tuple[int, int]:
-    """Return (cols, rows) of a published `tile_grid_size`, width first: `3x2` or `(3, 2)`.
-
-    Raises:
-        JobError: If it is no grid, or has one tile only, or too many.
-    """
-    found = re.fullmatch(r"\s*\(?\s*(\d{1,4})\s*[x×X,]\s*(\d{1,4})\s*\)?\s*", text)
-    cols, rows = (int(number) for number in found.groups()) if found else (0, 0)
-    if not (1 <= cols <= MAX_TILES and 1 <= rows <= MAX_TILES) or cols * rows == 1:
-        raise JobError(
-            "tile_grid_size must be tiles across x tiles down, such as 3x2, each 1 to "
-            f"{MAX_TILES} and not 1x1, or {AUTO}; got {text!r}."
-        )
-    return cols, rows
 
 
 def auto_grid(
@@ -92,15 +72,20 @@ def auto_grid(
 def tiling_of(text: str, overlap_frac: float, targets: Sequence[BoxTarget]) -> Tiling | None:
     """Return what `tile_grid_size` and `tile_overlap_ratio` mean for these training images.
 
+    Args:
+        text: As `settings.parameters` parses it: `auto`, or tiles across x tiles down.
+        overlap_frac: Share of a tile that its neighbour shows too.
+        targets: Of the training images, with their sizes.
+
     Raises:
-        JobError: If either is not allowed.
+        JobError: If the overlap is not allowed.
     """
     if not 0 <= overlap_frac < 1:
         raise JobError(
             f"tile_overlap_ratio must be at least 0 and less than 1, got {overlap_frac}. "
             "It is the share of a tile that its neighbour shows too; 0.25 is the default."
         )
-    grid = auto_grid(targets, overlap_frac) if text.strip().lower() == AUTO else parse_grid(text)
+    grid = auto_grid(targets, overlap_frac) if text == AUTO else read_tile_grid(text)
     return None if grid is None else Tiling(*grid, overlap_frac)
 
 

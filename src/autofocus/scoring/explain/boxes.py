@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.batches.tiles import WHOLE, Region, tile_regions
+from autofocus.data.batches.tiles import WHOLE, tile_regions
 from autofocus.data.images.decode import DEFAULT_MAX_PIXELS
 from autofocus.errors import ModelFolderError
 from autofocus.explain.base import Attribution, Parameters
@@ -26,6 +26,7 @@ from autofocus.scoring.explain.needs import WEIGHTS_NAME, why_unavailable
 from autofocus.scoring.explain.request import BoxSelector, ExplanationTarget
 from autofocus.scoring.scorer import ONNX_NAME, Backend
 from autofocus.scoring.tiling import TiledView, view_of
+from autofocus.structures.frames import Region
 
 
 class BoxExplainer(ModelExplainer):

@@ -9,13 +9,13 @@ from autofocus.data.batches.tiles import (
     WHOLE,
     auto_grid,
     crop_target,
-    parse_grid,
     tile_regions,
     tile_targets,
     tiling_of,
 )
 from autofocus.errors import JobError
 from autofocus.manifest import Tiling
+from autofocus.settings.parameters import check_parameters
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 
 SIZE = (1000, 2000)
@@ -26,17 +26,6 @@ def boxes(*xyxy: list[float], size: tuple[int, int] = SIZE) -> BoxTarget:
     return BoxTarget(
         np.array(xyxy, np.float32).reshape(-1, 4), np.arange(num), np.zeros(num, bool), size
     )
-
-
-@pytest.mark.parametrize("text", ["3x2", "3X2", " 3 x 2 ", "(3, 2)", "3,2", "3×2"])
-def test_published_grid_is_width_by_height(text: str) -> None:
-    assert parse_grid(text) == (3, 2)
-
-
-@pytest.mark.parametrize("text", ["", "3", "1x1", "0x2", "3x-2", "17x2", "3x2x1", "three", "3.5x2"])
-def test_what_is_no_grid_is_refused(text: str) -> None:
-    with pytest.raises(JobError, match=r"tile_grid_size must be .* such as 3x2.*got"):
-        parse_grid(text)
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.9])
@@ -178,6 +167,9 @@ def test_auto_ignores_crowds() -> None:
 def test_tiling_of_a_job() -> None:
     small = boxes([0.5, 0.5, 0.52, 0.54])
     assert tiling_of("3x2", 0.25, [small]) == Tiling(3, 2, 0.25)
+    for spelling in ("[3, 2]", "(3, 2)", "3x2"):
+        parsed, _ = check_parameters({"tile_grid_size": spelling})
+        assert tiling_of(spelling, 0.25, []) == tiling_of(parsed["tile_grid_size"], 0.25, [])
     assert tiling_of("auto", 0.1, [small]) == Tiling(2, 1, 0.1)
     assert tiling_of("auto", 0.1, [boxes([0, 0, 1, 1])]) is None
     with pytest.raises(JobError, match=r"tile_overlap_ratio must be .* got 1\.0"):
