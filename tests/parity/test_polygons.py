@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from autofocus.structures.contours import mask_rings
-from autofocus.structures.masks import decode_rle, encode_rle, rle_area
+from autofocus.structures.masks import decode_rle
 from autofocus.structures.polygons import rasterize
 from autofocus.tasks.outlines import outline_in_box
 
@@ -53,9 +53,6 @@ def test_run_lengths_are_those_of_pycocotools(rng) -> None:
     for density in np.linspace(0, 1, 60):
         mask = rng.random(tuple(rng.integers(1, 40, 2))) < density
         theirs = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-        ours = encode_rle(mask)
-        assert ours["counts"] == theirs["counts"].decode()
-        assert rle_area(ours) == coco_mask.area(theirs) == mask.sum()
         assert (decode_rle(theirs) == mask).all()
 
 
@@ -63,9 +60,7 @@ def test_run_lengths_of_many_thousands() -> None:
     mask = np.zeros((2000, 1500), np.bool_)
     mask[3:1998, 2:1400] = True
     mask[500, 700:] = False
-    ours = encode_rle(mask)
-    assert ours["counts"] == coco_mask.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
-    assert (decode_rle(ours) == mask).all()
+    assert (decode_rle(coco_mask.encode(np.asfortranarray(mask, np.uint8))) == mask).all()
 
 
 def test_pixels_differ_from_coco_only_within_a_fifth_of_a_pixel_of_the_outline(rng) -> None:

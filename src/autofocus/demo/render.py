@@ -5,6 +5,7 @@ Notation for array shapes:
 """
 
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from autofocus.demo.compose import (
 from autofocus.demo.distractors import DISTRACTORS
 from autofocus.demo.drawing import Rgb
 from autofocus.demo.objects import LABELS, OBJECTS, Draw
-from autofocus.demo.outline import Ring, trace_rings
+from autofocus.structures.contours import trace_rings
 
 MAX_OBJECTS = 5
 MIN_SIZE_FRAC, MAX_SIZE_FRAC = 0.05, 0.5
@@ -71,9 +72,25 @@ class SceneObject:
         columns = np.nonzero(self.mask.any(axis=0))[0]
         return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
-    def rings(self) -> list[Ring]:
+    def rings(self) -> list[NDArray[np.int32]]:
         """Return the exact outline of the visible part, int32 [m, 2] each, (x, y) in pixels."""
-        return trace_rings(self.mask)
+        outlines = [self._turned_right(ring) for ring in trace_rings(self.mask, True)]
+        return [ring for _, ring in sorted(outlines, key=itemgetter(0))]
+
+    def _turned_right(self, ring: NDArray[np.float32]) -> tuple[tuple[int, int], NDArray[np.int32]]:
+        """Return a ring with the object to its right, and (y, x) of its first top edge.
+
+        The ring ends where that edge begins.
+        """
+        corners = ring.astype(np.int32)
+        x, y = corners[0]
+        if not self.mask[y, x]:
+            corners = corners[::-1]  # a hole
+        following = np.roll(corners, -1, axis=0)
+        top = np.flatnonzero(following[:, 0] > corners[:, 0])
+        first = min(top.tolist(), key=lambda i: (corners[i, 1], corners[i, 0]))
+        x, y = corners[first].tolist()
+        return (y, x), np.roll(corners, -first - 1, axis=0)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Ring = NDArray[np.float32]
+from autofocus.structures.predictions import Ring
 
 # Pixels that a simplified ring may stray before points are counted: steps of one pixel, which
 # stand for a slanted edge, vanish, and no pixel's centre changes sides.
@@ -28,7 +28,7 @@ def mask_rings(
         Rings float32 [p, 2] of (x, y) in pixels, p <= `max_points`.
     """
     assert max_points >= 3, max_points
-    rings = _trace(mask)
+    rings = trace_rings(mask)
     areas = np.array([_area(ring) for ring in rings])
     # Many equal parts are no specks.
     least = min(areas.sum() * speck_frac, areas.max(initial=0))
@@ -36,11 +36,22 @@ def mask_rings(
     return [_simplify(_chamfer(rings[i]), max_points) for i in large]
 
 
-def _trace(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[Ring]:
-    """Return the corners of every boundary, along pixel edges.
+def trace_rings(
+    mask: NDArray[np.bool_] | NDArray[np.uint8], split_touching: bool = False
+) -> list[Ring]:
+    """Return the corners of every boundary of a mask [h, w], along pixel edges.
 
     Corners that follow one another on a row of pixel corners are joined, in pairs; those on a
-    column too. Every corner then has two neighbours.
+    column too. Every corner then has two neighbours. Filled by the even-odd rule, the rings give
+    back the very mask.
+
+    Args:
+        mask: [h, w]; zero is outside.
+        split_touching: Whether parts that touch by their corners are always rings of their own;
+            else only those that touch from upper left to lower right.
+
+    Returns:
+        Rings float32 [p, 2] of (x, y) in pixels, corners only.
     """
     framed = np.pad(np.asarray(mask, np.bool_), 1)
     a, b, c, d = framed[:-1, :-1], framed[:-1, 1:], framed[1:, :-1], framed[1:, 1:]
@@ -50,6 +61,10 @@ def _trace(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> list[Ring]:
     times = 1 + twice[y, x]
     x, y = np.repeat(x, times), np.repeat(y, times)
     by_column = np.lexsort((y, x))
+    if split_touching:
+        # Of two corners that meet where the upper right is inside, the right one goes up.
+        copies = np.arange(len(x))
+        by_column = np.lexsort((np.where(b[y, x], -copies, copies), y, x))
     partner = np.empty_like(by_column)
     partner[by_column[0::2]], partner[by_column[1::2]] = by_column[1::2], by_column[0::2]
     corners = np.stack([x, y], axis=1).astype(np.float32)

@@ -1,6 +1,5 @@
 """COCO's run-length masks: run lengths down the columns, zeros first, plain or as a string."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,11 +7,6 @@ from numpy.typing import NDArray
 
 # A character of the string carries five bits, 48 added; the sixth says that more follow.
 _FIRST_CHARACTER, _BITS, _MORE, _SIGN = 48, 5, 0x20, 0x10
-
-
-def encode_rle(mask: NDArray[Any]) -> dict[str, Any]:
-    """Return `{"size": [h, w], "counts": str}` of a mask [h, w], as pycocotools writes it."""
-    return {"size": list(mask.shape), "counts": counts_to_string(mask_counts(mask))}
 
 
 def decode_rle(rle: dict[str, Any]) -> NDArray[np.uint8]:
@@ -31,30 +25,15 @@ def decode_rle(rle: dict[str, Any]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.repeat(values, counts).reshape(width, height).T)
 
 
-def rle_area(rle: dict[str, Any]) -> int:
-    """Return the number of pixels inside."""
-    return int(rle_counts(rle)[1::2].sum())
-
-
 def rle_counts(rle: dict[str, Any]) -> NDArray[np.int64]:
     """Return the run lengths of a run-length dict, whichever way they are written."""
     counts = rle["counts"]
     if isinstance(counts, str | bytes):
-        return string_to_counts(counts)
+        return _string_to_counts(counts)
     return np.asarray(counts, np.int64)
 
 
-def mask_counts(mask: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the run lengths int64 of a mask [h, w]: zeros, ones, zeros, …"""
-    flat = np.asarray(mask, np.bool_).T.ravel()
-    if not len(flat):
-        return np.zeros(0, np.int64)
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate([[0], changes, [len(flat)]]))
-    return np.concatenate([[0], runs]) if flat[0] else runs
-
-
-def string_to_counts(text: str | bytes) -> NDArray[np.int64]:
+def _string_to_counts(text: str | bytes) -> NDArray[np.int64]:
     """Return the run lengths of COCO's compressed string.
 
     Raises:
@@ -77,20 +56,3 @@ def string_to_counts(text: str | bytes) -> NDArray[np.int64]:
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values
-
-
-def counts_to_string(counts: NDArray[np.int64] | Sequence[int]) -> str:
-    """Return COCO's compressed string of run lengths."""
-    values = np.array(counts, np.int64)
-    values[3:] -= np.asarray(counts, np.int64)[1:-2]
-    characters = bytearray()
-    for number in values.tolist():
-        rest = number
-        while True:
-            code = rest & (_MORE - 1)
-            rest >>= _BITS
-            more = rest != (-1 if code & _SIGN else 0)
-            characters.append(_FIRST_CHARACTER + (code | _MORE if more else code))
-            if not more:
-                break
-    return characters.decode()

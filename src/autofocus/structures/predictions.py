@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Polygon = tuple[NDArray[np.float32], ...]
+# Points [p, 2] of (x, y), closed by itself; rings of one outline are exclusive or.
+Ring = NDArray[np.float32]
+Polygon = tuple[Ring, ...]
 
 
 @dataclass(frozen=True)

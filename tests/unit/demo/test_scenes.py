@@ -2,7 +2,7 @@ import functools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import msgspec
@@ -23,7 +23,7 @@ from autofocus.demo.compose import MIN_VISIBLE_FRAC, Composition, Stamp, stamp_s
 from autofocus.demo.distractors import DISTRACTORS
 from autofocus.demo.drawing import Sprite
 from autofocus.demo.objects import OBJECTS, Draw
-from autofocus.demo.outline import Ring, trace_rings
+from autofocus.structures.contours import trace_rings
 
 T = TypeVar("T")
 NUM_SCENES = 24
@@ -34,7 +34,7 @@ def scene_of(index: int) -> Scene:
     return render_scene(seed=7, index=index)
 
 
-def fill_even_odd(rings: list[Ring], height: int, width: int) -> NDArray[np.bool_]:
+def fill_even_odd(rings: list[NDArray[Any]], height: int, width: int) -> NDArray[np.bool_]:
     """Return which pixel centres lie inside, by counting edges to their left."""
     y, x = np.mgrid[:height, :width] + 0.5
     inside = np.zeros((height, width), dtype=bool)

@@ -18,7 +18,7 @@ from autofocus.structures.ring_clipping import area, cut_out
 from autofocus.structures.targets import MaskTarget, OutlineTarget
 
 # As a `Polygon`, in pixels of the canvas.
-Rings = tuple[NDArray[np.float64], ...]
+CanvasPolygon = tuple[NDArray[np.float64], ...]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class OutlineViews(BoxViews):
     def _target(self, placed: Sequence[PlacedImage], size: tuple[int, int]) -> MaskTarget:
         """Return what is to be found on a canvas of `size`."""
         boxes, classes = [], []
-        polygons: list[Rings] = []
+        polygons: list[CanvasPolygon] = []
         for image in placed:
             target = self.targets[image.index]
             which = np.array(
@@ -56,7 +56,7 @@ class OutlineViews(BoxViews):
 
 def cut_outlines(
     polygons: Sequence[Polygon], image: PlacedImage
-) -> tuple[list[Rings], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[list[CanvasPolygon], NDArray[np.float64], NDArray[np.float64]]:
     """Return what of outlines lies in an image's place.
 
     Args:
@@ -94,7 +94,7 @@ def cut_outlines(
 
 
 def draw_masks(
-    polygons: Sequence[Rings],
+    polygons: Sequence[CanvasPolygon],
     xyxy_frac: NDArray[np.float32],
     size: tuple[int, int],
     stride: int,

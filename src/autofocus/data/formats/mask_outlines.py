@@ -12,14 +12,14 @@ from autofocus.errors import ImageError
 from autofocus.structures.contours import mask_rings
 from autofocus.structures.masks import decode_rle
 
-Rings = list[list[float]]
+FlatRings = list[list[float]]
 
 # Labels are kept as they are drawn, each pixel of them: a crowd has hundreds of small parts. Only
 # answers are bounded, and rid of specks.
 _MAX_POINTS = 100_000
 
 
-def outline_of_mask(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> Rings:
+def outline_of_mask(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> FlatRings:
     """Return the rings around a mask [h, w] whose first pixel is at (left, top)."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     if not len(rows):
@@ -30,7 +30,7 @@ def outline_of_mask(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> Rin
     return [(ring + offset).ravel().tolist() for ring in rings]
 
 
-def outlines_of_ids(ids: NDArray[Any]) -> dict[int, Rings]:
+def outlines_of_ids(ids: NDArray[Any]) -> dict[int, FlatRings]:
     """Return the rings around each id of a map [h, w] where 0 is no object, by id."""
     rows, columns = np.nonzero(ids)
     values = ids[rows, columns]
@@ -47,7 +47,7 @@ def outlines_of_ids(ids: NDArray[Any]) -> dict[int, Rings]:
     return outlines
 
 
-def outline_of_rle(rle: dict[str, Any], size: tuple[int, int]) -> Rings:
+def outline_of_rle(rle: dict[str, Any], size: tuple[int, int]) -> FlatRings:
     """Return the rings around COCO's run lengths of an image of `size` (height, width).
 
     Raises:

@@ -37,7 +37,7 @@ _PIXELS = re.compile(r"([1-9][0-9]{0,5}) ?(?:px)?", re.ASCII)
 # Typed data sets of whole numbers as labels are common; a class name is their string.
 WireName = Name | int
 WireFlag = bool | Annotated[int, msgspec.Meta(ge=0, le=1)]
-Ring = Annotated[list[Frac], msgspec.Meta(min_length=6)]
+WireRing = Annotated[list[Frac], msgspec.Meta(min_length=6)]
 
 
 class WireBox(msgspec.Struct, rename="camel", gc=False):
@@ -55,7 +55,7 @@ class WirePolygon(msgspec.Struct, rename="camel", gc=False):
     """An object of an instance segmentation row."""
 
     label: WireName
-    polygon: Annotated[list[Ring], msgspec.Meta(min_length=1)]
+    polygon: Annotated[list[WireRing], msgspec.Meta(min_length=1)]
     is_crowd: WireFlag = False
 
 

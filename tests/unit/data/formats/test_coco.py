@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import (
@@ -16,7 +17,6 @@ from autofocus.data.rows.records import (
 from autofocus.data.sources.find import find_source, find_splits, infer_tasks
 from autofocus.data.sources.read import read_data
 from autofocus.errors import DataError
-from autofocus.structures.masks import encode_rle
 from autofocus.structures.polygons import from_wire, rasterize
 from support.object_sources import (
     CAN,
@@ -134,7 +134,8 @@ def test_run_lengths_become_the_same_pixels(tmp_path: Path, as_text: bool) -> No
     mask[3:15, 5:30] = True
     mask[6:10, 10:20] = False  # a hole
     mask[12:18, 33:38] = True  # and a second part
-    rle = encode_rle(mask)
+    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    rle["counts"] = rle["counts"].decode()
     if not as_text:
         runs = np.flatnonzero(np.diff(np.r_[False, mask.T.ravel(), ~mask[-1, -1]]))
         rle["counts"] = np.diff(np.r_[0, runs, mask.size]).tolist()

@@ -6,12 +6,12 @@ from types import TracebackType
 
 import numpy as np
 import simplejpeg
-from numpy.typing import NDArray
 
 from autofocus.data.batches.cache.budget import MIB, CacheBudget
 from autofocus.data.batches.cache.forms import CachedForm, CachedImage
 from autofocus.data.batches.cache.ladder import JPEG_QUALITY, DataSize, Rung, RungName, choose_rung
 from autofocus.data.batches.cache.store import FileStore, MemoryStore, Store
+from autofocus.data.batches.warp import Image
 from autofocus.data.images.decode import read_header
 from autofocus.data.images.fetch import open_bytes, shown
 from autofocus.errors import ImageError
@@ -20,8 +20,6 @@ log = logging.getLogger(__name__)
 
 # So many files, evenly spread, tell what a data set takes.
 _NUM_SAMPLED = 32
-
-Image = NDArray[np.uint8]
 
 
 class ImageCache:
