@@ -1,4 +1,4 @@
-"""The conductor's front: check the job, read the data, find the run folder, conduct the study."""
+"""A run from job to result: check the job, read the data, take the folder, run the study."""
 
 import json
 import logging

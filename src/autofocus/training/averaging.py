@@ -22,13 +22,11 @@ class Soup:
         state: Mean of the chosen ingredients.
         chosen: Their positions, in the order in which they were added.
         score: Of the mean.
-        tried: Position of each ingredient that was tried and the score of the mean with it.
     """
 
     state: dict[str, Tensor]
     chosen: list[int]
     score: float
-    tried: list[tuple[int, float]]
 
 
 def greedy_soup(
@@ -45,16 +43,14 @@ def greedy_soup(
     """
     chosen, state = [0], dict(ingredients[0])
     best = score(state)
-    tried = [(0, best)]
     for position in range(1, len(ingredients)):
         if is_late():
             break
         mixed = mean_state([ingredients[i] for i in [*chosen, position]])
         value = score(mixed)
-        tried.append((position, value))
         if value >= best:
             chosen, state, best = [*chosen, position], mixed, value
-    return Soup(state, chosen, best, tried)
+    return Soup(state, chosen, best)
 
 
 def mean_state(states: Sequence[StateDict]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The two loaders of a trial: varied batches to learn from, plain ones to judge by."""
+"""The two loaders of a trial: augmented training batches, plain validation batches."""
 
 from collections.abc import Sequence
 from typing import Any, cast

@@ -70,8 +70,8 @@ class Probed:
         candidate: Model to publish.
         initial_model: Network whose head was fitted on `train` alone.
         train: Training images.
-        held_out: Images to judge by.
-        predictions: Of `initial_model` for `held_out`, in order.
+        validation: Validation images.
+        predictions: Predictions of `initial_model` for `validation`, in order.
         fold_losses: Loss of each image of `train` under heads that had not seen it, [m]; a seeded
             part of them where they are many, empty where folds could not be afforded.
     """

@@ -19,7 +19,7 @@ class Comparison:
     """A paired comparison of two networks on the same images.
 
     Attributes:
-        mean_gain: Mean of champion's loss minus challenger's; positive is better.
+        mean_gain: Mean of the best's loss minus the candidate's; positive favours the candidate.
         standard_error: Of that mean.
         num_pairs: Images, or groups of them, that were compared.
         margin: Standard errors that it had to be better by.

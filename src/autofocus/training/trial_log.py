@@ -67,7 +67,7 @@ def trial_facts(
     Args:
         model_name: Name in the catalog.
         train: Training images.
-        validation: Images to judge by; None is a share of `train`.
+        validation: Validation images; None is a share of `train`.
         weights: What its network starts from.
         device: Where it computes.
         precision: As accelerate names it; `no` is fp32.

@@ -124,7 +124,7 @@ def _deadline(study: Study, common: Common, trained: TrainedTrial) -> float:
 
 
 def _folds(study: Study, common: Common) -> list[NDArray[np.int64]]:
-    """Deal the images that nothing was judged by; identical ones stay together."""
+    """Split the training images into folds; identical ones stay together."""
     labels = [study.plan.task.record_labels(record) for record in common.train.records]
     hashes = [hashlib.sha256(open_bytes(place)).digest() for place in common.train.locations]
     return kfold_indices(labels, hashes, NUM_FOLDS - 1, study.seed)

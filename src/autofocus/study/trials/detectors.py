@@ -126,7 +126,7 @@ def reserve_s(study: Study) -> float:
 
 
 def parts(study: Study) -> tuple[Samples[Any], Samples[Any]]:
-    """Return the images to learn from and to judge by, all of which decode."""
+    """Return the training and validation images, all of which decode."""
     given = study.samples()
     looked = {
         role: usable_samples(given[role], partial(study.report, role), study.track)

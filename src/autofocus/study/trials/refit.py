@@ -1,7 +1,7 @@
-"""The best network once more, with the images that it was judged by among those to learn from.
+"""Refit: the best network is trained again on training and validation images together.
 
 Where a few photos were held out to choose, a fifth of all that could be learnt from has taught
-nothing. The winner's recipe is run again on all of them, for as many epochs as were best, and the
+nothing. Its recipe is run again on all of them, for as many epochs as were best, and the
 result is served with the metrics that were measured before, on images that network had not seen.
 So are the frozen probe's; AutoGluon calls it refit_full.
 """
