@@ -68,16 +68,16 @@ def _drawing(drawings: DrawingFolder, rows: Any) -> Any:
     """Return what draws each image as it is evaluated."""
     from autofocus.pictures.boxes import draw_evaluated
 
-    def observe(scorer: Any, place: int, image: bytes, prediction: Any) -> None:
+    def observe(scorer: Any, index: int, image: bytes, prediction: Any) -> None:
         picture = draw_evaluated(
             scorer.task,
             scorer.manifest.settings,
             scorer.labels,
-            rows.records[place],
+            rows.records[index],
             image,
             prediction,
         )
-        drawings.write(rows.locations[place], picture)
+        drawings.write(rows.locations[index], picture)
 
     return observe
 

@@ -53,7 +53,7 @@ def serve(
     """
     from autofocus.manifest import read_manifest
     from autofocus.scoring.model_path import resolve_model
-    from autofocus.serve.explainer import load_explainer
+    from autofocus.serve.explainer import load_row_explainer
     from autofocus.serve.keys import read_keys
     from autofocus.serve.run import load_scorer
     from autofocus.serve.run import serve as run_server
@@ -87,7 +87,7 @@ def serve(
             f"  {_example(url, needs_key=bool(keys))}"
         )
 
-    run_server(ServerPlan(folder, settings, keys, load_scorer, load_explainer), announce)
+    run_server(ServerPlan(folder, settings, keys, load_scorer, load_row_explainer), announce)
 
 
 def _example(url: str, *, needs_key: bool) -> str:

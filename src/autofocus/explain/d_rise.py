@@ -1,15 +1,15 @@
-"""D-RISE: how well a box is found while random places are hidden, averaged by what was to be seen.
+"""D-RISE: how well a box is found while random parts are hidden, averaged by what was to be seen.
 
 Black-box Explanation of Object Detectors via Saliency Maps (Petsiuk et al., CVPR 2021), with masks
-as in RISE (BMVC 2018). Whatever answers with candidates can be explained: no gradient, no torch.
+as in RISE (BMVC 2018). Any network that returns candidates can be explained: no gradient, no torch.
 
-- A mask is a coarse grid of open and closed cells, shifted at random, with soft edges. What it
-  hides takes the mean colour, which is zero after normalisation and what padding is.
+- A mask is a coarse grid of open and closed cells, shifted at random, with soft edges. Hidden
+  pixels take the mean colour, which is zero after normalisation, as padding is.
 - A candidate resembles a box by their overlap (IoU) times the candidate's score, if it is of the
   same class, else not at all: networks here name one class a candidate, so that the cosine of two
   score vectors is 1 or 0. The best candidate counts.
 - A pixel's value is the mean resemblance over the masks that show it, by how much they do, less the
-  mean over all masks: positive where seeing the place helps. The order of pixels is the paper's.
+  mean over all masks: positive where seeing it helps. The order of pixels is the paper's.
 
 Notation: h, w the canvas; h', w' its part that is image, from the upper left; t boxes; c candidates
 an image; n masks.
@@ -58,7 +58,7 @@ class FoundBoxes:
 
 @dataclass(frozen=True)
 class BoxMaps:
-    """What places a detector needs to see.
+    """D-RISE saliency map of each box.
 
     Attributes:
         maps: float32 [t, h', w'].
@@ -75,7 +75,7 @@ class BoxMaps:
 def box_maps(
     detect: Detect,
     canvas: NDArray[np.float32],
-    shown: tuple[int, int],
+    part: tuple[int, int],
     frame: Frame,
     boxes: FoundBoxes,
     parameters: Parameters,
@@ -84,16 +84,16 @@ def box_maps(
     """Explain boxes that were found on one canvas; all of them look through the same masks.
 
     Args:
-        detect: The network.
+        detect: Runs the network.
         canvas: Its input, float32 [3, h, w].
-        shown: (h', w').
+        part: (h', w').
         frame: Where the canvas lies in the image.
-        boxes: What was found.
+        boxes: Boxes that were found.
         parameters: `num_masks`, `grid` and `seed` are used.
         check: Called before each batch; may raise to stop.
     """
-    halves = [_Sums(len(boxes), shown), _Sums(len(boxes), shown)]
-    for i, masks in enumerate(_batches(parameters, shown, canvas.shape[1:])):
+    halves = [_Sums(len(boxes), part), _Sums(len(boxes), part)]
+    for i, masks in enumerate(_batches(parameters, part, canvas.shape[1:])):
         check()
         found = resemblance(detect(_hidden(canvas, masks)), frame, boxes)
         halves[i % 2].add(masks, found)
@@ -140,14 +140,14 @@ def random_masks(
 
 
 def _batches(
-    parameters: Parameters, shown: tuple[int, int], canvas: tuple[int, ...]
+    parameters: Parameters, part: tuple[int, int], canvas: tuple[int, ...]
 ) -> Iterator[NDArray[np.float32]]:
     """Yield all masks, a few at a time, in at least two batches."""
     rng = np.random.default_rng(parameters.seed)
     total = parameters.num_masks
     size = min(max(1, _PIXELS_PER_BATCH // (canvas[0] * canvas[1])), -(-total // 2))
     for start in range(0, total, size):
-        yield random_masks(rng, min(size, total - start), parameters.grid, shown)
+        yield random_masks(rng, min(size, total - start), parameters.grid, part)
 
 
 def _hidden(canvas: NDArray[np.float32], masks: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -164,31 +164,31 @@ class _Sums:
         self.num = 0
         self.resemblance = np.zeros(num_boxes)
         self._size = size
-        self._shown = np.zeros(size[0] * size[1])
+        self._visible = np.zeros(size[0] * size[1])
         self._weighted = np.zeros((num_boxes, size[0] * size[1]))
 
     def add(self, masks: NDArray[np.float32], found: NDArray[np.float64]) -> None:
         flat = masks.reshape(len(masks), -1)
         self.num += len(masks)
         self.resemblance += found.sum(axis=0)
-        self._shown += flat.sum(axis=0, dtype=np.float64)
+        self._visible += flat.sum(axis=0, dtype=np.float64)
         self._weighted += found.T.astype(np.float32) @ flat
 
     def plus(self, other: "_Sums") -> "_Sums":
         both = _Sums(len(self.resemblance), self._size)
         both.num = self.num + other.num
         both.resemblance = self.resemblance + other.resemblance
-        both._shown = self._shown + other._shown
+        both._visible = self._visible + other._visible
         both._weighted = self._weighted + other._weighted
         return both
 
     def maps(self) -> NDArray[np.float64]:
         """Return the maps, [t, h', w']; 0 where no mask showed a pixel."""
         mean = self.resemblance / self.num
-        seen = self._shown > 0
+        was_visible = self._visible > 0
         maps = np.zeros_like(self._weighted)
-        np.divide(self._weighted, self._shown, out=maps, where=seen)
-        maps[:, seen] -= mean[:, None]
+        np.divide(self._weighted, self._visible, out=maps, where=was_visible)
+        maps[:, was_visible] -= mean[:, None]
         return maps.reshape(-1, *self._size)
 
 

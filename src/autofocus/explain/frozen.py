@@ -23,7 +23,7 @@ _FOLDING_TOLERANCE: Final = 1e-3
 
 
 class FrozenClassifier(nn.Module):
-    """What explainers see of a classifier.
+    """The classifier that is explained.
 
     Attributes:
         classifier: The folded copy, in evaluation mode; its parameters take no gradient.

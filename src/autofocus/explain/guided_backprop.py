@@ -54,15 +54,15 @@ class GuidedUnits:
     """How many activations were guided, by kind.
 
     Attributes:
-        textbook: Those that the published rule names.
-        extension: Those that only our extension guides.
+        textbook: Activations that the published rule names.
+        extension: Activations that only our extension guides.
     """
 
     textbook: dict[str, int]
     extension: dict[str, int]
 
     def metadata(self) -> dict[str, Any]:
-        """Return what the attribution says about them."""
+        """Return the metadata of an attribution."""
         return {
             "guided": self.textbook,
             "guided_extension": self.extension,
@@ -101,8 +101,8 @@ def guided(network: nn.Module, outputs: Tensor) -> Iterator[GuidedUnits]:
     """Apply the rule to gradients of `outputs` while the context lasts.
 
     Args:
-        network: What computed the outputs; looked at only for activations that hide their kind.
-        outputs: Anything that depends on the input through the network.
+        network: Network that computed the outputs; searched for activations that hide their kind.
+        outputs: Numbers that depend on the input through the network.
 
     Raises:
         InputError: If nothing can be guided, or an activation hides in an operation of its own.

@@ -15,10 +15,10 @@ log = logging.getLogger(__name__)
 
 
 class Observe(Protocol):
-    """Is shown each image that was scored."""
+    """Observer of each image that was scored."""
 
-    def __call__(self, scorer: Scorer, place: int, image: bytes, prediction: Any) -> None:
-        """See the file and the prediction of the record at a place of the data."""
+    def __call__(self, scorer: Scorer, index: int, image: bytes, prediction: Any) -> None:
+        """See the file and the prediction of the record of an index of the data."""
 
 
 def evaluate_model(
@@ -32,8 +32,8 @@ def evaluate_model(
     Args:
         folder: A model folder.
         data: Rows of the model's task.
-        track: Shows progress.
-        observe: Is shown each image, for what else is to be made of it.
+        track: Progress display.
+        observe: Called with each image that was scored.
 
     Raises:
         DataError: If a row has a class that the model does not know, or no image can be read.
@@ -47,14 +47,14 @@ def evaluate_model(
     for start in track(starts, "evaluate", len(starts)):
         loaded = _loaded(data.locations, range(start, min(start + MAX_BATCH, len(data.records))))
         scored = scorer.try_predict([image for _, image in loaded], measured)
-        for (place, image), prediction in zip(loaded, scored, strict=True):
-            record = data.records[place]
+        for (index, image), prediction in zip(loaded, scored, strict=True):
+            record = data.records[index]
             if isinstance(prediction, ImageError):
                 log.warning("%s: %s The image is left out.", record.image_url, prediction)
                 continue
             predictions.append((record, prediction))
             if observe:
-                observe(scorer, place, image, prediction)
+                observe(scorer, index, image, prediction)
     if not predictions:
         raise DataError(f"{data.name}: no image can be read.")
     targets = task.encode_targets([record for record, _ in predictions], scorer.labels)
@@ -62,11 +62,11 @@ def evaluate_model(
     return {"metrics": metrics, "num_images": len(predictions)}
 
 
-def _loaded(locations: Sequence[str], places: Sequence[int]) -> list[tuple[int, bytes]]:
+def _loaded(locations: Sequence[str], indices: Sequence[int]) -> list[tuple[int, bytes]]:
     loaded = []
-    for place in places:
+    for index in indices:
         try:
-            loaded.append((place, open_bytes(locations[place])))
+            loaded.append((index, open_bytes(locations[index])))
         except InputError as error:
             log.warning("%s The image is left out.", error)
     return loaded

@@ -1,4 +1,4 @@
-"""Tiled images at inference: what the network sees of one."""
+"""Tiled images at inference: the views of an image that the network sees."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from autofocus.tasks.tiles import can_tile
 
 @dataclass(frozen=True)
 class TiledView:
-    """One thing the network sees of an image.
+    """One view of an image that the network sees.
 
     Attributes:
         tensor: float32 [3, h, w], the network's input.
         frame: Where the network's canvas lies in the image.
-        region: (left, top, right, bottom) of what is seen, in fractions of the image.
+        region: (left, top, right, bottom) of the view, in fractions of the image.
     """
 
     tensor: NDArray[np.float32]
@@ -50,8 +50,10 @@ def view_of(image: NDArray[np.uint8], spec: Preprocess, region: Region) -> Tiled
     left, top, right, bottom = pixels
     part = image[top:bottom, left:right]
     canvas = frame_of(spec, (bottom - top, right - left))
-    shown = (left / width, top / height, right / width, bottom / height)
-    return TiledView(preprocess(part, spec), frame_in_image(canvas, pixels, (height, width)), shown)
+    placed = (left / width, top / height, right / width, bottom / height)
+    return TiledView(
+        preprocess(part, spec), frame_in_image(canvas, pixels, (height, width)), placed
+    )
 
 
 def check_tiles(task: Task[Any, Any]) -> None:

@@ -419,6 +419,6 @@ def _message(status: int, text: str) -> Response:
 
 
 def _printable(path: str) -> str:
-    shown = path[:_MAX_LOGGED_PATH]
+    start = path[:_MAX_LOGGED_PATH]
     # A path may hold decoded line breaks; a log line is one line.
-    return shown if shown.isprintable() else ascii(shown)
+    return start if start.isprintable() else ascii(start)

@@ -1,4 +1,7 @@
-"""How a request can end before it is scored, as the status and headers of its reply."""
+"""Ends of a request other than scores, as the status and headers of its reply.
+
+A file of its own: processes that do not serve import it without the server's libraries.
+"""
 
 from autofocus.errors import RequestError
 

@@ -4,7 +4,7 @@ It takes one request at a time, on one thread, at the lowest priority, so that s
 notices. Where the model needs torch it is warmed up in the background: torch, the network and
 XRAI's compiled loops are there when the first request comes. Without the warm-up a server that
 explains nothing keeps only a small waiting process. Workers reach it through a private local
-connection; one that hangs up, because its client did, frees its place.
+connection; one that hangs up, because its client did, makes room for another.
 
 Whoever starts it holds a pipe to it: when that ends, also because its holder was killed, it leaves.
 """
@@ -49,7 +49,7 @@ _Jobs = queue.Queue[tuple[Connection, Sequence[Any], float]]
 
 
 class RowExplainer(Protocol):
-    """What explains; `scoring.explanations.ModelExplainer` is one."""
+    """Explains rows; `scoring.explain.explainer.ModelExplainer` is one."""
 
     def warm_up(self) -> None:
         """Do once what would make the first request slow."""
@@ -70,11 +70,11 @@ class Address:
     """Where a server's explaining process listens. Travels to workers.
 
     Attributes:
-        place: A socket's path, or a named pipe on Windows.
+        path: A socket's path, or a named pipe on Windows.
         secret: Both sides show that they know it before anything else is read.
     """
 
-    place: str
+    path: str
     secret: bytes
 
 
@@ -90,11 +90,11 @@ def new_address() -> Address:
 def forget(address: Address) -> None:
     """Remove the folder of the address's socket."""
     if sys.platform != "win32":
-        shutil.rmtree(Path(address.place).parent, ignore_errors=True)
+        shutil.rmtree(Path(address.path).parent, ignore_errors=True)
 
 
-def load_explainer(folder: Path, max_pixels: int | None) -> RowExplainer:
-    """Load what explains the model of a folder, for one thread."""
+def load_row_explainer(folder: Path, max_pixels: int | None) -> RowExplainer:
+    """Load the explainer of a model folder, for one thread."""
     from autofocus.scoring.explain import explanations
 
     limits = {} if max_pixels is None else {"max_pixels": max_pixels}
@@ -107,12 +107,12 @@ def ask(
     """Return the answers of the explaining process, one a row.
 
     Args:
-        rows: What its explainer takes.
+        rows: Rows for its explainer.
         deadline: On the `time.monotonic` clock, which all processes of a machine share.
         gone: Set when nobody waits for the answer any more.
 
     Raises:
-        RequestError: 408 when the deadline came first, or what the explainer refused.
+        RequestError: 408 when the deadline came first, or the explainer's refusal.
         ExplainerDiedError: If the process ended while it worked on these rows.
         ClientGoneError: When `gone` is set.
     """
@@ -120,7 +120,7 @@ def ask(
     while time.monotonic() < deadline:
         started = False
         try:
-            with Client(address.place, authkey=address.secret) as connection:
+            with Client(address.path, authkey=address.secret) as connection:
                 connection.send((list(rows), deadline))
                 while _has_news(connection, deadline, gone):
                     reply = connection.recv()
@@ -169,7 +169,7 @@ class ExplainProcess:
     """Keeps one explaining process alive until `stop`.
 
     Args:
-        address: Where it listens.
+        address: Address at which it listens.
         folder: The model folder.
         max_pixels: Larger images are refused; None is the image reader's own limit.
         load: Loads the explainer; a function of a module, so that it travels.
@@ -246,9 +246,9 @@ def _explain_until_end_of(
     threading.Thread(target=_leave_at_end_of, args=(pipe, address), daemon=True).start()
     if sys.platform != "win32":
         # Left behind by a process that died.
-        Path(address.place).unlink(missing_ok=True)
+        Path(address.path).unlink(missing_ok=True)
     jobs: _Jobs = queue.Queue()
-    with Listener(address.place, authkey=address.secret) as listener:
+    with Listener(address.path, authkey=address.secret) as listener:
         threading.Thread(target=_accept, args=(listener, jobs), daemon=True).start()
         explainer = _warmed(load, folder, max_pixels) if warm_up else None
         while True:

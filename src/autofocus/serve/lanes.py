@@ -18,7 +18,7 @@ from autofocus.serve.errors import HttpError, busy
 T = TypeVar("T")
 
 _MAX_RETRY_AFTER_S = 60
-# Durations that are remembered.
+# Number of last durations that are kept.
 _NUM_REMEMBERED = 9
 
 
@@ -26,7 +26,7 @@ class Lane:
     """Runs jobs on `num_threads` threads, first come first served.
 
     Args:
-        name: What it does, for messages and thread names.
+        name: Name of its work, for messages and thread names.
         num_threads: Jobs that run at once.
         queue_size: Jobs that may wait; more are refused with 429.
         too_late: The refusal of a job that could not start in time.

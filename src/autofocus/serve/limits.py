@@ -1,4 +1,4 @@
-"""What a request may bring: its ids, its content type, and a body of bounded size and duration."""
+"""Limits of a request: its ids, its content type, and a body of bounded size and duration."""
 
 import asyncio
 import contextlib

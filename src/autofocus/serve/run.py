@@ -63,7 +63,7 @@ def serve(plan: ServerPlan, on_ready: Callable[[str], None]) -> None:
 
 @contextlib.contextmanager
 def _explaining(plan: ServerPlan) -> Iterator[tuple[ServerPlan, Callable[[], None]]]:
-    """Yield the plan with its explaining process, and what starts that; end it afterwards."""
+    """Yield the plan with its explaining process, and a function to start that; end it after."""
     reason = plan.no_explanations
     if plan.load_explainer is not None:
         reason = why_unavailable(plan.folder) or ""
@@ -72,7 +72,7 @@ def _explaining(plan: ServerPlan) -> Iterator[tuple[ServerPlan, Callable[[], Non
         return
     address = new_address()
     settings = plan.settings
-    # What explains boxes is loaded in no time.
+    # Explainers of boxes load in no time.
     warm_up = settings.explain_warm_up and needs_torch(read_manifest(plan.folder))
     process = ExplainProcess(
         address, plan.folder, settings.max_pixels, plan.load_explainer, warm_up=warm_up
@@ -102,7 +102,7 @@ def bind(settings: Settings) -> socket.socket:
     # Windows lets two servers share a port under SO_REUSEADDR.
     option = "SO_EXCLUSIVEADDRUSE" if sys.platform == "win32" else "SO_REUSEADDR"
     sock.setsockopt(socket.SOL_SOCKET, getattr(socket, option), 1)
-    place = f"{settings.host}:{settings.port}"
+    address = f"{settings.host}:{settings.port}"
     try:
         sock.bind((settings.host, settings.port))
         # A listening socket takes the port for good: a second server fails at its bind.
@@ -111,7 +111,7 @@ def bind(settings: Settings) -> socket.socket:
         sock.close()
         reason = error.strerror or str(error)
         raise InputError(
-            f"{place}: cannot listen there: {reason}. "
+            f"{address}: cannot listen there: {reason}. "
             f"Choose another port with --port {settings.port + 1} (0 takes any free one), "
             "or another address with --host."
         ) from error

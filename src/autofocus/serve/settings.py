@@ -1,4 +1,4 @@
-"""What a server can be told: flags win over AUTOFOCUS_… variables, those over the defaults.
+"""Settings of a server: flags win over AUTOFOCUS_… variables, those over the defaults.
 
 The only module of the server that reads the environment.
 """
@@ -33,9 +33,9 @@ class Settings:
         explain_queue_size: Requests for explanations that may wait in each worker.
         explain_timeout_s: From the first byte of such a request to its answer.
         max_explanations: Most explanations in one request, one a class and image.
-        explain_warm_up: Load what explanations need once the server is ready, before one is asked
-            for.
-        grace_s: How long running requests may take after a stop signal.
+        explain_warm_up: Whether to load what explanations need once the server is ready, before
+            the first request for one.
+        grace_s: Time for running requests after a stop signal.
     """
 
     host: str = "127.0.0.1"
@@ -98,15 +98,15 @@ def read_settings(
     problems = []
     for name in (*_RANGES, *_TEXTS, *_SWITCHES):
         variable = ENV_PREFIX + name.upper()
-        place, value = _FLAGS.get(name, f"--{name.replace('_', '-')}"), flags.get(name)
+        source, value = _FLAGS.get(name, f"--{name.replace('_', '-')}"), flags.get(name)
         if value is None and variable in variables:
-            place, value = variable, variables[variable]
+            source, value = variable, variables[variable]
         if value is None:
             continue
         try:
             values[name] = _parsed(name, value)
         except ValueError as error:
-            problems.append(f"{place} {error}, got {value!r}.")
+            problems.append(f"{source} {error}, got {value!r}.")
     if problems:
         raise InputError(problems)
     return Settings(**values)
@@ -137,7 +137,7 @@ def _number(name: str, value: Any) -> float:
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """A server to be: model, limits, keys. Travels to new processes.
+    """Plan of a server: model, limits, keys. Travels to new processes.
 
     Attributes:
         folder: The model folder.
@@ -145,9 +145,9 @@ class ServerPlan:
         load: Loads the model from `folder` with a limit of pixels; a function of a module, so
             that it travels.
         load_explainer: The same for explanations; None serves none.
-        explainer: Where the explaining process listens; None where there is none. Filled in by
+        explainer: Address of the explaining process; None where there is none. Filled in by
             `run.serve`.
-        no_explanations: Why there is none.
+        no_explanations: Reason why there is none.
     """
 
     folder: Path

@@ -70,7 +70,7 @@ def load(folder, max_pixels):
     return Explainer()
 
 import autofocus.serve.explainer
-autofocus.serve.explainer.load_explainer = load
+autofocus.serve.explainer.load_row_explainer = load
 if __name__ == "__main__":
     serve(Path(sys.argv[1]), port=0, workers=int(sys.argv[2]))
 """
