@@ -30,13 +30,13 @@ from PIL import Image
 from torchvision.io import decode_image
 from torchvision.transforms import v2
 
-from autofocus.data.batches.augment import Augmentation
-from autofocus.data.batches.augment.affine import sample_matrix
+from autofocus.data.batches.augment.presets import Augmentation
 from autofocus.data.batches.augment.tone import grey_mean, sample_tone, tone_table
-from autofocus.data.batches.cache import CacheBudget
+from autofocus.data.batches.augment.view import sample_matrix
+from autofocus.data.batches.cache.budget import CacheBudget
 from autofocus.data.batches.loader import Loader
-from autofocus.data.batches.normalize import normalize
 from autofocus.data.batches.order import view_rng
+from autofocus.data.batches.preprocess import normalize
 from autofocus.data.batches.views import ClassificationViews
 from autofocus.data.batches.warp import warp
 from autofocus.data.images.decode import decode

@@ -33,9 +33,9 @@ from torchvision import tv_tensors
 from torchvision.io import decode_image
 from torchvision.transforms import v2
 
-from autofocus.data.batches.augment import BoxAugmentation
+from autofocus.data.batches.augment.presets import BoxAugmentation
 from autofocus.data.batches.box_views import BoxViews
-from autofocus.data.batches.cache import CacheBudget
+from autofocus.data.batches.cache.budget import CacheBudget
 from autofocus.data.batches.loader import Loader
 from autofocus.data.batches.outline_views import OutlineViews
 from autofocus.manifest import ResizeFit

@@ -246,8 +246,8 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
     import torch
     from input_pipeline import PARAMS, SPEC
 
-    from autofocus.data.batches.augment import PRESETS
-    from autofocus.data.batches.cache import free_budget
+    from autofocus.data.batches.augment.presets import PRESETS
+    from autofocus.data.batches.cache.budget import free_budget
     from autofocus.data.batches.loader import Loader
     from autofocus.data.batches.views import ClassificationViews
     from autofocus.models import catalog

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from autofocus.data.batches.cache import CacheBudget
+from autofocus.data.batches.cache.budget import CacheBudget
 from autofocus.data.batches.tiles import evaluation_entries
 from autofocus.manifest import (
     MANIFEST_NAME,

@@ -6,7 +6,7 @@ from typing import Any, cast
 from accelerate import Accelerator
 
 from autofocus.data.batches.box_views import BoxViews
-from autofocus.data.batches.cache import CacheBudget, free_budget
+from autofocus.data.batches.cache.budget import CacheBudget, free_budget
 from autofocus.data.batches.loader import Loader
 from autofocus.data.batches.tile_views import TileViews
 from autofocus.data.batches.tiles import tile_targets

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from autofocus.data.batches.augment import PRESETS
+from autofocus.data.batches.augment.presets import PRESETS
 from autofocus.data.batches.loader import Loader
 from autofocus.data.batches.views import ClassificationViews
 from autofocus.manifest import ResizeCrop

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from autofocus.data.batches.cache import CacheBudget
-from autofocus.data.batches.cache.budget import MIB
+from autofocus.data.batches.cache.budget import MIB, CacheBudget
 from autofocus.manifest import ResizeCrop
 from autofocus.models.network import Network
 from autofocus.training import loaders

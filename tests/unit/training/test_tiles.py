@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autofocus.data.batches.cache import CacheBudget
+from autofocus.data.batches.cache.budget import CacheBudget
 from autofocus.data.batches.tiles import evaluation_entries
 from autofocus.data.rows.records import BoxLabel, DetectionRecord
 from autofocus.manifest import DataInfo, Manifest, ResizeFit, Tiling, WeightsInfo

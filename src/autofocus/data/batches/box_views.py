@@ -11,16 +11,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.batches.augment.box_presets import BoxAugmentation
-from autofocus.data.batches.augment.paint import paint
 from autofocus.data.batches.augment.placement import (
     Place,
     Rect,
+    paint,
     place,
     place_whole,
     quarters,
     shown_fracs,
 )
+from autofocus.data.batches.augment.presets import BoxAugmentation
 from autofocus.data.batches.augment.tone import sample_tone
 from autofocus.data.batches.cache.forms import (
     CachedForm,
@@ -28,8 +28,7 @@ from autofocus.data.batches.cache.forms import (
     evaluation_image,
     training_canvas,
 )
-from autofocus.data.batches.normalize import normalize
-from autofocus.data.batches.preprocess import frame_of, placed_size
+from autofocus.data.batches.preprocess import frame_of, normalize, placed_size
 from autofocus.data.batches.views import Read
 from autofocus.data.batches.warp import transform_points
 from autofocus.manifest import ResizeFit

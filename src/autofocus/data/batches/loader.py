@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.batches.cache import CacheBudget, ImageCache, RungName
+from autofocus.data.batches.cache.budget import CacheBudget
+from autofocus.data.batches.cache.image_cache import ImageCache, RungName
 from autofocus.data.batches.order import batch_rng, epoch_order, view_rng
 from autofocus.data.batches.views import Views
 from autofocus.runtime import num_cores

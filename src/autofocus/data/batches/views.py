@@ -12,14 +12,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.batches.augment import Augmentation, draw_view
+from autofocus.data.batches.augment.presets import Augmentation
+from autofocus.data.batches.augment.view import draw_view
 from autofocus.data.batches.cache.forms import (
     CachedForm,
     CachedImage,
     evaluation_image,
     training_image,
 )
-from autofocus.data.batches.normalize import normalize
+from autofocus.data.batches.preprocess import normalize
 from autofocus.manifest import ResizeCrop
 from autofocus.structures.frames import Frame
 

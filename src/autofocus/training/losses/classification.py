@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autofocus.data.batches.augment import PRESETS
+from autofocus.data.batches.augment.presets import PRESETS
 from autofocus.data.batches.views import ClassificationViews
 from autofocus.manifest import ResizeCrop
 from autofocus.models.network import Network

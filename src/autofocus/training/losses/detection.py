@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autofocus.data.batches.augment import BOX_PRESETS, OUTLINE_PRESETS, BoxAugmentation
+from autofocus.data.batches.augment.presets import BOX_PRESETS, OUTLINE_PRESETS, BoxAugmentation
 from autofocus.data.batches.box_views import SIZE_STEP, BoxViews
 from autofocus.data.batches.outline_views import OutlineViews
 from autofocus.data.batches.views import Views

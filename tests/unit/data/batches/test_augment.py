@@ -7,17 +7,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from autofocus.data.batches import warp as warp_module
-from autofocus.data.batches.augment import (
-    PRESETS,
-    Augmentation,
-    draw_view,
-    sample_matrix,
-)
-from autofocus.data.batches.augment.erase import erase
+from autofocus.data.batches.augment.presets import PRESETS, Augmentation
 from autofocus.data.batches.augment.tone import grey_mean, sample_tone, tone_table
-from autofocus.data.batches.normalize import normalize
+from autofocus.data.batches.augment.view import draw_view, erase, sample_matrix
 from autofocus.data.batches.order import view_rng
-from autofocus.data.batches.preprocess import preprocess, resize_crop
+from autofocus.data.batches.preprocess import normalize, preprocess, resize_crop
 from autofocus.data.batches.warp import transform_points, warp
 from autofocus.errors import JobError
 from autofocus.manifest import ResizeCrop

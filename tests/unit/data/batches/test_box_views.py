@@ -8,10 +8,10 @@ import pytest
 import simplejpeg
 from numpy.typing import NDArray
 
-from autofocus.data.batches.augment import BOX_PRESETS, BoxAugmentation
 from autofocus.data.batches.augment.placement import Rect, quarters, shown_fracs
+from autofocus.data.batches.augment.presets import BOX_PRESETS, BoxAugmentation
 from autofocus.data.batches.box_views import BoxViews
-from autofocus.data.batches.cache import CacheBudget
+from autofocus.data.batches.cache.budget import CacheBudget
 from autofocus.data.batches.loader import Batch, Loader
 from autofocus.data.batches.order import view_rng
 from autofocus.data.batches.preprocess import preprocess

@@ -13,12 +13,11 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from autofocus.data.batches.augment import Augmentation
-from autofocus.data.batches.cache import CacheBudget, ImageCache, free_budget
+from autofocus.data.batches.augment.presets import Augmentation
 from autofocus.data.batches.cache import image_cache as image_cache_module
-from autofocus.data.batches.cache.budget import free_memory_bytes
+from autofocus.data.batches.cache.budget import CacheBudget, free_budget, free_memory_bytes
 from autofocus.data.batches.cache.forms import evaluation_image, halved_image, training_image
-from autofocus.data.batches.cache.ladder import DataSize, choose_rung
+from autofocus.data.batches.cache.image_cache import DataSize, ImageCache, choose_rung
 from autofocus.data.batches.cache.store import FileStore, MemoryStore, Store
 from autofocus.data.batches.preprocess import resize_crop
 from autofocus.data.images.decode import decode, read_header

@@ -11,8 +11,8 @@ import pytest
 import simplejpeg
 
 from autofocus.data.batches import views as views_module
-from autofocus.data.batches.augment import PRESETS
-from autofocus.data.batches.cache import CacheBudget
+from autofocus.data.batches.augment.presets import PRESETS
+from autofocus.data.batches.cache.budget import CacheBudget
 from autofocus.data.batches.loader import NUM_PREFETCHED, Batch, Loader
 from autofocus.data.batches.order import batch_rng, epoch_order, view_rng
 from autofocus.data.batches.preprocess import preprocess

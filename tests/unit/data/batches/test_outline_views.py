@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autofocus.data.batches.augment import OUTLINE_PRESETS, BoxAugmentation
+from autofocus.data.batches.augment.presets import OUTLINE_PRESETS, BoxAugmentation
 from autofocus.data.batches.order import view_rng
 from autofocus.data.batches.outline_views import OutlineViews
 from autofocus.manifest import ResizeFit

@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from autofocus.data.batches.augment import BOX_PRESETS
+from autofocus.data.batches.augment.presets import BOX_PRESETS
 from autofocus.data.batches.box_views import BoxViews
-from autofocus.data.batches.cache import CacheBudget, ImageCache
+from autofocus.data.batches.cache.budget import CacheBudget
+from autofocus.data.batches.cache.image_cache import ImageCache
 from autofocus.data.batches.loader import Loader
 from autofocus.data.batches.outline_views import OutlineViews
 from autofocus.data.batches.tile_views import TileViews

@@ -4,8 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.batches.augment.box_presets import BoxAugmentation
-from autofocus.data.batches.augment.presets import Augmentation
+from autofocus.data.batches.augment.presets import Augmentation, BoxAugmentation
 
 # Of red, green and blue in grey, as Pillow and torchvision mix it (ITU-R BT.601).
 _GREY = (0.299, 0.587, 0.114)

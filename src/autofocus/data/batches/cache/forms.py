@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from autofocus.data.batches.augment import Augmentation, BoxAugmentation
+from autofocus.data.batches.augment.presets import Augmentation, BoxAugmentation
 from autofocus.data.batches.preprocess import placed_size, seen
 from autofocus.data.images.decode import (
     DEFAULT_MAX_PIXELS,
