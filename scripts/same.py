@@ -462,6 +462,7 @@ class Allowed:
     old: str = ""
     new: str = ""
     regex: bool = False
+    both: bool = False
     only_in: str = ""
 
     def explains(self, name: str, old: str | None, new: str | None) -> bool:
@@ -500,6 +501,8 @@ def verdict(name: str, old: str | None, new: str | None, allowed: list[Allowed])
         changed = entry.applied(name, text)
         reasons += [entry.why] * (changed != text)
         text = changed
+        if entry.both:
+            new = entry.applied(name, new)
     if text == new:
         return f"allowed ({'; '.join(reasons)})"
     # What is allowed is no news beside what is not.
