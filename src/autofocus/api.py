@@ -39,7 +39,7 @@ def train(
         overwrite: Start anew in a folder that holds another job's run.
         set_: Assignments such as `limits.max_trials=3`, as `--set`.
         started_s: `time.monotonic()` at which a budget began to run; None is now.
-        track: Shows progress.
+        track: Progress display.
         **keys: Keys of the job; `data`, `model`, `target_column` and `image_column` are short for
             `training_data`, `training_parameters.model_name`, `target_column_name` and
             `image_column_name`. They win over `job`.
@@ -67,7 +67,7 @@ def plan(
     Args:
         job: A job YAML, or its content.
         set_: Assignments, as in `train`.
-        track: Shows progress.
+        track: Progress display.
         **keys: Keys of the job, as in `train`.
 
     Raises:
@@ -93,7 +93,7 @@ class Model:
 
     Attributes:
         labels: Class names in the order of `probs`.
-        manifest: What the model is.
+        manifest: Description of the model.
     """
 
     def __init__(self, folder: Path, scorer: Scorer) -> None:
@@ -107,7 +107,7 @@ class Model:
         """Return one published wire object an image, in order.
 
         Args:
-            images: Encoded image files: their bytes, or where they are.
+            images: Encoded image files: their bytes or paths.
 
         Raises:
             InputError: If it is one image and not a list.
@@ -124,12 +124,12 @@ class Model:
             for explanation in model.explain(["a.jpg"], xai_algorithm="guided_gradcam")[0]:
                 Path(f"{explanation.label}.png").write_bytes(explanation.png)
 
-        Explained is the most probable class, for multi-label models every class that is probable
-        enough, or the `target`; of models that find objects each box, or those of the `target`.
+        Targets are the most probable class, for multi-label models every class that is probable
+        enough, or the `target`; for detectors each box, or those of the `target`.
         Classes need torch, boxes do not. The network is loaded at the first call.
 
         Args:
-            images: Encoded image files: their bytes, or where they are.
+            images: Encoded image files: their bytes or paths.
             **parameters: The endpoint's `xai_parameters`; see docs/reference/explanations.md.
 
         Raises:

@@ -1,7 +1,7 @@
 """Every error autofocus raises on purpose.
 
 AutofocusError                 exit status 1: something failed
-* InputError                   exit status 2: what the user gave is wrong; may carry many problems
+* InputError                   exit status 2: wrong input from the user; may carry many problems
   + JobError                   the job YAML or a flag
   + DataError                  rows, files or folders of training data
   + ImageError                 one image's bytes cannot be used; `code` says why
@@ -27,7 +27,7 @@ class AutofocusError(Exception):
 
 
 class InputError(AutofocusError):
-    """What the user gave is wrong.
+    """Wrong input from the user.
 
     Args:
         problems: One sentence a problem, each with rule, value, place and next step.
@@ -55,7 +55,7 @@ class ImageError(InputError):
 
     Args:
         code: Stable machine name, such as `image.truncated`.
-        message: What is wrong, for a person.
+        message: The problem, for a person.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -76,7 +76,7 @@ class RequestError(InputError):
     """A scoring request is wrong.
 
     Args:
-        message: What is wrong, where, and what is allowed.
+        message: The problem, its place, and what is allowed.
         status: HTTP status that the server answers with.
     """
 

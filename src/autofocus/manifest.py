@@ -1,4 +1,4 @@
-"""The model manifest: what a trained network is, as one JSON file.
+"""The model manifest: description of a trained network, as one JSON file.
 
 Training writes it, packaging copies it, the scorer reads it. It holds numbers and names only;
 whoever reads one trusts nothing in it (`read_manifest` checks shapes and ranges).
@@ -70,7 +70,7 @@ class Tiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         cols: Tiles side by side.
         rows: Tiles one below the other.
-        overlap_frac: What neighbours share, in fractions of a tile's side.
+        overlap_frac: Overlap of neighbours, in fractions of a tile's side.
     """
 
     cols: Annotated[int, msgspec.Meta(ge=1, le=16)]
@@ -79,7 +79,7 @@ class Tiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WeightsInfo(msgspec.Struct, frozen=True):
-    """Where the pretrained weights came from."""
+    """Source of the pretrained weights."""
 
     source: str  # "embedded", "hub:timm/…@revision", "cache:…", "file:/…", "random"
     licence: str
@@ -95,7 +95,7 @@ class Calibration(msgspec.Struct, frozen=True):
 
 
 class DataInfo(msgspec.Struct, frozen=True):
-    """What the model was trained on."""
+    """Data that the model was trained on."""
 
     fingerprint: str
     num_training: int
@@ -107,9 +107,9 @@ class Manifest(msgspec.Struct, frozen=True):
 
     Attributes:
         labels: Class names in the order of the network's outputs.
-        settings: What may be edited before serving, such as score thresholds.
-        network: What its builder needs besides the model's name and the number of labels.
-        tiling: How images are cut up besides being seen whole; None where they are not.
+        settings: Values that may be edited before serving, such as score thresholds.
+        network: Builder arguments besides the model's name and the number of labels.
+        tiling: Grid of tiles seen besides the whole image; None where there is none.
         outputs: Names of the network's outputs, in order.
         files: Name to sha256 of the files beside the manifest that belong to it.
     """
@@ -165,7 +165,7 @@ class _Numbered(msgspec.Struct):
 
 
 def _refuse_newer(path: Path, text: bytes) -> None:
-    """Say so where a manifest cannot be read because it is of a format to come."""
+    """Raise an error that says so if an unreadable manifest is of a newer format."""
     try:
         number = msgspec.json.decode(text, type=_Numbered).schema_version
     except (msgspec.DecodeError, RecursionError):
@@ -182,7 +182,7 @@ def check_files(folder: Path, manifest: Manifest, may_lack: Collection[str] = ()
 
     Args:
         folder: The model folder.
-        manifest: What it should hold.
+        manifest: The expected content.
         may_lack: Names of files that need not be there.
 
     Raises:

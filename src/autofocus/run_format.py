@@ -1,4 +1,4 @@
-"""The number of a run folder's format: what says whether this version can read a run."""
+"""The number of a run folder's format, which tells whether this version can read a run."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def check_run_format(path: Path) -> None:
     """Check that the run in a folder is of the format that is read here; no run is fine.
 
     Args:
-        path: The folder.
+        path: The run folder.
 
     Raises:
         RunFolderError: If it is of an older or newer one.

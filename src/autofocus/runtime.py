@@ -30,7 +30,7 @@ DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def _process_age_s() -> float:
-    """Return how long this process has run; 0 where the system does not tell cheaply."""
+    """Return the age of this process; 0 where the system does not tell cheaply."""
     try:
         stat = Path("/proc/self/stat").read_text(encoding="ascii")
     except OSError:
@@ -121,7 +121,7 @@ _num_sharing = 1
 
 
 def share_machine(num_processes: int) -> None:
-    """Say that so many processes of one run work side by side; this one takes its part."""
+    """Set how many processes of one run share the machine; this one takes its part."""
     global _num_sharing
     _num_sharing = num_processes
 
@@ -146,7 +146,7 @@ def process_count() -> int:
 
 
 def process_rank() -> int:
-    """Return which of them this one is; the first, 0, is the one that conducts and talks."""
+    """Return the rank of this process in its group; rank 0 drives the run and prints."""
     return int(os.environ.get("RANK", "0")) if process_count() > 1 else 0
 
 
@@ -192,7 +192,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def naming_full_disk(path: Path) -> Iterator[None]:
-    """Let the errors of a full disk say what was written; the system names no file then."""
+    """Add the path that was written to errors of a full disk, in which the system names none."""
     try:
         yield
     except OSError as error:

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Algorithm:
-    """One way to explain.
+    """An algorithm that explains.
 
     Attributes:
         explains: Classes of whole images, by gradients of a torch network, or boxes, by the
             outputs of any network.
-        title: Its name on pictures.
-        parameters: Request parameters it uses, besides those of every algorithm.
+        title: Name on pictures.
+        parameters: Request parameters besides those of every algorithm.
         method: Loads it, and torch with it; None for boxes, see `d_rise.box_maps`.
     """
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from autofocus.explain.frozen import FrozenClassifier
 
-# The attributed number: the class's logit, its share of the softmax over all logits, or how well
-# the best candidate resembles a box.
+# The attributed number: the class's logit, its share of the softmax over all logits, or the
+# resemblance of the best candidate to a box.
 Output = Literal["logit", "softmax", "resemblance"]
 
 # positive: the sum of the positive channels; channels against the class count as nothing.
@@ -33,7 +33,7 @@ Ranking = Literal["positive", "size", "value"]
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """What to explain, how, and what to return. Defaults are the published ones.
+    """Parameters of an explanation. Defaults are the published ones.
 
     Attributes:
         xai_algorithm: A name of `algorithms.ALGORITHMS`.
@@ -45,7 +45,7 @@ class Parameters:
         confidence_score_threshold_multilabel: Least probability of the classes to explain.
         target: Class to explain instead of the predicted ones. Ours, not published.
         visualization_style: A name of `parameters.VISUALIZATION_STYLES`. Ours, not published.
-        num_masks: Random masks through which a detector looks (d_rise). Ours, as are the next.
+        num_masks: Number of random masks over the image (d_rise). Ours, as are the next.
         grid: Cells of a mask along each side of the image (d_rise).
         seed: Seed of the masks (d_rise).
         max_boxes: Number of boxes to explain, the highest scores first (d_rise).
@@ -68,7 +68,7 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Attribution:
-    """How much each value of one input image speaks for one class.
+    """Evidence for one class in each value of one input image.
 
     Attributes:
         map: Signed, float32 [3, h, w]; [1, h, w] of a box.

@@ -40,7 +40,7 @@ def measure(
     network: FrozenClassifier,
     images: Tensor,
     targets: Sequence[int],
-    kind: Activation,
+    activation: Activation,
     algorithms: Mapping[str, Parameters],
     *,
     truths: Sequence[Mask] | None = None,
@@ -53,7 +53,7 @@ def measure(
         network: Trained network, frozen.
         images: Normalised, [n, 3, h, w].
         targets: Class index of each image.
-        kind: How logits become probabilities.
+        activation: Function that turns logits into probabilities.
         algorithms: Row name -> parameters.
         truths: Pixels of the object in each image, bool [h, w].
         seed: Seed of the random map, the order of equal values and the shuffled weights.
@@ -67,14 +67,14 @@ def measure(
         others = _maps(shuffled, images, targets, parameters)
         similar = [rank_correlation(a, b) for a, b in zip(maps, others, strict=True)]
         known = [value for value in similar if value is not None]
-        rows[name] = _measured(network, images, targets, kind, maps, truths, seed, known)
+        rows[name] = _measured(network, images, targets, activation, maps, truths, seed, known)
     ignorant: dict[str, Callable[[int], SaliencyMap]] = {
         "random map": lambda i: random_map(height, width, seed + i),
         "centred Gaussian": lambda i: centred_gaussian(height, width),
     }
     for name, make in ignorant.items():
         maps = [make(i) for i in range(len(images))]
-        rows[name] = _measured(network, images, targets, kind, maps, truths, seed, [])
+        rows[name] = _measured(network, images, targets, activation, maps, truths, seed, [])
     return rows
 
 
@@ -88,14 +88,14 @@ def _measured(
     network: nn.Module,
     images: Tensor,
     targets: Sequence[int],
-    kind: Activation,
+    activation: Activation,
     maps: Sequence[SaliencyMap],
     truths: Sequence[Mask] | None,
     seed: int,
     similar: list[float],
 ) -> Quality:
     areas = [
-        insertion_deletion(network, image, target, saliency, kind, seed=seed)
+        insertion_deletion(network, image, target, saliency, activation, seed=seed)
         for image, target, saliency in zip(images, targets, maps, strict=True)
     ]
     hits = [pointing_game(m, t) for m, t in zip(maps, truths, strict=True)] if truths else []
@@ -107,7 +107,7 @@ def insertion_deletion(
     image: Tensor,
     target: int,
     saliency: SaliencyMap,
-    kind: Activation,
+    activation: Activation,
     *,
     num_steps: int = NUM_STEPS,
     seed: int = 0,
@@ -119,7 +119,7 @@ def insertion_deletion(
         image: Normalised, [3, h, w].
         target: Index of the class whose probability is followed.
         saliency: Map [h, w]; pixels of equal value are ordered at random.
-        kind: How logits become probabilities.
+        activation: Function that turns logits into probabilities.
         num_steps: Equal steps in which pixels return or go.
         seed: Seed of the order of equal values.
     """
@@ -128,7 +128,7 @@ def insertion_deletion(
     is_image = is_image[:, None].to(image.device)  # [num_steps + 1, 1, h, w]
     inserted = torch.where(is_image, image, _blurred(image))
     deleted = torch.where(is_image, torch.zeros_like(image), image)
-    probs = _probabilities(network, torch.cat([inserted, deleted]), target, kind)
+    probs = _probabilities(network, torch.cat([inserted, deleted]), target, activation)
     insertion, deletion = probs.reshape(2, -1)
     return area_under(insertion), area_under(deletion)
 
@@ -139,11 +139,11 @@ def _blurred(image: Tensor) -> Tensor:
 
 
 def _probabilities(
-    network: nn.Module, images: Tensor, target: int, kind: Activation
+    network: nn.Module, images: Tensor, target: int, activation: Activation
 ) -> NDArray[np.float64]:
     with torch.inference_mode():
         logits = torch.cat([network(chunk) for chunk in torch.split(images, batch_size(images))])
-        probs = logits.softmax(dim=1) if kind == "softmax" else logits.sigmoid()
+        probs = logits.softmax(dim=1) if activation == "softmax" else logits.sigmoid()
     return probs[:, target].double().cpu().numpy()
 
 

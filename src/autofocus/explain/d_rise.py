@@ -1,4 +1,4 @@
-"""D-RISE: how well a box is found while random parts are hidden, averaged by what was to be seen.
+"""D-RISE: resemblance to a box while random parts are hidden, averaged by the pixels shown.
 
 Black-box Explanation of Object Detectors via Saliency Maps (Petsiuk et al., CVPR 2021), with masks
 as in RISE (BMVC 2018). Any network that returns candidates can be explained: no gradient, no torch.
@@ -81,14 +81,14 @@ def box_maps(
     parameters: Parameters,
     check: Callable[[], None] = lambda: None,
 ) -> BoxMaps:
-    """Explain boxes that were found on one canvas; all of them look through the same masks.
+    """Explain boxes that were found on one canvas, all with the same masks.
 
     Args:
         detect: Runs the network.
-        canvas: Its input, float32 [3, h, w].
+        canvas: Input of the network, float32 [3, h, w].
         part: (h', w').
-        frame: Where the canvas lies in the image.
-        boxes: Boxes that were found.
+        frame: Position of the canvas in the image.
+        boxes: Found boxes.
         parameters: `num_masks`, `grid` and `seed` are used.
         check: Called before each batch; may raise to stop.
     """

@@ -51,7 +51,7 @@ _HIDDEN: Final = {"Swish", "Mish", "HardMish", "QuickGELU"}
 
 @dataclass(frozen=True)
 class GuidedUnits:
-    """How many activations were guided, by kind.
+    """Numbers of guided activations, by kind.
 
     Attributes:
         textbook: Activations that the published rule names.

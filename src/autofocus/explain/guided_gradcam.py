@@ -4,14 +4,14 @@ Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization
 ICCV 2017). The coarse map is the positive part of the last map's channels, each times the mean of
 its gradient; it is enlarged bilinearly, as in the paper (captum's default is nearest neighbour).
 
-The coarse map is the last one of the network that still has places:
+The coarse map is the last one of the network that still has positions:
 
 convolutional and hierarchical   the output of timm's `forward_features`, channels first or last
 tokens, pooled by their mean     the same, with class tokens left out and patches put on their grid
 tokens, read from a class token  the patches that enter the last block's attention: behind it no
                                  patch reaches the answer, and its gradient is zero
 
-Notation: n images; c channels; r × s places; t tokens.
+Notation: n images; c channels; r × s positions; t tokens.
 """
 
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ from autofocus.explain.guided_backprop import guided
 class GuidedGradcam(BatchMethod):
     """Detail where the class is.
 
-    Metadata: that of guided backprop, `grid`, the places of the coarse map, and
-    `positive_evidence`, false where no place speaks for the class: the map is zero then.
+    Metadata: that of guided backprop, `grid`, the size of the coarse map, and
+    `positive_evidence`, false where no position speaks for the class: the map is zero then.
     """
 
     name: ClassVar[str] = "guided_gradcam"
@@ -79,8 +79,8 @@ class SpatialPass:
     Attributes:
         logits: [n, k].
         candidates: Activations, the preferred one first, each [n, c, r, s] or its tokens.
-        network: What was run.
-        images: Its input.
+        network: The network.
+        images: Input of the network.
     """
 
     logits: Tensor
@@ -92,7 +92,7 @@ class SpatialPass:
         """Return the map and the gradient of `scores` with respect to it, [n, c, r, s] both.
 
         Raises:
-            InputError: If no map of this network has places that the scores depend on.
+            InputError: If no map of this network has positions that the scores depend on.
         """
         gradients = torch.autograd.grad(
             scores.sum(), self.candidates, retain_graph=True, allow_unused=True

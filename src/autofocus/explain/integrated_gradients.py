@@ -1,4 +1,4 @@
-"""Integrated gradients: the gradient's mean on the straight way from a baseline to the image.
+"""Integrated gradients: the mean gradient on the straight line from a baseline to the image.
 
 Axiomatic Attribution for Deep Networks (Sundararajan, Taly and Yan, ICML 2017). The baseline is
 zero after normalisation, an image of the training data's mean colour, as in captum's default.

@@ -7,7 +7,7 @@ pointing game   does the highest value lie on the object (Zhang et al., ECCV 201
 randomisation   rank correlation with the map of the same network after its weights were shuffled:
                 a map that stays shows nothing of what was learned (Adebayo et al., NeurIPS 2018)
 
-The answer is the probability of a class, see `class_measures`, or how well a box is found, as
+The answer is the probability of a class, see `class_measures`, or the resemblance to a box, as
 D-RISE measures it: the largest product of a candidate's overlap with the box and its score, among
 candidates of the box's class.
 
@@ -150,8 +150,8 @@ def box_insertion_deletion(
 
     Args:
         detect: Runs the network.
-        canvas: Its input, float32 [3, h, w].
-        frame: Where the canvas lies in the image.
+        canvas: Input of the network, float32 [3, h, w].
+        frame: Position of the canvas in the image.
         box: One box.
         saliency: Map [h', w'] of the canvas' part that is image, from the upper left; pixels of
             equal value are ordered at random.

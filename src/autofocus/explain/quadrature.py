@@ -17,7 +17,7 @@ def quadrature(method: str, n_steps: int) -> tuple[Floats, Floats]:
 
     Args:
         method: A key of `METHODS`.
-        n_steps: At least 2.
+        n_steps: Number of samples, at least 2.
     """
     assert n_steps >= 2, "a path has two ends"
     return METHODS[method](n_steps)

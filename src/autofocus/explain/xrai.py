@@ -1,8 +1,8 @@
 """XRAI: integrated gradients from a black and a white baseline, averaged over regions.
 
-XRAI: Better Attributions Through Regions (Kapishnikov et al., ICCV 2019). What is attributed is the
-class's share of the softmax, for multi-label networks too, as published. The baselines are the
-image's own least and greatest value; both run in the same batches.
+XRAI: Better Attributions Through Regions (Kapishnikov et al., ICCV 2019). The attributed number
+is the class's share of the softmax, for multi-label networks too, as published. The baselines are
+the image's own least and greatest value; both run in the same batches.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from autofocus.explain.segmentation.regions import rank_regions
 
 
 class Xrai:
-    """Whole regions in the order in which they matter.
+    """Whole regions in the order of their mean attribution.
 
     The map is the same in all three channels. Metadata: `fast`; `num_masks`, the overlapping
     regions that were ranked; `constant_image`, true where all values are equal: such an image is

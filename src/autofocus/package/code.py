@@ -1,4 +1,4 @@
-"""Which of our modules a package carries: the entry point's imports, followed to the end."""
+"""Modules that a package carries: all that its entry point imports, directly or not."""
 
 import ast
 import shutil

@@ -57,9 +57,9 @@ def write_package(folder: Path, network: Network, manifest: Manifest) -> Manifes
     """Write the model folder; returns the manifest with file hashes and versions filled in.
 
     Args:
-        folder: Made by this call; must not exist.
-        network: In eval mode, on the CPU.
-        manifest: What the network is.
+        folder: Folder to make; must not exist.
+        network: Network in eval mode, on the CPU.
+        manifest: Description of the network.
 
     Raises:
         OSError: If the disk is full or not writable; the folder is removed.

@@ -21,7 +21,7 @@ def export_onnx(network: Network, path: Path, size: tuple[int, int]) -> None:
     fifth faster than the older tracer's for the same network; families it cannot write say so.
 
     Args:
-        network: In eval mode, on the CPU.
+        network: Network in eval mode, on the CPU.
         path: File to write.
         size: (height, width) of the input, in pixels.
     """

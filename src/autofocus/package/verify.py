@@ -46,8 +46,8 @@ def verify_package(
 
     Args:
         folder: The written package.
-        network: What was packaged, in eval mode, on the CPU.
-        manifest: What it is.
+        network: The packaged network, in eval mode, on the CPU.
+        manifest: Description of the network.
         images: Real images that decode.
 
     Returns:

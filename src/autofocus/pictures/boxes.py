@@ -64,8 +64,8 @@ class _Object:
         rings: Outline, or the corners of the box.
         label: Class.
         score: Score in [0, 1]; 1 for labelled objects.
-        is_outlined: Whether it came with an outline.
-        is_crowd: Whether it is neither missed when not found nor wrong when found.
+        is_outlined: True if it came with an outline.
+        is_crowd: True if it is neither missed when not found nor wrong when found.
     """
 
     box: NDArray[np.float64]
@@ -115,11 +115,11 @@ def draw_evaluated(
     image: bytes,
     prediction: Prediction,
 ) -> Pixels:
-    """Return a picture of what the endpoint would reply beside what is labelled, RGB.
+    """Return a picture of the endpoint's reply beside the labels, RGB.
 
     Args:
         task: The model's task.
-        settings: The model's settings: of objects, which ones the endpoint reports.
+        settings: The model's settings, which select the objects that the endpoint reports.
         labels: All classes of the model.
         record: The image's row.
         image: The encoded file; it decodes.
@@ -218,9 +218,9 @@ def _object_labels(
 
     Args:
         found: Found objects, the highest score first.
-        is_wrong: Whether each was found in error, [len(found)].
+        is_wrong: True for objects found in error, [len(found)].
         missed: Labelled objects that were not found.
-        many: Classes of so many objects that their colour names them.
+        many: Classes with so many objects that their colour names them.
         colours: Colour of each class.
     """
     # Missed objects are not coloured: among several classes they are always named.
@@ -293,7 +293,7 @@ def _labelled_objects(
 
 
 def _resized(image: Pixels, sides: NDArray[np.float64]) -> Pixels:
-    """Return a copy in the size that is drawn on.
+    """Return a copy enlarged or reduced for drawing.
 
     Args:
         image: RGB [h, w, 3].

@@ -64,7 +64,7 @@ class MappedPhoto:
     Attributes:
         photo: The photo at the size of a panel's picture, RGB.
         seen: The part, as the network saw it, RGB [h, w, 3].
-        region: Where the part lies in the photo, in fractions.
+        region: Position of the part in the photo, in fractions.
     """
 
     photo: Pixels
@@ -75,12 +75,12 @@ class MappedPhoto:
 def mapped_photo(
     pixels: Pixels, seen: Pixels, region: Region = (0.0, 0.0, 1.0, 1.0)
 ) -> MappedPhoto:
-    """Return what maps of one photo are drawn on.
+    """Return the background for maps of one photo.
 
     Args:
         pixels: The decoded photo, RGB, of any size.
         seen: The part that maps cover, RGB [h, w, 3], one pixel a pixel of a map.
-        region: Where the part lies in the photo, in fractions.
+        region: Position of the part in the photo, in fractions.
     """
     height, width = pixels.shape[:2]
     scale = _CELL / max(height, width)
@@ -120,7 +120,7 @@ def relative(saliency: SaliencyMap) -> NDArray[np.float64]:
 
 
 def top_pixels(saliency: SaliencyMap, frac: float = TOP_FRAC) -> NDArray[np.bool_]:
-    """Return which pixels are among the highest values, bool [h, w].
+    """Return the pixels of the highest values, bool [h, w].
 
     Pixels of one value stay together, so that a large region can make it more than `frac`; pixels
     of the lowest value are never among them.

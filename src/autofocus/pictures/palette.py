@@ -1,4 +1,4 @@
-"""Colours of pictures: of classes, told apart by the colour-blind, of values, and of text.
+"""Colours of pictures: classes, told apart by the colour-blind, values, and text.
 
 Viridis: equal steps of value look equal, in colour, in grey and to the colour-blind.
 """
@@ -13,7 +13,7 @@ Colour = tuple[int, int, int]  # RGB
 
 WHITE: Final[Colour] = (255, 255, 255)
 INK: Final[Colour] = (17, 17, 17)
-# Of the panel: title and frames of boxes, captions, and what lies behind the highest values.
+# Colours of a panel: title and frames of boxes, captions, background of the highest values.
 ZINC: Final[Colour] = (24, 24, 27)
 SOFT_INK: Final[Colour] = (82, 82, 91)
 SLATE: Final[Colour] = (74, 85, 110)

@@ -102,7 +102,7 @@ class Label:
         rest: Text that follows the label, in full.
         paper: Colour of the band.
         box: (left, top, right, bottom) of the object, in pixels.
-        must: Whether it may hide other objects, though not other bands.
+        must: True if it may hide other objects, though not other bands.
         extra: Text that follows the rest where there is room.
     """
 
@@ -136,7 +136,7 @@ def place_labels(picture: Pixels, labels: Sequence[Label], size: int, line: int)
     """Write labels beside their objects, in order; return how many found no room.
 
     Args:
-        picture: Is written to.
+        picture: Picture, changed in place.
         labels: Labels, the most important first.
         size: Height of the letters, in pixels.
         line: Width of the objects' lines, in pixels.
@@ -181,7 +181,7 @@ def _best_spot(
 def _spots(
     box: NDArray[np.float64], shape: tuple[int, ...], picture: tuple[int, ...], line: int
 ) -> list[NDArray[np.float64]]:
-    """Return where a band may go, the least ambiguous spots first."""
+    """Return the spots for a band, the least ambiguous first."""
     height, width = min(shape[0], picture[0]), min(shape[1], picture[1])
     half = line / 2
     edges = np.array([picture[1], picture[0]] * 2)

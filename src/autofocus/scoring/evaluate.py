@@ -18,7 +18,7 @@ class Observe(Protocol):
     """Observer of each image that was scored."""
 
     def __call__(self, scorer: Scorer, index: int, image: bytes, prediction: Any) -> None:
-        """See the file and the prediction of the record of an index of the data."""
+        """Receive the file and the prediction of the data's record at `index`."""
 
 
 def evaluate_model(

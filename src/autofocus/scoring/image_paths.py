@@ -43,7 +43,7 @@ def expand_images(arguments: Sequence[str]) -> list[Path]:
 
 
 def read_image(path: Path) -> bytes | ImageError:
-    """Return a file's bytes, or why they cannot be had."""
+    """Return a file's bytes, or the reason why it cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

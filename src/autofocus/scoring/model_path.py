@@ -1,4 +1,4 @@
-"""From what the user calls a model to the model folder. Reads no model file."""
+"""The model folder that a path from the user means. Reads no model file."""
 
 import os
 from pathlib import Path

@@ -40,7 +40,7 @@ class RequestRow:
 
     Attributes:
         image: Encoded image file, or the reason why the row does not hold one.
-        explain: Whether the row asks for explanations.
+        explain: True if the row asks for explanations.
         xai_parameters: Parameters of this row, unchecked; None where it gives none.
     """
 
@@ -118,7 +118,7 @@ def error_object(error: ImageError) -> dict[str, Any]:
 
 
 def refuse_problems(problems: Sequence[str], more: str = "more") -> None:
-    """Do nothing when there is no problem.
+    """Raise an error if there is any problem.
 
     Raises:
         RequestError: Names the first few problems and counts the others, as `more`.
@@ -132,7 +132,7 @@ def refuse_problems(problems: Sequence[str], more: str = "more") -> None:
 
 
 def refuse_all_failed(results: Sequence[Mapping[str, Any]]) -> None:
-    """Do nothing when at least one image was scored.
+    """Check that at least one image was scored.
 
     Raises:
         RequestError: If every result is an error object.

@@ -127,7 +127,7 @@ class Scorer:
         return in_place(samples, lambda good: self._predict_samples(good, used))
 
     def try_decode(self, image: bytes) -> NDArray[np.uint8] | ImageError:
-        """Return an encoded image as RGB pixels [h, w, 3], or the error that says why not."""
+        """Return an encoded image as RGB pixels [h, w, 3], or the error."""
         try:
             return decode(image, self._max_pixels)
         except ImageError as error:
@@ -174,7 +174,7 @@ class Scorer:
 
 
 def prepare(image: bytes, spec: Preprocess, max_pixels: int = DEFAULT_MAX_PIXELS) -> Sample:
-    """Return the network's input of an encoded image, and where it lies in the image.
+    """Return the network's input of an encoded image, and its position in the image.
 
     Raises:
         ImageError: If the image does not decode.
@@ -183,7 +183,7 @@ def prepare(image: bytes, spec: Preprocess, max_pixels: int = DEFAULT_MAX_PIXELS
 
 
 def sample_of(pixels: NDArray[np.uint8], spec: Preprocess) -> Sample:
-    """Return the network's input, float32 [3, h, w], and where it lies in the image."""
+    """Return the network's input, float32 [3, h, w], and its position in the image."""
     height, width = pixels.shape[:2]
     return preprocess(pixels, spec), frame_of(spec, (height, width))
 

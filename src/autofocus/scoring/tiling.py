@@ -22,7 +22,7 @@ class TiledView:
 
     Attributes:
         tensor: float32 [3, h, w], the network's input.
-        frame: Where the network's canvas lies in the image.
+        frame: Position of the network's canvas in the image.
         region: (left, top, right, bottom) of the view, in fractions of the image.
     """
 
@@ -32,11 +32,11 @@ class TiledView:
 
 
 def tile_views(image: NDArray[np.uint8], spec: Preprocess, tiling: Tiling) -> Iterator[TiledView]:
-    """Make the views of an image as they are wanted: the whole, then its tiles row by row.
+    """Yield the views of an image: the whole, then its tiles row by row.
 
     Args:
         image: RGB [h, w, 3].
-        spec: How pixels become input.
+        spec: Preprocessing.
         tiling: The grid.
     """
     for region in (WHOLE, *tile_regions(tiling)):
@@ -60,7 +60,7 @@ def check_tiles(task: Task[Any, Any]) -> None:
     """Check that a task's images can be tiled.
 
     Raises:
-        ModelFolderError: If it says something of whole images only.
+        ModelFolderError: If it predicts for whole images only.
     """
     if not can_tile(task):
         raise ModelFolderError(

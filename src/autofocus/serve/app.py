@@ -78,7 +78,7 @@ Explain = Callable[[Sequence[ExplainRow], float, threading.Event], Answers]
 
 @dataclass(frozen=True)
 class _Scored:
-    """A request whose scores are there and whose explanations are not."""
+    """A request that is scored but not yet explained."""
 
     results: list[dict[str, Any]]
     rows: list[ExplainRow]
@@ -94,7 +94,7 @@ class Endpoint:
         settings: Limits.
         keys: Digests from `read_keys`; empty serves everybody.
         load: Loads the model; called once, in the scoring thread.
-        explain: Called in the explaining lane's thread; or why there are no explanations.
+        explain: Called in the explaining lane's thread; or the reason why there is none.
     """
 
     def __init__(
@@ -284,7 +284,7 @@ class Endpoint:
     def _score_to_explain(
         self, scorer: Scorer, selector: TargetSelector, rows: Sequence[RequestRow], deadline: float
     ) -> _Scored:
-        """Return scores and what to explain.
+        """Return scores and the targets to explain.
 
         Raises:
             RequestError: 400 for parameters, or when nothing can be explained here; 413 for too

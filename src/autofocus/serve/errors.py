@@ -13,7 +13,7 @@ class HttpError(RequestError):
 
     Args:
         status: HTTP status.
-        message: What is wrong and what is allowed; becomes `{"message": …}`.
+        message: The problem and what is allowed; becomes `{"message": …}`.
         headers: Extra response headers, names in lower case.
     """
 

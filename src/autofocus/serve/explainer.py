@@ -6,7 +6,7 @@ XRAI's compiled loops are there when the first request comes. Without the warm-u
 explains nothing keeps only a small waiting process. Workers reach it through a private local
 connection; one that hangs up, because its client did, makes room for another.
 
-Whoever starts it holds a pipe to it: when that ends, also because its holder was killed, it leaves.
+Its parent holds a pipe to it: when that ends, also because the parent was killed, it leaves.
 """
 
 import contextlib
@@ -52,7 +52,7 @@ class RowExplainer(Protocol):
     """Explains rows; `scoring.explain.explainer.ModelExplainer` is one."""
 
     def warm_up(self) -> None:
-        """Do once what would make the first request slow."""
+        """Run once, so that the first request is not the slow one."""
 
     def answer(self, row: Any, check: Callable[[], None]) -> dict[str, bytes]:
         """Return JSON by key for one row; `check` is called now and then and may raise."""
@@ -67,11 +67,11 @@ class ExplainerDiedError(AutofocusError):
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server's explaining process listens. Travels to workers.
+    """Address of a server's explaining process. Travels to workers.
 
     Attributes:
-        path: A socket's path, or a named pipe on Windows.
-        secret: Both sides show that they know it before anything else is read.
+        path: Path of a socket, or a named pipe on Windows.
+        secret: Key that both sides prove to know before anything else is read.
     """
 
     path: str
@@ -79,7 +79,7 @@ class Address:
 
 
 def new_address() -> Address:
-    """Return an address that nobody else uses; `forget` removes what it takes on disk."""
+    """Return an address that nobody else uses; `forget` removes its files."""
     secret = secrets.token_bytes(32)
     if sys.platform == "win32":
         return Address(rf"\\.\pipe\autofocus-{secrets.token_hex(8)}", secret)
@@ -108,8 +108,8 @@ def ask(
 
     Args:
         rows: Rows for its explainer.
-        deadline: On the `time.monotonic` clock, which all processes of a machine share.
-        gone: Set when nobody waits for the answer any more.
+        deadline: Time on the `time.monotonic` clock, shared by all processes of a machine.
+        gone: Event, set when nobody waits for the answer any more.
 
     Raises:
         RequestError: 408 when the deadline came first, or the explainer's refusal.
@@ -235,7 +235,7 @@ def _explain_until_end_of(
     load: LoadExplainer,
     warm_up: bool,
 ) -> None:
-    """Be the explaining process."""
+    """Run the explaining process."""
     # Stop signals reach whole process groups; requests that run are answered first, and the end
     # of the pipe says when.
     for sig in (signal.SIGINT, signal.SIGTERM):

@@ -29,7 +29,7 @@ class Lane:
         name: Name of its work, for messages and thread names.
         num_threads: Jobs that run at once.
         queue_size: Jobs that may wait; more are refused with 429.
-        too_late: The refusal of a job that could not start in time.
+        too_late: Refusal of a job that could not start in time.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Lane:
         return len(self._jobs)
 
     def check_room(self) -> None:
-        """Do nothing when another job may come.
+        """Check that another job may come.
 
         Raises:
             HttpError: 429 with Retry-After, when the queue is full.
@@ -75,7 +75,7 @@ class Lane:
 
         Args:
             job: Called in a thread of the lane.
-            deadline: On the `time.monotonic` clock. A job that has not started by then is
+            deadline: Time on the `time.monotonic` clock. A job that has not started by then is
                 dropped; one that has is let finish, a thread cannot be stopped.
 
         Raises:

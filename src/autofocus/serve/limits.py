@@ -19,7 +19,7 @@ class BodyBudget:
     """Bytes of all bodies that one process holds at once, so that many big ones cannot fill memory.
 
     Args:
-        max_bytes: All bodies together.
+        max_bytes: Limit of all bodies together.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -69,10 +69,10 @@ def reply_ids(headers: Mapping[bytes, bytes]) -> Headers:
 
 
 def check_content_type(headers: Mapping[bytes, bytes]) -> None:
-    """Do nothing for `application/json`, with or without parameters.
+    """Check that the content is `application/json`, with or without parameters.
 
     Raises:
-        HttpError: 415.
+        HttpError: 415 if it is not.
     """
     media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if media_type != b"application/json":

@@ -139,7 +139,7 @@ def _leave_now() -> None:
 
 
 def _work(plan: ServerPlan, sock: socket.socket, pipe: Connection) -> None:
-    """Be a worker process."""
+    """Run a worker process."""
     # Ctrl-C reaches the whole terminal group; until the server listens the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

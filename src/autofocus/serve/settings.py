@@ -23,18 +23,18 @@ class Settings:
     """Limits and address of one server.
 
     Attributes:
-        workers: Processes; each scores one request at a time.
-        api_key_file: One key a line; None serves everybody.
+        workers: Number of processes; each scores one request at a time.
+        api_key_file: File of keys, one a line; None serves everybody.
         max_body_bytes: Longest request body.
         max_pixels: Largest image, before decoding; None takes the image reader's own limit.
         max_images: Most images in one request.
         queue_size: Requests that may wait in each worker; more are answered 429.
-        timeout_s: From the first byte of a request to the start of its inference.
+        timeout_s: Longest time from a request's first byte to the start of its inference.
         explain_queue_size: Requests for explanations that may wait in each worker.
-        explain_timeout_s: From the first byte of such a request to its answer.
+        explain_timeout_s: Longest time from such a request's first byte to its answer.
         max_explanations: Most explanations in one request, one a class and image.
-        explain_warm_up: Whether to load what explanations need once the server is ready, before
-            the first request for one.
+        explain_warm_up: Load the explainer as soon as the server is ready, before the first
+            request for an explanation.
         grace_s: Time for running requests after a stop signal.
     """
 
@@ -88,7 +88,7 @@ def read_settings(
 
     Args:
         flags: Field name to value; None means that the flag was not given.
-        environment: For tests; the process's own when None.
+        environment: Variables, for tests; the process's own when None.
 
     Raises:
         InputError: Names every flag and variable whose value is not allowed.

@@ -37,7 +37,7 @@ def run_worker(
 
     Args:
         on_ready: Called once the model answers.
-        watch: Given a function that stops this worker; calls it from any thread.
+        watch: Receives a function that stops this worker, from any thread.
 
     Raises:
         ModelFolderError: If the model cannot be loaded.

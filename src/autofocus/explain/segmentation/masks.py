@@ -84,7 +84,7 @@ def _from_frame(labels: NDArray[np.int32], height: int, width: int) -> NDArray[n
 
 
 def _nearest(length: int) -> NDArray[np.intp]:
-    """Return which of the frame's rows each of `length` rows takes; the rounding is scipy's."""
+    """Return the frame's row nearest to each of `length` rows; the rounding is scipy's."""
     factor = 1 / np.divide(FRAME, length)
     positions = np.arange(FRAME, dtype=np.float64)
     taken: NDArray[np.float64] = ndimage.zoom(
@@ -94,7 +94,7 @@ def _nearest(length: int) -> NDArray[np.intp]:
 
 
 def _half_widths(radius: int) -> NDArray[np.int64]:
-    """Return how far the disk reaches sideways in each of its rows, [2 * radius + 1]."""
+    """Return the half width of the disk in each of its rows, [2 * radius + 1]."""
     rows = np.arange(-radius, radius + 1)
     return np.floor(np.sqrt(radius**2 - rows**2)).astype(np.int64)
 
@@ -128,7 +128,7 @@ def _widen(
     Args:
         labels: One scale, [h, w].
         label: The segment to widen.
-        box: Its top, bottom, left, right.
+        box: Top, bottom, left and right of the segment.
         half_widths: The disk, by row.
         changes: Zeros, [h, w + 1]; their running sum along a row is positive inside the mask.
     """

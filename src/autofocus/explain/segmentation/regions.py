@@ -45,7 +45,7 @@ def rank_regions(attribution: Floats, masks: Masks, *, fast: bool) -> NDArray[np
     fill(values, masks, heat)
     left = heat == -np.inf
     if left.any():
-        # What no mask covers gets its own mean, so that the sum stays that of the attribution.
+        # Pixels without a mask get their own mean, so that the sum stays that of the attribution.
         heat[left] = values[left].mean()
     return heat.reshape(masks.shape)
 
@@ -65,13 +65,13 @@ def _fill_by_added_mean(values: Floats, masks: Masks, heat: NDArray[np.float64])
     doubles = values.astype(np.float64)
     covered = np.zeros(values.size, np.bool_)
     containing, first = _transpose(masks.pixels, masks.starts, values.size)
-    # Of the pixels that a mask would still add: how many, their sum, the sum of their sizes.
-    counts, sums, sizes = _totals(doubles, masks.pixels, masks.starts)
+    # Pixels that a mask would still add: their number, sum, and sum of absolute values.
+    counts, sums, abs_sums = _totals(doubles, masks.pixels, masks.starts)
     # Each of the subtractions to come may round once.
-    drift = sizes * counts * 2.0**-52
+    drift = abs_sums * counts * 2.0**-52
     exact = np.full(len(masks), np.nan)
     alive = np.ones(len(masks), np.bool_)
-    while len(close := _close_to_best(counts, sums, sizes, drift, exact, alive)):
+    while len(close := _close_to_best(counts, sums, abs_sums, drift, exact, alive)):
         for i in close:
             if np.isnan(exact[i]):
                 exact[i] = values[_uncovered(masks[i], covered)].mean()
@@ -79,7 +79,7 @@ def _fill_by_added_mean(values: Floats, masks: Masks, heat: NDArray[np.float64])
         added = _uncovered(masks[best], covered)
         heat[added] = exact[best]
         alive[best] = False
-        _cover(added, doubles, containing, first, covered, counts, sums, sizes, exact)
+        _cover(added, doubles, containing, first, covered, counts, sums, abs_sums, exact)
 
 
 def _mean(values: Floats) -> float:
@@ -121,24 +121,24 @@ def _transpose(
 def _totals(
     values: NDArray[np.float64], pixels: NDArray[np.int32], starts: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return each mask's number of pixels, sum of values and sum of their sizes, [m] each."""
+    """Return each mask's number of pixels, sum of values and sum of absolute values, [m] each."""
     num_masks = len(starts) - 1
     counts = starts[1:] - starts[:-1]
     sums = np.zeros(num_masks, np.float64)
-    sizes = np.zeros(num_masks, np.float64)
+    abs_sums = np.zeros(num_masks, np.float64)
     for i in range(num_masks):
         for k in range(starts[i], starts[i + 1]):
             value = values[pixels[k]]
             sums[i] += value
-            sizes[i] += abs(value)
-    return counts, sums, sizes
+            abs_sums[i] += abs(value)
+    return counts, sums, abs_sums
 
 
 @compiled
 def _close_to_best(
     counts: NDArray[np.int64],
     sums: NDArray[np.float64],
-    sizes: NDArray[np.float64],
+    abs_sums: NDArray[np.float64],
     drift: NDArray[np.float64],
     exact: NDArray[np.float64],
     alive: NDArray[np.bool_],
@@ -153,7 +153,7 @@ def _close_to_best(
             continue
         if np.isnan(exact[i]):
             mean = sums[i] / counts[i]
-            bound = (_MEAN_BOUND * max(0.0, sizes[i]) + 2 * drift[i]) / counts[i]
+            bound = (_MEAN_BOUND * max(0.0, abs_sums[i]) + 2 * drift[i]) / counts[i]
         else:
             mean, bound = exact[i], 0.0
         highest[i] = mean + bound
@@ -170,7 +170,7 @@ def _cover(
     covered: NDArray[np.bool_],
     counts: NDArray[np.int64],
     sums: NDArray[np.float64],
-    sizes: NDArray[np.float64],
+    abs_sums: NDArray[np.float64],
     exact: NDArray[np.float64],
 ) -> None:
     """Take pixels away from every mask that contains them."""
@@ -181,5 +181,5 @@ def _cover(
             i = containing[k]
             counts[i] -= 1
             sums[i] -= value
-            sizes[i] -= abs(value)
+            abs_sums[i] -= abs(value)
             exact[i] = np.nan

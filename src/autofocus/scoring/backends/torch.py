@@ -20,11 +20,11 @@ from autofocus.scoring.explain.needs import WEIGHTS_NAME
 
 
 class TorchBackend:
-    """Runs a network that returns one tensor, or one a name.
+    """Runs a network that returns one tensor or several.
 
     Args:
-        network: In eval mode.
-        output_names: Names of its outputs, in order.
+        network: Network in eval mode.
+        output_names: Names of the outputs, in order.
     """
 
     def __init__(self, network: nn.Module, output_names: Sequence[str]) -> None:

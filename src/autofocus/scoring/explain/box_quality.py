@@ -1,4 +1,4 @@
-"""Quality of explanations of boxes on photos: does the map show what finds the box."""
+"""Quality of explanations of boxes, measured on photos."""
 
 import logging
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def measure_boxes(
     """See `quality.measure_explanations`.
 
     A row has `num_images` (maps), `insertion`, `deletion`, `pointing` where the data has the found
-    objects and, of the algorithm, `randomised` where torch is installed, and `half_agreement`.
+    objects and, for the algorithm, `randomised` where torch is installed, and `half_agreement`.
     All are means; the areas have an `…_error`.
     """
     measurer = _Measurer(folder, measuring)
@@ -72,7 +72,7 @@ class _Measurer:
     """Explains and measures one photo after the other.
 
     Attributes:
-        measurements: Measurements by the name of what makes the maps.
+        measurements: Measurements by the name of the algorithm or comparison map.
         agreements: Agreement of the maps of both halves of the masks, of D-RISE.
     """
 
@@ -93,7 +93,7 @@ class _Measurer:
         return len(self.measurements[self._algorithm].areas)
 
     def measure(self, record: Any, image: bytes) -> None:
-        """Explain what is found in a photo, and measure the maps.
+        """Explain the boxes found in a photo, and measure the maps.
 
         Raises:
             ImageError: If it does not decode.
@@ -125,7 +125,7 @@ class _Measurer:
             self.measurements[self._algorithm].similar += similar
 
     def rows(self) -> dict[str, dict[str, Any]]:
-        """Return the quality of each way to make maps; there must be a map."""
+        """Return the quality of each algorithm and comparison map; there must be a map."""
         return {
             name: {
                 **asdict(measurements.quality()),

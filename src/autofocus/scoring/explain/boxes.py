@@ -131,7 +131,7 @@ class BoxExplainer(ModelExplainer):
         boxes: FoundBoxes,
         check: Callable[[], None] = lambda: None,
     ) -> tuple[list[Region], NDArray[np.float64]]:
-        """Return the region of the view that finds each box best, and how well it does, [t]."""
+        """Return the region of the view that finds each box best, and its resemblance, [t]."""
         best: list[Region] = [WHOLE] * len(boxes)
         resemblances = np.full(len(boxes), -1.0)
         tiles = tile_regions(self.manifest.tiling) if self.manifest.tiling else []

@@ -107,7 +107,7 @@ def _able(
     targets: Sequence[int],
     parameters: Parameters,
 ) -> tuple[dict[str, Parameters], dict[str, str]]:
-    """Return the algorithms that can explain this network, and why the others cannot."""
+    """Return the algorithms that explain this network, and the reasons why others cannot."""
     able, refused = {}, {}
     for name in CLASS_ALGORITHMS:
         fewest = Parameters(xai_algorithm=name, n_steps=2)

@@ -1,6 +1,6 @@
 """Explain the classes of an image with a model folder's torch network.
 
-The image takes the same way from bytes to network input as for scores. Imports torch: import this
+Images are decoded and preprocessed as for scores. Imports torch: import this
 module only once explanations are asked for.
 """
 
@@ -41,7 +41,7 @@ class ClassExplainer(ModelExplainer):
 
     Args:
         manifest: Description of the model.
-        network: Its network.
+        network: Torch network.
         max_pixels: Larger images are refused before they are decoded.
 
     Raises:
@@ -62,7 +62,7 @@ class ClassExplainer(ModelExplainer):
     def load(
         cls, folder: Path, num_threads: int | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
     ) -> "ClassExplainer":
-        """Load the network of a model folder and compile what runs only once compiled.
+        """Load the network of a model folder and compile the loops of its explainers.
 
         Args:
             folder: A model folder.

@@ -27,12 +27,12 @@ from autofocus.scoring.explain.request import (
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why an image was given one class, or what a detector needs to see to find one box.
+    """Explanation of one class of an image, or of one box.
 
     Attributes:
         target: The class or box.
-        attribution: Its `map`, and facts about it by the algorithm.
-        png: A picture of it; None where none was asked for.
+        attribution: The `map`, and facts about it by the algorithm.
+        png: Picture of the map; None where none was asked for.
     """
 
     target: ExplanationTarget
@@ -65,7 +65,7 @@ class ModelExplainer(ABC):
 
     Args:
         manifest: Description of the model.
-        selector: Selects what is explained of its predictions.
+        selector: Selects the classes or boxes to explain.
         max_pixels: Larger images are refused before they are decoded.
     """
 
@@ -87,7 +87,7 @@ class ModelExplainer(ABC):
         Args:
             pixels: The decoded image, RGB [h, w, 3].
             targets: Classes or boxes to explain.
-            parameters: How to explain them.
+            parameters: Parameters of the explanations.
             check: Called now and then; may raise to stop.
 
         Raises:
@@ -96,7 +96,7 @@ class ModelExplainer(ABC):
 
     @abstractmethod
     def warm_up(self) -> None:
-        """Do once what would make the first request slow."""
+        """Run once, so that the first request is not the slow one."""
 
     def answer(self, row: ExplainRow, check: Callable[[], None] = lambda: None) -> dict[str, bytes]:
         """Return the JSON of each key that the row's explanations add to its reply.

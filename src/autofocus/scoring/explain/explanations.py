@@ -26,8 +26,8 @@ def load_explainer(
         max_pixels: Larger images are refused before they are decoded.
 
     Raises:
-        ModelFolderError: If anything in the folder is missing, damaged or does not fit, or what
-            explains it is not installed.
+        ModelFolderError: If anything in the folder is missing, damaged or does not fit, or a
+            package that explanations need is not installed.
     """
     if needs_torch(read_manifest(folder)):
         from autofocus.scoring.explain.classes import ClassExplainer
@@ -44,12 +44,12 @@ def explain_images(
     images: Iterable[bytes | ImageError],
     parameters: Parameters,
 ) -> Iterator[list[Explanation] | ImageError]:
-    """Yield the explanations of each image, or the error why it cannot be read, in order.
+    """Yield the explanations of each image, or the error of an unreadable one, in order.
 
     Each image is decoded once, for its scores and its explanations.
 
     Args:
-        scorer: Predicts, and with that says what to explain.
+        scorer: Predicts the classes or boxes to explain.
         explainer: Explainer of the same model folder.
         images: Encoded files.
         parameters: Parameters for all of them.

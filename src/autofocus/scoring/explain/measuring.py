@@ -1,4 +1,4 @@
-"""Photos on which explanations are measured, and where labelled objects lie in them. No torch."""
+"""Photos on which explanations are measured, and masks of their labelled objects. No torch."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -38,12 +38,12 @@ _SAME_OBJECT_IOU: Final = 0.5
 
 @dataclass(frozen=True)
 class Measuring:
-    """How explanations are measured.
+    """Options of measuring explanations.
 
     Attributes:
         parameters: Parameters of every algorithm, `xai_algorithm` aside.
         max_images: Number of photos sampled from the data.
-        seed: Seed of the sample, and of all else that is random.
+        seed: Seed of the sample and of everything else at random.
     """
 
     parameters: Parameters
@@ -71,7 +71,7 @@ def class_masks(
     Args:
         record: A record with boxes or outlines.
         labels: Classes of the model.
-        frame: Where the canvas lies in the image.
+        frame: Position of the canvas in the image.
         size: (height, width) of the canvas, in pixels.
     """
     assert isinstance(record, PLACED_RECORDS)

@@ -19,8 +19,8 @@ def read_photos(
 ) -> Data[Any]:
     """Return the photos to measure on.
 
-    For a model of whole images, data with outlines or boxes is read with them: they say where a
-    class is. Otherwise rows are the model's own.
+    For a model of whole images, outlines and boxes in the data are read too: they locate
+    classes. Otherwise rows are of the model's own type.
 
     Raises:
         DataError: If there is no such data, or nothing in it can be used.
@@ -51,7 +51,7 @@ def measure_explanations(
     Args:
         folder: A model folder.
         data: Photos from `read_photos`; labels of whole images are not used.
-        measuring: How to measure.
+        measuring: Options.
         track: Progress display.
 
     Raises:

@@ -1,8 +1,7 @@
 """Rows that ask for explanations: checked before anything runs, joined with their answers after.
 
-Explained are classes of images, as published, or found boxes. Imports no torch. Of
-`autofocus.explain` nothing but names is imported before a row asks: the code that a package carries
-has no explanations.
+Targets are classes of images, as published, or found boxes. Imports no torch, and nothing but names
+from `autofocus.explain` before a row asks: the code that a package carries has no explanations.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +36,7 @@ class ExplanationTarget:
 
     Attributes:
         class_index: Index of the class, or of the box's class.
-        label: Its name.
+        label: Class name.
         probability: Probability of the class, or score of the box.
         box_index: Index of the box in the reply's `boxes`.
         xyxy_frac: The box, in fractions of the image; None for a class of the whole.
@@ -79,7 +78,7 @@ class ClassSelector:
     """Selects classes of images, as published.
 
     Attributes:
-        task: Task, which names the classes where a request names none.
+        task: Selects the classes where a request names none.
     """
 
     task: ExplainsClasses
@@ -163,14 +162,14 @@ def _box(labels: Sequence[str], prediction: Detections, i: int) -> ExplanationTa
 
 @dataclass(frozen=True, slots=True)
 class ExplainRow:
-    """One image of a request, and what to explain of it. Travels between processes.
+    """One image of a request and its targets. Travels between processes.
 
-    Encoded, not as pixels: of a large photo those take more time to send than to decode again.
+    Encoded, not as pixels: those of a large photo take longer to send than to decode again.
 
     Attributes:
         index: Index of the row in the request.
         image: Encoded file, which decodes.
-        parameters: How to explain, and what to return.
+        parameters: Parameters of the explanations.
         targets: Classes or boxes; may be empty.
         num_boxes: `TargetSelector.num_boxes` of the image.
     """
@@ -249,7 +248,7 @@ def score_and_select(
     parameters: Mapping[int, "Parameters"],
     first: int = 0,
 ) -> tuple[list[dict[str, Any]], list[ExplainRow]]:
-    """Score rows and select what to explain; broken images give `{"error": …}`.
+    """Score rows and select their targets; broken images give `{"error": …}`.
 
     Args:
         scorer: Model; scores are the same with and without explanations.
@@ -272,10 +271,10 @@ def score_and_select(
 
 
 def check_num_explanations(rows: Sequence[ExplainRow], most: int) -> None:
-    """Do nothing when all rows together ask for few enough explanations.
+    """Check the number of explanations that all rows together ask for.
 
     Raises:
-        RequestError: 413.
+        RequestError: 413 when it is above `most`.
     """
     number = sum(len(row.targets) for row in rows if row.needs_network)
     if number > most:
@@ -293,7 +292,7 @@ def reply_values(
     pngs: Sequence[bytes],
     maps: Sequence[NDArray[np.float32]],
 ) -> dict[str, Any]:
-    """Return what explanations add to an image's reply: the keys that were asked for.
+    """Return the keys that explanations add to an image's reply, as asked for.
 
     Args:
         selector: Decides between a value and a list.
