@@ -159,10 +159,10 @@ def compare(photos: list[str], rounds: int, folder: Path) -> dict[str, object]:
             "autofocus, from RAM, with rotation": lambda: run_epoch(turned, next(epochs)),
         }
         times = take_turns(contestants, rounds)
-        rungs = {
+        storages = {
             "cache_mb": in_memory.cache.used_bytes / 1e6,
-            "cache_rungs": [
-                f"{it.cache.rung.name} {it.cache.rung.place}" for it in (in_memory, on_disk)
+            "cached_as": [
+                f"{it.cache.storage.form} {it.cache.storage.place}" for it in (in_memory, on_disk)
             ],
         }
     ms = {name: statistics.median(taken) / num_images * 1e3 for name, taken in times.items()}
@@ -174,7 +174,7 @@ def compare(photos: list[str], rounds: int, folder: Path) -> dict[str, object]:
         "ratio_first_epoch": first,
         "ratio_cached": cached,
         "passes": first >= TARGET_FIRST and cached >= TARGET_CACHED,
-        **rungs,
+        **storages,
     }
 
 
@@ -233,9 +233,7 @@ def print_tables(result: dict[str, object]) -> None:
         f"640 x 480, {result['mean_file_kb']:.0f} kB each; cache {result['cache_mb']:.0f} MB,",
         end="",
     )
-    print(
-        f" {result['cache_mb'] / result['num_images']:.2f} MB an image: {result['cache_rungs']}\n"
-    )
+    print(f" {result['cache_mb'] / result['num_images']:.2f} MB an image: {result['cached_as']}\n")
     ms = result["cpu_ms_per_image"]
     tensors, pillow = ms["torchvision v2, tensors"], ms["torchvision v2, Pillow"]
     print("| pipeline | CPU ms an image | x v2 tensors | x v2 Pillow |\n|---|---|---|---|")

@@ -9,7 +9,7 @@ import pytest
 
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import IssueLog
-from autofocus.data.rows.jsonl import JsonlFile, Schema, read_batches
+from autofocus.data.rows.jsonl import JsonlFile, Schema, read_row_blocks
 from autofocus.data.rows.records import RECORD_TYPES, ImageDetails
 from autofocus.data.sources.find import find_source, infer_tasks
 
@@ -41,7 +41,7 @@ CLASSES = {
 
 def read(path: Path, task: str) -> tuple[list[Any], IssueLog]:
     schema, log = Schema(RECORD_TYPES[task]), IssueLog()
-    batches = list(read_batches(JsonlFile(str(path)), schema, log))
+    batches = list(read_row_blocks(JsonlFile(str(path)), schema, log))
     return [schema.record(row) for batch in batches for row in batch.rows], log
 
 

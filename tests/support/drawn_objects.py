@@ -32,7 +32,7 @@ def read_of(images: list[NDArray[np.uint8]], views: Views) -> Read:
     kept = []
     for file in map(png, images):
         header = read_header(file)
-        kept.append(CachedImage(views.kept.pixels(file), (header.height, header.width)))
+        kept.append(CachedImage(views.cached_form.pixels(file), (header.height, header.width)))
     return kept.__getitem__
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.explain.base import Parameters
-from autofocus.structures.boxes import box_iou, clip
+from autofocus.structures.boxes import box_iou, clip_boxes
 from autofocus.structures.frames import Frame
 
 # Images [n, 3, h, w] in; `boxes` [n, c, 4] in fractions of the canvas, `scores` and `classes`
@@ -116,7 +116,7 @@ def resemblance(
     ):
         # Candidates of other classes resemble nothing.
         rows = np.flatnonzero(np.isin(classes, boxes.classes))
-        candidates = clip(frame.boxes_to_image(placed[rows]))
+        candidates = clip_boxes(frame.boxes_to_image(placed[rows]))
         same = boxes.classes[:, None] == classes[rows]
         alike = box_iou(boxes.xyxy_frac, candidates) * same * scores[rows]
         found[i] = alike.max(axis=1, initial=0.0)

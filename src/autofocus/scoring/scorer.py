@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.batches.preprocess import frame_of, preprocess
+from autofocus.data.batches.preprocess import input_frame, preprocess
 from autofocus.data.images.decode import DEFAULT_MAX_PIXELS, decode
 from autofocus.errors import ImageError, ModelFolderError
 from autofocus.manifest import Manifest, Preprocess, Tiling, check_files, read_manifest
@@ -185,7 +185,7 @@ def prepare(image: bytes, spec: Preprocess, max_pixels: int = DEFAULT_MAX_PIXELS
 def sample_of(pixels: NDArray[np.uint8], spec: Preprocess) -> Sample:
     """Return the network's input, float32 [3, h, w], and its position in the image."""
     height, width = pixels.shape[:2]
-    return preprocess(pixels, spec), frame_of(spec, (height, width))
+    return preprocess(pixels, spec), input_frame(spec, (height, width))
 
 
 def task_of(manifest: Manifest) -> Task[Any, Any]:

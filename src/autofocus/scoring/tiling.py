@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.batches.preprocess import frame_of, preprocess
+from autofocus.data.batches.preprocess import input_frame, preprocess
 from autofocus.data.batches.tiles import WHOLE, frame_in_image, pixel_region, tile_regions
 from autofocus.errors import ModelFolderError
 from autofocus.manifest import Preprocess, Tiling
@@ -49,7 +49,7 @@ def view_of(image: NDArray[np.uint8], spec: Preprocess, region: Region) -> Tiled
     pixels = pixel_region(region, (height, width))
     left, top, right, bottom = pixels
     part = image[top:bottom, left:right]
-    canvas = frame_of(spec, (bottom - top, right - left))
+    canvas = input_frame(spec, (bottom - top, right - left))
     placed = (left / width, top / height, right / width, bottom / height)
     return TiledView(
         preprocess(part, spec), frame_in_image(canvas, pixels, (height, width)), placed

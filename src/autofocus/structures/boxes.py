@@ -31,7 +31,7 @@ def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floa
     return paired_iou(first[:, None], second)
 
 
-def clip(xyxy: NDArray[FloatT], size: tuple[float, float] = (1.0, 1.0)) -> NDArray[FloatT]:
+def clip_boxes(xyxy: NDArray[FloatT], size: tuple[float, float] = (1.0, 1.0)) -> NDArray[FloatT]:
     """Return boxes [..., 4] cut to an image of `size` (height, width); (1, 1) for fractions."""
     height, width = size
     upper = np.array([width, height, width, height], xyxy.dtype)

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.structures.outline_pixels import united
+from autofocus.structures.outline_pixels import union_outline
 from autofocus.structures.predictions import Detections, Instances, Polygon
 from autofocus.structures.seams import (
     OUTWARD,
@@ -167,7 +167,7 @@ def _whole_of(pieces: ViewObjects, size: tuple[int, int], max_points: int) -> Vi
     if pieces.polygons is not None:
         sides_px = (box[2:] - box[:2]) * (size[1], size[0])
         width, height = (int(side) for side in np.ceil(sides_px))
-        polygons = [united(pieces.polygons, box, (height, width), max_points)]
+        polygons = [union_outline(pieces.polygons, box, (height, width), max_points)]
     return ViewObjects(
         xyxy=box[None],
         scores=best.scores,

@@ -34,7 +34,7 @@ def outline_iou(a: Polygon, b: Polygon, window: NDArray[np.floating]) -> float:
     return np.count_nonzero(first & second) / union if union else 0.0
 
 
-def united(
+def union_outline(
     polygons: Sequence[Polygon],
     window: NDArray[np.floating],
     size: tuple[int, int],

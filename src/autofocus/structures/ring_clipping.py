@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from autofocus.structures.predictions import Polygon
 
 
-def cut_out(rings: Sequence[NDArray[np.floating]]) -> Polygon:
+def clip_rings(rings: Sequence[NDArray[np.floating]]) -> Polygon:
     """Return the part of an outline within the unit square, without rings that left it.
 
     Each ring is cut by one side after the other (Sutherland and Hodgman). Where a ring leaves and
@@ -26,7 +26,7 @@ def cut_out(rings: Sequence[NDArray[np.floating]]) -> Polygon:
     return tuple(parts)
 
 
-def area(rings: Sequence[NDArray[np.floating]]) -> float:
+def ring_area(rings: Sequence[NDArray[np.floating]]) -> float:
     """Return the areas of all rings together; holes count too, which is enough for shares."""
     return float(sum(abs(_signed_area(np.asarray(ring, np.float64))) for ring in rings))
 

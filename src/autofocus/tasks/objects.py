@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.rows.records import DetectionRecord, ImageDetails, InstanceSegmentationRecord
-from autofocus.structures.boxes import clip, nms
+from autofocus.structures.boxes import clip_boxes, nms
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import Detections
 from autofocus.tasks.base import Settings, Task
@@ -171,7 +171,7 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
         threshold = np.float32(self.number(settings, "box_score_threshold"))
         rows = np.flatnonzero(scores >= threshold)
         placed = frame.boxes_to_image(candidates["boxes"][rows])
-        boxes = clip(placed)
+        boxes = clip_boxes(placed)
         # A comparison with what is not a number fails: such a box goes too.
         large = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE_FRAC).all(axis=1)
         rows, placed, boxes = rows[large], placed[large], boxes[large]

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autofocus.data.batches.preprocess import frame_of, resize_crop
+from autofocus.data.batches.preprocess import input_frame, resize_crop
 from autofocus.explain.algorithms import ALGORITHMS, caption_of
 from autofocus.explain.base import Attribution, Parameters
 from autofocus.manifest import ResizeCrop
@@ -196,7 +196,7 @@ def test_the_panel_shows_the_photo_in_its_own_pixels_and_where_the_network_looke
 ) -> None:
     spec = ResizeCrop(72, 64)
     photo = _photo(*size)
-    seen, frame = resize_crop(photo, spec), frame_of(spec, size)
+    seen, frame = resize_crop(photo, spec), input_frame(spec, size)
     panel = _decoded(visualize(mapped_photo(photo, seen, frame.region), _ramp(64, 64), CAPTION))
     left, top, right, bottom = (
         round(edge * side) for edge, side in zip(frame.region, (size[1], size[0]) * 2, strict=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autofocus.structures.boxes import box_iou, clip, nms
+from autofocus.structures.boxes import box_iou, clip_boxes, nms
 
 SQUARES = np.array([[0, 0, 2, 2], [1, 0, 3, 2], [0, 0, 2, 2], [5, 5, 6, 6]], np.float32)
 
@@ -23,8 +23,8 @@ def test_iou_of_empty_boxes_and_of_no_boxes_is_defined() -> None:
 
 def test_clip_cuts_to_fractions_or_pixels() -> None:
     boxes = np.array([[-0.5, 0.2, 1.5, 0.9]], np.float32)
-    assert clip(boxes)[0].tolist() == pytest.approx([0, 0.2, 1, 0.9])
-    assert clip(boxes * 100, (50, 80))[0].tolist() == pytest.approx([0, 20, 80, 50])
+    assert clip_boxes(boxes)[0].tolist() == pytest.approx([0, 0.2, 1, 0.9])
+    assert clip_boxes(boxes * 100, (50, 80))[0].tolist() == pytest.approx([0, 20, 80, 50])
 
 
 def test_a_suppressed_box_suppresses_nothing() -> None:

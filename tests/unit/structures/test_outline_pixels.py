@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autofocus.structures.outline_pixels import outline_iou, united
+from autofocus.structures.outline_pixels import outline_iou, union_outline
 from autofocus.structures.polygons import rasterize
 
 UNIT = np.array([0.0, 0.0, 1.0, 1.0])
@@ -33,7 +33,9 @@ def test_overlap_counts_holes_and_only_the_window() -> None:
 
 def test_union_of_touching_squares_is_one_ring_of_the_right_size() -> None:
     window = np.array([0.1, 0.1, 0.5, 0.3])
-    (ring,) = united([(square(0.1, 0.1, 0.2),), (square(0.3, 0.1, 0.2),)], window, (100, 200), 100)
+    (ring,) = union_outline(
+        [(square(0.1, 0.1, 0.2),), (square(0.3, 0.1, 0.2),)], window, (100, 200), 100
+    )
     np.testing.assert_allclose([*ring.min(axis=0), *ring.max(axis=0)], window, atol=1e-6)
     assert len(ring) <= 8
 
@@ -41,7 +43,7 @@ def test_union_of_touching_squares_is_one_ring_of_the_right_size() -> None:
 def test_union_keeps_holes_and_parts() -> None:
     ring_with_hole = (square(0, 0, 0.4), square(0.1, 0.1, 0.2))
     far_away = (square(0.7, 0.7, 0.2),)
-    rings = united([ring_with_hole, far_away], UNIT, (200, 200), 100)
+    rings = union_outline([ring_with_hole, far_away], UNIT, (200, 200), 100)
     assert len(rings) == 3
     drawn = rasterize([rings], (400, 400))
     assert drawn.mean() == pytest.approx(0.16 - 0.04 + 0.04, abs=0.001)
@@ -50,10 +52,10 @@ def test_union_keeps_holes_and_parts() -> None:
 def test_union_has_no_more_points_than_allowed() -> None:
     angle = np.linspace(0, 2 * np.pi, 200, endpoint=False)
     circle = (0.5 + 0.5 * np.stack([np.cos(angle), np.sin(angle)], axis=1)).astype(np.float32)
-    (ring,) = united([(circle,)], UNIT, (500, 500), 12)
+    (ring,) = union_outline([(circle,)], UNIT, (500, 500), 12)
     assert 6 <= len(ring) <= 12
 
 
 def test_union_of_what_is_larger_than_any_canvas_is_bounded() -> None:
-    (ring,) = united([(square(0, 0, 1),)], UNIT, (40_000, 30_000), 100)
+    (ring,) = union_outline([(square(0, 0, 1),)], UNIT, (40_000, 30_000), 100)
     np.testing.assert_allclose([*ring.min(axis=0), *ring.max(axis=0)], UNIT, atol=1e-6)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from autofocus.structures.ring_clipping import area, cut_out
+from autofocus.structures.ring_clipping import clip_rings, ring_area
 
 
 def covered(rings: Sequence[np.ndarray], points: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ def test_cut_outline_covers_what_it_did(seed: int) -> None:
         (centre + way * rng.uniform(low, high, (15, 1))).astype(np.float32)
         for low, high in ((0.3, 0.8), (0.1, 0.2))
     ]
-    part = cut_out(rings)
+    part = clip_rings(rings)
     points = rng.random((5000, 2))
     assert np.count_nonzero(covered(rings, points) != covered(part, points)) <= 1
     assert all(((ring >= 0) & (ring <= 1)).all() for ring in part)
@@ -39,14 +39,14 @@ def test_cut_outline_covers_what_it_did(seed: int) -> None:
 def test_what_is_inside_stays_and_what_is_outside_goes() -> None:
     inside = np.float32([[0.1, 0.1], [0.9, 0.1], [0.5, 0.9]])
     outside = inside + np.float32([2, 0])
-    (kept,) = cut_out([inside, outside])
+    (kept,) = clip_rings([inside, outside])
     np.testing.assert_allclose(kept, inside, atol=1e-6)
     around = np.float32([[-1, -1], [2, -1], [2, 2], [-1, 2]])
-    assert area(cut_out([around])) == pytest.approx(1)
+    assert ring_area(clip_rings([around])) == pytest.approx(1)
 
 
 def test_area_counts_every_ring() -> None:
     triangle = np.float32([[0, 0], [1, 0], [0, 0.5]])
-    assert area([triangle]) == pytest.approx(0.25)
-    assert area([triangle, triangle[::-1]]) == pytest.approx(0.5)
-    assert area([]) == 0
+    assert ring_area([triangle]) == pytest.approx(0.25)
+    assert ring_area([triangle, triangle[::-1]]) == pytest.approx(0.5)
+    assert ring_area([]) == 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from autofocus.data.batches.loader import Loader
-from autofocus.data.batches.preprocess import placed_size
+from autofocus.data.batches.preprocess import fitted_size
 from autofocus.manifest import ResizeFit
 from autofocus.models import catalog
 from autofocus.models.box_profile import TYPICAL
@@ -105,7 +105,7 @@ def test_sizes_alone_vary_where_there_is_no_augmentation(locations: list[str]) -
         for batch in (batch for epoch in range(3) for batch in loader.epoch(epoch)):
             (target,), (index,) = batch.targets, batch.index
             height, width = batch.images.shape[2:]
-            placed = placed_size(ResizeFit(height, width), TARGETS[index].size)
+            placed = fitted_size(ResizeFit(height, width), TARGETS[index].size)
             scale = np.tile([placed[1] / width, placed[0] / height], 2)
             np.testing.assert_allclose(target.xyxy_frac, TARGETS[index].xyxy_frac * scale, 1e-5)
 

@@ -56,5 +56,5 @@ def test_loaders_keep_no_more_than_they_were_given(photos: list[Path]) -> None:
         training_loader(samples, targets, objective, spec, recipe, 0, accelerator, budget) as one,
         evaluation_loader(samples, targets, objective, spec, recipe, CacheBudget()) as other,
     ):
-        assert (one.cache.rung.name, other.cache.rung.name) == ("bytes", "none")
-        assert one.cache.rung.max_bytes == budget.ram_bytes
+        assert (one.cache.storage.form, other.cache.storage.form) == ("bytes", "none")
+        assert one.cache.storage.max_bytes == budget.ram_bytes

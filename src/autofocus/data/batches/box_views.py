@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.batches.augment.placement import (
-    Place,
+    Placement,
     Rect,
     paint,
-    place,
-    place_whole,
     quarters,
-    shown_fracs,
+    random_placement,
+    visible_fracs,
+    whole_placement,
 )
 from autofocus.data.batches.augment.presets import BoxAugmentation
 from autofocus.data.batches.augment.tone import sample_tone
@@ -28,7 +28,7 @@ from autofocus.data.batches.cache.forms import (
     evaluation_image,
     training_canvas,
 )
-from autofocus.data.batches.preprocess import frame_of, normalize, placed_size
+from autofocus.data.batches.preprocess import fitted_size, input_frame, normalize
 from autofocus.data.batches.views import Read
 from autofocus.data.batches.warp import transform_points
 from autofocus.manifest import ResizeFit
@@ -46,12 +46,12 @@ class PlacedImage:
     Attributes:
         index: Its position in the data set.
         size: (height, width) of its file, in pixels.
-        place: Where it lies; the matrix is for pixels of the file.
+        placement: Where it lies; the matrix is for pixels of the file.
     """
 
     index: int
     size: tuple[int, int]
-    place: Place
+    placement: Placement
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class BoxViews:
     augmentation: BoxAugmentation | None = None
 
     @cached_property
-    def kept(self) -> CachedForm:
+    def cached_form(self) -> CachedForm:
         """The evaluation pixels, or as much of the image as views can show."""
         if self.augmentation is None:
             return evaluation_image(self.spec)
@@ -134,7 +134,7 @@ class BoxViews:
         return self._target(placed, size), Frame(size)
 
     def _frame(self, image: CachedImage) -> Frame:
-        return frame_of(self.spec, image.size)
+        return input_frame(self.spec, image.size)
 
     def _evaluated(self, index: int, image: CachedImage, out: NDArray[np.float32]) -> PlacedImage:
         """Write what evaluation sees of an image."""
@@ -143,7 +143,7 @@ class BoxViews:
         out[:height, width:] = 0
         normalize(image.pixels, self.spec, out[:height, :width])
         scale = np.diag([width / image.size[1], height / image.size[0]])
-        whole = Place(Rect(0, 0, *self.size), np.column_stack([scale, (0, 0)]))
+        whole = Placement(Rect(0, 0, *self.size), np.column_stack([scale, (0, 0)]))
         return PlacedImage(index, image.size, whole)
 
     def _drawn(
@@ -158,21 +158,21 @@ class BoxViews:
         """Write one image of a training view into its part of the canvas."""
         height, width = image.size
         canvas = out.shape[0], out.shape[1]
-        placed = placed_size(
+        placed = fitted_size(
             msgspec.structs.replace(self.spec, height=canvas[0], width=canvas[1]), image.size
         )
         fit = placed[1] / width, placed[0] / height
         is_tile = (rect.height, rect.width) != canvas
         if not is_tile and rng.random() < params.whole_prob:
-            where = place_whole(rng, image.size, fit, rect, params)
+            placement = whole_placement(rng, image.size, fit, rect, params)
         else:
             target = self.targets[index]
             boxes = target.xyxy_frac[~target.is_crowd] * np.array([width, height, width, height])
             zoom_range = params.mosaic_zoom_range if is_tile else params.zoom_range
-            where = place(rng, image.size, boxes, fit, rect, params, zoom_range)
-        shrunk = replace(where, matrix=where.matrix * (image.factor, image.factor, 1))
+            placement = random_placement(rng, image.size, boxes, fit, rect, params, zoom_range)
+        shrunk = replace(placement, matrix=placement.matrix * (image.factor, image.factor, 1))
         paint(image.pixels, shrunk, self.spec, out, sample_tone(rng, params))
-        return PlacedImage(index, image.size, where)
+        return PlacedImage(index, image.size, placement)
 
     def _target(self, placed: Sequence[PlacedImage], size: tuple[int, int]) -> BoxTarget:
         """Return what is to be found on a canvas of `size`."""
@@ -181,9 +181,9 @@ class BoxViews:
             target = self.targets[image.index]
             which = np.flatnonzero(~target.is_crowd)
             moved = moved_boxes(target.xyxy_frac[which], image)
-            shown, fracs = cut_boxes(moved, image.place.rect)
-            found = self.is_found(shown, fracs)
-            boxes.append(shown[found])
+            visible, fracs = cut_boxes(moved, image.placement.rect)
+            found = self.is_found(visible, fracs)
+            boxes.append(visible[found])
             classes.append(target.classes[which[found]])
         return BoxTarget(*canvas_boxes(boxes, classes, size))
 
@@ -203,7 +203,7 @@ def moved_boxes(xyxy_frac: NDArray[np.float32], image: PlacedImage) -> NDArray[n
     """Return the boxes [m, 4], in pixels of the canvas, around boxes in fractions of an image."""
     height, width = image.size
     corners = xyxy_frac[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2) * (width, height)
-    moved = transform_points(image.place.matrix, corners)
+    moved = transform_points(image.placement.matrix, corners)
     return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
 
 
@@ -212,7 +212,7 @@ def cut_boxes(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what of boxes [m, 4] lies in a rectangle, and the share of their area that is."""
     low, high = (rect.left, rect.top), (rect.right, rect.bottom)
-    return np.clip(boxes, low + low, high + high), shown_fracs(boxes, low + high)
+    return np.clip(boxes, low + low, high + high), visible_fracs(boxes, low + high)
 
 
 def canvas_boxes(

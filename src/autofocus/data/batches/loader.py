@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.batches.cache.budget import CacheBudget
-from autofocus.data.batches.cache.image_cache import ImageCache, RungName
+from autofocus.data.batches.cache.image_cache import ImageCache, StorageForm
 from autofocus.data.batches.order import batch_rng, epoch_order, view_rng
 from autofocus.data.batches.views import Views
 from autofocus.runtime import num_cores
@@ -62,7 +62,7 @@ class Loader:
         seed: Of the run, not negative.
         num_threads: That read, decode and draw; None takes the machine's cores.
         cache: What may be taken to keep images between epochs; None keeps nothing.
-        rung: Form that images are kept in, when it was decided before; see `ImageCache`.
+        form: Form that images are kept in, when it was decided before; see `ImageCache`.
         shuffle: Whether each epoch has an order of its own.
         drop_last: Whether to leave out a last batch that is not full, unless it is the only one.
         weights: [number of images], how often each image is wanted relative to the others; at
@@ -82,7 +82,7 @@ class Loader:
         seed: int = 0,
         num_threads: int | None = None,
         cache: CacheBudget | None = None,
-        rung: RungName | None = None,
+        form: StorageForm | None = None,
         shuffle: bool = False,
         drop_last: bool = False,
         weights: NDArray[np.float64] | None = None,
@@ -93,7 +93,7 @@ class Loader:
         assert batch_size >= num_ranks > rank >= 0, "each rank gets at least one image a batch"
         self._num_images = len(locations) if num_views is None else num_views
         assert weights is None or len(weights) == self._num_images, "one weight an image"
-        self.cache = ImageCache(locations, views.kept, cache, rung)
+        self.cache = ImageCache(locations, views.cached_form, cache, form)
         self._views = views
         self._batch_size = batch_size
         self._seed = seed

@@ -14,7 +14,7 @@ from autofocus.data.batches.box_views import BoxViews, PlacedImage, canvas_boxes
 from autofocus.data.batches.warp import transform_points
 from autofocus.structures.polygons import outline_box, rasterize
 from autofocus.structures.predictions import Polygon
-from autofocus.structures.ring_clipping import area, cut_out
+from autofocus.structures.ring_clipping import clip_rings, ring_area
 from autofocus.structures.targets import MaskTarget, OutlineTarget
 
 # As a `Polygon`, in pixels of the canvas.
@@ -45,10 +45,10 @@ class OutlineViews(BoxViews):
                 [i for i, rings in enumerate(target.polygons) if rings and not target.is_crowd[i]],
                 np.int64,
             )
-            parts, shown, fracs = cut_outlines([target.polygons[i] for i in which], image)
-            found = self.is_found(shown, fracs)
+            parts, visible, fracs = cut_outlines([target.polygons[i] for i in which], image)
+            found = self.is_found(visible, fracs)
             polygons.extend(parts[i] for i in np.flatnonzero(found))
-            boxes.append(shown[found])
+            boxes.append(visible[found])
             classes.append(target.classes[which[found]])
         fields = canvas_boxes(boxes, classes, size)
         return MaskTarget(*fields, masks=draw_masks(polygons, fields[0], size, self.stride))
@@ -72,7 +72,7 @@ def cut_outlines(
     height, width = image.size
     rings = [ring for polygon in polygons for ring in polygon]
     points = np.concatenate(rings) * np.array([width, height], np.float64)
-    moved = transform_points(image.place.matrix, points)
+    moved = transform_points(image.placement.matrix, points)
     ends = np.cumsum([len(ring) for ring in rings])
     split = iter(np.split(moved, ends[:-1]))
     outlines = [tuple(next(split) for _ in polygon) for polygon in polygons]
@@ -80,17 +80,17 @@ def cut_outlines(
     boxes = np.concatenate(
         [np.minimum.reduceat(moved, starts), np.maximum.reduceat(moved, starts)], axis=1
     )
-    shown, fracs = cut_boxes(boxes, image.place.rect)
-    rect = image.place.rect
+    visible, fracs = cut_boxes(boxes, image.placement.rect)
+    rect = image.placement.rect
     origin, extent = np.array([rect.left, rect.top]), np.array([rect.width, rect.height])
     for i in np.flatnonzero((fracs > 0) & (fracs < 1)):
         whole = [(ring - origin) / extent for ring in outlines[i]]
-        part = cut_out(whole)
-        fracs[i] = area(part) / max(area(whole), 1e-12)
+        part = clip_rings(whole)
+        fracs[i] = ring_area(part) / max(ring_area(whole), 1e-12)
         box = outline_box(part) if part else np.zeros(4)
-        shown[i] = box * np.tile(extent, 2) + np.tile(origin, 2)
+        visible[i] = box * np.tile(extent, 2) + np.tile(origin, 2)
         outlines[i] = tuple(ring * extent + origin for ring in part)
-    return outlines, shown, fracs
+    return outlines, visible, fracs
 
 
 def draw_masks(

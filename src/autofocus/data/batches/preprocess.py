@@ -45,7 +45,7 @@ def preprocess_batch(images: Sequence[NDArray[np.uint8]], spec: Preprocess) -> N
     batch = np.empty((len(images), 3, *spec.size), np.float32)
     tables = _normalizing_tables(spec.mean, spec.std)
     for image, planes in zip(images, batch, strict=True):
-        pixels = seen(image, spec)
+        pixels = resize(image, spec)
         height, width, _ = pixels.shape
         planes[:, height:] = 0
         planes[:, :height, width:] = 0
@@ -54,7 +54,7 @@ def preprocess_batch(images: Sequence[NDArray[np.uint8]], spec: Preprocess) -> N
     return batch
 
 
-def frame_of(spec: Preprocess, size: tuple[int, int]) -> Frame:
+def input_frame(spec: Preprocess, size: tuple[int, int]) -> Frame:
     """Return where the network's input lies in an image.
 
     Args:
@@ -63,22 +63,22 @@ def frame_of(spec: Preprocess, size: tuple[int, int]) -> Frame:
     """
     height, width = size
     if isinstance(spec, ResizeFit):
-        placed_height, placed_width = placed_size(spec, size)
+        placed_height, placed_width = fitted_size(spec, size)
         return Frame(size, (0.0, 0.0, spec.width / placed_width, spec.height / placed_height))
     top, left, side, _ = _centred_square(size, spec)
     region = (left / width, top / height, (left + side) / width, (top + side) / height)
     return Frame(size, region)
 
 
-def seen(image: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.uint8]:
+def resize(image: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.uint8]:
     """Return the part of the network's input, from its top left, that is image; RGB [h, w, 3]."""
     return resize_fit(image, spec) if isinstance(spec, ResizeFit) else resize_crop(image, spec)
 
 
-def placed_size(spec: ResizeFit, size: tuple[int, int]) -> tuple[int, int]:
+def fitted_size(spec: ResizeFit, size: tuple[int, int]) -> tuple[int, int]:
     """Return the (height, width) that an image of a (height, width) takes in the network's input.
 
-    Whole pixels, so with `keep_aspect` the two scales may differ by a hair; `frame_of` knows.
+    Whole pixels, so with `keep_aspect` the two scales may differ by a hair; `input_frame` knows.
     """
     if not spec.keep_aspect:
         return spec.size
@@ -88,9 +88,9 @@ def placed_size(spec: ResizeFit, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def resize_fit(image: NDArray[np.uint8], spec: ResizeFit) -> NDArray[np.uint8]:
-    """Return the whole image as RGB pixels of its `placed_size`."""
+    """Return the whole image as RGB pixels of its `fitted_size`."""
     height, width, _ = image.shape
-    placed = placed_size(spec, (height, width))
+    placed = fitted_size(spec, (height, width))
     if placed == (height, width):
         return image
     return warp(image, np.array([[placed[1] / width, 0, 0], [0, placed[0] / height, 0]]), placed)
@@ -102,10 +102,10 @@ def resize_crop(image: NDArray[np.uint8], spec: ResizeCrop) -> NDArray[np.uint8]
     top, left, side, num_halvings = _centred_square(image.shape[:2], spec)
     square = image[top : top + side, left : left + side]
     for _ in range(num_halvings):
-        square = _resize(square, square.shape[0] // 2, cv2.INTER_AREA)
+        square = _resize_square(square, square.shape[0] // 2, cv2.INTER_AREA)
     if square.shape[0] <= crop:
-        return _resize(square, crop, cv2.INTER_LINEAR)
-    return _resize(_resize(square, 2 * crop, cv2.INTER_LINEAR), crop, cv2.INTER_AREA)
+        return _resize_square(square, crop, cv2.INTER_LINEAR)
+    return _resize_square(_resize_square(square, 2 * crop, cv2.INTER_LINEAR), crop, cv2.INTER_AREA)
 
 
 def _centred_square(size: tuple[int, int], spec: ResizeCrop) -> tuple[int, int, int, int]:
@@ -119,7 +119,7 @@ def _centred_square(size: tuple[int, int], spec: ResizeCrop) -> tuple[int, int, 
     return (height - side) // 2, (width - side) // 2, side, num_halvings
 
 
-def _resize(image: NDArray[np.uint8], size: int, interpolation: int) -> NDArray[np.uint8]:
+def _resize_square(image: NDArray[np.uint8], size: int, interpolation: int) -> NDArray[np.uint8]:
     resized = cv2.resize(image, (size, size), interpolation=interpolation)
     return np.asarray(resized, np.uint8)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from autofocus.data.batches.box_views import BoxViews
 from autofocus.data.batches.cache.forms import CachedForm, CachedImage, training_canvas
-from autofocus.data.batches.preprocess import seen
+from autofocus.data.batches.preprocess import resize
 from autofocus.data.batches.tiles import frame_in_image, pixel_region
 from autofocus.data.batches.views import Read
 from autofocus.data.images.decode import decode
@@ -38,7 +38,7 @@ class TileViews:
         return len(self.entries)
 
     @property
-    def kept(self) -> CachedForm:
+    def cached_form(self) -> CachedForm:
         """As much of the images as their smallest tiles can show."""
         spec, params = self.parts.spec, self.parts.augmentation
         if params is None:
@@ -92,5 +92,5 @@ class TileViews:
         pixels = image.pixels[top:bottom, left:right]
         size = ((bottom - top) * image.factor, (right - left) * image.factor)
         if self.parts.augmentation is None:
-            pixels = seen(pixels, self.parts.spec)
+            pixels = resize(pixels, self.parts.spec)
         return CachedImage(pixels, size)

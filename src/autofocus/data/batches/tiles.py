@@ -19,7 +19,7 @@ from autofocus.settings.parameters import read_tile_grid
 from autofocus.structures.frames import Frame, Region
 from autofocus.structures.polygons import outline_box
 from autofocus.structures.predictions import Polygon
-from autofocus.structures.ring_clipping import area, cut_out
+from autofocus.structures.ring_clipping import clip_rings, ring_area
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 
 WHOLE: Final[Region] = (0.0, 0.0, 1.0, 1.0)
@@ -164,17 +164,17 @@ def crop_target(target: TargetT, region: Region) -> TargetT:
     left, top, right, bottom = region
     boxes = _placed(target.xyxy_frac.reshape(-1, 2, 2), region).reshape(-1, 4)
     visible = boxes.clip(0, 1)
-    shown_frac = _shares(_areas(visible), _areas(boxes))
+    visible_frac = _shares(_areas(visible), _areas(boxes))
     parts: list[Polygon] = []
     if isinstance(target, OutlineTarget):
         outlines = [tuple(_placed(ring, region) for ring in rings) for rings in target.polygons]
-        parts = [cut_out(rings) for rings in outlines]
+        parts = [clip_rings(rings) for rings in outlines]
         # A crowd may come without an outline; its box says where it is.
         for i in (i for i, rings in enumerate(outlines) if rings):
             visible[i] = outline_box(parts[i]) if parts[i] else 0
-            shown_frac[i] = _shares(area(parts[i]), area(outlines[i]))
-    there = np.flatnonzero((shown_frac > 0) & (_areas(visible) > 0))
-    hardly = (shown_frac < MIN_VISIBLE_FRAC) & (_areas(visible) < MIN_COVERED_FRAC)
+            visible_frac[i] = _shares(ring_area(parts[i]), ring_area(outlines[i]))
+    there = np.flatnonzero((visible_frac > 0) & (_areas(visible) > 0))
+    hardly = (visible_frac < MIN_VISIBLE_FRAC) & (_areas(visible) < MIN_COVERED_FRAC)
     changes: dict[str, Any] = {
         "xyxy_frac": visible[there],
         "classes": target.classes[there],

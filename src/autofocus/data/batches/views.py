@@ -32,7 +32,7 @@ class Views(Protocol):
     """How the images of one data set, each with its target, become network input."""
 
     @property
-    def kept(self) -> CachedForm:
+    def cached_form(self) -> CachedForm:
         """Form of an image file to work from, and to keep between epochs."""
 
     @property
@@ -81,7 +81,7 @@ class ClassificationViews:
     augmentation: Augmentation | None = None
 
     @cached_property
-    def kept(self) -> CachedForm:
+    def cached_form(self) -> CachedForm:
         """The evaluation square, or as much of the image as views can show."""
         if self.augmentation is None:
             return evaluation_image(self.spec)

@@ -19,7 +19,7 @@ from autofocus.data.formats.layout import split_in_name
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
 from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.issues import Issue, RowIssues, shown
+from autofocus.data.rows.issues import Issue, RowIssues, short_value
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
 from autofocus.data.rows.values import read_flag
 from autofocus.errors import DataError
@@ -178,7 +178,7 @@ class _Reader:
         image_url = _image_url(image)
         if annotations is None:
             rule = "must have an id (number or text) of its own"
-            issues.error("image_id.repeated", path, rule, shown(image_url))
+            issues.error("image_id.repeated", path, rule, short_value(image_url))
         elif not image_url:
             keys = "file_name or coco_url"
             issues.error("image_url.missing", path, f"must name its image with {keys}")
@@ -201,7 +201,7 @@ class _Reader:
         name = self._names.get(key) if _is_id(key) else None
         if name is None:
             rule = "must be the id of a category"
-            row.lose("category_id.unknown", f"{path}.category_id", rule, shown(key))
+            row.lose("category_id.unknown", f"{path}.category_id", rule, short_value(key))
             return
         is_crowd = read_flag(annotation.iscrowd, f"{path}.iscrowd", row.issues)
         has_box = annotation.bbox is not None and annotation.bbox != []
@@ -221,10 +221,10 @@ def _read_box(box: Any, path: str, name: str, is_crowd: bool, row: ObjectRow) ->
     numbers = finite_numbers(box) if isinstance(box, list) and len(box) == 4 else None
     if numbers is None:
         rule = "must be four finite numbers [x, y, width, height]"
-        row.lose("coordinate.type", path, rule, shown(box))
+        row.lose("coordinate.type", path, rule, short_value(box))
         return
     x, y, width, height = numbers
-    row.add_box(path, name, (x, y, x + width, y + height), shown(box), is_crowd)
+    row.add_box(path, name, (x, y, x + width, y + height), short_value(box), is_crowd)
 
 
 def _read_outline(
@@ -243,7 +243,7 @@ def _read_outline(
         try:
             outline = outline_of_rle(outline, size)
         except ValueError as error:
-            row.lose("rle.invalid", path, f"must be run lengths: {error}", shown(outline))
+            row.lose("rle.invalid", path, f"must be run lengths: {error}", short_value(outline))
             return
     row.add_outline(path, name, outline, is_crowd)
 
@@ -305,7 +305,7 @@ def _stray(file: Path, annotation: _Annotation) -> Issue:
         path=f"{_place(annotation)}.image_id",
         code="image_id.unknown",
         severity="error",
-        value=shown(annotation.image_id),
+        value=short_value(annotation.image_id),
         message="must be the id of an image",
         hint="The annotation is left out.",
     )

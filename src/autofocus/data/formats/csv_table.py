@@ -12,7 +12,7 @@ from pathlib import Path
 
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.issues import Issue, shown
+from autofocus.data.rows.issues import Issue, short_value
 from autofocus.data.rows.records import ImageRecord, MulticlassRecord, MultilabelRecord
 from autofocus.data.rows.text import name_binary, sniff_encoding
 from autofocus.errors import DataError
@@ -154,7 +154,7 @@ def _column(header: Sequence[str], names: Sequence[str], file: Path, flag: str) 
     for name in names:
         if name.lower() in plain:
             return plain.index(name.lower())
-    found = ", ".join(repr(shown(name)) for name in header) or "nothing"
+    found = ", ".join(repr(short_value(name)) for name in header) or "nothing"
     raise DataError(
         f"{file}:1: must begin with column names such as filename,labels; found {found}. "
         f"Name the column with {flag}."
@@ -167,7 +167,7 @@ def _wrong_width(file: Path, line: int, cells: Sequence[str], width: int) -> Iss
         line=line,
         code="csv.columns",
         severity="error",
-        value=shown(list(cells)),
+        value=short_value(list(cells)),
         message=f"must have {width} cells",
         hint="A cell with the separator in it needs double quotes.",
     )

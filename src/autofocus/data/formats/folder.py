@@ -7,7 +7,7 @@ from pathlib import Path
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import is_image, walk_files
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.issues import Issue, shown
+from autofocus.data.rows.issues import Issue, short_value
 from autofocus.data.rows.records import ImageRecord, MulticlassRecord, MultilabelRecord
 from autofocus.errors import DataError
 
@@ -81,7 +81,7 @@ def _issue(root: Path, file: Path, code: str, message: str, hint: str) -> Issue:
         file=str(root),
         code=code,
         severity="warning",
-        value=shown(file.relative_to(root).as_posix()),
+        value=short_value(file.relative_to(root).as_posix()),
         message=message,
         hint=hint,
     )

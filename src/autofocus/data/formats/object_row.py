@@ -18,7 +18,7 @@ from autofocus.data.rows.records import (
     InstanceSegmentationRecord,
     MultilabelRecord,
 )
-from autofocus.data.rows.values import clip, to_number
+from autofocus.data.rows.values import clip_frac, to_number
 from autofocus.errors import DataError
 
 # Text with six decimals may be this far outside without anybody having meant it.
@@ -155,7 +155,7 @@ class ObjectRow:
             right / self._width,
             bottom / self._height,
         )
-        clipped = [number for frac in given_fracs if (number := clip(frac)) is not None]
+        clipped = [number for frac in given_fracs if (number := clip_frac(frac)) is not None]
         if len(clipped) < len(given_fracs):
             hint = f"{self._how_far(given_fracs)} Were images resized after they were labelled?"
             self.issues.error("coordinate.out_of_range", path, self._rule, given, hint)

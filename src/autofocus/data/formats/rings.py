@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.formats.pixels import NUM_DECIMALS
-from autofocus.data.rows.issues import RowIssues, shown
+from autofocus.data.rows.issues import RowIssues, short_value
 from autofocus.data.rows.values import EDGE_TOLERANCE, to_number
 
 _MIN_RING = 6  # three points
@@ -27,7 +27,7 @@ def read_rings(
         issues: Takes what is found; a ring without area is left out with a warning.
     """
     if not isinstance(rings, list):
-        issues.error("polygon.type", path, _RULE, shown(rings))
+        issues.error("polygon.type", path, _RULE, short_value(rings))
         return None
     read = []
     for i, ring in enumerate(rings):
@@ -38,11 +38,11 @@ def read_rings(
             read.append(fractions)
     if not read:
         message = "must have a ring of at least 3 points"
-        issues.error("polygon.few_points", path, message, shown(rings))
+        issues.error("polygon.few_points", path, message, short_value(rings))
         return None
     points = np.concatenate([ring.reshape(-1, 2) for ring in read])
     if not np.ptp(points, axis=0).all():
-        issues.error("polygon.empty", path, "must have an area", shown(rings))
+        issues.error("polygon.empty", path, "must have an area", short_value(rings))
         return None
     return [ring.tolist() for ring in read]
 
@@ -53,7 +53,7 @@ def _read_ring(
     """Return a ring's fractions [2p], empty when it has no area, None when it is wrong."""
     if not isinstance(ring, list):
         hint = "Put one more [ ] around the numbers." if to_number(ring) is not None else ""
-        issues.error("polygon.type", path, _RULE, shown(ring), hint)
+        issues.error("polygon.type", path, _RULE, short_value(ring), hint)
         return None
     if len(ring) % 2:
         hint = "One coordinate is missing or too much."
@@ -67,7 +67,7 @@ def _read_ring(
         return np.empty(0)
     numbers = _numbers(ring)
     if numbers is None:
-        issues.error("coordinate.type", path, "must hold finite numbers", shown(ring))
+        issues.error("coordinate.type", path, "must hold finite numbers", short_value(ring))
         return None
     return _inside(numbers, size, rule, path, issues)
 

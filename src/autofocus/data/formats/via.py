@@ -10,7 +10,7 @@ from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.object_row import ObjectRow, refuse_classes_of_images
 from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.issues import Issue, RowIssues, shown
+from autofocus.data.rows.issues import Issue, RowIssues, short_value
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
 from autofocus.errors import DataError
 
@@ -74,7 +74,7 @@ def _read_region(
     name = default if attribute is None else _class_name(_attributes(region).get(attribute))
     if not name:
         place = f"{path}.region_attributes.{attribute}"
-        row.lose("label.missing", place, "must name one class", shown(_attributes(region)))
+        row.lose("label.missing", place, "must name one class", short_value(_attributes(region)))
         return
     path = f"{path}.shape_attributes"
     shape = _shape(region)
@@ -82,7 +82,7 @@ def _read_region(
         outline = _outline(shape)
     except (KeyError, TypeError, ValueError):
         rule = "must be a polygon, polyline, rect, circle or ellipse with its numbers"
-        row.lose("object.type", path, rule, shown(shape))
+        row.lose("object.type", path, rule, short_value(shape))
         return
     row.add_outline(path, name, [outline])
 

@@ -16,7 +16,7 @@ from autofocus.data.formats.layout import is_image
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
 from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.issues import Issue, RowIssues, shown
+from autofocus.data.rows.issues import Issue, RowIssues, short_value
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
 from autofocus.data.rows.text import sniff_encoding
 from autofocus.data.rows.values import read_flag
@@ -198,7 +198,7 @@ def _listed(path: Path, stems: dict[str, None]) -> Iterator[str | Issue]:
             line=number,
             code="annotation.missing",
             severity="error",
-            value=shown(name),
+            value=short_value(name),
             message="must name an annotation",
             hint="There is no XML file of that name; the image is left out.",
         )

@@ -23,7 +23,7 @@ from autofocus.data.formats.layout import (
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
 from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.issues import Issue, RowIssues, Severity, shown
+from autofocus.data.rows.issues import Issue, RowIssues, Severity, short_value
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
 from autofocus.errors import DataError
 
@@ -243,8 +243,10 @@ def _places(file: Path, root: Path, key: str, config: Mapping[str, Any]) -> list
         tried = [root / text, file.parent / text, file.parent / text.removeprefix("../")]
         place = next((path for path in tried if path.exists()), None)
         if place is None:
-            shown = ", ".join(dict.fromkeys(str(path) for path in tried))
-            problems.append(f"{file}: {key} must lead to images, got {text!r}; looked at {shown}.")
+            looked_at = ", ".join(dict.fromkeys(str(path) for path in tried))
+            problems.append(
+                f"{file}: {key} must lead to images, got {text!r}; looked at {looked_at}."
+            )
         else:
             found.append(place)
     if problems:
@@ -339,7 +341,7 @@ def _read_image(
 
 
 def _read_line(words: list[str], names: Mapping[int, str], row: ObjectRow) -> None:
-    given = shown(" ".join(words))
+    given = short_value(" ".join(words))
     numbers = finite_numbers(words)
     if numbers is None or len(numbers) < _BOX_NUMBERS:
         rule = "must be 'class x y width height', or 'class x1 y1 x2 y2 x3 y3 …'"

@@ -92,7 +92,7 @@ def _read_http(url: str) -> bytes:
     import urllib.error
     import urllib.request
 
-    name = shown(url)
+    name = without_query(url)
     try:
         with urllib.request.urlopen(quote(url, safe=_URL_SAFE), timeout=HTTP_TIMEOUT_S) as reply:
             data = _read_bounded(reply, name)
@@ -114,7 +114,7 @@ def _read_remote(url: str, scheme: str) -> bytes:
     # fsspec takes 50 ms to import; local data never needs it.
     import fsspec
 
-    name = shown(url)
+    name = without_query(url)
     try:
         with fsspec.open(url, "rb") as file:
             return _read_bounded(file, name)
@@ -150,6 +150,6 @@ def _too_large(name: str) -> LocateError:
     return LocateError("file.too_large", f"{name}: an image file may have at most 512 MiB.")
 
 
-def shown(url: str) -> str:
+def without_query(url: str) -> str:
     """Return `url` without its query, which often holds a signature that opens the store."""
     return url.partition("?")[0] if SCHEME.match(url) else url

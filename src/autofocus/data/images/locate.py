@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
 
-from autofocus.data.images.fetch import REMOTE_SCHEMES, SCHEME, LocateError, shown
+from autofocus.data.images.fetch import REMOTE_SCHEMES, SCHEME, LocateError, without_query
 from autofocus.data.images.urls import (
     DRIVE,
     components,
@@ -264,7 +264,7 @@ def _check_remote(url: str, scheme: str) -> str:
         )
     raise LocateError(
         "url.unknown_scheme",
-        f"{shown(url)}: image_url must be a path or one of file, azureml, "
+        f"{without_query(url)}: image_url must be a path or one of file, azureml, "
         f"{', '.join(name for name in REMOTE_SCHEMES if name != 'memory')}, got {scheme!r}. "
         f"Map it to a folder with --map {scheme}://…=DIR.",
     )

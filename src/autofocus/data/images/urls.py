@@ -3,7 +3,7 @@
 import re
 from urllib.parse import unquote
 
-from autofocus.data.images.fetch import SCHEME, shown
+from autofocus.data.images.fetch import SCHEME, without_query
 
 DRIVE = re.compile(r"[a-z]:[\\/]", re.IGNORECASE)
 _WORKSPACE = re.compile(
@@ -70,5 +70,5 @@ def rest_after(url: str, prefix: str) -> str | None:
 def components(path: str) -> list[str]:
     """Split a path or URL at its slashes, unquoted and without a query."""
     short = url_forms(path)[0] if datastore(path) else path
-    plain = unquote(shown(short)) if SCHEME.match(short) else short
+    plain = unquote(without_query(short)) if SCHEME.match(short) else short
     return re.split(r"[\\/]", plain)

@@ -18,7 +18,7 @@ _FEW = 100_000
 _WITH_OBJECTS = (DetectionRecord, InstanceSegmentationRecord)
 
 
-def resolve(earlier: ImageRecord, later: ImageRecord) -> ImageRecord:
+def resolve_duplicates(earlier: ImageRecord, later: ImageRecord) -> ImageRecord:
     """Return the record that stands for two rows of one image."""
     if not isinstance(later, _WITH_OBJECTS):
         return later

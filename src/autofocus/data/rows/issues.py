@@ -179,7 +179,7 @@ class IssueLog:
 _RANK: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
 
-def shown(value: Any) -> Scalar:
+def short_value(value: Any) -> Scalar:
     """Return `value` short enough for a message: scalars as they are, the rest as JSON text."""
     if isinstance(value, bool | int) and abs(value) < 1 << 63:
         return value

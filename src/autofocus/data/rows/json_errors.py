@@ -4,7 +4,7 @@ import re
 
 import orjson
 
-from autofocus.data.rows.issues import Issue, Severity, shown
+from autofocus.data.rows.issues import Issue, Severity, short_value
 
 # Codes of lines that hold no row at all, which MLTable's `invalid_lines` decides on.
 INVALID_LINE_CODES = ("json.invalid", "json.truncated", "line.encoding", "line.too_long")
@@ -59,8 +59,8 @@ def _explain(line: bytes, error: ValueError) -> tuple[str, str, str | None, str]
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, line)), "")
     if not hint and not line.rstrip().endswith((b"}", b"]")):
         message = "must be JSON; the line ends in the middle of the row"
-        tail = str(shown(line.rstrip()[-30:].decode(errors="replace")))
+        tail = str(short_value(line.rstrip()[-30:].decode(errors="replace")))
         return "json.truncated", message, f"…{tail}", "Was the file cut off while it was copied?"
     message = f"must be JSON; column {error.pos + 1}: {error.msg}"
     near = line[max(0, error.pos - 20) : error.pos + 20].strip().decode(errors="replace")
-    return "json.invalid", message, str(shown(near)), hint
+    return "json.invalid", message, str(short_value(near)), hint

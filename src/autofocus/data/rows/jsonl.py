@@ -137,7 +137,7 @@ class Schema:
         return row if isinstance(row, ImageRecord) else to_record(self.record_type, row)
 
 
-def read_batches(file: JsonlFile, schema: Schema, log: IssueLog) -> Iterator[RowBlock]:
+def read_row_blocks(file: JsonlFile, schema: Schema, log: IssueLog) -> Iterator[RowBlock]:
     """Read and check a file's rows.
 
     Args:

@@ -5,10 +5,10 @@ A reader returns None after it has named everything that is wrong with the objec
 
 from typing import Any
 
-from autofocus.data.rows.issues import RowIssues, shown
+from autofocus.data.rows.issues import RowIssues, short_value
 from autofocus.data.rows.records import BoxLabel, PolygonLabel
 from autofocus.data.rows.values import (
-    clip,
+    clip_frac,
     range_hint,
     read_coordinate,
     read_flag,
@@ -50,7 +50,7 @@ def read_polygon(value: Any, path: str, issues: RowIssues) -> PolygonLabel | Non
 def _is_object(value: Any, path: str, issues: RowIssues) -> bool:
     if isinstance(value, dict):
         return True
-    issues.error("object.type", path, "must be an object {…} with a label", shown(value))
+    issues.error("object.type", path, "must be an object {…} with a label", short_value(value))
     return False
 
 
@@ -130,7 +130,7 @@ def _read_rings(value: dict[str, Any], path: str, issues: RowIssues) -> list[lis
         return None
     if not isinstance(polygon, list):
         hint = "Masks (RLE) are not supported in rows." if isinstance(polygon, dict) else ""
-        issues.error("polygon.type", path, _RINGS_RULE, shown(polygon), hint)
+        issues.error("polygon.type", path, _RINGS_RULE, short_value(polygon), hint)
         return None
     read = [_read_ring(ring, f"{path}[{i}]", issues) for i, ring in enumerate(polygon)]
     rings = [ring for ring in read if ring]
@@ -138,7 +138,10 @@ def _read_rings(value: dict[str, Any], path: str, issues: RowIssues) -> list[lis
         return None
     if not rings:
         issues.error(
-            "polygon.few_points", path, "must have a ring of at least 3 points", shown(polygon)
+            "polygon.few_points",
+            path,
+            "must have a ring of at least 3 points",
+            short_value(polygon),
         )
         return None
     return rings
@@ -151,7 +154,7 @@ def _read_ring(ring: Any, path: str, issues: RowIssues) -> list[float] | None:
     """Return the ring's numbers, an empty list when it has no area, None when it is wrong."""
     if not isinstance(ring, list):
         hint = "Put one more [ ] around the numbers." if to_number(ring) is not None else ""
-        issues.error("polygon.type", path, _RINGS_RULE, shown(ring), hint)
+        issues.error("polygon.type", path, _RINGS_RULE, short_value(ring), hint)
         return None
     if len(ring) % 2:
         issues.error(
@@ -180,14 +183,14 @@ def _read_points(ring: list[Any], path: str, issues: RowIssues) -> list[float] |
     if wrong:  # not a number, NaN or infinite: the coordinate's own reader says which
         read_coordinate(ring[wrong[0]], f"{path}[{wrong[0]}]", issues)
         return None
-    clipped = [clip(number) for number in numbers if number is not None]
+    clipped = [clip_frac(number) for number in numbers if number is not None]
     outside = [i for i, number in enumerate(clipped) if number is None]
     if outside:
         issues.error(
             "polygon.out_of_range",
             f"{path}[{outside[0]}]",
             "must be in [0, 1]",
-            shown(ring[outside[0]]),
+            short_value(ring[outside[0]]),
             f"{len(outside)} of the ring's {len(ring)} numbers are outside. {range_hint(path)}",
         )
         return None
@@ -209,7 +212,7 @@ def _note_repairs(
             "coordinate.text",
             f"{path}[{texts[0]}]",
             "must be a number, not text",
-            shown(ring[texts[0]]),
+            short_value(ring[texts[0]]),
             f"{len(texts)} such in this ring were read as numbers.",
         )
     moved = [i for i in range(len(ring)) if numbers[i] != clipped[i]]
@@ -218,6 +221,6 @@ def _note_repairs(
             "coordinate.clipped",
             f"{path}[{moved[0]}]",
             "must be in [0, 1]",
-            shown(ring[moved[0]]),
+            short_value(ring[moved[0]]),
             f"{len(moved)} such in this ring were moved to the edge.",
         )

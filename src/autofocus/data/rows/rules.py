@@ -7,7 +7,7 @@ is not costs the object, and a row all of whose objects are lost is skipped, nev
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from autofocus.data.rows.issues import Issue, RowIssues, shown
+from autofocus.data.rows.issues import Issue, RowIssues, short_value
 from autofocus.data.rows.object_rules import read_box, read_polygon
 from autofocus.data.rows.records import (
     DetectionRecord,
@@ -18,7 +18,7 @@ from autofocus.data.rows.records import (
     MultilabelRecord,
 )
 from autofocus.data.rows.values import ANOTHER_TASK, read_name, read_text
-from autofocus.data.rows.wire import IMAGE_FORMATS, MAX_PIXELS, pixels
+from autofocus.data.rows.wire import IMAGE_FORMATS, MAX_PIXELS, parse_pixels
 
 LabelT = TypeVar("LabelT")
 
@@ -49,7 +49,7 @@ def check_row(
     """
     issues = RowIssues(file, line)
     if not isinstance(row, dict) or row.keys() >= _COCO_KEYS:
-        found = "a whole COCO file" if isinstance(row, dict) else shown(row)
+        found = "a whole COCO file" if isinstance(row, dict) else short_value(row)
         issues.error("row.type", "", "must be one JSON object {…} a line", found)
         return None, issues.issues
     image_url = _read_url(row, image_column, issues)
@@ -81,7 +81,7 @@ def _read_url(row: dict[str, Any], column: str, issues: RowIssues) -> str | None
         )
         return None
     if not isinstance(url, str):
-        issues.error("image_url.type", column, "must be a path or URL (text)", shown(url))
+        issues.error("image_url.type", column, "must be a path or URL (text)", short_value(url))
         return None
     if not url:
         issues.error("image_url.empty", column, "must name an image", "")
@@ -90,7 +90,7 @@ def _read_url(row: dict[str, Any], column: str, issues: RowIssues) -> str | None
 
 
 def _keys_hint(row: dict[str, Any], flag: str) -> str:
-    keys = [str(shown(key)) for key in row]
+    keys = [str(short_value(key)) for key in row]
     if not keys:
         return "The row has no keys."
     more = ", …" if len(keys) > _MAX_KEYS_SHOWN else ""
@@ -103,7 +103,11 @@ def _read_details(details: Any, issues: RowIssues) -> ImageDetails | None:
         return None
     if not isinstance(details, dict):
         issues.warning(
-            "details.type", "image_details", "must be an object {…}", shown(details), "Ignored."
+            "details.type",
+            "image_details",
+            "must be an object {…}",
+            short_value(details),
+            "Ignored.",
         )
         return None
     return ImageDetails(
@@ -120,7 +124,7 @@ def _read_format(value: Any, issues: RowIssues) -> str | None:
         "details.format",
         "image_details.format",
         f"must be one of {', '.join(IMAGE_FORMATS)}",
-        shown(value),
+        short_value(value),
         "Ignored; the file's own header counts.",
     )
     return None
@@ -129,7 +133,7 @@ def _read_format(value: Any, issues: RowIssues) -> str | None:
 def _read_pixels(value: Any, path: str, issues: RowIssues) -> int | None:
     if value is None:
         return None
-    if isinstance(value, str) and (size := pixels(value)):
+    if isinstance(value, str) and (size := parse_pixels(value)):
         return size
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_PIXELS:
         return value
@@ -137,7 +141,7 @@ def _read_pixels(value: Any, path: str, issues: RowIssues) -> int | None:
         "details.size",
         path,
         'must be a number of pixels such as 400 or "400px"',
-        shown(value),
+        short_value(value),
         "Ignored; the image's own size counts.",
     )
     return None
@@ -150,7 +154,7 @@ def _read_multilabel(value: Any, path: str, issues: RowIssues) -> list[str] | No
     distinct = list(dict.fromkeys(names))
     if len(distinct) < len(names):
         issues.warning(
-            "label.repeated", path, "must name a class once", shown(value), "Counted once."
+            "label.repeated", path, "must name a class once", short_value(value), "Counted once."
         )
     return distinct
 
@@ -163,7 +167,7 @@ def _read_list(
 ) -> list[LabelT] | None:
     if not isinstance(value, list):
         hint = ANOTHER_TASK if isinstance(value, str) else ""
-        issues.error("label.type", path, "must be a list", shown(value), hint)
+        issues.error("label.type", path, "must be a list", short_value(value), hint)
         return None
     read_items = (read(item, f"{path}[{i}]", issues) for i, item in enumerate(value))
     items = [item for item in read_items if item is not None]

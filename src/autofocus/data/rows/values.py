@@ -6,7 +6,7 @@ Each reader returns the canonical value, or None after it has added an error to 
 import math
 from typing import Any
 
-from autofocus.data.rows.issues import RowIssues, shown
+from autofocus.data.rows.issues import RowIssues, short_value
 
 # Labelling tools round outwards: this far outside [0, 1] an edge is moved, not refused.
 EDGE_TOLERANCE = 0.005
@@ -23,7 +23,7 @@ def read_name(value: Any, path: str, issues: RowIssues) -> str | None:
         return _integer_text(value, path, issues)
     if not isinstance(value, str):
         hint = ANOTHER_TASK if isinstance(value, list) else ""
-        issues.error("label.type", path, "must be a class name (text)", shown(value), hint)
+        issues.error("label.type", path, "must be a class name (text)", short_value(value), hint)
         return None
     if not value:
         issues.error("label.empty", path, "must not be empty", "")
@@ -37,7 +37,11 @@ def read_text(value: str, path: str, issues: RowIssues) -> str | None:
         value.encode()
     except UnicodeEncodeError:
         issues.error(
-            "text.invalid", path, "must be valid Unicode", shown(value), "An escape is cut in half."
+            "text.invalid",
+            path,
+            "must be valid Unicode",
+            short_value(value),
+            "An escape is cut in half.",
         )
         return None
     return value
@@ -53,7 +57,11 @@ def read_flag(value: Any, path: str, issues: RowIssues) -> bool:
         flag = known and bool(value)
     if not known:
         issues.warning(
-            "crowd.value", path, "must be true, false, 1 or 0", shown(value), "Taken as false."
+            "crowd.value",
+            path,
+            "must be true, false, 1 or 0",
+            short_value(value),
+            "Taken as false.",
         )
     return flag
 
@@ -63,26 +71,44 @@ def read_coordinate(value: Any, path: str, issues: RowIssues) -> float | None:
     number = to_number(value)
     if number is None:
         issues.error(
-            "coordinate.type", path, "must be a number in [0, 1]", shown(value), _type_hint(value)
+            "coordinate.type",
+            path,
+            "must be a number in [0, 1]",
+            short_value(value),
+            _type_hint(value),
         )
         return None
     if not math.isfinite(number):
-        issues.error("coordinate.not_finite", path, "must be a number in [0, 1]", shown(number))
+        issues.error(
+            "coordinate.not_finite", path, "must be a number in [0, 1]", short_value(number)
+        )
         return None
     if isinstance(value, str):
         issues.warning(
-            "coordinate.text", path, "must be a number, not text", shown(value), "Read as a number."
+            "coordinate.text",
+            path,
+            "must be a number, not text",
+            short_value(value),
+            "Read as a number.",
         )
     if 0 <= number <= 1:
         return number
-    clipped = clip(number)
+    clipped = clip_frac(number)
     if clipped is None:
         issues.error(
-            "coordinate.out_of_range", path, "must be in [0, 1]", shown(value), range_hint(path)
+            "coordinate.out_of_range",
+            path,
+            "must be in [0, 1]",
+            short_value(value),
+            range_hint(path),
         )
         return None
     issues.warning(
-        "coordinate.clipped", path, "must be in [0, 1]", shown(value), f"Moved to {clipped:g}."
+        "coordinate.clipped",
+        path,
+        "must be in [0, 1]",
+        short_value(value),
+        f"Moved to {clipped:g}.",
     )
     return clipped
 
@@ -97,7 +123,7 @@ def to_number(value: Any) -> float | None:
         return math.inf if isinstance(value, int) else None
 
 
-def clip(number: float) -> float | None:
+def clip_frac(number: float) -> float | None:
     """Return the nearest fraction in [0, 1], or None when that is too far away."""
     if not -EDGE_TOLERANCE <= number <= 1 + EDGE_TOLERANCE:
         return None

@@ -60,7 +60,7 @@ class WirePolygon(msgspec.Struct, rename="camel", gc=False):
 
 
 @dataclass(frozen=True)
-class Wire:
+class WireRules:
     """What the fast path knows of one record type.
 
     Attributes:
@@ -103,7 +103,7 @@ def to_record(record_type: type[ImageRecord], row: Any) -> ImageRecord:
 
 
 @functools.lru_cache(maxsize=4096)
-def pixels(text: str) -> int | None:
+def parse_pixels(text: str) -> int | None:
     """Return the number in "400px" or "400", or None when it is no size in pixels."""
     match = _PIXELS.fullmatch(text.strip())
     return int(match[1]) if match else None
@@ -134,8 +134,8 @@ def _to_details(details: Any) -> ImageDetails:
     width, height = details.width, details.height
     return ImageDetails(
         format=details.format,
-        width=pixels(width) if isinstance(width, str) else width,
-        height=pixels(height) if isinstance(height, str) else height,
+        width=parse_pixels(width) if isinstance(width, str) else width,
+        height=parse_pixels(height) if isinstance(height, str) else height,
     )
 
 
@@ -192,26 +192,26 @@ def _object_names(labels: Iterable[list[Any]]) -> Iterable[str | int]:
 
 _LABEL = operator.attrgetter("label")
 
-WIRES: dict[type[ImageRecord], Wire] = {
-    MulticlassRecord: Wire(
+WIRES: dict[type[ImageRecord], WireRules] = {
+    MulticlassRecord: WireRules(
         label_type=WireName,
         are_sound=lambda labels: True,
         to_label=str,
         names=lambda labels: labels,
     ),
-    MultilabelRecord: Wire(
+    MultilabelRecord: WireRules(
         label_type=list[WireName],
         are_sound=_are_labels_distinct,
         to_label=lambda names: list(dict.fromkeys(map(str, names))),  # 3 and "3" are one
         names=chain.from_iterable,
     ),
-    DetectionRecord: Wire(
+    DetectionRecord: WireRules(
         label_type=list[WireBox],
         are_sound=_are_boxes_ordered,
         to_label=_to_boxes,
         names=_object_names,
     ),
-    InstanceSegmentationRecord: Wire(
+    InstanceSegmentationRecord: WireRules(
         label_type=list[WirePolygon],
         are_sound=_are_rings_even,
         to_label=_to_polygons,

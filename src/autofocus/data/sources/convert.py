@@ -16,11 +16,11 @@ from autofocus.data.images.fetch import LocateError, open_bytes
 from autofocus.data.images.files import ImageFiles
 from autofocus.data.images.header import read_header
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.issues import Issue, IssueLog, shown
+from autofocus.data.rows.issues import Issue, IssueLog, short_value
 from autofocus.data.rows.jsonl import Schema, write_jsonl
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
 from autofocus.data.rows.values import to_number
-from autofocus.data.rows.wire import pixels
+from autofocus.data.rows.wire import parse_pixels
 from autofocus.data.sources.find import find_source, find_splits
 from autofocus.data.sources.mltable import write_mltable
 from autofocus.data.sources.read import Data, read_found
@@ -135,7 +135,7 @@ class AbsoluteSchema(Schema):
                 path=self.image_column,
                 code="image.no_size",
                 severity="error",
-                value=shown(row.get(self.image_column)),
+                value=short_value(row.get(self.image_column)),
                 message="must be an image that is there, or have image_details",
                 hint="Without its size, pixels cannot become fractions.",
             )
@@ -152,7 +152,7 @@ class AbsoluteSchema(Schema):
         except (LocateError, ImageError):
             details = row.get("image_details")
             said = details if isinstance(details, dict) else {}
-            height, width = (pixels(str(said.get(side))) for side in ("height", "width"))
+            height, width = (parse_pixels(str(said.get(side))) for side in ("height", "width"))
             return None if height is None or width is None else (height, width)
         return header.height, header.width
 

@@ -17,10 +17,10 @@ import msgspec
 from autofocus.data.formats import RawRow
 from autofocus.data.images.files import ImageFiles
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.duplicates import repeated_issue, resolve
+from autofocus.data.rows.duplicates import repeated_issue, resolve_duplicates
 from autofocus.data.rows.issues import Issue, IssueLog
 from autofocus.data.rows.json_errors import INVALID_LINE_CODES
-from autofocus.data.rows.jsonl import BLOCK_BYTES, JsonlFile, RowBlock, Schema, read_batches
+from autofocus.data.rows.jsonl import BLOCK_BYTES, JsonlFile, RowBlock, Schema, read_row_blocks
 from autofocus.data.rows.records import ImageRecord
 from autofocus.data.rows.wire import are_sound, build_row_type
 from autofocus.data.sources.find import Source, find_source
@@ -70,7 +70,7 @@ def read_rows(
         return
     for file in source.files:
         description = f"reading {os.path.basename(file.path)}"
-        yield from track(read_batches(file, schema, log), description, _num_blocks(file))
+        yield from track(read_row_blocks(file, schema, log), description, _num_blocks(file))
 
 
 def read_data(
@@ -150,7 +150,7 @@ class _Collected:
         log.add(
             repeated_issue(schema.record_type, schema.image_column, place, first, record.image_url)
         )
-        self.records[index] = resolve(self.records[index], record)
+        self.records[index] = resolve_duplicates(self.records[index], record)
         self.locations[index] = location
 
 

@@ -8,7 +8,7 @@ import pytest
 import simplejpeg
 from numpy.typing import NDArray
 
-from autofocus.data.batches.augment.placement import Rect, quarters, shown_fracs
+from autofocus.data.batches.augment.placement import Rect, quarters, visible_fracs
 from autofocus.data.batches.augment.presets import BOX_PRESETS, BoxAugmentation
 from autofocus.data.batches.box_views import BoxViews
 from autofocus.data.batches.cache.budget import CacheBudget
@@ -93,7 +93,7 @@ def test_no_view_enlarges_what_was_halved(params: BoxAugmentation) -> None:
     size = (2048, 2048)
     target = box_target(size, [], [])
     views = BoxViews(ResizeFit(height=128, width=128, **RAW), [target], params)
-    height, _ = views.kept.size(ImageHeader("jpeg", *size))
+    height, _ = views.cached_form.size(ImageHeader("jpeg", *size))
     assert height < 2048
     greatest = max(*params.zoom_range, *params.mosaic_zoom_range) * (1 + params.size_jitter)
     stretch = max(params.aspect_range[1], 1 / params.aspect_range[0]) ** 0.5
@@ -225,7 +225,7 @@ def test_shown_fracs_are_shares_of_area() -> None:
     boxes = np.array(
         [(0, 0, 10, 10), (-5, 0, 5, 10), (-5, -5, 5, 5), (20, 0, 30, 10), (3, 3, 3, 9)]
     )
-    found = shown_fracs(boxes.astype(float), (0, 0, 10, 10))
+    found = visible_fracs(boxes.astype(float), (0, 0, 10, 10))
     np.testing.assert_allclose(found, [1, 0.5, 0.25, 0, 0])
 
 

@@ -17,7 +17,7 @@ from autofocus.data.batches.augment.presets import Augmentation
 from autofocus.data.batches.cache import image_cache as image_cache_module
 from autofocus.data.batches.cache.budget import CacheBudget, free_budget, free_memory_bytes
 from autofocus.data.batches.cache.forms import evaluation_image, halved_image, training_image
-from autofocus.data.batches.cache.image_cache import DataSize, ImageCache, choose_rung
+from autofocus.data.batches.cache.image_cache import DataSize, ImageCache, choose_storage
 from autofocus.data.batches.cache.store import FileStore, MemoryStore, Store
 from autofocus.data.batches.preprocess import resize_crop
 from autofocus.data.images.decode import decode, read_header
@@ -117,7 +117,7 @@ def test_halving_cmyk_and_damaged_jpeg_goes_through_decode() -> None:
 
 def test_evaluation_keeps_the_square_that_is_normalised(photos: list[str]) -> None:
     with ImageCache(photos, evaluation_image(SPEC), CacheBudget(ram_bytes=MIB)) as cache:
-        assert cache.rung.name == "pixels"
+        assert cache.storage.form == "pixels"
         for _ in range(2):
             expected = resize_crop(decode(Path(photos[2]).read_bytes()), SPEC)
             np.testing.assert_array_equal(cache.pixels(2), expected)
@@ -134,7 +134,7 @@ LADDER = {
 
 
 @pytest.mark.parametrize("case", LADDER)
-def test_each_rung_gives_the_pixels_that_would_be_read_anew(
+def test_each_form_gives_the_pixels_that_would_be_read_anew(
     case: str, photos: list[str], tmp_path: Path, num_reads: Callable[[], int]
 ) -> None:
     budget, name, place = LADDER[case]
@@ -142,7 +142,7 @@ def test_each_rung_gives_the_pixels_that_would_be_read_anew(
     kept = training_image(ResizeCrop(resize_size=128, crop_size=128), PARAMS)
     expected = [kept.pixels(Path(path).read_bytes()) for path in photos]
     with ImageCache(photos, kept, budget) as cache:
-        assert (cache.rung.name, cache.rung.place) == (name, place)
+        assert (cache.storage.form, cache.storage.place) == (name, place)
         before = num_reads()
         for _ in range(3):
             for number, image in enumerate(expected):
@@ -151,15 +151,15 @@ def test_each_rung_gives_the_pixels_that_would_be_read_anew(
                 assert found.size == (300 + number, 401)
         assert num_reads() - before == (15 if name == "none" else 5)
         assert cache.used_bytes <= max(budget.ram_bytes, budget.disk_bytes)
-        assert cache.rung.num_bytes == pytest.approx(cache.used_bytes, rel=0.05)
+        assert cache.storage.num_bytes == pytest.approx(cache.used_bytes, rel=0.05)
 
 
-def test_the_jpeg_rung_shows_the_first_epoch_what_later_ones_see(
+def test_the_jpeg_form_shows_the_first_epoch_what_later_ones_see(
     photos: list[str], tmp_path: Path, num_reads: Callable[[], int]
 ) -> None:
     budget = CacheBudget(disk_bytes=FITS, folder=tmp_path / "cache")
     kept = training_image(SPEC, PARAMS)
-    with ImageCache(photos, kept, budget, rung="jpeg") as cache:
+    with ImageCache(photos, kept, budget, form="jpeg") as cache:
         before = num_reads()
         first = [cache.pixels(number) for number in range(5)]
         assert num_reads() - before == 5
@@ -169,14 +169,14 @@ def test_the_jpeg_rung_shows_the_first_epoch_what_later_ones_see(
             assert 0 < np.abs(image - fresh.astype(float)).mean() < 2
         assert num_reads() - before == 5
     # The same pixels without any room, so that a resumed run goes on as it was.
-    with ImageCache(photos, kept, CacheBudget(), rung="jpeg") as cache:
+    with ImageCache(photos, kept, CacheBudget(), form="jpeg") as cache:
         np.testing.assert_array_equal(cache.pixels(3), first[3])
 
 
 def test_what_does_not_fit_is_read_anew(photos: list[str], num_reads: Callable[[], int]) -> None:
     kept = training_image(SPEC, PARAMS)
     sizes = [kept.pixels(Path(path).read_bytes()).size for path in photos]
-    with ImageCache(photos, kept, CacheBudget(ram_bytes=sum(sizes[:2])), rung="pixels") as cache:
+    with ImageCache(photos, kept, CacheBudget(ram_bytes=sum(sizes[:2])), form="pixels") as cache:
         before = num_reads()
         for _ in range(2):
             for number in range(5):
@@ -188,7 +188,7 @@ def test_what_does_not_fit_is_read_anew(photos: list[str], num_reads: Callable[[
 @pytest.mark.parametrize(
     ("size", "budget", "expected"),
     [
-        # file bytes, pixel bytes; RAM, disk (MiB); the rung
+        # file bytes, pixel bytes; RAM, disk (MiB); the storage
         ((10, 130), (200, 0), "pixels memory"),
         ((10, 130), (100, 200), "pixels disk"),
         ((10, 130), (100, 100), "bytes memory"),
@@ -202,16 +202,16 @@ def test_the_ladder_takes_the_fastest_that_fits(
 ) -> None:
     folder = Path("anywhere")
     allowed = CacheBudget(budget[0] * MIB, budget[1] * MIB, folder)
-    rung = choose_rung(DataSize(size[0] * MIB, size[1] * MIB), allowed)
-    assert f"{rung.name} {rung.place}" == expected
+    storage = choose_storage(DataSize(size[0] * MIB, size[1] * MIB), allowed)
+    assert f"{storage.form} {storage.place}" == expected
     without_folder = CacheBudget(allowed.ram_bytes, allowed.disk_bytes)
-    assert choose_rung(DataSize(size[0] * MIB, size[1] * MIB), without_folder).place == "memory"
+    assert choose_storage(DataSize(size[0] * MIB, size[1] * MIB), without_folder).place == "memory"
 
 
 def test_of_remote_files_as_many_as_fit_are_kept() -> None:
     remote = DataSize(400 * MIB, 3000 * MIB, is_remote=True)
-    assert choose_rung(remote, CacheBudget(100 * MIB)).name == "bytes"
-    assert choose_rung(remote, CacheBudget(100 * MIB, 800 * MIB, Path("x"))).name == "jpeg"
+    assert choose_storage(remote, CacheBudget(100 * MIB)).form == "bytes"
+    assert choose_storage(remote, CacheBudget(100 * MIB, 800 * MIB, Path("x"))).form == "jpeg"
 
 
 def test_the_choice_is_one_line_in_the_log(

@@ -85,7 +85,7 @@ def test_targets_and_frames_come_with_their_images(photos: list[str]) -> None:
 class ChangingViews:
     """Grey views of a random size, brighter once half of the training is over."""
 
-    kept = PLAIN.kept
+    cached_form = PLAIN.cached_form
     size = (64, 64)
 
     def __init__(self, level: float = 0.0) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autofocus.data.batches.preprocess import frame_of, placed_size, preprocess, preprocess_batch
+from autofocus.data.batches.preprocess import fitted_size, input_frame, preprocess, preprocess_batch
 from autofocus.manifest import ResizeCrop, ResizeFit
 
 RAW = {"mean": (0.0, 0.0, 0.0), "std": (1 / 255, 1 / 255, 1 / 255)}
@@ -27,7 +27,7 @@ def test_any_image_lies_at_the_top_left_and_the_rest_is_zero(
     assert output.shape == (3, 96, 128)
     assert output.dtype == np.float32
     assert output.flags.c_contiguous
-    height, width = placed_size(spec, size)
+    height, width = fitted_size(spec, size)
     expected = np.zeros((3, 96, 128))
     color = (np.array([10, 20, 30]) / 255 - spec.mean) / spec.std
     expected[:, :height, :width] = color[:, None, None]
@@ -68,7 +68,7 @@ def test_a_frame_finds_in_the_image_what_was_drawn_in_it(
     rows, columns = np.flatnonzero(level.max(1) > 0.5), np.flatnonzero(level.max(0) > 0.5)
     canvas = spec.size[1], spec.size[0]
     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) / (canvas + canvas)
-    frame = frame_of(spec, size)
+    frame = input_frame(spec, size)
     assert frame.size == size
     found = frame.boxes_to_image(box[None])[0] * (width, height, width, height)
     pixel = (np.array(frame.region[2:]) - frame.region[:2]) * (width, height) / canvas
@@ -77,9 +77,9 @@ def test_a_frame_finds_in_the_image_what_was_drawn_in_it(
 
 def test_a_frame_of_a_stretched_image_is_all_of_it() -> None:
     spec = ResizeFit(height=96, width=128, keep_aspect=False)
-    assert frame_of(spec, (300, 77)).region == (0, 0, 1, 1)
+    assert input_frame(spec, (300, 77)).region == (0, 0, 1, 1)
     square = ResizeCrop(resize_size=64, crop_size=64)
-    assert frame_of(square, (100, 100)).region == (0, 0, 1, 1)
+    assert input_frame(square, (100, 100)).region == (0, 0, 1, 1)
 
 
 def test_a_batch_is_its_images() -> None:

@@ -65,7 +65,7 @@ def test_evaluation_sees_what_the_scorer_sees(photo: Path, keep_aspect: bool) ->
     entries = evaluation_entries(1, TILING)
     parts = BoxViews(spec, [target()] * len(entries))
     views = TileViews(parts, entries)
-    cache = ImageCache([str(photo)], views.kept)
+    cache = ImageCache([str(photo)], views.cached_form)
     image = cv2.cvtColor(cv2.imread(str(photo)), cv2.COLOR_BGR2RGB)
     expected = list(tile_views(image, spec, TILING))
     assert len(views) == len(expected) == 7
@@ -82,7 +82,7 @@ def test_training_boxes_lie_on_what_tiles_show(photo: Path, preset: str) -> None
     made = tile_targets([target()], TILING)
     entries = [(index, region) for index, region, _ in made]
     views = TileViews(BoxViews(SPEC, [part for _, _, part in made], params), entries)
-    cache = ImageCache([str(photo)], views.kept)
+    cache = ImageCache([str(photo)], views.cached_form)
     num_boxes = 0
     for index in range(len(views)):
         for seed in range(8):
@@ -104,7 +104,7 @@ def test_tiles_enlarge_what_they_show(photo: Path) -> None:
     made = tile_targets([target()], TILING)
     entries = [(index, region) for index, region, _ in made]
     views = TileViews(BoxViews(SPEC, [part for _, _, part in made]), entries)
-    cache = ImageCache([str(photo)], views.kept)
+    cache = ImageCache([str(photo)], views.cached_form)
     sides = {}
     for index, (_, region) in enumerate(entries):
         drawn, _ = views.draw(index, cache.image, np.random.default_rng(0), blank())
@@ -117,7 +117,7 @@ def test_masks_of_tiles(photo: Path) -> None:
     made = tile_targets([outlined()], TILING)
     entries = [(index, region) for index, region, _ in made]
     views = TileViews(OutlineViews(SPEC, [part for _, _, part in made]), entries)
-    cache = ImageCache([str(photo)], views.kept)
+    cache = ImageCache([str(photo)], views.cached_form)
     for index in range(len(views)):
         out = blank()
         drawn, _ = views.draw(index, cache.image, np.random.default_rng(0), out)

@@ -10,7 +10,7 @@ import pytest
 
 from autofocus.data.rows import jsonl
 from autofocus.data.rows.issues import Issue, IssueLog
-from autofocus.data.rows.jsonl import JsonlFile, Schema, read_batches, write_jsonl
+from autofocus.data.rows.jsonl import JsonlFile, Schema, read_row_blocks, write_jsonl
 from autofocus.data.rows.records import RECORD_TYPES, ImageRecord, MulticlassRecord
 from autofocus.errors import DataError
 
@@ -26,7 +26,7 @@ def read(
     schema, log = Schema(record_type), IssueLog()
     records: dict[int | None, Any] = {}
     num_rows = 0
-    for batch in read_batches(JsonlFile(str(path), **file), schema, log):
+    for batch in read_row_blocks(JsonlFile(str(path), **file), schema, log):
         num_rows += batch.num_rows
         records.update(zip(batch.lines, map(schema.record, batch.rows), strict=True))
     assert sum(log.counts.values()) == len(log.examples())
@@ -209,7 +209,7 @@ def test_columns_may_have_other_names(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"file": "0.jpg", "class": "can", "label": 7.5}\n')
     schema, log = Schema(MulticlassRecord, "file", "class"), IssueLog()
-    [batch] = read_batches(JsonlFile(str(path)), schema, log)
+    [batch] = read_row_blocks(JsonlFile(str(path)), schema, log)
     assert schema.record(batch.rows[0]) == MulticlassRecord(image_url="0.jpg", label="can")
     assert not log.counts
     with pytest.raises(DataError, match="two names"):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from autofocus.data.batches.preprocess import frame_of
+from autofocus.data.batches.preprocess import input_frame
 from autofocus.data.rows.records import (
     BoxLabel,
     DetectionRecord,
@@ -42,7 +42,7 @@ def test_outlines_are_exact_and_holes_are_no_object() -> None:
 @pytest.mark.parametrize("size", [(100, 200), (200, 100)])
 def test_objects_lie_where_the_crop_shows_them(size: tuple[int, int]) -> None:
     spec = ResizeCrop(64, 64)
-    frame = frame_of(spec, size)
+    frame = input_frame(spec, size)
     # The centre of the image is that of the crop, its ends are cut off.
     middle, end = box("can", 0.4, 0.4, 0.6, 0.6), box("jar", 0.0, 0.0, 0.2, 0.2)
     record = DetectionRecord(image_url="a.jpg", label=[middle, end])

@@ -1,7 +1,8 @@
 """Where an image comes to lie in a view, chosen by what is seen of its objects.
 
-A `Place` is a rectangle of the canvas and the matrix that takes the image's pixels to the canvas.
-One image may have the whole canvas, or four share it.
+A `Placement` is a rectangle of the canvas and the matrix from the image's pixels to the canvas. One
+image may have the whole canvas, or four share it; where an image does not reach, the mean colour
+stays.
 """
 
 import math
@@ -47,7 +48,7 @@ class Rect:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placement:
     """Where an image lies.
 
     Attributes:
@@ -59,7 +60,7 @@ class Place:
     matrix: Matrix
 
 
-def place(
+def random_placement(
     rng: np.random.Generator,
     size: tuple[int, int],
     boxes: NDArray[np.float64],
@@ -67,7 +68,7 @@ def place(
     rect: Rect,
     params: BoxAugmentation,
     zoom_range: tuple[float, float],
-) -> Place:
+) -> Placement:
     """Draw a zoom, a stretch, a position, a flip and a turn.
 
     Args:
@@ -88,19 +89,19 @@ def place(
     wanted = params.min_shown_fracs[int(rng.integers(len(params.min_shown_fracs)))]
     chosen = _first_that_shows(boxes, scales, offsets, (rect.width, rect.height), wanted)
     matrix = _matrix(scales[chosen], offsets[chosen])
-    return Place(rect, _shifted(_flipped_and_turned(rng, matrix, size, rect, params), rect))
+    return Placement(rect, _shifted(_flipped_and_turned(rng, matrix, size, rect, params), rect))
 
 
-def place_whole(
+def whole_placement(
     rng: np.random.Generator,
     size: tuple[int, int],
     fit: tuple[float, float],
     rect: Rect,
     params: BoxAugmentation,
-) -> Place:
+) -> Placement:
     """Place an image as in evaluation, but for flip and turn."""
     matrix = _matrix(np.array(fit), np.zeros(2))
-    return Place(rect, _shifted(_flipped_and_turned(rng, matrix, size, rect, params), rect))
+    return Placement(rect, _shifted(_flipped_and_turned(rng, matrix, size, rect, params), rect))
 
 
 def quarters(rng: np.random.Generator, size: tuple[int, int]) -> list[Rect]:
@@ -119,7 +120,7 @@ def quarters(rng: np.random.Generator, size: tuple[int, int]) -> list[Rect]:
     ]
 
 
-def shown_fracs(
+def visible_fracs(
     boxes: NDArray[np.float64], rect: tuple[float, float, float, float]
 ) -> NDArray[np.float64]:
     """Return the share of each box's area that lies within a rectangle.
@@ -203,7 +204,7 @@ def _first_that_shows(
     if not len(boxes):
         return 0
     moved = boxes * np.tile(scales, 2)[:, None] + np.tile(offsets, 2)[:, None]
-    best = shown_fracs(moved, (0, 0, *extent)).max(axis=1)
+    best = visible_fracs(moved, (0, 0, *extent)).max(axis=1)
     enough = best >= wanted
     return int(enough.argmax() if enough.any() else best.argmax())
 
@@ -231,7 +232,7 @@ def _shifted(matrix: Matrix, rect: Rect) -> Matrix:
 
 def paint(
     image: Image,
-    place: Place,
+    placement: Placement,
     spec: Preprocess,
     out: NDArray[np.float32],
     tone: tuple[float, float] = (1.0, 1.0),
@@ -240,26 +241,26 @@ def paint(
 
     Args:
         image: RGB [h, w, 3].
-        place: Where it lies.
+        placement: Where it lies.
         spec: The normalisation, after which the mean colour is 0.
         out: float32 [H, W, 3], the canvas.
         tone: Factors of brightness and contrast.
     """
-    rect = place.rect
-    corners = transform_points(place.matrix, _corners(*image.shape[:2]))
+    rect = placement.rect
+    corners = transform_points(placement.matrix, _corners(*image.shape[:2]))
     reached = _reached(corners, rect)
     tile = out[rect.top : rect.bottom, rect.left : rect.right]
     if reached is None:
         tile[:] = 0
         return
     _clear_around(tile, rect, reached)
-    moved = place.matrix.copy()
+    moved = placement.matrix.copy()
     moved[:, 2] -= (reached.left, reached.top)
     pixels = warp(image, moved, (reached.height, reached.width))
     levels = None if tone == (1.0, 1.0) else tone_table(*tone, grey_mean(pixels))
     part = out[reached.top : reached.bottom, reached.left : reached.right]
     normalize(pixels, spec, part, levels)
-    if _is_turned(place.matrix):
+    if _is_turned(placement.matrix):
         _clear_beyond(part, corners - (reached.left, reached.top))
 
 

@@ -14,7 +14,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from autofocus.data.batches.augment.presets import Augmentation, BoxAugmentation
-from autofocus.data.batches.preprocess import placed_size, seen
+from autofocus.data.batches.preprocess import fitted_size, resize
 from autofocus.data.images.decode import (
     DEFAULT_MAX_PIXELS,
     ImageHeader,
@@ -64,9 +64,9 @@ def evaluation_image(spec: Preprocess) -> CachedForm:
 
     def size(header: ImageHeader) -> tuple[int, int]:
         whole = header.height, header.width
-        return placed_size(spec, whole) if isinstance(spec, ResizeFit) else spec.size
+        return fitted_size(spec, whole) if isinstance(spec, ResizeFit) else spec.size
 
-    return CachedForm(pixels=lambda data: seen(decode(data), spec), size=size)
+    return CachedForm(pixels=lambda data: resize(decode(data), spec), size=size)
 
 
 def training_image(spec: ResizeCrop, params: Augmentation) -> CachedForm:
@@ -87,7 +87,7 @@ def training_canvas(spec: ResizeFit, params: BoxAugmentation) -> CachedForm:
     greatest = zoom * math.sqrt(stretch) * (1 + params.size_jitter)
 
     def least_step(size: tuple[int, int]) -> float:
-        placed = placed_size(spec, size)
+        placed = fitted_size(spec, size)
         return min(size[0] / placed[0], size[1] / placed[1]) / greatest
 
     return _halved(least_step)

@@ -2,7 +2,7 @@
 
 The form in which they are kept is the fastest to use that the budget allows:
 
-rung     what is kept                                 where          cost of an image, VGA
+form     what is kept                                 where          cost of an image, VGA
 pixels   decoded, halved where that is harmless       RAM or file    none but reading 0.9 MB
 bytes    the file's own bytes                         RAM            decoding
 jpeg     decoded, halved, encoded again (quality 95)  file           decoding a smaller image
@@ -25,13 +25,13 @@ from autofocus.data.batches.cache.forms import CachedForm, CachedImage
 from autofocus.data.batches.cache.store import FileStore, MemoryStore, Store
 from autofocus.data.batches.warp import Image
 from autofocus.data.images.decode import read_header
-from autofocus.data.images.fetch import open_bytes, shown
+from autofocus.data.images.fetch import open_bytes, without_query
 from autofocus.errors import ImageError
 
 log = logging.getLogger(__name__)
 
-RungName = Literal["pixels", "bytes", "jpeg", "none"]
-Place = Literal["memory", "disk"]
+StorageForm = Literal["pixels", "bytes", "jpeg", "none"]
+StoragePlace = Literal["memory", "disk"]
 
 # So many files, evenly spread, tell what a data set takes.
 _NUM_SAMPLED = 32
@@ -58,23 +58,23 @@ class DataSize:
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class Storage:
     """One way to keep a data set.
 
     Attributes:
-        name: In which form.
+        form: In which form.
         place: Where.
         num_bytes: What the data set takes, estimated.
         max_bytes: What it may take there.
     """
 
-    name: RungName
-    place: Place
+    form: StorageForm
+    place: StoragePlace
     num_bytes: int
     max_bytes: int
 
 
-def choose_rung(size: DataSize, budget: CacheBudget, only: RungName | None = None) -> Rung:
+def choose_storage(size: DataSize, budget: CacheBudget, only: StorageForm | None = None) -> Storage:
     """Return the fastest way to keep all of a data set, or the part of it that fits, or none.
 
     Args:
@@ -82,30 +82,32 @@ def choose_rung(size: DataSize, budget: CacheBudget, only: RungName | None = Non
         budget: What is allowed.
         only: The form, when it was decided before: a run that goes on takes what it had.
     """
-    rungs = [rung for rung in _ladder(size, budget) if only in (None, rung.name)]
-    fitting = [rung for rung in rungs if rung.num_bytes <= rung.max_bytes]
+    storages = [storage for storage in _options(size, budget) if only in (None, storage.form)]
+    fitting = [storage for storage in storages if storage.num_bytes <= storage.max_bytes]
     if fitting:
         return fitting[0]
     if only is not None:
         # All images take the form, and as many as fit are kept.
-        return max(rungs, key=lambda rung: rung.max_bytes, default=Rung(only, "memory", 0, 0))
+        return max(
+            storages, key=lambda storage: storage.max_bytes, default=Storage(only, "memory", 0, 0)
+        )
     if size.is_remote:
         # Each file that need not be fetched again is worth having.
-        return Rung("bytes", "memory", size.file_bytes, budget.ram_bytes)
-    return Rung("none", "memory", 0, 0)
+        return Storage("bytes", "memory", size.file_bytes, budget.ram_bytes)
+    return Storage("none", "memory", 0, 0)
 
 
-def _ladder(size: DataSize, budget: CacheBudget) -> list[Rung]:
+def _options(size: DataSize, budget: CacheBudget) -> list[Storage]:
     disk_bytes = 0 if budget.folder is None else budget.disk_bytes
-    rungs = [
-        Rung("pixels", "memory", size.pixel_bytes, budget.ram_bytes),
-        Rung("pixels", "disk", size.pixel_bytes, disk_bytes),
-        Rung("bytes", "memory", size.file_bytes, budget.ram_bytes),
+    storages = [
+        Storage("pixels", "memory", size.pixel_bytes, budget.ram_bytes),
+        Storage("pixels", "disk", size.pixel_bytes, disk_bytes),
+        Storage("bytes", "memory", size.file_bytes, budget.ram_bytes),
     ]
     jpeg_bytes = int(size.pixel_bytes * _JPEG_BYTES_PER_PIXEL_BYTE)
     if size.is_remote or jpeg_bytes * _MIN_JPEG_SAVING <= size.file_bytes:
-        rungs.append(Rung("jpeg", "disk", jpeg_bytes, disk_bytes))
-    return [rung for rung in rungs if rung.max_bytes > 0]
+        storages.append(Storage("jpeg", "disk", jpeg_bytes, disk_bytes))
+    return [storage for storage in storages if storage.max_bytes > 0]
 
 
 class ImageCache:
@@ -113,9 +115,9 @@ class ImageCache:
 
     Args:
         locations: Where the images are.
-        kept: In which form they are wanted.
+        cached_form: What a loader works from.
         budget: What may be taken to keep them; None keeps nothing.
-        rung: The form to keep them in, when it was decided before.
+        form: The form to keep them in, when it was decided before.
 
     Raises:
         ImageError: If one of the files looked at to decide is not an image.
@@ -125,22 +127,22 @@ class ImageCache:
     def __init__(
         self,
         locations: Sequence[str],
-        kept: CachedForm,
+        cached_form: CachedForm,
         budget: CacheBudget | None = None,
-        rung: RungName | None = None,
+        form: StorageForm | None = None,
     ) -> None:
         self._locations = locations
-        self._kept = kept
+        self._cached_form = cached_form
         self._shapes: dict[int, tuple[int, ...]] = {}
         self._sizes: dict[int, tuple[int, int]] = {}
-        self.rung = self._choose(budget, rung)
+        self.storage = self._choose(budget, form)
         self._store = self._open_store(budget)
         self._get = {
             "pixels": self._from_pixels,
             "bytes": self._from_bytes,
             "jpeg": self._from_jpeg,
             "none": self._anew,
-        }[self.rung.name]
+        }[self.storage.form]
 
     def __enter__(self) -> "ImageCache":
         return self
@@ -177,19 +179,19 @@ class ImageCache:
         try:
             return self._get(index)
         except ImageError as error:
-            place = shown(self._locations[index])
+            place = without_query(self._locations[index])
             raise ImageError(error.code, f"{place}: {error.message}") from error
 
     def close(self) -> None:
         """Forget what was kept and remove its file."""
         self._store.close()
 
-    def _choose(self, budget: CacheBudget | None, only: RungName | None) -> Rung:
+    def _choose(self, budget: CacheBudget | None, only: StorageForm | None) -> Storage:
         if budget is None:
-            return Rung(only or "none", "memory", 0, 0)
+            return Storage(only or "none", "memory", 0, 0)
         size = self._data_size()
-        rung = choose_rung(size, budget, only)
-        if rung.name == "none":
+        storage = choose_storage(size, budget, only)
+        if storage.form == "none":
             log.debug(
                 "image cache: none; %d images take %.1f MiB as they are and %.1f MiB decoded",
                 len(self._locations),
@@ -199,13 +201,13 @@ class ImageCache:
         else:
             log.debug(
                 "image cache: %s of %d images in %s, about %.1f MiB of %.1f MiB allowed",
-                rung.name,
+                storage.form,
                 len(self._locations),
-                rung.place,
-                rung.num_bytes / MIB,
-                rung.max_bytes / MIB,
+                storage.place,
+                storage.num_bytes / MIB,
+                storage.max_bytes / MIB,
             )
-        return rung
+        return storage
 
     def _data_size(self) -> DataSize:
         num_images = len(self._locations)
@@ -215,9 +217,11 @@ class ImageCache:
             location = self._locations[i * num_images // num_sampled]
             data = open_bytes(location)
             try:
-                height, width = self._kept.size(read_header(data))
+                height, width = self._cached_form.size(read_header(data))
             except ImageError as error:
-                raise ImageError(error.code, f"{shown(location)}: {error.message}") from error
+                raise ImageError(
+                    error.code, f"{without_query(location)}: {error.message}"
+                ) from error
             file_bytes += len(data)
             pixel_bytes += height * width * 3
         scale = num_images / max(1, num_sampled)
@@ -225,21 +229,21 @@ class ImageCache:
         return DataSize(int(file_bytes * scale), int(pixel_bytes * scale), is_remote)
 
     def _open_store(self, budget: CacheBudget | None) -> Store:
-        if self.rung.place == "disk":
+        if self.storage.place == "disk":
             assert budget is not None
             assert budget.folder is not None, "the disk needs a folder"
             try:
-                return FileStore(budget.folder, self.rung.max_bytes)
+                return FileStore(budget.folder, self.storage.max_bytes)
             except OSError as error:
                 log.warning("image cache: no file in %s (%s)", budget.folder, error.strerror)
                 return MemoryStore(0)
-        return MemoryStore(self.rung.max_bytes)
+        return MemoryStore(self.storage.max_bytes)
 
     def _anew(self, index: int) -> Image:
         return self._decode(index, open_bytes(self._locations[index]))
 
     def _decode(self, index: int, data: bytes) -> Image:
-        image = self._kept.pixels(data)
+        image = self._cached_form.pixels(data)
         if index not in self._sizes:
             header = read_header(data)
             self._sizes[index] = (header.height, header.width)
