@@ -32,7 +32,7 @@ from autofocus.explain.segmentation.masks import xrai_masks
 from autofocus.explain.segmentation.regions import rank_regions
 from autofocus.explain.xrai import warm_up
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build_classifier
 from autofocus.runtime import keep_big_blocks
 
 STEPS = 50
@@ -122,7 +122,7 @@ def saliency_xrai(network: Classifier, image: np.ndarray, algorithm: str, batch:
 
 def network_of(name: str) -> Classifier:
     torch.manual_seed(0)
-    return build(resolve(name), 10, input_size=SIZE)
+    return build_classifier(resolve(name), 10, input_size=SIZE)
 
 
 def ours(name: str) -> Contenders:

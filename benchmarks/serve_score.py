@@ -143,11 +143,13 @@ def build_model(folder: Path) -> Path:
 from pathlib import Path
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop, WeightsInfo
 from autofocus.models import catalog
-from autofocus.models.timm.classifiers import build
+from autofocus.models.timm.classifiers import build_classifier
 from autofocus.package.mlflow_model import write_package
 from autofocus.tasks import TASKS
 
-network = build(catalog.resolve("tf_efficientnet_lite0"), {NUM_LABELS}, None, {CROP}).eval()
+network = build_classifier(
+    catalog.resolve("tf_efficientnet_lite0"), {NUM_LABELS}, None, {CROP}
+).eval()
 manifest = Manifest(
     task=next(iter(TASKS)),
     labels=[f"label_{{i:04}}" for i in range({NUM_LABELS})],

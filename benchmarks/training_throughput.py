@@ -251,7 +251,7 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
     from autofocus.data.batches.loader import Loader
     from autofocus.data.batches.views import ClassificationViews
     from autofocus.models import catalog
-    from autofocus.models.timm.classifiers import build
+    from autofocus.models.timm.classifiers import build_classifier
     from autofocus.tasks.multiclass import MulticlassClassification
     from autofocus.training.device import make_accelerator
     from autofocus.training.evaluate import EvaluationSet
@@ -265,7 +265,7 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
         recipe = replace(recipe, freeze_norm_stats=False, ema_decay=None)
         recipe = replace(recipe, layer_decay=1.0, backbone_scale=1.0)
         augmentation = PARAMS
-    network = build(catalog.resolve(MODEL), NUM_CLASSES, None, SIDE)
+    network = build_classifier(catalog.resolve(MODEL), NUM_CLASSES, None, SIDE)
     labels = [str(k) for k in range(NUM_CLASSES)]
     targets = np.arange(len(photos)) % NUM_CLASSES
     task = MulticlassClassification()

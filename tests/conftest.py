@@ -62,12 +62,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from autofocus.manifest import DataInfo, Manifest, ResizeCrop, WeightsInfo
     from autofocus.models import catalog
-    from autofocus.models.timm.classifiers import build
+    from autofocus.models.timm.classifiers import build_classifier
     from autofocus.package.mlflow_model import write_package
     from autofocus.tasks.multiclass import MulticlassClassification
 
     torch.manual_seed(0)
-    network = build(catalog.resolve("test_resnet"), 3, None, 64)
+    network = build_classifier(catalog.resolve("test_resnet"), 3, None, 64)
     manifest = Manifest(
         task=MulticlassClassification.name,
         labels=sorted(COLOURS),

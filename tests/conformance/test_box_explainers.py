@@ -19,7 +19,7 @@ from autofocus.explain.measures import box_insertion_deletion, centred_gaussian
 from autofocus.manifest import DataInfo, Manifest, ResizeFit, WeightsInfo
 from autofocus.models import catalog
 from autofocus.models.box_profile import TYPICAL
-from autofocus.models.build import build, network_options
+from autofocus.models.families import family_of
 from autofocus.models.network import Network
 from autofocus.scoring.backends.torch import TorchBackend
 from autofocus.scoring.explain.boxes import BoxExplainer, image_part
@@ -71,9 +71,9 @@ def _network(name: str) -> tuple[Network, int]:
         return network.eval(), SIDES[name]
     torch.manual_seed(0)
     spec = catalog.resolve(f"{name}_resnet18_fpn")
-    options = network_options(spec, TYPICAL, (64, 64))
+    options = family_of(spec).network_options(spec, TYPICAL, (64, 64))
     options |= {key: value for key, value in NARROW.items() if key in options}
-    return build(spec, NUM_CLASSES, None, (64, 64), options).eval(), 64
+    return family_of(spec).build(spec, NUM_CLASSES, None, (64, 64), options).eval(), 64
 
 
 @pytest.fixture(scope="module")

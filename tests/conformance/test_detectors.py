@@ -17,7 +17,7 @@ from torch import Tensor
 from autofocus.models import catalog
 from autofocus.models.base import DETECTOR, SEGMENTER
 from autofocus.models.box_profile import TYPICAL
-from autofocus.models.build import build, network_options
+from autofocus.models.families import family_of
 from autofocus.models.network import Network
 from autofocus.package.onnx import INPUT_NAME, export_onnx
 
@@ -44,14 +44,20 @@ NARROW = {
 
 
 def options_of(name: str) -> dict[str, Any]:
-    options = network_options(catalog.resolve(name), PROFILE, SIZE)
+    spec = catalog.resolve(name)
+    options = family_of(spec).network_options(spec, PROFILE, SIZE)
     options |= {key: value for key, value in NARROW.items() if key in options}
     return json.loads(json.dumps(options))
 
 
+def built(name: str, options: dict[str, Any]) -> Network:
+    spec = catalog.resolve(name)
+    return family_of(spec).build(spec, NUM_CLASSES, None, SIZE, options)
+
+
 def made(name: str, seed: int = 0) -> Network:
     torch.manual_seed(seed)
-    return build(catalog.resolve(name), NUM_CLASSES, None, SIZE, options_of(name))
+    return built(name, options_of(name))
 
 
 @pytest.fixture(scope="module", params=[f"{h}_{b}_fpn" for h in HEADS for b in BACKBONES])
@@ -188,7 +194,7 @@ def exported(name: str, path: Path) -> None:
     if "nms_iou" in options:
         # Not the default, at which none of these boxes goes: the graph must suppress as asked.
         options["nms_iou"] = 0.1
-    network = build(catalog.resolve(name), NUM_CLASSES, None, SIZE, options)
+    network = built(name, options)
     export_onnx(network, path, SIZE)
     session_options = onnxruntime.SessionOptions()
     session_options.log_severity_level = 3
@@ -238,11 +244,10 @@ def test_boxes_that_overlap_as_the_job_allows_get_masks(
     parameters: dict[str, Any], nms_iou: float, num_kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = "maskrcnn_test_resnet_fpn"
-    wanted = network_options(catalog.resolve(name), PROFILE, SIZE, parameters)["nms_iou"]
+    spec = catalog.resolve(name)
+    wanted = family_of(spec).network_options(spec, PROFILE, SIZE, parameters)["nms_iou"]
     assert wanted == nms_iou
-    network = build(
-        catalog.resolve(name), NUM_CLASSES, None, SIZE, options_of(name) | {"nms_iou": wanted}
-    )
+    network = built(name, options_of(name) | {"nms_iou": wanted})
     # Of one class the first two overlap by 0.7; the third is another class's.
     boxes = torch.tensor([[[0.0, 0, 34, 20], [6.0, 0, 40, 20], [0.0, 0, 34, 20]]])
     found = boxes, torch.tensor([[0.9, 0.8, 0.7]]), torch.tensor([[0, 0, 1]])
@@ -257,7 +262,7 @@ def test_manifests_from_before_suppression_was_an_option_load() -> None:
     name = "maskrcnn_test_resnet_fpn"
     options = options_of(name)
     del options["nms_iou"]
-    network: Any = build(catalog.resolve(name), NUM_CLASSES, None, SIZE, options)
+    network: Any = built(name, options)
     assert network.nms_iou == 0.6
 
 

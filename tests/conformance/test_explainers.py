@@ -8,7 +8,7 @@ from autofocus.explain.algorithms import CLASS_ALGORITHMS, attribution_method
 from autofocus.explain.base import Attribution, Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.models.catalog import RECOMMENDED, resolve
-from autofocus.models.timm.classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,7 +48,7 @@ def _build(name: str, input_size: int) -> Classifier:
     Layer scales and post-norms start at about zero: a fresh network is little but its skips.
     """
     torch.manual_seed(0)
-    network = build(resolve(name), NUM_CLASSES, input_size=input_size)
+    network = build_classifier(resolve(name), NUM_CLASSES, input_size=input_size)
     with torch.no_grad():
         for key, parameter in network.named_parameters():
             if parameter.ndim == 1 and not key.endswith("bias") and parameter.abs().max() < 1e-2:

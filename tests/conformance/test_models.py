@@ -11,7 +11,7 @@ import torch
 
 from autofocus.models.base import ModelSpec
 from autofocus.models.catalog import RECOMMENDED, resolve
-from autofocus.models.timm.classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -44,7 +44,7 @@ def family(request: pytest.FixtureRequest) -> tuple[ModelSpec, Classifier]:
     name, input_size = FAMILIES[request.param]
     torch.manual_seed(0)
     spec = resolve(name)
-    return spec, build(spec, NUM_CLASSES, input_size=input_size)
+    return spec, build_classifier(spec, NUM_CLASSES, input_size=input_size)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_exports_to_onnx_with_dynamic_batch(name: str, tmp_path: Path) -> None:
 
     timm_name, input_size = FAMILIES[name]
     torch.manual_seed(0)
-    network = build(resolve(timm_name), NUM_CLASSES, input_size=input_size)
+    network = build_classifier(resolve(timm_name), NUM_CLASSES, input_size=input_size)
     path = tmp_path / "model.onnx"
     with warnings.catch_warnings():
         # The tracing exporter is announced as old; the new one needs a package we do not install.

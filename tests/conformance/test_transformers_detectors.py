@@ -14,7 +14,8 @@ from timm.models import group_parameters
 from torch import Tensor
 
 from autofocus.models.box_profile import TYPICAL
-from autofocus.models.transformers.family import build, network_options
+from autofocus.models.families import family_of
+from autofocus.models.transformers.build import build_transformers
 from autofocus.models.transformers.network import TransformersDetector
 from autofocus.package.onnx import export_onnx
 from support.tiny_transformers import (
@@ -149,10 +150,11 @@ def test_every_parameter_that_learns_gets_a_gradient(name: str) -> None:
 def test_images_of_more_than_300_objects_get_more_queries(name: str) -> None:
     side = {"rf_detr_seg_n": 312}.get(name, 384)
     profile = type(TYPICAL)(**{**vars(TYPICAL), "objects_p99": 310.0})
-    options = network_options(spec_of(name), profile, (side, side))
+    spec = spec_of(name)
+    options = family_of(spec).network_options(spec, profile, (side, side))
     assert options["num_queries"] == 465
     tiny = {**TINY[name], "num_queries": options["num_queries"]}
-    network = build(spec_of(name), NUM_CLASSES, None, (side, side), tiny).train()
+    network = build_transformers(spec_of(name), NUM_CLASSES, None, (side, side), tiny).train()
     stride = network.stride if "masks" in network.output_names else None
     losses = network(torch.rand(1, 3, side, side), [target(side, 320, mask_stride=stride)])
     assert torch.isfinite(_total(losses))

@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from autofocus.models.build import build, network_options
 from PIL import Image
 
 from autofocus import api
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop, ResizeFit, WeightsInfo
 from autofocus.models import catalog
 from autofocus.models.box_profile import TYPICAL
-from autofocus.models.build import build, network_options
 from autofocus.package.mlflow_model import write_package
 from autofocus.tasks import TASKS
 

@@ -17,7 +17,7 @@ from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.guided_gradcam import forward_with_map, gradcam
 from autofocus.explain.parameters import APPROXIMATION_METHODS
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,7 +32,7 @@ RELU_NETWORKS = {"test_resnet": 64, "mobilenetv4_conv_small_050": 64, "resnet18"
 def _build(name: str, size: int = 64) -> Classifier:
     """Random weights; statistics of batch norms that are not those of a fresh network."""
     torch.manual_seed(0)
-    network = build(resolve(name), 4, input_size=size)
+    network = build_classifier(resolve(name), 4, input_size=size)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)

@@ -13,8 +13,8 @@ from torchvision.models.detection.roi_heads import project_masks_on_boxes
 from torchvision.ops import MultiScaleRoIAlign, batched_nms
 
 from autofocus.models.catalog import resolve
+from autofocus.models.torchvision.build import build_torchvision
 from autofocus.models.torchvision.detector import Detector
-from autofocus.models.torchvision.family import build
 from autofocus.models.torchvision.mask_rcnn import target_masks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -50,7 +50,7 @@ class Backbone(nn.Module):
 def made(name: str, options: dict[str, Any]) -> Any:
     """A network whose scores and boxes vary, as those of a trained one do."""
     torch.manual_seed(0)
-    network = build(resolve(name), NUM_CLASSES, None, SIZE, {"channels": 32, **options})
+    network = build_torchvision(resolve(name), NUM_CLASSES, None, SIZE, {"channels": 32, **options})
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for key, parameter in network.named_parameters():

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop, WeightsInfo
 from autofocus.models import catalog
-from autofocus.models.timm.classifiers import Classifier, build
-from autofocus.models.weights.load import LoadedWeights
+from autofocus.models.base import LoadedWeights
+from autofocus.models.timm.classifiers import Classifier, build_classifier
 from autofocus.runtime import no_progress, process_rank
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training import distributed, finetune_trial, loop
@@ -94,7 +94,7 @@ def main(photos: Path, folder: Path, seconds: float | None, changes: dict[str, A
         data_fingerprint="0" * 64,
         deadline_s=None,
     )
-    network = build(spec, len(labels), None, SIDE)
+    network = build_classifier(spec, len(labels), None, SIDE)
     network.extra = nn.Parameter(torch.zeros(3, 1, 1))
     network.register_forward_pre_hook(brighten)
     manifest = Manifest(

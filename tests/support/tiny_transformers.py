@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from autofocus.models.base import ModelSpec
+from autofocus.models.transformers.build import build_transformers
 from autofocus.models.transformers.catalog import TRANSFORMERS
-from autofocus.models.transformers.family import build
 from autofocus.models.transformers.network import TransformersDetector
 
 NUM_CLASSES: Final = 3
@@ -92,7 +92,9 @@ def build_tiny(
     """Return a tiny network of random numbers, the same in each call."""
     side = side or SIDES[name]
     torch.manual_seed(0)
-    return build(spec_of(name), num_classes, None, (side, side), options_of(name, **other))
+    return build_transformers(
+        spec_of(name), num_classes, None, (side, side), options_of(name, **other)
+    )
 
 
 def target(side: int, num_objects: int, *, mask_stride: int | None = None) -> dict[str, Tensor]:

@@ -17,10 +17,23 @@ segmenter    as a detector; a fourth output `box_masks` float32 [n, c, s, s], pr
              have `masks` uint8 [m, h / stride, w / stride] too
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
-from autofocus.manifest import Preprocess
+from autofocus.errors import AutofocusError
+from autofocus.manifest import Preprocess, ResizeFit, WeightsInfo
+from autofocus.models.box_profile import BoxProfile
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from autofocus.models.network import Network
+
+# (height, width), in pixels.
+Size = tuple[int, int]
+StateDict: TypeAlias = "dict[str, Tensor]"
 
 CLASSIFIER: Final = "classifier"
 DETECTOR: Final = "detector"
@@ -44,7 +57,7 @@ class ModelSpec:
         revision: Branch, tag or commit of that repository; None is its main branch.
         num_params: Parameters with the pretrained head, where reviewed.
         aliases: Other names that mean this model.
-        family: Which builder makes it; a key of `models.build.FAMILIES`.
+        family: A key of `models.families.FAMILIES`.
         backbone: Catalog name of the encoder that its pretrained weights are for, where they are
             not those of the whole network.
         weights_enum: Entry of torchvision's weights for the whole network, where it has some.
@@ -66,6 +79,113 @@ class ModelSpec:
     def architecture(self) -> str:
         """The name without the weights' tag."""
         return self.name.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """Weights in memory.
+
+    Attributes:
+        spec: The model they belong to; another one than asked for when it was substituted.
+        state_dict: Tensors under names that the family's builder knows; None for random weights.
+        info: What the manifest keeps.
+        line: One line for the user: model, source, licence.
+    """
+
+    spec: ModelSpec
+    state_dict: "StateDict | None"
+    info: WeightsInfo
+    line: str
+
+
+class Family(ABC):
+    """What the models of one family have in common. Only `build` imports torch.
+
+    Attributes:
+        weight_names: Names that the tensors of a weights file may have, for errors.
+        takes_any_shape: Whether the network takes images of any shape and several sizes.
+        recipes: Defaults of training by head, as fields of `training.recipe.Recipe`.
+    """
+
+    weight_names: ClassVar[str]
+    takes_any_shape: ClassVar[bool] = False
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    @abstractmethod
+    def build(
+        self,
+        spec: ModelSpec,
+        num_classes: int,
+        weights: LoadedWeights | None,
+        size: Size,
+        options: Mapping[str, Any],
+    ) -> "Network":
+        """Build the network of `spec` in evaluation mode.
+
+        Args:
+            spec: The model; with weights that stand in for another model, `weights.spec`.
+            num_classes: k.
+            weights: Result of `load_weights`; None for random numbers.
+            size: (height, width) of the input, in pixels.
+            options: Result of `network_options`, or a manifest's `network`.
+
+        Raises:
+            WeightsError: If the weights are not those of this architecture.
+            ModelFolderError: If the options are not this family's.
+        """
+
+    @abstractmethod
+    def stand_in(self, spec: ModelSpec) -> str:
+        """Return the name of the model of `spec`'s kind that the embedded weights are for."""
+
+    def network_options(
+        self,
+        spec: ModelSpec,
+        profile: BoxProfile,
+        size: Size,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Return options of the network for the objects of `profile`, as JSON values.
+
+        Args:
+            spec: The model.
+            profile: Profile of the training boxes.
+            size: (height, width) of the input, in pixels.
+            parameters: Parameters of the job; a network that suppresses boxes itself reads
+                `nms_iou_threshold`.
+        """
+        return {}
+
+    def input_spec(
+        self, spec: ModelSpec, profile: BoxProfile, parameters: Mapping[str, Any], is_cpu: bool
+    ) -> ResizeFit:
+        """Return how images become input of `spec`, a detector or segmenter.
+
+        Args:
+            spec: The model.
+            profile: Profile of the training boxes.
+            parameters: May have `image_size`, or `min_size` and `max_size`, as published.
+            is_cpu: Whether it runs without an accelerator.
+        """
+        raise AssertionError(f"{spec.name} classifies whole images")
+
+    def head(self, spec: ModelSpec) -> str:
+        """Return the name of the model's head, a key of `recipes`."""
+        raise AssertionError(f"{spec.name} has one linear layer")
+
+    def recipe_defaults(self, spec: ModelSpec) -> Mapping[str, Any]:
+        """Return fields of `training.recipe.Recipe` that the model's head trains best with.
+
+        Raises:
+            AutofocusError: If the head has no recipe.
+        """
+        head = self.head(spec)
+        if head not in self.recipes:
+            raise AutofocusError(
+                f"model '{spec.name}': there is no recipe for the head '{head}', only for"
+                f" {', '.join(self.recipes)}. Add one to {type(self).__name__}.recipes."
+            )
+        return self.recipes[head]
 
 
 def is_permissive(licence: str) -> bool:

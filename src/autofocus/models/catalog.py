@@ -111,7 +111,7 @@ def default_model(kind: str) -> str:
     }[kind]
 
 
-def resize_crop(crop_size: int, crop_frac: float, norm: Norm) -> ResizeCrop:
+def evaluation_crop(crop_size: int, crop_frac: float, norm: Norm) -> ResizeCrop:
     """Return the evaluation preprocessing of timm weights.
 
     Args:
@@ -130,7 +130,7 @@ def _row(
         name=name,
         kind=CLASSIFIER,
         licence=licence,
-        preprocess=resize_crop(crop_size, crop_frac, norm),
+        preprocess=evaluation_crop(crop_size, crop_frac, norm),
         hub_id=f"timm/{name}",
         num_params=num_params,
         aliases=tuple(alias for alias, target in ALIASES.items() if target == name),
@@ -261,7 +261,7 @@ def _spec_of(name: str, cfg: Any) -> ModelSpec:
         name=name,
         kind=CLASSIFIER,
         licence=cfg.license or UNKNOWN_LICENCE,
-        preprocess=resize_crop(cfg.input_size[1], crop_frac, (cfg.mean, cfg.std)),
+        preprocess=evaluation_crop(cfg.input_size[1], crop_frac, (cfg.mean, cfg.std)),
         hub_id=hub_id or None,
         revision=revision or None,
     )

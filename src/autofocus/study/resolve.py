@@ -12,6 +12,7 @@ from typing import Any, Literal
 from autofocus.errors import InputError, JobError
 from autofocus.models import catalog
 from autofocus.models.base import ModelSpec
+from autofocus.models.families import family_of
 from autofocus.models.transformers.catalog import yolov5_stand_in
 from autofocus.settings.job import EarlyTermination, Job, Sampling, canonical_parameters, check_job
 from autofocus.settings.parameters import RECIPE_PARAMETERS, check_parameters
@@ -94,7 +95,7 @@ def _used_parameters(plan: Plan) -> set[str]:
         return USED_PARAMETERS | OF_CLASSES
     used = USED_PARAMETERS | OF_OBJECTS | {*plan.task.default_values}
     has_models = any("model_name" in subspace for subspace in plan.space)
-    if has_models or plan.model.family == "torchvision":
+    if has_models or family_of(plan.model).takes_any_shape:
         used |= OF_ANY_SIZE
     if has_models or (plan.job.model_name or "").strip().lower() == "yolov5":
         used |= {"model_size"}

@@ -21,8 +21,8 @@ from autofocus.manifest import (
     Tiling,
     encode_manifest,
 )
+from autofocus.models.base import LoadedWeights
 from autofocus.models.network import Network
-from autofocus.models.weights.load import LoadedWeights
 from autofocus.runtime import Track, write_atomically
 from autofocus.tasks.base import Settings, Task
 from autofocus.training import distributed

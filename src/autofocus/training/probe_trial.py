@@ -15,8 +15,8 @@ from autofocus.data.rows.issues import Issue
 from autofocus.data.splits import split_indices
 from autofocus.errors import BudgetError, DataError
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop
-from autofocus.models.timm.classifiers import Classifier, build
-from autofocus.models.weights.load import LoadedWeights
+from autofocus.models.base import LoadedWeights
+from autofocus.models.timm.classifiers import Classifier, build_classifier
 from autofocus.runtime import Track, cache_dir
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
@@ -111,7 +111,7 @@ def run_probe(
         BudgetError: If the deadline passed before the first images were read.
     """
     torch.manual_seed(setup.seed)
-    network = build(
+    network = build_classifier(
         setup.weights.spec, len(setup.labels), setup.weights, setup.preprocess.crop_size
     )
     network.to(setup.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

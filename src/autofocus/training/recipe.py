@@ -4,6 +4,7 @@ Azure's model names train with Azure's published defaults (`reference/azure.md` 
 name with ours (`reference/competitors.md` §5.2). What the job sets wins over both.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -128,11 +129,26 @@ AZURE_BY_NAME: dict[str, dict[str, Any]] = {
     "vitl16r224": {"batch_size": 10, "learning_rate": 0.001},
 }
 _VIT_CLIP: dict[str, Any] = {"clip_value": None, "clip_norm": 1.0}
+AZURE_DETECTOR_DEFAULTS: dict[str, Any] = {
+    "num_epochs": 15,
+    "batch_size": 2,
+    "optimizer": "sgd",
+    "learning_rate": 0.005,
+    "layer_decay": 1.0,
+    "weight_decay": 1e-4,
+    "max_warmup_frac": None,
+    "cosine_cycles": 0.45,
+    "clip_value": 5.0,
+    "clip_norm": None,
+    "ema_decay": None,
+    "layers_to_freeze": 2,
+    "augmentation": "light",
+    "log_validation_loss": True,
+}
 
-
-# Attention layers are torn up by rates that convolutions need (competitors.md §5.2: 5e-5).
-TRANSFORMERS = ("vit", "deit", "beit", "eva", "swin", "caformer", "tiny_vit", "maxvit", "test_vit")
-_TRANSFORMER: dict[str, Any] = {"learning_rate": 5e-4, "backbone_scale": 0.1, "layer_decay": 0.8}
+# A detector's head starts from random numbers and needs this many steps, however few the images.
+MIN_STEPS = 2_000
+MIN_EPOCHS, MAX_EPOCHS = 24, 300
 
 
 def default_recipe(
@@ -140,7 +156,7 @@ def default_recipe(
     num_images: int,
     task_rates: Mapping[str, float],
     is_azure: bool,
-    architecture: str = "",
+    defaults: Mapping[str, Any] | None = None,
     label_smoothing: float = 0.0,
 ) -> Recipe:
     """Return the recipe before the job's own parameters.
@@ -154,7 +170,7 @@ def default_recipe(
         num_images: Training images.
         task_rates: The task's published learning rates by Azure's name; `*` for the others.
         is_azure: Whether `user_name` is one of Azure's.
-        architecture: timm's name of the network.
+        defaults: Fields of the model's family, from `Family.recipe_defaults`.
         label_smoothing: The task's.
     """
     if is_azure and user_name is not None:
@@ -162,11 +178,29 @@ def default_recipe(
         clip = _VIT_CLIP if own else {}
         rate = task_rates.get(user_name, task_rates["*"])
         return Recipe(**(AZURE_DEFAULTS | own | clip | {"learning_rate": rate}))
-    rates = _TRANSFORMER if architecture.startswith(TRANSFORMERS) else {}
+    rates = defaults or {}
     if num_images > LARGE_SET:
         return Recipe(batch_size=32, label_smoothing=0.1, augmentation="medium", **rates)
     # Some tens of validation images cannot tell when to stop; the schedule can.
     return Recipe(label_smoothing=label_smoothing, early_stopping=False, wise_ft_alpha=0.5, **rates)
+
+
+def detector_recipe(defaults: Mapping[str, Any], num_images: int, is_azure: bool) -> Recipe:
+    """Return the recipe of a detector or segmenter before the job's own parameters.
+
+    Args:
+        defaults: Fields of the model's head, from `Family.recipe_defaults`.
+        num_images: Training images.
+        is_azure: Whether the model was asked for by one of Azure's names.
+    """
+    if is_azure:
+        return Recipe(**AZURE_DETECTOR_DEFAULTS)
+    # With few images an epoch has few steps, and it is steps that a new head needs; norms are
+    # frozen, so small batches cost nothing but noise.
+    batch_size = defaults["batch_size"] // (2 if num_images < LARGE_SET else 1)
+    epochs = math.ceil(MIN_STEPS * batch_size / max(1, num_images))
+    num_epochs = min(max(epochs, MIN_EPOCHS), MAX_EPOCHS)
+    return Recipe(**{**defaults, "num_epochs": num_epochs, "batch_size": batch_size})
 
 
 def with_parameters(recipe: Recipe, parameters: Mapping[str, Any]) -> Recipe:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from autofocus.models.weights.load import LoadedWeights
+from autofocus.models.base import LoadedWeights
 from autofocus.runtime import naming_full_disk
 from autofocus.training.candidate import Samples
 

@@ -14,7 +14,7 @@ from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import APPROXIMATION_METHODS
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -163,7 +163,7 @@ def test_functional_rectifiers_are_guided_like_modules(function: Any) -> None:
 @pytest.fixture(scope="module")
 def network() -> FrozenClassifier:
     torch.manual_seed(0)
-    return freeze(build(resolve("test_resnet"), 3, input_size=64))
+    return freeze(build_classifier(resolve("test_resnet"), 3, input_size=64))
 
 
 def _noise(*shape: int) -> Tensor:
@@ -219,7 +219,7 @@ def test_any_shape_that_the_network_takes_is_explained(
 )
 def test_the_grid_is_the_networks(name: str, size: int, grid: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    frozen = freeze(build(resolve(name), 3, input_size=size))
+    frozen = freeze(build_classifier(resolve(name), 3, input_size=size))
     (found,) = explain(frozen, _noise(size, size), [0], Parameters("guided_gradcam"))
     assert found.metadata["grid"] == grid
 
@@ -231,7 +231,7 @@ def test_the_grid_of_a_wide_image_is_wide(network: FrozenClassifier) -> None:
 
 def test_a_network_without_places_is_refused() -> None:
     torch.manual_seed(0)
-    frozen = freeze(build(resolve("test_resnet"), 3, input_size=64))
+    frozen = freeze(build_classifier(resolve("test_resnet"), 3, input_size=64))
     encoder = frozen.classifier.encoder
     features = encoder.forward_features
     encoder.forward_features = lambda images: features(images).mean(dim=(2, 3))[:, None]

@@ -13,7 +13,7 @@ from autofocus.explain.class_measures import (
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.measures import centred_gaussian, pointing_game, random_map
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import build
+from autofocus.models.timm.classifiers import build_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -92,7 +92,7 @@ def test_the_gaussian_is_highest_in_the_centre() -> None:
 
 def _network() -> FrozenClassifier:
     torch.manual_seed(0)
-    return freeze(build(resolve("test_resnet"), 3, input_size=64))
+    return freeze(build_classifier(resolve("test_resnet"), 3, input_size=64))
 
 
 def test_shuffling_keeps_each_tensors_numbers_and_not_their_places() -> None:

@@ -7,7 +7,7 @@ from autofocus.explain.algorithms import CLASS_ALGORITHMS, attribution_method
 from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import freeze
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,7 +52,7 @@ def test_what_cannot_be_folded_keeps_its_norms_and_its_answers(encoder: type[nn.
 
 
 def test_the_original_is_not_touched() -> None:
-    network = build(resolve("test_resnet"), 3, input_size=64)
+    network = build_classifier(resolve("test_resnet"), 3, input_size=64)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
     frozen = freeze(network)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -75,13 +75,13 @@ def test_the_original_is_not_touched() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(images: Tensor, targets: list[int], message: str) -> None:
-    frozen = freeze(build(resolve("test_resnet"), 3, input_size=64))
+    frozen = freeze(build_classifier(resolve("test_resnet"), 3, input_size=64))
     for explainer in map(attribution_method, CLASS_ALGORITHMS):
         with pytest.raises(InputError, match=message):
             explainer.attribute(frozen, images, targets, Parameters(n_steps=2))
 
 
 def test_a_size_that_the_network_cannot_take_is_refused() -> None:
-    frozen = freeze(build(resolve("deit_tiny_patch16_224"), 3, input_size=64))
+    frozen = freeze(build_classifier(resolve("deit_tiny_patch16_224"), 3, input_size=64))
     with pytest.raises(InputError, match="built for 64 × 64 pixels and cannot take 32 × 48"):
         attribution_method("xrai").attribute(frozen, torch.zeros(1, 3, 32, 48), [0], Parameters())

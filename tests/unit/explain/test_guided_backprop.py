@@ -10,7 +10,7 @@ from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import freeze
 from autofocus.explain.guided_backprop import guided
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import build
+from autofocus.models.timm.classifiers import build_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -74,7 +74,7 @@ def test_the_rule_ends_with_its_context() -> None:
 
 def test_metadata_counts_what_was_guided() -> None:
     torch.manual_seed(0)
-    network = freeze(build(resolve("mobilenetv3_small_050"), 3, input_size=32))
+    network = freeze(build_classifier(resolve("mobilenetv3_small_050"), 3, input_size=32))
     (found,) = attribution_method("guided_backprop").attribute(
         network, torch.randn(1, 3, 32, 32), [0], Parameters()
     )

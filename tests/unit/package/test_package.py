@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from autofocus.errors import ModelFolderError, VerificationError
 from autofocus.manifest import read_manifest
 from autofocus.models import catalog
-from autofocus.models.timm.classifiers import build
+from autofocus.models.timm.classifiers import build_classifier
 from autofocus.package import mlflow_model, verify
 from autofocus.package.code import ROOT, scoring_modules
 from autofocus.package.mlflow_model import write_package
@@ -26,7 +26,7 @@ from autofocus.scoring.scorer import Scorer
 
 
 def rebuilt(folder: Path) -> torch.nn.Module:
-    network = build(catalog.resolve("test_resnet"), 3, None, 64)
+    network = build_classifier(catalog.resolve("test_resnet"), 3, None, 64)
     network.load_state_dict(load_file(folder / "model.safetensors"))
     return network.eval()
 

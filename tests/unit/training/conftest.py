@@ -14,7 +14,7 @@ from autofocus.data.batches.loader import Loader
 from autofocus.data.batches.views import ClassificationViews
 from autofocus.manifest import ResizeCrop
 from autofocus.models import catalog
-from autofocus.models.timm.classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build_classifier
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training.device import make_accelerator
 from autofocus.training.evaluate import EvaluationSet
@@ -34,7 +34,7 @@ def _one_thread(one_thread: None) -> None:
 
 def tiny_network(seed: int = 0) -> Classifier:
     torch.manual_seed(seed)
-    return build(catalog.resolve("test_resnet"), 3, None, SIDE)
+    return build_classifier(catalog.resolve("test_resnet"), 3, None, SIDE)
 
 
 @pytest.fixture

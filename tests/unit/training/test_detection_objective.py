@@ -10,7 +10,7 @@ from autofocus.data.batches.preprocess import fitted_size
 from autofocus.manifest import ResizeFit
 from autofocus.models import catalog
 from autofocus.models.box_profile import TYPICAL
-from autofocus.models.build import build, network_options
+from autofocus.models.families import family_of
 from autofocus.models.network import Network
 from autofocus.structures.targets import OutlineTarget
 from autofocus.training.device import make_accelerator
@@ -115,7 +115,9 @@ def untrained(name: str) -> Network:
     if name in TINY:
         return build_tiny(name, num_classes=2)
     spec = catalog.resolve(f"{name}_resnet18_fpn")
-    return build(spec, 2, None, SPEC.size, network_options(spec, TYPICAL, SPEC.size))
+    family = family_of(spec)
+    options = family.network_options(spec, TYPICAL, SPEC.size)
+    return family.build(spec, 2, None, SPEC.size, options)
 
 
 @pytest.mark.parametrize("name", ["fcos", "fasterrcnn", "maskrcnn", *TINY])

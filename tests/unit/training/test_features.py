@@ -10,7 +10,7 @@ import torch
 from autofocus.errors import ImageError
 from autofocus.manifest import ResizeCrop
 from autofocus.models import catalog
-from autofocus.models.timm.classifiers import Classifier, build
+from autofocus.models.timm.classifiers import Classifier, build_classifier
 from autofocus.training import features as features_module
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.features import Features, extract_features
@@ -21,7 +21,7 @@ SPEC = ResizeCrop(72, 64)
 @pytest.fixture(scope="module")
 def network() -> Classifier:
     torch.manual_seed(0)
-    return build(catalog.resolve("test_resnet"), 3, None, 64)
+    return build_classifier(catalog.resolve("test_resnet"), 3, None, 64)
 
 
 def extract(network: Classifier, photos: list[Path], cache: FeatureCache, **options) -> Features:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from autofocus.models import catalog
-from autofocus.models.timm.classifiers import build
+from autofocus.models.timm.classifiers import build_classifier
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.losses.classification import mixup
@@ -17,7 +17,7 @@ RECIPE = Recipe()
 
 
 def weights_of(weighted_loss: int, targets: np.ndarray):
-    network = build(catalog.resolve("test_resnet"), 3, None, 32)
+    network = build_classifier(catalog.resolve("test_resnet"), 3, None, 32)
     recipe = replace(RECIPE, weighted_loss=weighted_loss)
     objective = OBJECTIVES[MulticlassClassification.name](recipe, targets, network)
     return objective.class_weights

@@ -8,8 +8,7 @@ from torch import nn
 
 from autofocus.errors import JobError
 from autofocus.models import catalog
-from autofocus.models.timm.classifiers import Classifier, build
-from autofocus.training.detector_recipes import detector_recipe
+from autofocus.models.timm.classifiers import Classifier, build_classifier
 from autofocus.training.optim import (
     build_optimizer,
     freeze_layers,
@@ -17,7 +16,7 @@ from autofocus.training.optim import (
     rate_factor,
     set_rates,
 )
-from autofocus.training.recipe import Recipe, default_recipe
+from autofocus.training.recipe import Recipe, default_recipe, detector_recipe
 
 
 def group_of(network: Classifier, optimizer: torch.optim.Optimizer, name: str) -> dict:
@@ -89,7 +88,7 @@ def test_optimisers_have_the_recipes_numbers(network: Classifier) -> None:
     ],
 )
 def test_published_freezing_groups(name: str, num_groups: int) -> None:
-    network = build(catalog.resolve(name), 2, None)
+    network = build_classifier(catalog.resolve(name), 2, None)
     assert freeze_layers(network, 0) == num_groups
     assert all(parameter.requires_grad for parameter in network.parameters())
 
@@ -101,7 +100,7 @@ def frozen_parts(network: Classifier, depth: int) -> set[str]:
 
 
 def test_resnet_groups_are_the_stem_and_the_stages() -> None:
-    network = build(catalog.resolve("resnet18"), 2, None)
+    network = build_classifier(catalog.resolve("resnet18"), 2, None)
     for n, frozen in enumerate(
         [set(), {"conv1", "bn1"}, {"layer1"}, {"layer2"}, {"layer3"}, {"layer4"}]
     ):
@@ -116,7 +115,7 @@ def test_resnet_groups_are_the_stem_and_the_stages() -> None:
 
 def test_mobilenet_groups_are_its_19_features() -> None:
     """As torchvision counts them: a stem, 17 inverted residuals, the last convolution."""
-    network = build(catalog.resolve("mobilenetv2"), 2, None)
+    network = build_classifier(catalog.resolve("mobilenetv2"), 2, None)
     freeze_layers(network, 1)
     assert frozen_parts(network, 1) == {"conv_stem", "bn1"}
     freeze_layers(network, 3)
@@ -133,7 +132,7 @@ def test_mobilenet_groups_are_its_19_features() -> None:
 
 
 def test_vit_groups_are_the_embedding_and_12_blocks() -> None:
-    network = build(catalog.resolve("vits16r224"), 2, None)
+    network = build_classifier(catalog.resolve("vits16r224"), 2, None)
     freeze_layers(network, 3)
     assert frozen_parts(network, 1) == {"cls_token", "pos_embed", "patch_embed", "blocks"}
     assert {p for p in frozen_parts(network, 2) if "blocks" in p} == {"blocks.0", "blocks.1"}
@@ -149,7 +148,7 @@ def test_too_many_frozen_groups_are_one_error(network: Classifier) -> None:
 
 def test_a_family_that_timm_does_not_describe_is_grouped_by_its_names() -> None:
     """CAFormer: a stem, 18 blocks, 3 downsamplings."""
-    network = build(catalog.resolve("caformer_s18"), 2, None)
+    network = build_classifier(catalog.resolve("caformer_s18"), 2, None)
     assert freeze_layers(network, 2) == 22
     assert frozen_parts(network, 1) == {"stem", "stages"}
     assert {part for part in frozen_parts(network, 4) if "stages" in part} == {"stages.0.blocks.0"}
@@ -218,8 +217,8 @@ def test_the_published_warmup_is_not_cut(num_epochs: int) -> None:
         ours = rate_factor(recipe, step, num_steps, 10)
         theirs = reference_cosine(step + 1, warmup + 1, num_steps + 1, 0.45)
         assert ours == pytest.approx(theirs, abs=1e-12)
-    assert detector_recipe("fasterrcnn", 100, is_azure=True).max_warmup_frac is None
-    assert detector_recipe("fasterrcnn", 100, is_azure=False).max_warmup_frac == 0.2
+    assert detector_recipe({"batch_size": 8}, 100, is_azure=True).max_warmup_frac is None
+    assert detector_recipe({"batch_size": 8}, 100, is_azure=False).max_warmup_frac == 0.2
 
 
 def test_step_schedule() -> None:

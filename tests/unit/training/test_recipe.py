@@ -10,7 +10,14 @@ from autofocus.models.catalog import ALIASES
 from autofocus.settings.parameters import PARSERS, RECIPE_PARAMETERS, check_parameters
 from autofocus.study.resolve import resolve
 from autofocus.study.trials.recipes import recipe_for
-from autofocus.training.recipe import Recipe, default_recipe, with_parameters
+from autofocus.training.recipe import (
+    AZURE_DETECTOR_DEFAULTS,
+    MIN_STEPS,
+    Recipe,
+    default_recipe,
+    detector_recipe,
+    with_parameters,
+)
 
 AZURE_NAMES = [name for name in ALIASES if "/" not in name]
 # The table of azure.md §1.6, column "classification", by the YAML's names.
@@ -195,3 +202,17 @@ def test_the_page_names_every_parameter_and_its_defaults() -> None:
             # The first word of a cell is the general case.
             value = said.replace("multi-class ", "").split(";")[0].split(",")[0].strip(" `")
             assert check_parameters({name: value})[0].get(name) == recipe[name], name
+
+
+@pytest.mark.parametrize("num_images", [1, 30, 205, 999])
+def test_detectors_train_for_as_many_steps_on_few_images(num_images: int) -> None:
+    recipe = detector_recipe({"batch_size": 8}, num_images, is_azure=False)
+    steps = recipe.num_epochs * num_images / recipe.batch_size
+    assert steps >= MIN_STEPS or recipe.num_epochs == 300
+
+
+def test_azures_detectors_train_as_published() -> None:
+    recipe = detector_recipe({"batch_size": 8}, 100, is_azure=True)
+    values = {name: getattr(recipe, name) for name in AZURE_DETECTOR_DEFAULTS}
+    assert values == AZURE_DETECTOR_DEFAULTS
+    assert (recipe.num_epochs, recipe.batch_size, recipe.learning_rate) == (15, 2, 0.005)

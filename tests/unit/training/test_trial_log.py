@@ -13,7 +13,7 @@ import torch
 
 from autofocus.manifest import WeightsInfo
 from autofocus.models import catalog
-from autofocus.models.weights.load import LoadedWeights
+from autofocus.models.base import LoadedWeights
 from autofocus.training.candidate import Samples
 from autofocus.training.trial_log import LOG_NAME, draw_curves, trial_facts, trial_log
 

@@ -13,10 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from autofocus.models.base import ModelSpec
+from autofocus.models.base import LoadedWeights, ModelSpec
 from autofocus.models.network import Network
 from autofocus.models.timm.encoders import create_encoder
-from autofocus.models.weights.load import LoadedWeights
 
 
 class Classifier(Network):
@@ -61,7 +60,7 @@ class Classifier(Network):
             self.head.bias.copy_(torch.as_tensor(bias))
 
 
-def build(
+def build_classifier(
     spec: ModelSpec,
     num_classes: int,
     weights: LoadedWeights | None = None,

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.models.detection.fcos import FCOSHead
 
-from autofocus.models.torchvision.anchors import LevelAnchors
 from autofocus.models.torchvision.detector import (
     Detector,
+    LevelAnchors,
     Target,
     as_fractions,
     best_of,

@@ -14,8 +14,7 @@ from torchvision.ops import roi_align
 
 from autofocus.models.torchvision.detector import Target, as_fractions, rows_at, solid_targets
 from autofocus.models.torchvision.options import RcnnOptions
-from autofocus.models.torchvision.pooling import RegionPooler
-from autofocus.models.torchvision.rcnn import FasterRcnn, suppressed
+from autofocus.models.torchvision.rcnn import FasterRcnn, RegionPooler, suppressed
 
 _POOLED_CELLS, _MASK_CELLS = 14, 28
 # Masks of worse boxes are not worth their time: they are left empty.

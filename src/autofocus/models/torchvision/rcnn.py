@@ -4,6 +4,7 @@ Notation for tensor shapes as in `detector`, and:
     - p: proposals of an image
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -14,11 +15,13 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads, fastrcnn_loss
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.ops import clip_boxes_to_image, nms
+from torchvision.ops import clip_boxes_to_image, nms, roi_align
+from torchvision.ops._utils import convert_boxes_to_roi_format
+from torchvision.ops.poolers import initLevelMapper
 
-from autofocus.models.torchvision.anchors import LevelAnchors
 from autofocus.models.torchvision.detector import (
     Detector,
+    LevelAnchors,
     Target,
     as_fractions,
     best_of,
@@ -26,7 +29,6 @@ from autofocus.models.torchvision.detector import (
     solid_targets,
 )
 from autofocus.models.torchvision.options import RcnnOptions
-from autofocus.models.torchvision.pooling import RegionPooler
 from autofocus.models.torchvision.pyramid import Pyramid
 
 # torchvision's numbers.
@@ -36,6 +38,11 @@ _BOX_POSITIVES = 0.25
 _PROPOSAL_NMS_IOU = 0.7
 _MIN_PROPOSAL_SIDE = 1e-3
 _BOX_CELLS = 7
+# Levels beyond the encoder's are not pooled from.
+_MAX_POOLED_STRIDE = 32
+_SAMPLES_A_CELL = 2
+# torchvision's: a region of this side is pooled from the level of stride 2 ** level.
+_CANONICAL_SIDE, _CANONICAL_LEVEL = 224, 4
 
 
 class FasterRcnn(Detector):
@@ -175,6 +182,50 @@ class FasterRcnn(Detector):
         kept = torch.cat(scores, dim=1)
         best, index = kept.topk(min(self.num_proposals, kept.shape[1]), dim=1)
         return rows_at(torch.cat(boxes, dim=1), index), (best > 0).float()
+
+
+class RegionPooler(nn.Module):
+    """torchvision's `MultiScaleRoIAlign` on levels whose strides are known.
+
+    It would guess them, as powers of two, and it counts regions in Python, which the exporter
+    cannot follow where their number depends on the image.
+
+    Args:
+        strides: Of the levels, in pixels.
+        num_cells: Along a side of a region.
+    """
+
+    def __init__(self, strides: Sequence[int], num_cells: int) -> None:
+        super().__init__()
+        self.num_cells = num_cells
+        self.scales = [1 / stride for stride in strides if stride <= _MAX_POOLED_STRIDE]
+        first = round(math.log2(strides[0]))
+        last = first + len(self.scales) - 1
+        self.level_of = initLevelMapper(first, last, _CANONICAL_SIDE, _CANONICAL_LEVEL)
+
+    def forward(
+        self, named: dict[str, Tensor], boxes: list[Tensor], sizes: list[tuple[int, int]]
+    ) -> Tensor:
+        """Return the features of regions, [r, f, s, s].
+
+        Args:
+            named: Levels, finest first, [n, f, h / stride, w / stride].
+            boxes: Of each image, corners in pixels, [., 4]; r in all.
+            sizes: Of the images; not needed, but torchvision's heads give them.
+        """
+        rois = convert_boxes_to_roi_format(boxes)
+        regions_level = self.level_of(boxes)
+        levels = list(named.values())[: len(self.scales)]
+        pooled = levels[0].new_zeros(
+            rois.shape[0], levels[0].shape[1], self.num_cells, self.num_cells
+        )
+        for position, (level, scale) in enumerate(zip(levels, self.scales, strict=True)):
+            index = torch.where(regions_level == position)[0]
+            cells = roi_align(
+                level, rois[index], (self.num_cells, self.num_cells), scale, _SAMPLES_A_CELL
+            )
+            pooled = pooled.index_copy(0, index, cells.to(pooled.dtype))
+        return pooled
 
 
 def suppressed(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:

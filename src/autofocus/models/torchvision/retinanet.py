@@ -12,9 +12,9 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import box_iou
 
-from autofocus.models.torchvision.anchors import LevelAnchors
 from autofocus.models.torchvision.detector import (
     Detector,
+    LevelAnchors,
     Target,
     as_fractions,
     best_of,

@@ -1,6 +1,8 @@
-"""torchvision's own weights of whole detectors, trained on COCO: where they are, what they are.
+"""torchvision's own weights of whole detectors, trained on COCO.
 
-torchvision says the address of each; the file's name ends in the first digits of its SHA-256.
+torchvision knows the address of each; the file's name ends in the first digits of its SHA-256.
+
+A file of its own: a source of weights, as `weights.hub` and `weights.embedded` are.
 """
 
 import re
@@ -30,7 +32,9 @@ def torch_cache_file(weights_enum: str) -> Path:
     return path
 
 
-def download(weights_enum: str, folder: Path, patience: Timeouts, track: Track) -> Download:
+def download_coco_weights(
+    weights_enum: str, folder: Path, patience: Timeouts, track: Track
+) -> Download:
     """Download the weights into `folder`.
 
     Args:

@@ -10,7 +10,7 @@ import os
 import pickle
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -20,8 +20,9 @@ from torch import Tensor
 
 from autofocus.errors import WeightsError
 from autofocus.manifest import WeightsInfo, file_sha256
-from autofocus.models.base import ModelSpec, is_permissive
-from autofocus.models.catalog import default_model, resolve
+from autofocus.models.base import LoadedWeights, ModelSpec, StateDict, is_permissive
+from autofocus.models.catalog import resolve
+from autofocus.models.families import family_of
 from autofocus.models.torchvision import weights as torchvision_weights
 from autofocus.models.weights import embedded, hub
 from autofocus.models.weights.hub import PATIENCE, SourceError, Timeouts
@@ -29,36 +30,12 @@ from autofocus.runtime import Track, cache_dir, no_progress, write_atomically
 
 RANDOM: Final = "random"
 OnMissing = Literal["error", "substitute"]
-StateDict = dict[str, Tensor]
 
 # Best first: safetensors cannot run code, the other is read with `weights_only`.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _RECORD = "source.json"
-# Whose names a file's tensors may have, by the family of the model; ours are always among them.
-_NAMES: Final = {
-    "timm": "timm's names",
-    "torchvision": "torchvision's names, or of its encoder under timm's",
-    "transformers": "transformers' names or its authors'",
-}
 # Where training scripts put the network inside their checkpoint.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-
-
-@dataclass(frozen=True)
-class LoadedWeights:
-    """Weights in memory.
-
-    Attributes:
-        spec: The model they belong to; another one than asked for when it was substituted.
-        state_dict: Tensors under names that the family's builder knows; None for random weights.
-        info: What the manifest keeps.
-        line: One line for the user: model, source, licence.
-    """
-
-    spec: ModelSpec
-    state_dict: StateDict | None
-    info: WeightsInfo
-    line: str
 
 
 class _CachedFile(msgspec.Struct):
@@ -142,7 +119,7 @@ def _of_backbone(
     except WeightsError as error:
         raise WeightsError([f"{spec.name}: {problem}" for problem in error.problems]) from error
     if loaded.spec != backbone:
-        spec = _stand_in(spec)
+        spec = resolve(family_of(spec).stand_in(spec))
     line = loaded.line.replace("weights: ", f"weights: {spec.name}: encoder ", 1)
     return replace(loaded, spec=spec, line=line)
 
@@ -169,7 +146,7 @@ def _from_file(spec: ModelSpec, path: Path) -> LoadedWeights:
         raise WeightsError(
             f"weights: {path}: {reason}. Give a .safetensors file, or a .pth, .pt or .bin file"
             f" that holds only tensors, with weights of {spec.architecture} under"
-            f" {_NAMES[spec.family]}."
+            f" {family_of(spec).weight_names}."
         ) from error
     source = f"file:{path.resolve().as_posix()}"
     info = WeightsInfo(source, "not stated (your file)", digest)
@@ -284,7 +261,9 @@ def _from_torchvision(spec: ModelSpec, patience: Timeouts, track: Track) -> Load
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
-            got = torchvision_weights.download(spec.weights_enum, Path(partial), patience, track)
+            got = torchvision_weights.download_coco_weights(
+                spec.weights_enum, Path(partial), patience, track
+            )
             state_dict = _read_checkpoint(got.path)
             os.replace(got.path, folder / got.filename)
         record = _CachedFile(got.filename, got.sha256, spec.weights_enum, None, spec.licence)
@@ -302,7 +281,10 @@ def _from_torchvision(spec: ModelSpec, patience: Timeouts, track: Track) -> Load
 def _substitute(spec: ModelSpec, tried: list[str]) -> LoadedWeights:
     """Return the embedded model's weights in place of `spec`'s, and say so."""
     try:
-        stand_in = replace(_from_package(resolve(embedded.EMBEDDED_MODEL)), spec=_stand_in(spec))
+        stand_in = replace(
+            _from_package(resolve(embedded.EMBEDDED_MODEL)),
+            spec=resolve(family_of(spec).stand_in(spec)),
+        )
     except SourceError as error:
         raise WeightsError(_not_found(spec, [*tried, str(error)])) from error
     line = (
@@ -310,14 +292,6 @@ def _substitute(spec: ModelSpec, tried: list[str]) -> LoadedWeights:
         f" in the install, stands in for it, licence {stand_in.info.licence}"
     )
     return LoadedWeights(stand_in.spec, stand_in.state_dict, stand_in.info, line)
-
-
-def _stand_in(spec: ModelSpec) -> ModelSpec:
-    """Return the model of `spec`'s kind that the embedded weights are for."""
-    if spec.family == "torchvision":
-        head = spec.name.partition("_")[0]
-        return resolve(f"{head}_{embedded.EMBEDDED_MODEL.partition('.')[0]}_fpn")
-    return resolve(default_model(spec.kind))
 
 
 def _not_found(spec: ModelSpec, tried: list[str]) -> str:

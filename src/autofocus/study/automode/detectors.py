@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from autofocus.manifest import Manifest
-from autofocus.models import build as families
+from autofocus.models.families import family_of
 from autofocus.models.network import Network
 from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, find_entrants
 from autofocus.study.automode.priors import priors_of
@@ -42,7 +42,9 @@ class DetectorAutoMode:
         size, num_views = designed.spec.size, designed.num_views
         # Random numbers take as long as weights, and leave torch's generator as it was.
         with torch.random.fork_rng([]):
-            network = families.build(plan.model, len(study.labels), None, size, designed.options)
+            network = family_of(plan.model).build(
+                plan.model, len(study.labels), None, size, designed.options
+            )
         budget = ResourceBudget(
             num_images=num_views,
             image_s=training_image_s(network, size, device),

@@ -9,8 +9,8 @@ from typing import Any
 from autofocus.data.batches.cache.budget import free_budget
 from autofocus.data.batches.tiles import evaluation_entries
 from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest
-from autofocus.models import build as families
 from autofocus.models import catalog
+from autofocus.models.families import family_of
 from autofocus.runtime import write_atomically
 from autofocus.study.automode.entrants import AutoMode
 from autofocus.study.best_model import Score
@@ -119,7 +119,7 @@ def _soup(
     task, labels, validation = study.plan.task, common.labels, common.validation
     spec = catalog.resolve(manifest.model_name)
     size, device = manifest.preprocess.size, choose_device(study.plan.job.device)
-    network = families.build(spec, len(labels), None, size, manifest.network)
+    network = family_of(spec).build(spec, len(labels), None, size, manifest.network)
     network.load_state_dict(dict(states[0]))
     targets = task.encode_targets(validation.records, labels)
     recipe = Recipe(batch_size=_BATCH_SIZE)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from autofocus.manifest import MANIFEST_NAME, Manifest, read_manifest
 from autofocus.models import catalog
-from autofocus.models.build import build
+from autofocus.models.families import family_of
 from autofocus.models.timm.classifiers import Classifier
 from autofocus.runtime import whole_file
 from autofocus.training.candidate import Candidate
@@ -123,7 +123,7 @@ def rebuild(folder: Path, manifest: Manifest, check_images: Sequence[str]) -> Ca
     assert best is not None, "a trial with a manifest has weights"
     spec = catalog.resolve(manifest.model_name)
     num_classes, size = len(manifest.labels), manifest.preprocess.size
-    network = build(spec, num_classes, None, size, manifest.network)
+    network = family_of(spec).build(spec, num_classes, None, size, manifest.network)
     network.load_state_dict(best[0])
     if isinstance(network, Classifier):
         # `best/` is what was trained; the temperature was found after it.

@@ -16,8 +16,8 @@ from autofocus.data.splits import split_indices
 from autofocus.errors import DataError, TrainingError
 from autofocus.manifest import ResizeFit, Tiling
 from autofocus.metrics.jackknife import pseudo_values
-from autofocus.models import build as families
 from autofocus.models.box_profile import BoxProfile, profile_boxes
+from autofocus.models.families import family_of
 from autofocus.runtime import StopRequest
 from autofocus.structures.targets import BoxTarget
 from autofocus.study.resolve import Plan
@@ -90,7 +90,7 @@ class DetectorTrials:
             tiling=tiling and [tiling.cols, tiling.rows, tiling.overlap_frac],
         )
         torch.manual_seed(plan.seed)
-        network = families.build(plan.model, len(labels), weights, spec.size, options)
+        network = family_of(plan.model).build(plan.model, len(labels), weights, spec.size, options)
         candidate, trained = run_detector_trial(
             DetectorTrial(
                 task=plan.task,
@@ -216,8 +216,9 @@ def design(common: Common, plan: Plan, device: torch.device) -> Design:
     tiling = _tiling(plan, targets)
     views = [target for _, _, target in tile_targets(targets, tiling)] if tiling else targets
     profile = profile_boxes(views)
-    spec = families.input_spec(plan.model, profile, plan.parameters, device.type == "cpu")
-    options = families.network_options(plan.model, profile, spec.size, plan.parameters)
+    family = family_of(plan.model)
+    spec = family.input_spec(plan.model, profile, plan.parameters, device.type == "cpu")
+    options = family.network_options(plan.model, profile, spec.size, plan.parameters)
     settings = task.default_settings(profile.objects_p99, is_azure_detector(plan), plan.parameters)
     return Design(tiling, profile, len(views), spec, options, settings)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from autofocus.errors import BudgetError
 from autofocus.manifest import ResizeCrop
-from autofocus.models.weights.load import LoadedWeights
+from autofocus.models.base import LoadedWeights
 from autofocus.study.resolve import Plan
 from autofocus.study.trials.prepare import prepare_trial
 from autofocus.study.trials.recipes import preprocess_for, recipe_for

@@ -7,8 +7,9 @@ import torch
 
 from autofocus.errors import WeightsError
 from autofocus.models import catalog
+from autofocus.models.base import LoadedWeights
 from autofocus.models.weights.hub import Timeouts
-from autofocus.models.weights.load import LoadedWeights, load_weights
+from autofocus.models.weights.load import load_weights
 from autofocus.runtime import Track
 from autofocus.study.folder.run_folder import RunFolder
 from autofocus.study.resolve import Plan

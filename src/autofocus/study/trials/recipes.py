@@ -3,10 +3,10 @@
 from autofocus.errors import JobError
 from autofocus.manifest import ResizeCrop
 from autofocus.models.catalog import ALIASES, AZURE_DETECTORS
+from autofocus.models.families import family_of
 from autofocus.study.resolve import Plan
 from autofocus.tasks.classification import ClassificationTask
-from autofocus.training.detector_recipes import detector_recipe
-from autofocus.training.recipe import Recipe, default_recipe, with_parameters
+from autofocus.training.recipe import Recipe, default_recipe, detector_recipe, with_parameters
 
 # azure.md §1.6: validation_resize_size and validation_crop_size of Azure's names.
 AZURE_RESIZE, AZURE_CROP = 256, 224
@@ -21,7 +21,7 @@ def recipe_for(plan: Plan, num_images: int) -> Recipe:
         num_images,
         plan.task.azure_learning_rates,
         is_azure=name is not None,
-        architecture=plan.model.architecture,
+        defaults=family_of(plan.model).recipe_defaults(plan.model),
         label_smoothing=plan.task.label_smoothing,
     )
     return with_parameters(recipe, plan.parameters)
@@ -29,7 +29,8 @@ def recipe_for(plan: Plan, num_images: int) -> Recipe:
 
 def detector_recipe_for(plan: Plan, num_images: int) -> Recipe:
     """Return the recipe of a job with objects, for `num_images` training images."""
-    recipe = detector_recipe(plan.model.name, num_images, is_azure_detector(plan))
+    defaults = family_of(plan.model).recipe_defaults(plan.model)
+    recipe = detector_recipe(defaults, num_images, is_azure_detector(plan))
     return with_parameters(recipe, plan.parameters)
 
 

@@ -2,11 +2,12 @@ import pytest
 import torch
 
 from autofocus.errors import JobError, WeightsError
+from autofocus.models.base import LoadedWeights
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import build
+from autofocus.models.timm.classifiers import build_classifier
 from autofocus.models.torchvision.options import PyramidOptions
 from autofocus.models.torchvision.pyramid import Pyramid, create_feature_encoder
-from autofocus.models.weights.load import LoadedWeights, load_weights
+from autofocus.models.weights.load import load_weights
 
 SIZE = 64, 96
 TINY = resolve("test_resnet")
@@ -59,7 +60,7 @@ def test_embedded_weights_are_those_of_the_classifier() -> None:
     spec = resolve("tf_efficientnet_lite0")
     weights = load_weights(spec)
     encoder = create_feature_encoder(spec, SIZE, weights.state_dict).eval()
-    classifier = build(spec, 2, weights, 64)
+    classifier = build_classifier(spec, 2, weights, 64)
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         ours = encoder.forward_intermediates(images, indices=[4], intermediates_only=True)[0]
@@ -70,7 +71,7 @@ def test_embedded_weights_are_those_of_the_classifier() -> None:
 
 def own(name: str, drop: str = "nothing") -> dict[str, torch.Tensor]:
     torch.manual_seed(3)
-    network = build(resolve(name), 2, None, 64)
+    network = build_classifier(resolve(name), 2, None, 64)
     return {key: t for key, t in network.state_dict().items() if drop not in key}
 
 
@@ -103,12 +104,12 @@ def test_weights_of_something_else_are_refused(state_dict: dict[str, torch.Tenso
 
 def test_build_takes_what_the_ladder_gives() -> None:
     from autofocus.models.box_profile import TYPICAL
-    from autofocus.models.build import build as build_any
-    from autofocus.models.build import network_options
+    from autofocus.models.families import family_of
 
     spec = resolve("fcos_tf_efficientnet_lite0_fpn")
     weights: LoadedWeights = load_weights(spec)
-    network = build_any(weights.spec, 2, weights, SIZE, network_options(spec, TYPICAL, SIZE))
+    options = family_of(spec).network_options(spec, TYPICAL, SIZE)
+    network = family_of(weights.spec).build(weights.spec, 2, weights, SIZE, options)
     assert weights.state_dict is not None
     stem = network.encoder.get_parameter("conv_stem.weight")
     assert torch.equal(stem, weights.state_dict["conv_stem.weight"])

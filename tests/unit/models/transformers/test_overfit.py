@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autofocus.manifest import DataInfo, Manifest, ResizeFit, WeightsInfo
-from autofocus.models.transformers.family import build
+from autofocus.models.transformers.build import build_transformers
 from autofocus.models.transformers.network import TransformersDetector
 from autofocus.package.mlflow_model import write_package
 from autofocus.package.verify import verify_package
@@ -167,7 +167,7 @@ def _untrained(name: str, run: Run) -> tuple[TransformersDetector, Manifest]:
     spec = spec_of(name)
     normal = spec.preprocess
     torch.manual_seed(0)
-    network = build(spec, len(LABELS), None, (run.side, run.side), run.options)
+    network = build_transformers(spec, len(LABELS), None, (run.side, run.side), run.options)
     has_masks = "masks" in network.output_names
     manifest = Manifest(
         task="image_instance_segmentation" if has_masks else "image_object_detection",

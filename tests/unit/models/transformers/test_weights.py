@@ -17,11 +17,12 @@ from torch import Tensor
 
 from autofocus.errors import WeightsError
 from autofocus.manifest import WeightsInfo
+from autofocus.models.base import LoadedWeights
+from autofocus.models.transformers.build import build_transformers
 from autofocus.models.transformers.deimv2 import deimv2_names
-from autofocus.models.transformers.family import build
 from autofocus.models.transformers.network import TransformersDetector
 from autofocus.models.transformers.weights import quiet
-from autofocus.models.weights.load import LoadedWeights, load_weights
+from autofocus.models.weights.load import load_weights
 from support.tiny_transformers import (
     SIDES,
     TINY,
@@ -86,7 +87,7 @@ def loaded(name: str, tensors: dict[str, Tensor]) -> LoadedWeights:
 def tiny(name: str, weights: LoadedWeights, num_classes: int, **other: Any) -> TransformersDetector:
     side = other.pop("side", SIDES[name])
     options = options_of(name, **other)
-    return build(spec_of(name), num_classes, weights, (side, side), options)
+    return build_transformers(spec_of(name), num_classes, weights, (side, side), options)
 
 
 def saved_by_transformers(name: str, folder: Path) -> tuple[TransformersDetector, bytes]:

@@ -8,7 +8,7 @@ import torch
 from autofocus.data.batches.preprocess import preprocess
 from autofocus.errors import WeightsError
 from autofocus.models.catalog import DEFAULT_MODEL, resolve
-from autofocus.models.timm.classifiers import build
+from autofocus.models.timm.classifiers import build_classifier
 from autofocus.models.weights import embedded
 from autofocus.models.weights.load import load_weights
 
@@ -30,7 +30,7 @@ def test_coffee_is_espresso() -> None:
     from skimage.data import coffee
 
     spec = resolve(DEFAULT_MODEL)
-    network = build(spec, 1000, load_weights(spec))
+    network = build_classifier(spec, 1000, load_weights(spec))
     images = torch.from_numpy(preprocess(coffee(), spec.preprocess))[None]
     with torch.inference_mode():
         probs = network(images).softmax(1)[0]

@@ -18,10 +18,11 @@ import timm
 import torch
 
 from autofocus.errors import WeightsError
+from autofocus.models.base import LoadedWeights
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import build
+from autofocus.models.timm.classifiers import build_classifier
 from autofocus.models.weights.hub import Timeouts
-from autofocus.models.weights.load import LoadedWeights, load_weights
+from autofocus.models.weights.load import load_weights
 
 TINY = resolve("test_resnet")
 HUB_ID = "timm/test_resnet.r160_in1k"
@@ -242,7 +243,7 @@ def test_download_gives_timms_own_network(
     images = torch.randn(2, 3, 160, 160)
     with torch.inference_mode():
         assert torch.allclose(
-            build(TINY, 1000, loaded)(images), reference.eval()(images), atol=1e-6
+            build_classifier(TINY, 1000, loaded)(images), reference.eval()(images), atol=1e-6
         )
     assert len(hub.requests) == 3 if redirect else 2
     assert hub.requests[1].endswith(f"/resolve/{COMMIT}/model.safetensors")

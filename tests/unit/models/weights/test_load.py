@@ -10,7 +10,7 @@ import torch
 
 from autofocus.errors import WeightsError
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import build
+from autofocus.models.timm.classifiers import build_classifier
 from autofocus.models.weights import embedded
 from autofocus.models.weights.load import load_weights
 
@@ -135,7 +135,7 @@ def test_file_of_another_architecture_is_refused(
     safetensors.torch.save_file(tiny_tensors, path)
     spec = resolve("resnet18")
     with pytest.raises(WeightsError, match="not those of resnet18"):
-        build(spec, 4, load_weights(spec, str(path)))
+        build_classifier(spec, 4, load_weights(spec, str(path)))
 
 
 def test_file_with_its_own_number_of_classes_loads(tmp_path: Path) -> None:
@@ -147,15 +147,15 @@ def test_file_with_its_own_number_of_classes_loads(tmp_path: Path) -> None:
     trained.eval()
     with torch.inference_mode():
         expected = trained(images)
-        assert torch.allclose(build(TINY, 7, loaded)(images), expected, atol=1e-6)
-        assert build(TINY, 3, loaded)(images).shape == (2, 3)
+        assert torch.allclose(build_classifier(TINY, 7, loaded)(images), expected, atol=1e-6)
+        assert build_classifier(TINY, 3, loaded)(images).shape == (2, 3)
 
 
 def test_own_saved_classifier_gives_its_encoder_to_another_task(tmp_path: Path) -> None:
-    first = build(TINY, 4)
+    first = build_classifier(TINY, 4)
     path = tmp_path / "model.safetensors"
     safetensors.torch.save_file(first.state_dict(), path)
-    second = build(TINY, 9, load_weights(TINY, str(path)))
+    second = build_classifier(TINY, 9, load_weights(TINY, str(path)))
     images = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         assert torch.equal(first.features(images), second.features(images))
@@ -236,7 +236,7 @@ def test_file_in_the_hub_librarys_cache_is_used(
 
 
 def test_no_second_copy_of_the_tensors_is_kept() -> None:
-    network = build(
+    network = build_classifier(
         resolve("tf_efficientnet_lite0"), 4, load_weights(resolve("tf_efficientnet_lite0"))
     )
     assert "state_dict" not in network.encoder.pretrained_cfg
@@ -247,7 +247,7 @@ def test_transformers_weights_fit_another_input_size(tmp_path: Path) -> None:
     pretrained = timm.create_model("test_vit")
     path = tmp_path / "vit.safetensors"
     safetensors.torch.save_file(pretrained.state_dict(), path)
-    network = build(spec, 4, load_weights(spec, str(path)), input_size=96)
+    network = build_classifier(spec, 4, load_weights(spec, str(path)), input_size=96)
     reference = timm.create_model("test_vit", img_size=96, num_classes=0)
     resampled = reference.state_dict()
     resampled.update({k: v for k, v in pretrained.state_dict().items() if k in resampled})

@@ -1,15 +1,30 @@
-"""torchvision's state dicts of whole detectors, as networks of ours take them."""
+"""Builds torchvision's FCOS, RetinaNet, Faster R-CNN and Mask R-CNN on any timm encoder."""
 
 import math
 import re
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autofocus.errors import WeightsError
+from autofocus.models.base import LoadedWeights, ModelSpec
+from autofocus.models.catalog import COCO_WEIGHTS, resolve
+from autofocus.models.timm.encoders import OWN_PREFIX
 from autofocus.models.torchvision.detector import Detector
+from autofocus.models.torchvision.fcos import Fcos
+from autofocus.models.torchvision.mask_rcnn import MaskRcnn
+from autofocus.models.torchvision.options import (
+    FcosOptions,
+    PyramidOptions,
+    RcnnOptions,
+    RetinaNetOptions,
+    read_options,
+)
+from autofocus.models.torchvision.pyramid import create_feature_encoder
+from autofocus.models.torchvision.rcnn import FasterRcnn
+from autofocus.models.torchvision.retinanet import RetinaNet
 
 TORCHVISION_PREFIX: Final = "backbone.body."
 # Layers whose shapes depend on the classes: they start anew.
@@ -18,6 +33,58 @@ _OF_CLASSES: Final = re.compile(
 )
 # torchvision's pyramid starts at this stride where there are region proposals, or else at that.
 _FINEST_OF_REGIONS, _FINEST = 4, 8
+# Trained with norms that add nothing to the variance.
+_WITHOUT_EPSILON: Final = {
+    name for head, name in COCO_WEIGHTS.items() if not head.startswith("fcos")
+}
+
+
+# Of each of `catalog.HEADS`: its network, and the options that it is built with.
+_NETWORKS: Final[dict[str, tuple[Callable[[Any, int, Any], Detector], type[PyramidOptions]]]] = {
+    "fcos": (Fcos, FcosOptions),
+    "retinanet": (RetinaNet, RetinaNetOptions),
+    "fasterrcnn": (FasterRcnn, RcnnOptions),
+    "maskrcnn": (MaskRcnn, RcnnOptions),
+}
+
+
+def build_torchvision(
+    spec: ModelSpec,
+    num_classes: int,
+    weights: LoadedWeights | None,
+    size: tuple[int, int],
+    options: Mapping[str, Any],
+) -> Detector:
+    """Build the network of `spec` in evaluation mode.
+
+    Args:
+        spec: With weights that stand in for another model, `weights.spec`.
+        num_classes: k.
+        weights: What `load_weights` returned; None for random numbers.
+        size: (height, width) of the input, in pixels.
+        options: What `network_options` returned.
+
+    Raises:
+        WeightsError: If the weights are not those of this architecture.
+        ModelFolderError: If the options are not this model's.
+    """
+    assert spec.backbone is not None, "a torchvision detector has a backbone"
+    state_dict = weights.state_dict if weights else None
+    is_whole = any(key.startswith(TORCHVISION_PREFIX) for key in state_dict or {})
+    encoder_dict = state_dict
+    if state_dict is not None and is_whole:
+        own = encoder_of_torchvision(state_dict)
+        encoder_dict = {f"{OWN_PREFIX}{key}": tensor for key, tensor in own.items()}
+    encoder = create_feature_encoder(resolve(spec.backbone), size, encoder_dict)
+    if spec.weights_enum in _WITHOUT_EPSILON:
+        for module in encoder.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = 0.0
+    network_class, options_type = _NETWORKS[spec.name.partition("_")[0]]
+    network = network_class(encoder, num_classes, read_options(options, options_type))
+    if state_dict is not None and is_whole:
+        load_heads(network, state_dict, spec.name)
+    return network.eval()
 
 
 def encoder_of_torchvision(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

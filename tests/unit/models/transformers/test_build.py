@@ -8,11 +8,14 @@ import torch
 
 from autofocus.errors import ModelFolderError
 from autofocus.models.box_profile import TYPICAL, BoxProfile
+from autofocus.models.transformers.build import build_transformers
 from autofocus.models.transformers.catalog import TRANSFORMERS
-from autofocus.models.transformers.family import build, input_spec, network_options
+from autofocus.models.transformers.family import TransformersFamily
 from autofocus.models.transformers.network import num_candidates, to_corners
 from autofocus.models.transformers.sizes import SIZES
 from support.tiny_transformers import SIDES, TINY, build_tiny, options_of, spec_of
+
+FAMILY = TransformersFamily()
 
 
 def crowded(objects_p99: float) -> BoxProfile:
@@ -35,11 +38,11 @@ def crowded(objects_p99: float) -> BoxProfile:
 def test_queries_follow_the_data(
     name: str, objects_p99: float, side: int, options: dict[str, Any]
 ) -> None:
-    assert network_options(spec_of(name), crowded(objects_p99), (side, side)) == options
+    assert FAMILY.network_options(spec_of(name), crowded(objects_p99), (side, side)) == options
 
 
 def test_too_small_an_input_for_its_objects_is_said(caplog: pytest.LogCaptureFixture) -> None:
-    options = network_options(spec_of("rf_detr_n"), crowded(500.0), (384, 384))
+    options = FAMILY.network_options(spec_of("rf_detr_n"), crowded(500.0), (384, 384))
     assert options == {"num_queries": 576}
     (record,) = caplog.records
     assert "576 objects" in record.getMessage()
@@ -51,7 +54,7 @@ def test_too_small_an_input_for_its_objects_is_said(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize("is_cpu", [False, True])
 def test_input_suits_every_size(spec, is_cpu: bool) -> None:  # type: ignore[no-untyped-def]
     size = SIZES[spec.architecture]
-    chosen = input_spec(spec, TYPICAL, {}, is_cpu)
+    chosen = FAMILY.input_spec(spec, TYPICAL, {}, is_cpu)
     assert chosen.height == chosen.width
     assert chosen.height % size.multiple == 0
     assert chosen.height == size.side if not is_cpu else chosen.height <= size.side
@@ -74,7 +77,7 @@ def test_input_suits_every_size(spec, is_cpu: bool) -> None:  # type: ignore[no-
 def test_input_follows_the_data_and_the_job(
     name: str, profile: BoxProfile, parameters: dict[str, Any], is_cpu: bool, side: int
 ) -> None:
-    assert input_spec(spec_of(name), profile, parameters, is_cpu).size == (side, side)
+    assert FAMILY.input_spec(spec_of(name), profile, parameters, is_cpu).size == (side, side)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +86,9 @@ def test_input_follows_the_data_and_the_job(
 def test_options_of_a_manifest_are_shapes_only(options: dict[str, Any]) -> None:
     unknown = "torch_dtype" if "torch_dtype" in options else "pretrained"
     with pytest.raises(ModelFolderError, match=f"network.{unknown} is no option of a d_fine model"):
-        build(spec_of("d_fine_n"), 3, None, (128, 128), {**options_of("d_fine_n"), **options})
+        build_transformers(
+            spec_of("d_fine_n"), 3, None, (128, 128), {**options_of("d_fine_n"), **options}
+        )
 
 
 def test_candidates_are_as_many_as_the_authors_look_at() -> None:
@@ -153,11 +158,11 @@ def test_parameters_are_those_of_the_published_size(name: str) -> None:
     spec = spec_of(name)
     num_classes = 91 if name.startswith("rf_") else 80
     with torch.device("meta"):
-        network = build(spec, num_classes, None, spec.preprocess.size, {})
+        network = build_transformers(spec, num_classes, None, spec.preprocess.size, {})
     assert sum(parameter.numel() for parameter in network.parameters()) == spec.num_params
 
 
 def test_every_table_of_sizes_builds() -> None:
     for spec in TRANSFORMERS:
         with torch.device("meta"):
-            build(spec, 2, None, spec.preprocess.size, {})
+            build_transformers(spec, 2, None, spec.preprocess.size, {})

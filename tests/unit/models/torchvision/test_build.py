@@ -15,12 +15,12 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from autofocus.errors import WeightsError
 from autofocus.manifest import WeightsInfo
-from autofocus.models.base import ModelSpec
+from autofocus.models.base import LoadedWeights, ModelSpec
 from autofocus.models.box_profile import TYPICAL
 from autofocus.models.catalog import COCO_WEIGHTS, resolve
+from autofocus.models.families import family_of
+from autofocus.models.torchvision.build import build_torchvision
 from autofocus.models.torchvision.detector import Detector
-from autofocus.models.torchvision.family import build, network_options
-from autofocus.models.weights.load import LoadedWeights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,9 +72,9 @@ def loaded(
 ) -> Detector:
     spec = spec or spec_of(head)
     profile = replace(TYPICAL, side_frac=(sides / 4, sides / 2, sides, 2 * sides, 3 * sides))
-    options = network_options(spec, profile, SIZE)
+    options = family_of(spec).network_options(spec, profile, SIZE)
     weights = LoadedWeights(spec, state_dict, WeightsInfo("file", "bsd-3-clause"), "")
-    return build(spec, 5, weights, SIZE, options)
+    return build_torchvision(spec, 5, weights, SIZE, options)
 
 
 @pytest.mark.parametrize("rename", [str, older], ids=["newer", "older"])
