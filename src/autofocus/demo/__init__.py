@@ -4,8 +4,8 @@ Made to try the whole road without data of one's own. A score on them says that 
 it says nothing about photographs.
 """
 
-from autofocus.demo.objects import LABELS
-from autofocus.demo.render import MAX_OBJECTS, Scene, SceneObject, render_scene
+from autofocus.demo.scene import MAX_OBJECTS, Scene, SceneObject, render_scene
+from autofocus.demo.things import LABELS
 from autofocus.demo.write import write_scenes
 
 __all__ = ["LABELS", "MAX_OBJECTS", "Scene", "SceneObject", "render_scene", "write_scenes"]

@@ -17,6 +17,7 @@ Rgb = NDArray[np.uint8]
 Plane = NDArray[np.float32]
 Point = tuple[float, float]
 
+MARGIN = 3  # pixels around a sprite's outline, so that a warp finds an edge to blend
 _SHIFT = 4  # cv2 takes points in 1/16 pixel
 
 

@@ -16,7 +16,7 @@ from autofocus.data.rows.records import (
     MultilabelRecord,
     PolygonLabel,
 )
-from autofocus.demo.render import MAX_OBJECTS, Scene, SceneObject, render_scene
+from autofocus.demo.scene import MAX_OBJECTS, Scene, SceneObject, render_scene
 from autofocus.runtime import Track, no_progress, whole_file
 
 ANNOTATIONS = "annotations.jsonl"

@@ -18,11 +18,10 @@ from autofocus.data.rows.records import (
     MultilabelRecord,
 )
 from autofocus.demo import LABELS, MAX_OBJECTS, Scene, render_scene, write_scenes
-from autofocus.demo.backgrounds import BACKGROUNDS, Background
-from autofocus.demo.compose import MIN_VISIBLE_FRAC, Composition, Stamp, stamp_sprite
-from autofocus.demo.distractors import DISTRACTORS
 from autofocus.demo.drawing import Sprite
-from autofocus.demo.objects import OBJECTS, Draw
+from autofocus.demo.scene import MIN_VISIBLE_FRAC, Composition, Stamp, stamp_sprite
+from autofocus.demo.surroundings import BACKGROUNDS, Background
+from autofocus.demo.things import DISTRACTORS, OBJECTS, Draw
 from autofocus.structures.contours import trace_rings
 
 T = TypeVar("T")
