@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from autofocus.cli.drawings import DrawingFolder
 from autofocus.cli.output import command, emit, emit_json, note, progress
+from autofocus.cli.picture_files import DrawingFolder
 
 Split = Literal["test", "validation", "train"]
 

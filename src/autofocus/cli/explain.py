@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from autofocus.cli.file_names import FileNames, file_name
 from autofocus.cli.output import command, emit, emit_json, note, progress
+from autofocus.cli.picture_files import FileNames, file_name
 from autofocus.explain.algorithms import ALGORITHMS
 
 if TYPE_CHECKING:

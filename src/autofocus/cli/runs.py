@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from autofocus.cli.output import command, emit, emit_json, showing_run
-from autofocus.cli.sparkline import WIDTH, sparkline
 from autofocus.cli.train import show_result
 
 app = typer.Typer(no_args_is_help=True)
@@ -44,7 +43,7 @@ def list_(
         best = run.best
         text = (
             f"{run.path}  {run.status}  {run.changed}  {run.task}  "
-            f"{len(run.leaderboard)} trials  {run.metric} {_shown(best.get('value'))}  "
+            f"{len(run.leaderboard)} trials  {run.metric} {_metric_text(best.get('value'))}  "
             f"{best.get('model', '')}"
         )
         emit(text.rstrip())
@@ -96,8 +95,8 @@ def compare(
         test = (result.get("test_metrics") or {}).get(view.metric)
         seconds = f"{result['seconds']:.0f} s" if result else view.status
         emit(
-            f"{view.path}  {view.metric} {_shown(best.get('value'))} on validation, "
-            f"{_shown(test)} on test data  {best.get('model', '')}  {seconds}"
+            f"{view.path}  {view.metric} {_metric_text(best.get('value'))} on validation, "
+            f"{_metric_text(test)} on test data  {best.get('model', '')}  {seconds}"
         )
     for key, values in changed.items():
         emit(f"{key}: {' | '.join(str(value) for value in values)}")
@@ -176,14 +175,13 @@ def _lines(view: Any) -> list[str]:
 
 
 def _line(row: dict[str, Any], curve: list[float | None]) -> str:
-    parameters = {k: v for k, v in row.get("parameters", {}).items() if k != "model_name"}
-    listed = ", ".join(f"{name} {_number(value)}" for name, value in parameters.items())
+    from autofocus.cli.view import CURVE_WIDTH, parameters_text, sparkline
+
     known = [value for value in curve if value is not None]
     value = row["value"] if row["status"] != "running" else max(known, default=None)
-    return (
-        f"{row['id']:>5}  {_shown(value)}  {sparkline(curve):{WIDTH}}  {row['status']:10}  "
-        f"{row['model']}  {listed}"
-    ).rstrip()
+    cells = f"{row['id']:>5}  {_metric_text(value)}  {sparkline(curve):{CURVE_WIDTH}}"
+    about = f"{row['model']}  {parameters_text(row.get('parameters', {}))}"
+    return f"{cells}  {row['status']:10}  {about}".rstrip()
 
 
 def _memory(view: Any) -> str:
@@ -209,9 +207,5 @@ def _summary(view: Any) -> dict[str, Any]:
     }
 
 
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _shown(value: float | None) -> str:
+def _metric_text(value: float | None) -> str:
     return "     –" if value is None else f"{value:.4f}"

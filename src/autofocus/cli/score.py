@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from autofocus.cli.drawings import DrawingFolder
 from autofocus.cli.output import command, emit, note, progress
+from autofocus.cli.picture_files import DrawingFolder
 
 # Images held at once; also the network's batch.
 _BATCH = 16

@@ -1,17 +1,17 @@
 """A run as lines for a terminal: the best trials, those under way, when it ends, what it takes."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from rich.console import Group
 from rich.text import Text
 
-from autofocus.cli import sparkline as sparks
-from autofocus.cli.sparkline import sparkline
 from autofocus.study.folder.snapshot import Snapshot, TrialView
 
+SPARKS = "▁▂▃▄▅▆▇█"
+CURVE_WIDTH = 16
 # Narrower terminals get shorter curves.
 WIDE = 90
 STYLES = {"running": "cyan", "failed": "red"}
@@ -107,7 +107,7 @@ def _about(trial: TrialView, model: str) -> Iterable[str]:
         yield trial.reason
     if not model:
         yield trial.model
-    yield listed(trial.parameters)
+    yield parameters_text(trial.parameters)
 
 
 def _epochs(trial: TrialView, at_most: int | None = None) -> str:
@@ -125,7 +125,7 @@ def _spent(seconds: float | None) -> str:
 
 
 def _curve_width(width: int) -> int:
-    return sparks.WIDTH if width >= WIDE else sparks.WIDTH // 2
+    return CURVE_WIDTH if width >= WIDE else CURVE_WIDTH // 2
 
 
 def _line(text: str, style: str = "") -> Text:
@@ -140,12 +140,12 @@ def _of_day(time_s: float) -> str:
     return f"{datetime.fromtimestamp(time_s):%H:%M}"
 
 
-def listed(parameters: Mapping[str, Any]) -> str:
+def parameters_text(parameters: Mapping[str, Any]) -> str:
     """Return parameters as text, without the model's name."""
-    shown = {name: value for name, value in parameters.items() if name != "model_name"}
+    others = {name: value for name, value in parameters.items() if name != "model_name"}
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in shown.items()
+        for name, value in others.items()
     )
 
 
@@ -157,3 +157,19 @@ def clock(seconds: float) -> str:
     minutes, left = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+
+
+def sparkline(curve: Sequence[float | None], width: int = CURVE_WIDTH) -> str:
+    """Return the last points of a curve, a character each, from its lowest to its highest.
+
+    Args:
+        curve: None is undefined, and shown as a gap.
+        width: Characters at most.
+    """
+    known = [value for value in curve if value is not None]
+    if not known:
+        return ""
+    low, high = min(known), max(known)
+    scale = (len(SPARKS) - 1) / (high - low) if high > low else 0.0
+    latest = curve[-width:]
+    return "".join(" " if v is None else SPARKS[round((v - low) * scale)] for v in latest)

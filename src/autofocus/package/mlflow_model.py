@@ -11,11 +11,13 @@ written from here rather than through mlflow, so that training needs no 600 MB o
 `tests/e2e` loads it with the real one.
 """
 
+import ast
 import errno
 import json
 import platform
 import shutil
 import uuid
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -29,13 +31,14 @@ from torch import nn
 
 from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest, file_sha256
 from autofocus.models.network import Network
-from autofocus.package.code import ENTRY, copy_scoring_code
 from autofocus.package.onnx import export_onnx
 from autofocus.runtime import naming_full_disk
 from autofocus.scoring.explain.needs import WEIGHTS_NAME
 from autofocus.scoring.scorer import ONNX_NAME
 from autofocus.tasks import TASKS
 
+ROOT = Path(__file__).parents[1]
+ENTRY = ROOT / "package" / "mlflow_entry.py"
 ENTRY_NAME = "model.py"
 MLFLOW_REQUIREMENT = "mlflow>=3.10,<4"
 MLFLOW_VERSION = "3.10.0"  # the format written here, not what is installed
@@ -154,3 +157,57 @@ def _write_yaml(path: Path, document: dict[str, Any]) -> None:
 def _versions() -> dict[str, str]:
     names = ("autofocus", "torch", "timm", "onnx", *REQUIREMENTS)
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}
+
+
+def copy_scoring_code(folder: Path) -> None:
+    """Copy every module that scoring imports into `folder/autofocus`, and nothing else."""
+    target = folder / ROOT.name
+    for source in sorted(scoring_modules()):
+        copy = target / source.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if source == ROOT / "__init__.py":
+            # The public door leads to training, which is not carried along.
+            version = metadata.version("autofocus")
+            copy.write_text(
+                f'"""The scoring layers of autofocus."""\n\n__version__ = "{version}"\n'
+            )
+        else:
+            shutil.copyfile(source, copy)
+
+
+def scoring_modules() -> set[Path]:
+    """Return the files reached from the entry point through module-level imports."""
+    found: set[Path] = set()
+    waiting = [ENTRY]
+    while waiting:
+        for path in _imported(waiting.pop()):
+            if path not in found:
+                found.add(path)
+                waiting.append(path)
+    return found
+
+
+def _imported(path: Path) -> Iterator[Path]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            # `from a.b import c`: c may be a module of its own.
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.partition(".")[0] == ROOT.name:
+                yield from _files(name)
+
+
+def _files(name: str) -> Iterator[Path]:
+    parts = name.split(".")[1:]
+    for depth in range(len(parts) + 1):
+        package = ROOT.joinpath(*parts[:depth])
+        if (package / "__init__.py").is_file():
+            yield package / "__init__.py"
+    module = ROOT.joinpath(*parts).with_suffix(".py") if parts else ROOT / "__init__.py"
+    if module.is_file():
+        yield module

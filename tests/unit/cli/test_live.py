@@ -16,10 +16,8 @@ import pytest
 from rich.console import Console
 
 from autofocus.cli import live as live_module
-from autofocus.cli.live import LiveRun, SteadyConsole, follow_run
-from autofocus.cli.memory import GIB, memory_text, tree_bytes
-from autofocus.cli.sparkline import sparkline
-from autofocus.cli.view import clock, view
+from autofocus.cli.live import GIB, LiveRun, SteadyConsole, follow_run, memory_text, tree_bytes
+from autofocus.cli.view import clock, sparkline, view
 from autofocus.study.folder.run_folder import hold_folder
 from autofocus.study.folder.snapshot import RunReader
 from support.run_folders import begin_trial, end_trial, evaluate, write_progress, write_run

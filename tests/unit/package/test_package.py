@@ -19,8 +19,7 @@ from autofocus.manifest import read_manifest
 from autofocus.models import catalog
 from autofocus.models.timm.classifiers import build_classifier
 from autofocus.package import mlflow_model, verify
-from autofocus.package.code import ROOT, scoring_modules
-from autofocus.package.mlflow_model import write_package
+from autofocus.package.mlflow_model import ROOT, scoring_modules, write_package
 from autofocus.package.verify import verify_package
 from autofocus.scoring.scorer import Scorer
 

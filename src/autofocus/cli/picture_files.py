@@ -1,13 +1,37 @@
-"""The folder that `--draw` writes pictures into: one a source image, and never over one."""
+"""Picture files that commands write: names that do not collide, and the folder of `--draw`."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from autofocus.cli.file_names import FileNames, file_name
 from autofocus.cli.output import note
 
-_QUALITY = 92
+# What a file system takes in one name is 255 bytes, mostly.
+_MAX_BYTES = 100
+_JPEG_QUALITY = 92
+
+
+class FileNames:
+    """Gives names that no other file of this run got, in any case of letters."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def give(self, wanted: str) -> str:
+        """Return the name that was wanted, with a number behind it where it is taken."""
+        name, number = wanted, 1
+        while name.casefold() in self._taken:
+            number += 1
+            name = f"{wanted}-{number}"
+        self._taken.add(name.casefold())
+        return name
+
+
+def file_name(text: str) -> str:
+    """Return a text with whatever a file system may not like replaced, and not too long."""
+    short = text.encode("utf-8", "replace")[:_MAX_BYTES].decode(errors="ignore")
+    return re.sub(r"[^\w. -]+", "_", short) or "_"
 
 
 class DrawingFolder:
@@ -40,7 +64,7 @@ class DrawingFolder:
         import cv2
 
         options = [
-            *(cv2.IMWRITE_JPEG_QUALITY, _QUALITY),
+            *(cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY),
             # Thin coloured lines bleed where colour has fewer pixels than light.
             *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
         ]
