@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -28,8 +27,10 @@ from autofocus.settings.parameters import (
 from autofocus.settings.search_space import canonical_space
 from autofocus.settings.spelling import did_you_mean, spelled
 
-# What means something only in a cloud, or only there can be known.
-CLOUD_KEYS = (
+# Keys that are accepted and have no effect here. They mean something only in a cloud, but for
+# `test_data_size`, which Azure does not use for images either (`reference/azure.md` §1.1).
+UNUSED_KEYS = (
+    "test_data_size",
     "compute",
     "resources",
     "queue_settings",
@@ -322,8 +323,8 @@ class Job(Closed):
 
     @property
     def unused_keys(self) -> list[str]:
-        """Keys that were given and mean something only in a cloud."""
-        keys = [key for key in CLOUD_KEYS if key in self.model_fields_set]
+        """Keys that were given and have no effect here."""
+        keys = [key for key in UNUSED_KEYS if key in self.model_fields_set]
         for role in DATA_FLAGS:
             entry: DataInput | None = getattr(self, role)
             given = () if entry is None else ("mode", "datastore", "path_on_compute")
@@ -424,18 +425,12 @@ def _sentence(problem: dict[str, Any]) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if message.endswith((".", "?")):
         return f"{place}: {message}"
-    return f"{place}: {message}, got {_shown(problem['input'])}."
+    return f"{place}: {message}, got {_shortened(problem['input'])}."
 
 
 _MISSING_HINTS = {"training_data": "Give --data SRC, or training_data in the job YAML."}
 
 
-def _shown(value: object) -> str:
+def _shortened(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-def dump_job(job: Job) -> str:
-    """Return the job as YAML with every default filled in."""
-    document = job.model_dump(mode="json", by_alias=True)
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

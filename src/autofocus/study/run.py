@@ -119,10 +119,8 @@ def _announce(plan: Plan) -> None:
         "none" if job.budget_s is None else f"{job.budget_s:g} s",
         job.seed,
     )
-    if job.unused_keys:
-        log.info("not used here (cloud only): %s", ", ".join(job.unused_keys))
-    if plan.unused_parameters:
-        log.info("not used here: %s", ", ".join(plan.unused_parameters))
+    if unused := [*job.unused_keys, *plan.unused_parameters]:
+        log.info("not used here: %s", ", ".join(unused))
     for note in plan.notes:
         log.info("%s", note)
 

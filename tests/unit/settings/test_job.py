@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-import yaml
 
 from autofocus.settings.job import (
     Asha,
@@ -15,7 +14,6 @@ from autofocus.settings.job import (
     Sweep,
     TruncationSelection,
     check_job,
-    dump_job,
     local_path,
     parse_duration,
 )
@@ -39,7 +37,7 @@ def test_minimal_job_fills_every_default() -> None:
     job = checked({"task": "t", "training_data": "rows.jsonl"})
     assert job.training_data.path == "rows.jsonl"
     assert (job.validation_data_size, job.seed, job.budget_s) == (0.2, 0, None)
-    assert yaml.safe_load(dump_job(job))["target_column_name"] == "label"
+    assert job.target_column_name == "label"
 
 
 def test_all_problems_are_named_at_once() -> None:
@@ -68,7 +66,7 @@ def test_all_problems_are_named_at_once() -> None:
     assert "test_data: 'azureml:fridge:1' is registered in a cloud workspace" in text
 
 
-def test_a_dumped_job_is_the_same_job() -> None:
+def test_a_job_that_is_read_back_is_the_same_job() -> None:
     job = checked(
         {
             "sweep": {
@@ -79,7 +77,7 @@ def test_a_dumped_job_is_the_same_job() -> None:
             "budget": "5m",
         }
     )
-    document = yaml.safe_load(dump_job(job))
+    document = job.model_dump(mode="json", by_alias=True)
     assert document["search_space"] == [
         {
             "learning_rate_scheduler": {"type": "choice", "values": ["step"]},
@@ -247,7 +245,7 @@ def test_policies_that_cannot_be(given: object, problem: str) -> None:
     assert problem in text
 
 
-def test_cloud_keys_are_named_and_nothing_else() -> None:
+def test_keys_without_use_here_are_named_and_nothing_else() -> None:
     job = checked(
         {
             "compute": "azureml:gpu-cluster",
@@ -267,6 +265,8 @@ def test_cloud_keys_are_named_and_nothing_else() -> None:
         "properties.node_count_per_trial",
         "outputs.best_model.path",
     ]
+    # Azure accepts the share and makes no use of it for images.
+    assert checked({"test_data_size": 0.1}).unused_keys == ["test_data_size"]
     plain = {"properties": {"node_count_per_trial": "1"}, "outputs": {"best_model": {"type": "x"}}}
     assert checked(plain).unused_keys == []
 
