@@ -17,13 +17,13 @@ from typer.testing import CliRunner
 
 from autofocus import api
 from autofocus.cli.__main__ import app
-from support.simulated_sweep import SimulatedExecutor, conducted, sweep_job
+from support.simulated_sweep import SimulatedExecutor, scheduled, sweep_job
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from autofocus.study.folder.run_folder import _lock
-held = _lock(Path(sys.argv[1]))
+from autofocus.study.folder.run_folder import hold_folder
+held = hold_folder(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(600)
 """
@@ -43,7 +43,7 @@ def runs(photo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     for name, seed in (("whole", 0), ("killed", 7)):
         folder, job = root / name, sweep_job(photo_folder, 3) | {"seed": seed}
-        with conducted(job, folder) as sweep:
+        with scheduled(job, folder) as sweep:
             if name == "killed":
                 job = job | {"limits": {"max_trials": 1}}
                 assert sweep.next_trial() is not None
