@@ -5,7 +5,7 @@ errors, data, training of every task, a sweep, AutoMode, scoring, serving, expla
 have moved between the two, so only the command line, `autofocus.train` and `load`, and files are
 used. Each side has one core and one thread, and its own folder of the same shape.
 
-Not compared, because no two runs of one commit agree: seconds, times, process and port numbers,
+Not compared, because no two runs of one commit agree: seconds, times, process and port numbers, free memory,
 ids. Nor `model.onnx` and the code in a package by their bytes: modules move, outputs do not.
 """
 
@@ -42,6 +42,7 @@ ALLOWED = Path(__file__).with_name("same_allowed.toml")
 # Keys of documents that say how long something took, when, or which process it was.
 NOT_COMPARED = re.compile(
     r"seconds|seconds_to_first_model|\w+_(s|seconds)|changed|process|started|deadline|eta"
+    r"|free_memory_mib"
 )
 # Speeds and times in what is said while training.
 _MEASURED = re.compile(r"\b\d+(\.\d+)?(?= (images/s|s|min|ms)\b)")
