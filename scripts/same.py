@@ -5,8 +5,9 @@ errors, data, training of every task, a sweep, AutoMode, scoring, serving, expla
 have moved between the two, so only the command line, `autofocus.train` and `load`, and files are
 used. Each side has one core and one thread, and its own folder of the same shape.
 
-Not compared, because no two runs of one commit agree: seconds, times, process and port numbers, free memory,
-ids. Nor `model.onnx` and the code in a package by their bytes: modules move, outputs do not.
+Not compared, because no two runs of one commit agree: seconds, times, process and port numbers,
+free memory, ids. Nor `model.onnx` and the code in a package by their bytes: modules move, outputs
+do not.
 """
 
 import argparse
