@@ -1,5 +1,6 @@
 """Fixtures for tests that serve: a tiny model folder, photos, servers as processes. No torch."""
 
+import base64
 import io
 import json
 import os
@@ -77,6 +78,12 @@ def write_tiny_model(
     )
     (folder / "manifest.json").write_bytes(encode_manifest(manifest))
     return folder
+
+
+def request_for(*rows: bytes | str) -> dict[str, Any]:
+    """Return the published request: images as bytes, or rows as they are sent."""
+    data = [base64.encodebytes(row).decode() if isinstance(row, bytes) else row for row in rows]
+    return {"input_data": {"columns": ["image"], "data": data}}
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,3 @@
-import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 from autofocus.cli.score import score
 from autofocus.errors import ImageError
 from autofocus.scoring import image_paths, scorer
+from support.serving import request_for
 
 Capture = pytest.CaptureFixture[bytes]
 
@@ -28,8 +28,7 @@ def test_json_is_exactly_what_the_endpoint_answers(
     (photos / "2.jpg").write_bytes(b"text")
     score(tiny_model, [str(photos)], as_json=True)
     files = sorted(photos.glob("*.jpg"))
-    data = [base64.encodebytes(file.read_bytes()).decode() for file in files]
-    reply = server.score({"input_data": {"columns": ["image"], "data": data}})
+    reply = server.score(request_for(*(file.read_bytes() for file in files)))
     out, err = capsysbinary.readouterr()
     assert out == reply.body + b"\n"
     assert b"1 of 3 images could not be read" in err

@@ -1,6 +1,5 @@
 """`autofocus serve` as users meet it: a process, its first line, its errors."""
 
-import base64
 import json
 import os
 import shutil
@@ -13,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from support.serving import request_for
+
 
 def run_serve(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -22,11 +23,6 @@ def run_serve(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess
         timeout=60,
         env={**os.environ, **env},
     )
-
-
-def request_for(*images: bytes) -> dict[str, Any]:
-    data = [base64.encodebytes(image).decode() for image in images]
-    return {"input_data": {"columns": ["image"], "data": data}}
 
 
 def test_first_line_says_what_is_served_and_how_to_try_it(

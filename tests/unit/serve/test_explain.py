@@ -22,6 +22,7 @@ import pytest
 
 from autofocus.scoring.explain.needs import WEIGHTS_NAME
 from autofocus.serve.explainer import _LOOK_S
+from support.serving import request_for
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
@@ -121,7 +122,7 @@ def asking(photo: bytes) -> Callable[..., dict[str, Any]]:
         )
 
     def make(*n_steps: int | None) -> dict[str, Any]:
-        return {"input_data": {"columns": ["image"], "data": [row(n) for n in n_steps]}}
+        return request_for(*map(row, n_steps))
 
     return make
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from autofocus.tasks.detection import ObjectDetection
+from support.serving import request_for
 from support.tiny_detector import CANVAS, bright_photo, write_tiny_detector
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
@@ -32,13 +33,9 @@ def row(**parameters: Any) -> str:
     return json.dumps(document)
 
 
-def request(*rows: str) -> dict[str, Any]:
-    return {"input_data": {"columns": ["image"], "data": list(rows)}}
-
-
 def test_rows_that_name_no_or_another_algorithm_get_scores_alone_as_published(served: Any) -> None:
-    (plain,) = served.score(request(PLAIN)).json
-    reply = served.score(request(row(), row(xai_algorithm="xrai", n_steps=1)))
+    (plain,) = served.score(request_for(PLAIN)).json
+    reply = served.score(request_for(row(), row(xai_algorithm="xrai", n_steps=1)))
     assert reply.status == 200
     assert reply.json == [plain, plain]
     assert reply.headers["x-autofocus-explanations"] == "unavailable"
@@ -47,7 +44,7 @@ def test_rows_that_name_no_or_another_algorithm_get_scores_alone_as_published(se
 def test_d_rise_gives_a_map_and_a_picture_a_box_in_their_order(served: Any) -> None:
     asked = {"xai_algorithm": "d_rise", "num_masks": 60, "grid": 6, "attributions": True}
     first, second, third = served.score(
-        request(PLAIN, row(**asked), row(**asked, target="star", visualizations=False))
+        request_for(PLAIN, row(**asked), row(**asked, target="star", visualizations=False))
     ).json
     assert list(first) == ["boxes"]
     assert second["boxes"] == third["boxes"] == first["boxes"]
@@ -68,14 +65,14 @@ def test_d_rise_gives_a_map_and_a_picture_a_box_in_their_order(served: Any) -> N
 
 def test_headers_say_when_some_rows_of_a_request_are_left_out(served: Any) -> None:
     asked = row(xai_algorithm="d_rise", num_masks=4)
-    assert "x-autofocus-explanations" not in served.score(request(PLAIN, asked)).headers
-    mixed = served.score(request(asked, row()))
+    assert "x-autofocus-explanations" not in served.score(request_for(PLAIN, asked)).headers
+    mixed = served.score(request_for(asked, row()))
     assert [list(item) for item in mixed.json] == [["boxes", "visualizations"], ["boxes"]]
     assert mixed.headers["x-autofocus-explanations"] == "unavailable"
 
 
 def test_bad_parameters_are_400_with_key_rule_and_row(served: Any) -> None:
-    reply = served.score(request(PLAIN, row(xai_algorithm="d_rise", num_masks=1, grid="fine")))
+    reply = served.score(request_for(PLAIN, row(xai_algorithm="d_rise", num_masks=1, grid="fine")))
     assert reply.status == 400
     assert reply.json["message"] == (
         "input_data.data[1]: xai_parameters.num_masks must be a whole number from 2 to 20000,"

@@ -1,6 +1,5 @@
 """Hostile images against the real server: each keeps its place, and none takes it down."""
 
-import base64
 import io
 import struct
 import time
@@ -9,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from support.serving import request_for
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -41,11 +42,6 @@ HOSTILE: dict[str, Callable[[bytes], bytes]] = {
 @pytest.fixture(params=list(HOSTILE))
 def hostile(request: pytest.FixtureRequest, photo: bytes) -> bytes:
     return HOSTILE[request.param](photo)
-
-
-def request_for(*images: bytes) -> dict[str, Any]:
-    data = [base64.encodebytes(image).decode() for image in images]
-    return {"input_data": {"columns": ["image"], "data": data}}
 
 
 def test_hostile_image_keeps_its_place_between_good_ones(

@@ -1,6 +1,5 @@
 """Servers as real processes: how they start, share work, survive and stop."""
 
-import base64
 import json
 import os
 import re
@@ -20,11 +19,11 @@ import pytest
 from autofocus.errors import InputError
 from autofocus.serve.run import bind, url_of
 from autofocus.serve.settings import Settings
+from support.serving import request_for
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
-IMAGE = base64.encodebytes(b"image").decode()
-REQUEST = {"input_data": {"columns": ["image"], "data": [IMAGE]}}
+REQUEST = request_for(b"image")
 
 # A server whose model only sleeps; arguments: workers, seconds a request, grace, queue.
 SCRIPT = """
@@ -136,9 +135,8 @@ def test_workers_share_requests(start_sleeper: Callable[..., Any]) -> None:
 
 def test_dead_worker_is_replaced(start_sleeper: Callable[..., Any]) -> None:
     server = start_sleeper(workers=2)
-    die = {"input_data": {"columns": ["image"], "data": [base64.b64encode(b"die").decode()]}}
     with pytest.raises(OSError, match=r"(?i)closed|reset"):
-        server.score(die)
+        server.score(request_for(b"die"))
     # The other one goes on meanwhile.
     assert server.score(REQUEST).status == 200
     deadline = time.monotonic() + 10

@@ -1,6 +1,5 @@
 """Each family learns pictures by heart, from random numbers, and serves what it learned."""
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +22,7 @@ from autofocus.structures.boxes import box_iou
 from autofocus.structures.polygons import from_wire, outline_box, polygon_iou, rasterize
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 from autofocus.tasks import TASKS
-from support.serving import StartServer
+from support.serving import StartServer, request_for
 from support.tiny_transformers import SIDES, options_of, spec_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -121,8 +120,7 @@ def test_eight_pictures_are_learned_and_served(
     assert _mean_average_precision(Scorer.load(folder), pictures) >= 0.9
 
     server = start_server(folder, "--port", "0")
-    rows = [base64.b64encode(file).decode() for file in files]
-    reply = server.score({"input_data": {"columns": ["image"], "data": rows}})
+    reply = server.score(request_for(*files))
     server.stop()
     assert reply.status == 200
     for answer, picture in zip(reply.json, pictures, strict=True):
