@@ -75,7 +75,7 @@ def integrated_gradients(
         targets: Class index of each image.
         output: Differentiated number.
         method: Quadrature, a name of `quadrature.METHODS`.
-        n_steps: s.
+        n_steps: Steps of a path, s.
     """
     differences = images[:, None] - baselines  # [n, b, 3, h, w]
     num_images, num_baselines = differences.shape[:2]

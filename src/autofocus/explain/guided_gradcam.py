@@ -29,7 +29,7 @@ from autofocus.explain.guided_backprop import guided
 
 
 class GuidedGradcam(BatchMethod):
-    """Detail where the class is.
+    """Fine detail where the network sees the class.
 
     Metadata: that of guided backprop, `grid`, the size of the coarse map, and
     `positive_evidence`, false where no position speaks for the class: the map is zero then.

@@ -42,7 +42,7 @@ class Quality:
     """Quality of n maps by one algorithm; means, with standard errors of the means.
 
     Attributes:
-        num_images: n.
+        num_images: Number of maps, n.
         insertion: Area under the insertion curve, in [0, 1].
         deletion: Area under the deletion curve, in [0, 1].
         pointing: Share of maps whose highest value lies on the object; None without masks.

@@ -36,7 +36,7 @@ def _right(n: int) -> tuple[Floats, Floats]:
 
 
 def _trapezoid(n: int) -> tuple[Floats, Floats]:
-    """Both ends at half weight; as in captum the weights sum to 1 - 1 / n, not to 1."""
+    """Return both ends at half weight; as in captum the weights sum to 1 - 1 / n, not to 1."""
     weights = np.full(n, 1 / n)
     weights[[0, -1]] /= 2
     return np.linspace(0, 1, n), weights

@@ -138,7 +138,7 @@ class Endpoint:
         self._draining = True
 
     def close(self) -> bool:
-        """Drop what waits and return whether nothing runs any more."""
+        """Drop waiting requests and return whether none runs any more."""
         closed = [lane.close() for lane in (self.lane, self.explain_lane)]
         return all(closed)
 
@@ -279,7 +279,7 @@ class Endpoint:
         for start in _batches(rows, deadline):
             results += score_rows(self._scorer, rows[start : start + _BATCH])
         refuse_all_failed(results)
-        return _encoded(results, started, _left_out(None, rows))
+        return _encoded(results, started, _explanations_header(None, rows))
 
     def _score_to_explain(
         self, scorer: Scorer, selector: TargetSelector, rows: Sequence[RequestRow], deadline: float
@@ -295,7 +295,7 @@ class Endpoint:
         if isinstance(self._explain, str):
             raise RequestError(self._explain)
         self.explain_lane.check_room()
-        scored = _Scored([], [], selector, _left_out(selector, rows), 0.0)
+        scored = _Scored([], [], selector, _explanations_header(selector, rows), 0.0)
         for start in _batches(rows, deadline):
             batch = rows[start : start + _BATCH]
             results, to_explain = score_and_select(scorer, selector, batch, parameters, start)
@@ -317,7 +317,7 @@ class Endpoint:
         return _encoded(results, started, scored.headers)
 
 
-def _left_out(selector: TargetSelector | None, rows: Sequence[RequestRow]) -> Headers:
+def _explanations_header(selector: TargetSelector | None, rows: Sequence[RequestRow]) -> Headers:
     """Return the header that says that a row asked for explanations and gets scores alone."""
     asked = (row for row in rows if row.explain)
     left_out = any(selector is None or not is_explained(selector, row) for row in asked)

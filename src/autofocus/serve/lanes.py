@@ -101,7 +101,7 @@ class Lane:
                 timer.cancel()
 
     def close(self) -> bool:
-        """Drop what waits and return whether nothing runs any more."""
+        """Drop waiting jobs and return whether none runs any more."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         return self.num_pending == 0
 

@@ -63,13 +63,13 @@ def measure_classes(
     images = torch.from_numpy(np.stack([case.pixels for case in cases]))
     targets = [case.target for case in cases]
     truths = [case.truth for case in cases if case.truth is not None]
-    able, refused = _able(explainer, images, targets, measuring.parameters)
+    usable, refused = _usable_algorithms(explainer, images, targets, measuring.parameters)
     rows = measure(
         explainer.network,
         images,
         targets,
         explainer.task.activation,
-        able,
+        usable,
         truths=truths or None,
         seed=measuring.seed,
         track=track,
@@ -101,14 +101,14 @@ def _cases(scorer: Scorer, explainer: ClassExplainer, record: Any, image: bytes)
     return [_Case(tensor, target.class_index, None) for target in targets]
 
 
-def _able(
+def _usable_algorithms(
     explainer: ClassExplainer,
     images: torch.Tensor,
     targets: Sequence[int],
     parameters: Parameters,
 ) -> tuple[dict[str, Parameters], dict[str, str]]:
     """Return the algorithms that explain this network, and the reasons why others cannot."""
-    able, refused = {}, {}
+    usable, refused = {}, {}
     for name in CLASS_ALGORITHMS:
         fewest = Parameters(xai_algorithm=name, n_steps=2)
         try:
@@ -116,5 +116,5 @@ def _able(
         except InputError as error:
             refused[name] = str(error)
         else:
-            able[name] = replace(parameters, xai_algorithm=name)
-    return able, refused
+            usable[name] = replace(parameters, xai_algorithm=name)
+    return usable, refused

@@ -182,7 +182,7 @@ class ExplainRow:
 
     @property
     def needs_network(self) -> bool:
-        """Whether the answer takes more than empty lists."""
+        """True if the answer takes more than empty lists."""
         return bool(self.targets) and (
             self.parameters.visualizations or self.parameters.attributions
         )
@@ -270,17 +270,17 @@ def score_and_select(
     return scorer.encode(predictions), to_explain
 
 
-def check_num_explanations(rows: Sequence[ExplainRow], most: int) -> None:
+def check_num_explanations(rows: Sequence[ExplainRow], max_num: int) -> None:
     """Check the number of explanations that all rows together ask for.
 
     Raises:
-        RequestError: 413 when it is above `most`.
+        RequestError: 413 when it is above `max_num`.
     """
     number = sum(len(row.targets) for row in rows if row.needs_network)
-    if number > most:
+    if number > max_num:
         raise RequestError(
             f"The request asks for {number:,} explanations, one a class or box and image; at most"
-            f" {most:,} are allowed. Send fewer images at once, name a target, raise"
+            f" {max_num:,} are allowed. Send fewer images at once, name a target, raise"
             " confidence_score_threshold_multilabel, or lower max_boxes.",
             413,
         )
