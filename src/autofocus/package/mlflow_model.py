@@ -43,7 +43,7 @@ ENTRY_NAME = "model.py"
 MLFLOW_REQUIREMENT = "mlflow>=3.10,<4"
 MLFLOW_VERSION = "3.10.0"  # the format written here, not what is installed
 
-# What that code imports.
+# Imports of that code.
 REQUIREMENTS = (
     "msgspec",
     "numpy",
