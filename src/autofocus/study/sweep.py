@@ -1,4 +1,4 @@
-"""The scheduler of a sweep: which trial runs next, which one is pruned, which model is published.
+"""The scheduler of a sweep: chooses the next trial, prunes trials, publishes the best model.
 
 Its state is the run folder: after a kill the next scheduler resumes the trials that were running
 and repeats none that had ended.
@@ -57,11 +57,11 @@ from autofocus.training.probe_trial import NUM_CHECK_IMAGES
 
 log = logging.getLogger(__name__)
 
-# A trial that cannot run this long is not begun.
+# Minimum seconds that must be left to begin a trial.
 MIN_TRIAL_S = 10.0
 # Deaths of a trial's process with no evaluation in between, after which the trial fails.
 MAX_DEATHS = 3
-# Failed trials that an error lists; the leaderboard has all of them.
+# Maximum number of failed trials in an error; the leaderboard has all of them.
 MAX_REASONS = 5
 
 
@@ -71,7 +71,7 @@ def run_sweep(study: Study) -> Outcome:
     Raises:
         StoppedError: If the user stopped before any trial had a model.
         BudgetError: If the budget ended before any trial had a model.
-        TrainingError: If no trial had a model; says why each failed.
+        TrainingError: If no trial had a model; names the reasons.
     """
     plan = study.plan
     sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
@@ -93,8 +93,8 @@ class Rules:
         num_trials: Maximum number of trials.
         policy: Pruning policy; None prunes nothing.
         metric: Key of the loop's reports that the policy compares.
-        reserve_s: Function from the rows of the trials so far to the seconds of the budget that are
-            kept back for what comes after the trials.
+        reserve_s: Function from the rows of the trials so far to the seconds of the budget to keep
+            for the work after the trials.
         min_trial_s: Function from the same rows to the seconds that another trial needs.
     """
 
@@ -117,7 +117,7 @@ def executor_of(study: Study, start: SweepStart, num_trials: int) -> Executor:
     asked = study.plan.job.limits.max_concurrent_trials
     device = choose_device(study.plan.job.device)
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
-    # More trials than cores would only take turns, and memory.
+    # More trials than cores would only take turns, and more memory.
     num_workers = min(asked, num_trials, max(num_cores(), num_gpus))
     if num_workers < 2 or process_count() > 1:
         return InlineExecutor(start.common, study.track)
@@ -134,7 +134,7 @@ def _devices(device: torch.device, num_gpus: int) -> list[str]:
 
 
 def _check_weights(study: Study) -> None:
-    """Refuse now what would fail hours later: weights that cannot be had, or may not be used."""
+    """Refuse now weights that cannot be had or used: a trial would fail hours later."""
     plan = study.plan
     names: dict[str, None] = {}
     for subspace in plan.space:
@@ -177,7 +177,7 @@ class TrialController:
         self._curves: dict[int, Curve] = {}
         self._points: dict[int, list[tuple[int, float]]] = {}
         self._ended: set[int] = set()
-        # Under a time budget nobody waits for trials of lower number.
+        # Under a time budget no trial waits for those of lower number.
         in_order = study.plan.job.budget_s is None
         self._pruner = Pruner(self._rules.policy, self._points, self._ended, in_order=in_order)
         self._unfinished: deque[int] = deque()

@@ -22,6 +22,7 @@ from autofocus.study.executors.messages import (
     Stop,
     WorkerSetup,
 )
+from autofocus.study.search.pruners import PruneDecision
 from autofocus.study.trials.runner import run_trial
 from autofocus.study.trials.trial import Assignment, Common, Hooks, TrialEnd
 
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 WORKER = ("-m", "autofocus.study.executors.worker")
 # Seconds between checks whether the user has asked to stop.
 POLL_S = 0.2
-# Deaths in a row of workers that had sent no message: something is wrong with all of them.
+# Deaths in a row of workers that had sent no message, after which none can be expected to start.
 MAX_DEAD_STARTS = 3
 
 
@@ -41,7 +42,7 @@ class LocalExecutor:
     Args:
         common: The run's data.
         num_workers: Processes.
-        devices: Values of CUDA_VISIBLE_DEVICES, dealt out in turn; empty leaves it alone.
+        devices: Values of CUDA_VISIBLE_DEVICES, dealt out in turn; empty leaves it unchanged.
     """
 
     def __init__(self, common: Common, num_workers: int, devices: Sequence[str] = ()) -> None:
@@ -95,8 +96,8 @@ class LocalExecutor:
             idle.pop(0).begin(assignment)
 
     def _start(self) -> "_WorkerHandle":
-        place = len(self._workers)
-        device = self._devices[place % len(self._devices)] if self._devices else None
+        index = len(self._workers)
+        device = self._devices[index % len(self._devices)] if self._devices else None
         worker = _WorkerHandle(self._setup, device, self._inbox)
         self._workers.append(worker)
         return worker
@@ -118,18 +119,18 @@ class LocalExecutor:
         self._told_to_stop = True
         for worker in self._workers:
             if worker.is_waiting:
-                # Without an answer it saves nothing of this epoch, and asks again when resumed.
+                # Without an answer it saves nothing of this epoch; resumed, it asks again.
                 worker.process.kill()
             else:
                 worker.send(Stop())
 
 
 class _WorkerHandle:
-    """The driver's handle of a worker process.
+    """Handle of a worker process in the driver.
 
     Attributes:
         number: Number of its trial; None while it is idle.
-        is_waiting: Whether it waits to hear if its trial goes on.
+        is_waiting: Whether it waits for a pruning decision.
         has_spoken: Whether it has ever sent a message.
     """
 
@@ -165,7 +166,7 @@ class _WorkerHandle:
         self.send(assignment)
 
     def handle(self, message: object, scheduler: TrialScheduler) -> None:
-        """Handle a message of the worker."""
+        """Handle a message from the worker."""
         self.has_spoken = True
         assert self.number is not None, "an idle worker says nothing"
         if isinstance(message, EpochReport):
@@ -206,10 +207,10 @@ class _WorkerHandle:
         self.process.stdout.close()
         return f"signal {-status}" if status < 0 else f"exit status {status}"
 
-    def _answer(self, verdict: str) -> None:
-        self.is_waiting = verdict == "wait"
+    def _answer(self, decision: PruneDecision) -> None:
+        self.is_waiting = decision == "wait"
         if not self.is_waiting:
-            self.send(Answer(verdict == "stop"))
+            self.send(Answer(decision == "stop"))
 
     def _listen(self, inbox: "SimpleQueue[tuple[_WorkerHandle, Any]]") -> None:
         while True:
@@ -239,7 +240,7 @@ class InlineExecutor:
             number = assignment.number
             hooks = Hooks(
                 decide=scheduler.decide,
-                # All trials of lower number have ended: nothing is ever waited for.
+                # All trials of lower number have ended: the answer is never `wait`.
                 on_epoch=lambda report, n=number: scheduler.report(n, report) == "stop",  # type: ignore[misc]
                 should_stop=scheduler.is_stopped,
                 track=self._track,

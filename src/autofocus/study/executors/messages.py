@@ -51,7 +51,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class Decision:
-    """A choice of a trial and its inputs."""
+    """A decision of a trial and its inputs."""
 
     what: str
     inputs: dict[str, Any]
@@ -103,7 +103,7 @@ class Channel:
             EOFError: If the other end is closed.
         """
         try:
-            # What is read here was written by the other end of a pipe that we made.
+            # Unpickling is safe: the other end of our own pipe wrote this.
             return pickle.load(self._source)
         except (pickle.UnpicklingError, OSError, ValueError) as error:
             raise EOFError from error

@@ -1,4 +1,4 @@
-"""A warm worker process: trains one trial after the other, as the driver says.
+"""A warm worker process, which runs the trials that the driver assigns.
 
 A file of its own: it is started with `python -m`.
 
@@ -31,10 +31,10 @@ from autofocus.study.trials.trial import Assignment, Common, Hooks
 
 def main() -> None:
     """Serve the driver until it is gone."""
-    # Ctrl-C reaches every process of the terminal; the driver says what to do about it.
+    # Ctrl-C reaches every process of the terminal; only the driver handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = Channel(os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb"))
-    # Whatever prints must not print into the messages.
+    # Prints go to stderr: standard output carries messages.
     os.dup2(2, 1)
     setup: WorkerSetup = channel.receive()
     share_machine(setup.num_workers)
@@ -73,7 +73,7 @@ class _Worker:
                 self._stop.set()
 
     def work(self) -> None:
-        """Run what is assigned."""
+        """Run the assigned trials."""
         while True:
             assignment = self._assignments.get()
             self.trial = assignment.trial
@@ -93,14 +93,14 @@ class _Worker:
 
 
 class _ToDriver(logging.Handler):
-    """Sends log lines to the driver, where there is one log of all trials."""
+    """Sends log lines to the driver, which keeps one log of all trials."""
 
     def __init__(self, worker: _Worker) -> None:
         super().__init__()
         self._worker = worker
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send the line; when nobody listens the process is about to end."""
+        """Send the line; exit if the driver is gone."""
         text = f"trial {self._worker.trial}: {record.getMessage()}"
         try:
             self._worker.channel.send(LogLine(record.levelno, text))

@@ -24,7 +24,7 @@ from autofocus.runtime import naming_full_disk, plain, write_atomically
 
 BEST_MODEL = "best_model"
 
-# What may differ between two commands that mean the same run.
+# Keys of the job that may differ between two commands for the same run.
 _NOT_IDENTITY = ("output_dir", "log_verbosity", "display_name", "description", "tags")
 
 
@@ -34,11 +34,11 @@ class RunFolder:
     Args:
         path: The folder; made when missing.
         job: The resolved job as plain data.
-        data_fingerprint: What the data is.
-        overwrite: Forget another job's run in this folder.
+        data_fingerprint: Hash of the data.
+        overwrite: Whether another job's run in this folder is deleted.
 
     Raises:
-        RunFolderError: If another driver holds it or another job lives in it.
+        RunFolderError: If another driver holds it, or it has another job's run.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class RunFolder:
         write_atomically(self.path / name, text + b"\n")
 
     def decide(self, what: str, **inputs: Any) -> None:
-        """Append one choice and its inputs to `decisions.jsonl`."""
+        """Append a decision and its inputs to `decisions.jsonl`."""
         line = orjson.dumps(plain({"decision": what, **inputs})) + b"\n"
         path = self.path / "decisions.jsonl"
         with naming_full_disk(path), path.open("ab") as file:
             file.write(line)
 
     def write_progress(self, **now: Any) -> None:
-        """Replace `progress.json`: news for whoever looks, which a kill may cost."""
+        """Replace `progress.json`; not synced to disk: a kill may lose it."""
         path = self.path / "progress.json"
         new = path.with_name(".progress.json")
         with naming_full_disk(path):
@@ -94,7 +94,7 @@ class RunFolder:
             os.replace(new, path)
 
     def decided(self, what: str) -> dict[str, Any] | None:
-        """Return the last choice of this name, with its inputs, or None."""
+        """Return the last decision of this name, with its inputs, or None."""
         path = self.path / "decisions.jsonl"
         if not path.exists():
             return None
@@ -104,12 +104,12 @@ class RunFolder:
         return next((each for each in reversed(made) if each["decision"] == what), None)
 
     def next_model_dir(self) -> Path:
-        """Return the folder that the next model goes to."""
+        """Return the folder of the next model."""
         taken = [int(p.name) for p in (self.path / "models").glob("*") if p.name.isdigit()]
         return self.path / "models" / str(max(taken, default=0) + 1)
 
     def published(self, trial: str) -> Path | None:
-        """Return the model folder that a trial was published as, or None."""
+        """Return the folder of a trial's published model, or None."""
         path = self.path / "trials" / trial / "published.json"
         if not path.exists():
             return None
@@ -117,7 +117,7 @@ class RunFolder:
         return model if model.is_dir() and (self.path / BEST_MODEL).exists() else None
 
     def is_best_model(self, model: Path) -> bool:
-        """Return whether `best_model` is this model folder."""
+        """Return whether `best_model` points at this model folder."""
         return self._best_model() == model.name
 
     def publish(self, model: Path, trial: str) -> Path:
@@ -138,7 +138,7 @@ class RunFolder:
         return link
 
     def _best_model(self) -> str | None:
-        """Return the name of the model folder that `best_model` is, or is a copy of."""
+        """Return the name of the model folder that `best_model` links to or is a copy of."""
         link, copied = self.path / BEST_MODEL, self.path / "best_model.json"
         if link.is_symlink():
             return link.readlink().name
@@ -147,7 +147,7 @@ class RunFolder:
         return PurePosixPath(json.loads(copied.read_bytes())["model"]).name
 
     def _sweep_models(self) -> None:
-        """Remove models that were not finished, or that a kill left before they were published."""
+        """Remove unfinished models, and those that a kill left unpublished."""
         published = {
             PurePosixPath(json.loads(path.read_bytes())["model"]).name
             for path in (self.path / "trials").glob("*/published.json")
@@ -180,14 +180,14 @@ class RunFolder:
 
 
 def identity(job: Mapping[str, Any], data_fingerprint: str) -> str:
-    """Return the hash that says whether two commands mean the same run."""
+    """Return a hash that is the same for two commands of the same run."""
     kept = {key: value for key, value in job.items() if key not in _NOT_IDENTITY}
     text = orjson.dumps([kept, data_fingerprint], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).hexdigest()
 
 
 def driver_of(path: Path) -> int | None:
-    """Return the process that runs in a folder now, or None."""
+    """Return the id of the process that holds a folder now, or None."""
     file = path / "lock"
     if not file.exists():
         return None
@@ -210,7 +210,7 @@ def _clear(path: Path) -> None:
 
 
 def hold_folder(path: Path) -> FileLock:
-    """Lock a run folder until the process ends, however it ends; its id is in the lock file.
+    """Lock a run folder until the process ends, however it ends; write its id into the lock file.
 
     Raises:
         RunFolderError: If another process holds it.
@@ -229,12 +229,12 @@ def hold_folder(path: Path) -> FileLock:
     return lock
 
 
-# Seconds vary from run to run; the leaderboard is bit-same for the same job and seed.
+# Fields that vary from run to run; the leaderboard is bit-same for the same job and seed.
 LEFT_OUT = ("seconds",)
 
 
 class Leaderboard:
-    """Rows from best to worst; trials that are level stand in the order of their numbers."""
+    """Rows from best to worst; ties are in the order of their numbers."""
 
     def __init__(self) -> None:
         self._keys: list[tuple[bool, float, int, str]] = []
@@ -242,10 +242,10 @@ class Leaderboard:
         self._lines: list[bytes] = []
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Put a trial in its place, instead of what was there of it before.
+        """Insert a trial's row at its rank, replacing an earlier one.
 
         Args:
-            row: With `id` and `value`; None is worse than every number.
+            row: Has `id` and `value`; None is worse than every number.
         """
         name, value = str(row["id"]), row["value"]
         number = int(name) if name.isdigit() else -1

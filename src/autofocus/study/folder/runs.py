@@ -23,19 +23,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunView:
-    """A run as its folder shows it now.
+    """State of a run, as its folder has it now.
 
     Attributes:
         path: The folder.
         status: `running`, `finished`, or `unfinished`: the same command goes on with it.
-        process: Of the driver; None where none is running.
-        task: Published name.
+        process: Id of the driver's process; None where none is running.
+        task: The task's published name.
         metric: Primary metric.
-        changed: When its folder last changed.
-        leaderboard: Rows of the trials that ended, the best first.
-        running: Rows of the trials that are under way.
-        result: What `train --json` printed, once it is finished.
-        job: With every default.
+        changed: Local time of the folder's last change.
+        leaderboard: Rows of ended trials, the best first.
+        running: Rows of running trials.
+        result: Output of `train --json`; None until it is finished.
+        job: The job, with every default.
     """
 
     path: Path
@@ -51,9 +51,9 @@ class RunView:
 
     @property
     def best(self) -> dict[str, Any]:
-        """The row of the trial that is served, or of the first in the leaderboard; {} without."""
-        served = None if self.result is None else self.result.get("best_trial")
-        rows = [row for row in self.leaderboard if row["id"] == served]
+        """Row of the published trial, else the leaderboard's first; {} where it is empty."""
+        published = None if self.result is None else self.result.get("best_trial")
+        rows = [row for row in self.leaderboard if row["id"] == published]
         return next(iter(rows or self.leaderboard), {})
 
     def curve(self, trial: str) -> list[float | None]:
@@ -66,12 +66,12 @@ class RunView:
 
 
 def find_runs(root: Path) -> list[RunView]:
-    """Return the runs in a folder, those that changed last first.
+    """Return the runs in a folder, the last changed first.
 
-    Runs of another format are named in the log, and left out.
+    Runs of another format are logged and left out.
 
     Args:
-        root: Such as `runs/`.
+        root: Parent of run folders, such as `runs/`.
     """
     found = []
     for owner in root.glob(f"*/{RUN_NAME}"):
@@ -83,10 +83,10 @@ def find_runs(root: Path) -> list[RunView]:
 
 
 def read_run(path: Path) -> RunView:
-    """Return what a run folder says.
+    """Return the state of the run in a folder.
 
     Raises:
-        RunFolderError: If it is none, or of another format.
+        RunFolderError: If it is no run folder, or of another format.
     """
     if not (path / RUN_NAME).exists():
         raise RunFolderError(
@@ -113,7 +113,7 @@ def read_run(path: Path) -> RunView:
 
 
 def differences(runs: Iterable[RunView]) -> dict[str, list[Any]]:
-    """Return the keys of the jobs that are not the same in all runs, with each run's value."""
+    """Return the job keys that differ between runs, with each run's value."""
     flat = [_flat(run.job) for run in runs]
     keys = dict.fromkeys(key for job in flat for key in job if key != "output_dir")
     values = {key: [job.get(key) for job in flat] for key in keys}
@@ -121,10 +121,10 @@ def differences(runs: Iterable[RunView]) -> dict[str, list[Any]]:
 
 
 def request(path: Path) -> tuple[dict[str, Any], Path]:
-    """Return the job that a run was begun with, and the folder its paths are relative to.
+    """Return the job that a run was started with, and the folder its paths are relative to.
 
     Raises:
-        RunFolderError: If the folder does not say, or is of another format.
+        RunFolderError: If the request is missing, or the folder is of another format.
     """
     check_run_format(path)
     asked = _json(path / REQUEST_NAME)
@@ -137,7 +137,7 @@ def request(path: Path) -> tuple[dict[str, Any], Path]:
 
 
 def stop_run(path: Path) -> int:
-    """Ask a run's driver to stop: it saves what is running; return its process.
+    """Ask a run's driver to save its running trials and stop; return its process id.
 
     Raises:
         RunFolderError: If nothing is running there.
@@ -162,10 +162,10 @@ def _json(path: Path) -> Any:
         return None
 
 
-def _flat(value: Any, place: str = "") -> dict[str, Any]:
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
     if not isinstance(value, dict):
-        return {place: value}
+        return {name: value}
     flat: dict[str, Any] = {}
     for key, item in value.items():
-        flat |= _flat(item, f"{place}.{key}" if place else str(key))
+        flat |= _flat(item, f"{name}.{key}" if name else str(key))
     return flat

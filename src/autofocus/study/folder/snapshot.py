@@ -1,4 +1,4 @@
-"""A run as its folder shows it at one moment, cheap to look at again and again.
+"""Snapshots of a run folder, cheap to take again and again.
 
 The folder is plain files that are replaced whole while they are read here, from whichever process.
 Imports no torch and draws nothing.
@@ -19,7 +19,7 @@ import yaml
 
 from autofocus.study.folder.run_folder import BEST_MODEL, driver_of
 
-# Trials with these go on.
+# Statuses of trials that have not ended.
 UNFINISHED = ("running", "stopped")
 NUM_BEST = 8
 
@@ -28,10 +28,10 @@ class Point(NamedTuple):
     """An evaluation of a trial; epoch 0 is what training starts from.
 
     Attributes:
-        epoch: After which.
-        step: Optimiser steps until then.
-        value: Of the primary metric; None is undefined.
-        epoch_s: Seconds that the last epoch took, without the evaluation.
+        epoch: Finished epochs.
+        step: Optimiser steps so far.
+        value: Value of the primary metric; None is undefined.
+        epoch_s: Seconds of the last epoch, without the evaluation.
     """
 
     epoch: int
@@ -42,20 +42,20 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class TrialView:
-    """A trial.
+    """State of a trial.
 
     Attributes:
         id: 0, 1, 2, …, or a name.
-        model: Its name in the catalog.
+        model: The model's name in the catalog.
         status: `running`, `completed`, `terminated`, `stopped` or `failed`.
-        value: Of the primary metric at its best epoch, so far where it runs.
-        epochs: That were finished.
-        num_epochs: That its recipe has at most; None where the folder does not say.
-        seconds: That it took; of one that runs, before it was last interrupted.
-        began: Unix time at which it was begun or gone on with; None where that is not known.
-        images_a_second: In its last epoch; None where that is not known.
-        reason: Why it ended.
-        parameters: What was drawn for it.
+        value: Best value of the primary metric, so far if it is running.
+        epochs: Finished epochs.
+        num_epochs: Maximum epochs of its recipe; None where unknown.
+        seconds: Duration; of a running trial until it was last interrupted.
+        began: Unix time of its start or resumption; None where unknown.
+        images_a_second: Training speed in its last epoch; None where unknown.
+        reason: Reason why it ended.
+        parameters: Its sampled parameters.
         curve: The primary metric at each evaluation; None is undefined.
     """
 
@@ -78,21 +78,21 @@ class Snapshot:
     """A run at one moment; times are Unix times.
 
     Attributes:
-        path: Its folder.
+        path: The folder.
         status: `running`, `finished`, or `unfinished`: the same command goes on with it.
-        process: Of the driver; None where none is running.
-        task: Published name; empty where the folder does not say.
-        metric: The primary metric; empty where the folder does not say.
-        text: What happens now; empty where the folder does not say.
-        num_trials: There will be at most; None where that is open.
-        num_ranked: Rows of the leaderboard; a probe or a soup is among them.
-        counts: Numbered trials of them, by status.
-        best: The first of the leaderboard.
-        running: Trials under way, in the order of their numbers.
-        served: The trial that `best_model` is of; None where that is not known.
-        started: When the run was begun.
-        deadline: When the budget ends; None without one.
-        eta: When it is expected to end; None where that is not known.
+        process: Id of the driver's process; None where none is running.
+        task: The task's published name; empty where unknown.
+        metric: Primary metric; empty where unknown.
+        text: Current activity; empty where unknown.
+        num_trials: Maximum number of trials; None for no limit.
+        num_ranked: Rows of the leaderboard, with those of a probe or a soup.
+        counts: Number of numbered trials in the leaderboard by status.
+        best: First trials of the leaderboard.
+        running: Running trials, in the order of their numbers.
+        served: Trial of `best_model`; None where unknown.
+        started: Time of the run's start.
+        deadline: Time at which the budget ends; None without one.
+        eta: Expected time of the end; None where unknown.
         is_several: Whether there may be more trials than a single run has.
     """
 
@@ -115,17 +115,17 @@ class Snapshot:
 
     @property
     def num_ended(self) -> int:
-        """How many numbered trials are ranked."""
+        """Number of numbered trials in the leaderboard."""
         return sum(self.counts.values())
 
 
 class RunReader:
-    """Looks at one run folder again and again; what did not change is not read again.
+    """Takes snapshots of a run folder; reads only files that have changed.
 
     Args:
-        path: The run folder. What is missing in it is not known yet.
-        num_best: Of the leaderboard.
-        process: The driver, where that is known; otherwise the folder's lock tells.
+        path: The run folder; files may be missing as yet.
+        num_best: Trials of the leaderboard to include.
+        process: Id of the driver's process; None reads it from the folder's lock.
     """
 
     def __init__(self, path: Path, num_best: int = NUM_BEST, process: int | None = None) -> None:
@@ -139,7 +139,7 @@ class RunReader:
         self._metric = ""
 
     def look(self) -> Snapshot:
-        """Return what the folder shows now."""
+        """Return a snapshot of the folder."""
         path = self._path
         job = self._yaml.read(path / "job.yml") or {}
         progress = self._json.read(path / "progress.json") or {}
@@ -172,7 +172,7 @@ class RunReader:
         )
 
     def _running(self, rows: Iterable[Mapping[str, Any]]) -> Iterable[TrialView]:
-        # With a thousand trials this is what keeps a look cheap: those that ended are left alone.
+        # Reading no trial that has ended keeps a snapshot of a thousand trials cheap.
         ended = {str(row["id"]) for row in rows if row["status"] not in UNFINISHED}
         for name in sorted(_names(self._path / "trials") - ended, key=_order):
             row = self._json.read(self._row_path(name))
@@ -182,7 +182,7 @@ class RunReader:
     def _trial(self, name: str, ranked: Mapping[str, Any]) -> TrialView:
         row = {**ranked, **(self._json.read(self._row_path(name)) or {})}
         if ranked["status"] != "running":
-            # The leaderboard is written after it, and is what is shown.
+            # The leaderboard is newer than `trial.json`.
             row |= ranked
         points: list[Point] = (
             self._curves.read(self._path / "trials" / name / "metrics.jsonl") or []
@@ -210,7 +210,7 @@ class RunReader:
 
 
 class _Files:
-    """Files as they were last read; read again only when they have changed."""
+    """Parsed files, read again only when they have changed."""
 
     def __init__(self, parse: Callable[[bytes], Any]) -> None:
         self._parse = parse
@@ -228,25 +228,25 @@ class _Files:
             self._known.pop(path, None)
             return None
         except (OSError, ValueError, KeyError, yaml.YAMLError):
-            # It is being replaced, or a file system that does not replace in one go shows half of
-            # it: what was known holds until the next look.
+            # The file is being replaced, not atomically on some file systems: the last content
+            # holds until the next read.
             return None if before is None else before[1]
         return before[1]
 
     def changed(self, path: Path) -> float | None:
-        """Return when a file that was read had last changed, as Unix time."""
+        """Return the Unix time of the last change of a file that was read, or None."""
         known = self._known.get(path)
         return None if known is None else known[0][0] / 1e9
 
 
 @dataclass
 class _Decisions:
-    """What is of interest in `decisions.jsonl`, of which only what was appended is read.
+    """Recipes and published models from `decisions.jsonl`; reads only new lines.
 
     Attributes:
         path: The file.
-        recipes: By trial.
-        trials: By the model folder that they were published in.
+        recipes: Recipe by trial.
+        trials: Trial by the name of its published model's folder.
     """
 
     path: Path
@@ -255,7 +255,7 @@ class _Decisions:
     _num_read: int = 0
 
     def read(self) -> None:
-        """Take what was appended."""
+        """Read the lines that were appended."""
         try:
             with self.path.open("rb") as file:
                 if file.seek(0, os.SEEK_END) < self._num_read:
@@ -264,7 +264,7 @@ class _Decisions:
                 text = file.read()
         except OSError:
             return
-        # The last line may be half written yet.
+        # The last line may still be incomplete.
         whole = text[: text.rfind(b"\n") + 1]
         self._num_read += len(whole)
         for line in whole.splitlines():
@@ -272,7 +272,7 @@ class _Decisions:
                 self._take(line)
 
     def served(self, run: Path) -> str | None:
-        """Return the trial that a run's `best_model` is of."""
+        """Return the trial of a run's `best_model`, or None."""
         try:
             return self.trials.get((run / BEST_MODEL).readlink().name)
         except OSError:
@@ -283,7 +283,7 @@ class _Decisions:
         try:
             made = orjson.loads(line)
         except ValueError:
-            # A killed writer leaves half a line, which the next one goes on in.
+            # A killed writer leaves half a line, to which the next one appends.
             return
         if made["decision"] == "recipe" and "trial" in made:
             self.recipes[str(made["trial"])] = made
@@ -292,7 +292,7 @@ class _Decisions:
 
 
 def _points(text: bytes, metric: str) -> list[Point]:
-    # Not orjson: the loop writes with the standard library, which has NaN.
+    # Not orjson: the loop writes with the standard library, which allows NaN.
     rows = [json.loads(line) for line in text.splitlines()]
     return [
         Point(row["epoch"], row["step"], _defined(row.get(metric)), row.get("seconds") or 0.0)
@@ -309,7 +309,7 @@ def _images_a_second(points: list[Point], recipe: Mapping[str, Any]) -> float | 
         return None
     before, last = points[-2:]
     if last.epoch <= before.epoch:
-        # An epoch that the budget cut short.
+        # The budget cut the epoch short.
         return None
     steps_an_epoch = (last.step - before.step) / (last.epoch - before.epoch)
     images_a_step = recipe["batch_size"] * recipe.get("accumulation", 1)

@@ -26,11 +26,10 @@ _LOSSES_NAME = "losses.npy"
 
 
 class Curve:
-    """What a trial measured of the primary metric, evaluation by evaluation.
+    """A trial's values of the primary metric, one an evaluation.
 
     Attributes:
-        points: (interval, value), where interval n is the n-th evaluation; undefined values are
-            left out.
+        points: (interval, value) of the n-th evaluation, interval n; without undefined values.
     """
 
     def __init__(self) -> None:
@@ -39,13 +38,13 @@ class Curve:
 
     @property
     def interval(self) -> int:
-        """How often it was evaluated."""
+        """Number of evaluations."""
         return len(self._steps)
 
     def add(self, report: dict[str, Any], metric: str) -> bool:
-        """Take a report of the loop; return whether it counts: what training starts from does not.
+        """Add a report of the loop; return whether it counts: the initial network's does not.
 
-        What is measured again after a kill replaces what was known.
+        An evaluation that a resumed trial repeats replaces the earlier one.
         """
         if report["loss"] is None:
             return False
@@ -67,13 +66,13 @@ def keep_losses(folder: Path, losses: NDArray[np.float64]) -> None:
 
 
 def forget_result(folder: Path) -> None:
-    """Remove what a trial came to, and that it was published: it trains on, or is no good."""
+    """Remove a trial's result and its publication: it trains on, or cannot be served."""
     for name in (MANIFEST_NAME, _LOSSES_NAME, "published.json"):
         (folder / name).unlink(missing_ok=True)
 
 
 def read_row(folder: Path) -> dict[str, Any] | None:
-    """Return a trial's row, or None when it was never begun."""
+    """Return a trial's row, or None if it was never begun."""
     try:
         row: dict[str, Any] = json.loads((folder / TRIAL_NAME).read_bytes())
     except FileNotFoundError:
@@ -82,12 +81,12 @@ def read_row(folder: Path) -> dict[str, Any] | None:
 
 
 def read_result(folder: Path) -> Manifest | None:
-    """Return the manifest of a trial's best network, or None when it has none."""
+    """Return the manifest of a trial's best network, or None without one."""
     return read_manifest(folder) if (folder / MANIFEST_NAME).exists() else None
 
 
 def read_losses(folder: Path) -> NDArray[np.float64] | None:
-    """Return the loss of each validation image or group, [n], or None where there is none."""
+    """Return the loss of each validation image or group, [n], or None without any."""
     path = folder / _LOSSES_NAME
     if not path.exists():
         return None
@@ -96,7 +95,7 @@ def read_losses(folder: Path) -> NDArray[np.float64] | None:
 
 
 def read_curve(folder: Path, metric: str) -> Curve:
-    """Return what a trial has measured so far."""
+    """Return a trial's values of a metric so far."""
     curve, path = Curve(), folder / "metrics.jsonl"
     if path.exists():
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -116,7 +115,7 @@ def rebuild(folder: Path, manifest: Manifest, check_images: Sequence[str]) -> Ca
 
     Args:
         folder: Trial folder.
-        manifest: What `read_result` returned.
+        manifest: The trial's manifest.
         check_images: Locations of validation images.
     """
     best = load_checkpoint(folder / "best")
@@ -126,13 +125,13 @@ def rebuild(folder: Path, manifest: Manifest, check_images: Sequence[str]) -> Ca
     network = family_of(spec).build(spec, num_classes, None, size, manifest.network)
     network.load_state_dict(best[0])
     if isinstance(network, Classifier):
-        # `best/` is what was trained; the temperature was found after it.
+        # `best/` has the trained weights; the temperature was found later.
         temperature = manifest.calibration.temperature
         network.set_head(network.head.weight / temperature, network.head.bias / temperature)
     return Candidate(network.eval(), manifest, manifest.metrics, check_images)
 
 
 def drop_checkpoint(folder: Path) -> None:
-    """Remove what only a trial that goes on needs: most of its disk space."""
+    """Remove the checkpoint to resume from: most of a trial's disk space."""
     for path in folder.glob("*last*"):
         shutil.rmtree(path, ignore_errors=True)

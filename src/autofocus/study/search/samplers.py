@@ -1,8 +1,8 @@
-"""Samplers: which parameters trial n tries.
+"""Samplers choose the parameters of trial n.
 
-random, sobol and grid know them from the seed and n alone, so that neither the order in which
-trials end nor a kill changes what a trial is. bayesian (TPE) knows them from the seed, n and the
-trials below n; it asks nothing of a database: the past is replayed from the leaderboard.
+random, sobol and grid depend on the seed and n alone, so that neither the order in which trials
+end nor a kill changes a trial. bayesian (TPE) depends on the seed, n and the trials below n; it
+needs no database: the past is replayed from the leaderboard.
 """
 
 import itertools
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial, TrialState
 
-# The most that a job can ask for.
+# Maximum number of trials of a job.
 MAX_TRIALS = 1000
 
 
 @dataclass(frozen=True)
 class Past:
-    """A trial that was asked for before.
+    """An earlier trial.
 
     Attributes:
         number: 0, 1, 2, …
-        parameters: What `ask` returned for it.
+        parameters: Parameters that `ask` returned for it.
         value: Its best value of the primary metric so far, to be maximised; None without one.
         is_running: Whether the value may still change.
     """
@@ -54,17 +54,17 @@ class Sampler(Protocol):
     """Chooses parameters.
 
     Attributes:
-        num_trials: How many different trials there are; None for any number.
+        num_trials: Number of different trials; None for no limit.
     """
 
     num_trials: int | None
 
     def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
-        """Return the parameters of trial `number`; they are published names to plain values.
+        """Return the parameters of trial `number`, plain values by published name.
 
         Args:
             number: 0, 1, 2, …; below `num_trials`.
-            past: All trials below `number`. Only bayesian reads them.
+            past: All trials below `number`; only bayesian reads them.
         """
 
 
@@ -73,8 +73,8 @@ def make_sampler(sampling: Sampling, space: SearchSpace, seed: int) -> Sampler:
 
     Args:
         sampling: The algorithm; its own seed wins.
-        space: Sub-spaces for which `sampling_problems` has nothing to say.
-        seed: The job's.
+        space: Sub-spaces without `sampling_problems`.
+        seed: The job's seed.
     """
     seed = seed if sampling.seed is None else sampling.seed
     if sampling.type == "grid":
@@ -85,7 +85,7 @@ def make_sampler(sampling: Sampling, space: SearchSpace, seed: int) -> Sampler:
 
 
 def sampling_problems(sampling: Sampling, space: SearchSpace) -> list[str]:
-    """Return a sentence for everything in a space that the algorithm cannot search."""
+    """Return a sentence for each part of a space that the algorithm cannot search."""
     problems = []
     algorithm = sampling.type
     if algorithm == "bayesian" and len(space) > 1:
@@ -108,7 +108,7 @@ def sampling_problems(sampling: Sampling, space: SearchSpace) -> list[str]:
 
 
 class RandomSampler:
-    """Independent points; one sub-space in each, all equally likely."""
+    """Independent points, each in one of the sub-spaces, all equally likely."""
 
     num_trials: int | None = None
 
@@ -123,7 +123,7 @@ class RandomSampler:
 
 
 class SobolSampler:
-    """Points of a scrambled Sobol sequence, which cover the space more evenly than random ones."""
+    """Points of a scrambled Sobol sequence, which cover a space more evenly than random ones."""
 
     num_trials: int | None = None
 
@@ -171,7 +171,7 @@ def _combinations(subspace: Mapping[str, Iterable[Any]]) -> Iterator[dict[str, A
 
 
 class BayesianSampler:
-    """Tree-structured Parzen estimator (Optuna's): the trials of the past say where to look."""
+    """Optuna's tree-structured Parzen estimator: earlier trials guide the search."""
 
     num_trials: int | None = None
 
@@ -179,7 +179,7 @@ class BayesianSampler:
         (self._subspace,) = space
         self._seed = seed
         self._study: Study | None = None
-        # Of the study, which holds the trials in the order of their numbers.
+        # Trials of the study, in the order of their numbers.
         self._known: list[Past] = []
 
     def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
@@ -187,7 +187,7 @@ class BayesianSampler:
         from optuna.samplers import TPESampler
 
         study = self._replayed(sorted(past, key=lambda trial: trial.number))
-        # A seed of its own makes trial n the same after a kill as without one.
+        # With its own seed trial n is the same after a kill as without one.
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
         study.sampler = TPESampler(seed=seed)
         drawn = study.ask(optuna_distributions(self._subspace)).params
@@ -221,7 +221,7 @@ class BayesianSampler:
 
 
 def _follows(before: Past, now: Past) -> bool:
-    """Return whether a trial can have become what it is now."""
+    """Return whether a trial can have changed from `before` to `now`."""
     if before.number != now.number or before.parameters != now.parameters:
         return False
     return before.is_running or (not now.is_running and before.value == now.value)
@@ -238,6 +238,6 @@ def _state(trial: Past) -> "TrialState":
 def _new_study() -> "Study":
     import optuna
 
-    # Optuna writes every new study to stderr by itself.
+    # Optuna logs every new study to stderr.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(direction="maximize")
