@@ -1,4 +1,4 @@
-"""What a trial takes and gives: samples, and a candidate that could be packaged."""
+"""Input and output of a trial: samples, and a candidate to package."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Candidate:
     Attributes:
         network: Network in eval mode, on the CPU.
         manifest: Its manifest; packaging fills in files and versions.
-        metrics: Every metric on validation.
+        metrics: Every metric on validation images.
         check_images: Locations of validation images to verify a package with.
     """
 

@@ -21,8 +21,8 @@ _STATE = "state.json"
 def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Replace the checkpoint in `folder`.
 
-    The new one is complete on disk before the old one goes; a kill in between leaves one of them
-    under a name that `load_checkpoint` finds.
+    The new one is complete on disk before the old one is removed; a kill in between leaves one of
+    them under a name that `load_checkpoint` finds.
 
     Raises:
         OSError: If the disk is full; the old checkpoint stays.
@@ -57,24 +57,24 @@ def _save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any])
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return the newest complete checkpoint's tensors and state, or None when there is none."""
+    """Return the newest complete checkpoint's tensors and state, or None without one."""
     # `folder` first: when it is there, `new` may be half written.
-    for place in (folder, _beside(folder, "new"), _beside(folder, "old")):
+    for path in (folder, _beside(folder, "new"), _beside(folder, "old")):
         try:
-            state: dict[str, Any] = json.loads((place / _STATE).read_text(encoding="utf-8"))
-            return load_file(place / _TENSORS), state
+            state: dict[str, Any] = json.loads((path / _STATE).read_text(encoding="utf-8"))
+            return load_file(path / _TENSORS), state
         except (OSError, ValueError, SafetensorError):
             continue
     return None
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors under `prefix/name`."""
+    """Return the tensors with `prefix/` before each name."""
     return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
 
 
 def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors that `prefixed` put under `prefix`."""
+    """Return the tensors under `prefix/`, without it."""
     start = f"{prefix}/"
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
@@ -85,7 +85,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` returned; the groups come from the recipe."""
+    """Restore the state that `optimizer_tensors` returned; the groups come from the recipe."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -101,18 +101,18 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 def scaler_state(scaler: GradScaler | None) -> dict[str, float]:
-    """Return by how much fp16 losses are scaled, and what decides that from now on."""
+    """Return the state of fp16's loss scaling; empty in other precisions."""
     return {} if scaler is None else scaler.state_dict()
 
 
 def restore_scaler(scaler: GradScaler | None, state: Mapping[str, float]) -> None:
-    """Put back what `scaler_state` returned; another precision has nothing to put back."""
+    """Restore the state that `scaler_state` returned; do nothing in other precisions."""
     if scaler is not None and state:
         scaler.load_state_dict(dict(state))
 
 
 def random_tensors() -> dict[str, Tensor]:
-    """Return torch's random state: of the CPU and, where there is one, of the current GPU."""
+    """Return torch's random state: the CPU's and, where there is one, the current GPU's."""
     tensors = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         tensors["cuda"] = torch.cuda.get_rng_state()
@@ -120,7 +120,7 @@ def random_tensors() -> dict[str, Tensor]:
 
 
 def restore_random(tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `random_tensors` returned."""
+    """Restore the state that `random_tensors` returned."""
     torch.set_rng_state(tensors["cpu"])
     if "cuda" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda"])

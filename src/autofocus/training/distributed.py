@@ -1,8 +1,8 @@
 """Distributed training: rank 0 runs the job, the other ranks take their share of its training.
 
 `torchrun` and `accelerate launch` start the same command several times. Only the first process
-reads data, writes files, packages and talks. Each time it trains it sends the others what to
-train; they take their share of every batch and wait for the next task, until they are dismissed.
+reads data, writes files, packages and logs. For each training run it sends the others a task;
+they take their share of every batch and wait for the next task, until they are shut down.
 """
 
 import atexit
@@ -28,7 +28,7 @@ _TIMEOUT = timedelta(days=30)
 
 @dataclass(frozen=True)
 class _Task:
-    """What to take part in: `run(kind(**fields, accelerator=…), *rest)`."""
+    """A call to take part in: `run(kind(**fields, accelerator=…), *rest)`."""
 
     run: Callable[..., object]
     kind: Callable[..., Any]
@@ -43,17 +43,17 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Shutdown:
-    """The run is over; `result` is None where it failed, of which the first process says why."""
+    """The end of the run; `result` is None if it failed: the first process reports why."""
 
     result: dict[str, Any] | None
 
 
-# Set once processes may be at different points of their work: nothing can be said to them then.
+# Set once processes may be at different points of their work: none can take a message then.
 _is_broken = False
 
 
 def connect() -> None:
-    """Connect this process with the others; does nothing when it has been or is alone."""
+    """Connect this process with the others; do nothing if it is connected or alone."""
     if process_count() == 1 or distributed.is_initialized():
         return
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
@@ -64,7 +64,7 @@ def connect() -> None:
 def _disconnect() -> None:
     """Disconnect; no process closes its connections while another may still read from them."""
     if not _is_broken:
-        # One that was killed cannot be waited for.
+        # The barrier fails if a process was killed.
         with suppress(RuntimeError):
             distributed.barrier()
     distributed.destroy_process_group()
@@ -72,16 +72,16 @@ def _disconnect() -> None:
 
 @contextmanager
 def on_all_ranks(run: Callable[..., object], job: Any, *rest: Any) -> Iterator[None]:
-    """Let the other ranks run the same training as this one does within.
+    """Let the other ranks run the same training as this one does in the context.
 
     Args:
-        run: A function of a module, that takes `job` and `rest`.
-        job: A dataclass with `accelerator`, `should_stop`, `on_epoch` and `track`, for which each
-            process has its own.
-        *rest: Whatever else `run` takes; can be pickled, as the rest of `job` can.
+        run: Module-level function of `job` and `rest`.
+        job: Dataclass; each process has its own `accelerator`, `should_stop`, `on_epoch` and
+            `track`, all else can be pickled.
+        *rest: Other arguments of `run`; can be pickled.
 
     Raises:
-        TrainingError: If an earlier error has left the others behind.
+        TrainingError: If an earlier error has lost the others.
     """
     global _is_broken
     if process_count() == 1 or process_rank() > 0:
@@ -104,7 +104,7 @@ def shutdown(result: dict[str, Any] | None) -> None:
     """End the other ranks.
 
     Args:
-        result: What the run came to, which they return; None where it failed.
+        result: Result of the run, which they return; None if it failed.
     """
     if process_count() > 1 and not _is_broken:
         connect()
@@ -115,20 +115,20 @@ def run_worker() -> dict[str, Any]:
     """Run the tasks that rank 0 sends, and return the result of its run.
 
     Raises:
-        SystemExit: If the run failed; the first process says why.
+        SystemExit: If the run failed; the first process reports why.
     """
     prepare_torch()
     connect()
     logger = logging.getLogger("autofocus")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    # Whether the user has asked to stop is for the first process to notice.
+    # Only the first process reacts to the user's request to stop.
     with StopRequest():
         try:
             while isinstance(task := receive(), _Task):
                 task.execute()
         except AutofocusError as error:
-            # The first process has met it too.
+            # The first process has the same error and reports it.
             raise SystemExit(error.exit_status) from error
         finally:
             logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""Run a network over images and hand its outputs to the task."""
+"""Evaluation: run a network over images, and let the task turn outputs into metrics."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -25,15 +25,15 @@ Outputs = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """What to evaluate on.
+    """Images and targets to evaluate on.
 
     Attributes:
-        loader: Unaugmented and unshuffled.
-        targets: The task's targets, rows as in the loader.
+        loader: Loader of unaugmented, unshuffled images.
+        targets: The task's targets, in the loader's order.
         labels: k class names.
         settings: Thresholds and limits of the model.
-        entries: Where images are tiled, (position of the image, region) of each that the loader
-            gives; then predictions of one image become one.
+        entries: (position of the image, region) of each of the loader's tiles, whose predictions
+            are merged by image; empty where images are not tiled.
     """
 
     loader: Loader
@@ -45,10 +45,10 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network did on an evaluation set.
+    """Result of a network on an evaluation set.
 
     Attributes:
-        predictions: One an image, rows as in the set.
+        predictions: One prediction an image, in the set's order.
         metrics: Every metric of the task.
     """
 
@@ -67,7 +67,7 @@ def evaluate(
     settings = task.evaluation_settings(data.settings)
     predictions: list[Any] = []
     for outputs, frames in run_network(network, data.loader, device):
-        # Batch by batch: what a detector emits is a thousand times what is left of it.
+        # Batch by batch: a detector's outputs are a thousand times larger than its predictions.
         predictions += task.postprocess(outputs, frames, settings)
     if data.entries:
         predictions = merge_images(task, predictions, data.entries, settings)
@@ -99,18 +99,18 @@ def run_network(
 def mean_loss(
     network: Network, objective: Objective, loader: Loader, accelerator: Accelerator, seed: int
 ) -> float | None:
-    """Return the training loss of images that are not learnt from, or None if it is no number.
+    """Return the training loss of images that do not train, or None if it is not finite.
 
-    The mean over images, without dropout and with the statistics that norms have kept. Whatever
-    is random in it is the same at each call; weights, buffers of norms and random state stay as
-    they are. `network` is left in eval mode.
+    The mean over images, without dropout and with the running statistics of norms. Its random
+    numbers are the same at each call; weights, buffers of norms and random state stay as they
+    are. `network` is left in eval mode.
 
     Args:
-        network: Not wrapped for several processes.
+        network: Network; not wrapped for several processes.
         objective: The loss.
-        loader: Unaugmented images, with their targets.
+        loader: Loader of unaugmented images, with targets.
         accelerator: Device and processes.
-        seed: Seed of what is random.
+        seed: Seed of everything random.
     """
     device, total, num_images = accelerator.device, 0.0, 0
     _to_loss_mode(network)
@@ -128,9 +128,9 @@ def mean_loss(
 
 
 def _to_loss_mode(network: Network) -> None:
-    """Let a network compute its losses, with layers that differ in training as in evaluation."""
+    """Let a network compute its losses, with dropout and norms as in evaluation."""
     network.train()
     for module in network.modules():
-        # Only whole heads ask whether they are in training to know what they are to compute.
+        # Whole heads, which have children, choose by their mode between losses and predictions.
         if isinstance(module, _NormBase) or next(module.children(), None) is None:
             module.eval()

@@ -1,4 +1,4 @@
-"""Frozen features on disk, found by what the image *is*: its bytes, the encoder and the view."""
+"""Frozen features on disk, keyed by the image's bytes, the encoder and the view."""
 
 import logging
 import sqlite3
@@ -20,11 +20,10 @@ _INSERT = "INSERT OR REPLACE INTO features VALUES (?, ?)"
 class FeatureCache:
     """A table from (encoder, image hash, view) to one float32 row, shared by all runs.
 
-    A cache that cannot be opened or written costs time, never a run: it says so once and stays
-    empty.
+    A cache that cannot be opened or written never fails a run: it warns once and stays empty.
 
     Args:
-        path: The SQLite file; its folder is made.
+        path: The SQLite file; its folder is created.
         encoder: Everything the features depend on besides the image, as one string.
     """
 
@@ -34,12 +33,12 @@ class FeatureCache:
         self._db: sqlite3.Connection | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Loader threads look rows up; `_lock` gives them turns.
+            # Loader threads read rows; `_lock` gives them turns.
             self._db = sqlite3.connect(
                 path, timeout=_LOCK_WAIT_S, isolation_level=None, check_same_thread=False
             )
             self._db.execute("PRAGMA journal_mode=WAL")
-            # A lost row is computed again; waiting for the disk at each commit is not worth it.
+            # Not worth waiting for the disk at each commit: a lost row is computed again.
             self._db.execute("PRAGMA synchronous=OFF")
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, row BLOB) WITHOUT ROWID"
@@ -60,7 +59,7 @@ class FeatureCache:
             self._db.close()
 
     def get(self, image_hash: str, views: Sequence[str]) -> NDArray[np.float32] | None:
-        """Return float32 [v, d] when every view is there, else None."""
+        """Return the image's features, float32 [v, d], or None if any view is missing."""
         keys = [self._key(image_hash, view) for view in views]
         with self._lock:
             if self._db is None:
@@ -75,7 +74,7 @@ class FeatureCache:
         return np.stack([np.frombuffer(row[0], dtype=np.float32) for row in found])
 
     def put(self, rows: Iterable[tuple[str, NDArray[np.float32]]], views: Sequence[str]) -> None:
-        """Keep `(image hash, float32 [v, d])` rows."""
+        """Store rows of (image hash, float32 [v, d])."""
         values = [
             (self._key(image_hash, view), features[i].tobytes())
             for image_hash, features in rows
@@ -94,6 +93,6 @@ class FeatureCache:
     def _key(self, image_hash: str, view: str) -> str:
         return f"{self._encoder}/{image_hash}/{view}"
 
-    def _give_up(self, place: object, error: Exception) -> None:
-        log.warning("feature cache %s is not usable (%s); features are computed anew", place, error)
+    def _give_up(self, name: object, error: Exception) -> None:
+        log.warning("feature cache %s is not usable (%s); features are computed anew", name, error)
         self._db = None

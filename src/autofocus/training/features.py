@@ -24,7 +24,7 @@ NUM_PREFETCHED = 2
 
 View = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
-# How one image [3, h, w] is shown to the encoder; each view gives a row of features.
+# Views of an image [3, h, w] for the encoder; each gives a row of features.
 VIEWS: dict[str, View] = {
     "plain": lambda image: image,
     "flip": lambda image: image[:, :, ::-1],
@@ -37,7 +37,7 @@ class Features:
 
     Attributes:
         rows: float32 [n, v, d]: images, views, feature size.
-        index: n positions in the input; images that failed or were not reached are missing.
+        index: Positions in the input, [n]; without images that failed or were not reached.
         hashes: n content hashes.
         failures: Position and reason of each image that could not be used.
         num_skipped: Images not reached before the deadline.
@@ -74,11 +74,11 @@ def extract_features(
 
     Args:
         model: The frozen encoder, in eval mode, on `device`.
-        spec: How images become network input.
-        locations: Where the images are.
+        spec: Preprocessing.
+        locations: Paths or URLs of the images.
         views: Names in `VIEWS`.
-        cache: Looked up before computing, filled after.
-        device: Where the encoder runs.
+        cache: Cache to read from and to fill.
+        device: Device of the encoder.
         order: Order of work; matters only when a deadline ends it early.
         deadline_s: `time.monotonic()` after which no further batch starts.
         track: Progress display.
@@ -156,7 +156,7 @@ def _prefetched(
 def _compute(
     model: Classifier, items: Sequence[_Loaded], device: torch.device
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield float32 [v, d] an item, in order; cached ones pass through."""
+    """Yield the features of each item, float32 [v, d], in order; from the cache where there."""
     fresh = [item.tensors for item in items if item.tensors is not None]
     computed: Iterator[NDArray[np.float32]] = iter(())
     if fresh:

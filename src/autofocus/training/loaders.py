@@ -23,15 +23,15 @@ from autofocus.training.recipe import Recipe
 def shared_budgets(
     num_training: int, num_validation: int, num_processes: int
 ) -> tuple[CacheBudget, CacheBudget]:
-    """Return what the caches of training and validation images may take together.
+    """Return the budgets of the caches of training and of validation images.
 
-    Each gets its share of the images; training, whose views cost more and which every epoch
-    needs, at least a half.
+    Memory is divided by the number of images; training, whose views cost more and which every
+    epoch needs, gets at least a half.
 
     Args:
         num_training: Training images.
         num_validation: Validation images.
-        num_processes: That train on this machine; each keeps its own.
+        num_processes: Training processes on this machine, each with its own caches.
     """
     total_bytes = free_budget().ram_bytes // num_processes
     share = max(0.5, num_training / max(1, num_training + num_validation))
@@ -50,18 +50,18 @@ def training_loader(
     cache: CacheBudget,
     tiling: Tiling | None = None,
 ) -> Loader:
-    """Return a loader of augmented, shuffled batches, this process's share of each.
+    """Return a loader of this process's share of augmented, shuffled batches.
 
     Args:
         samples: Images.
-        targets: One an image.
-        objective: Draws the views.
+        targets: Targets, one an image.
+        objective: Objective that draws the views.
         spec: Size and normalisation of the network's input.
-        recipe: Names the augmentation, the batch size and the threads.
+        recipe: Recipe with augmentation, batch size and threads.
         seed: Seed of order and views.
-        accelerator: Knows the other processes.
-        cache: What may be taken to keep images between epochs.
-        tiling: Images are learnt whole and in these tiles; None has no tiles.
+        accelerator: Device and processes.
+        cache: Memory for images between epochs.
+        tiling: Tiles to train on beside whole images; None for no tiles.
     """
     num_views = len(samples)
     views: Views
@@ -97,16 +97,16 @@ def evaluation_loader(
     cache: CacheBudget,
     entries: Sequence[tuple[int, Region]] = (),
 ) -> Loader:
-    """Return a loader of what the packaged model would see.
+    """Return a loader of images as the packaged model takes them.
 
     Args:
         samples: Images.
-        targets: One an image.
-        objective: Draws the views.
+        targets: Targets, one an image.
+        objective: Objective that draws the views.
         spec: Size and normalisation of the network's input.
-        recipe: Names the batch size and the threads.
-        cache: What may be taken to keep images between epochs.
-        entries: `data.tiles.evaluation_entries` where images are tiled.
+        recipe: Recipe with batch size and threads.
+        cache: Memory for images between epochs.
+        entries: (position of the image, region) of each tile; empty where images are not tiled.
     """
     if entries:
         parts = objective.views(spec, [targets[index] for index, _ in entries], None)

@@ -1,7 +1,7 @@
-"""The one training loop. It knows a task, its loss and a network; no packages and no sweeps.
+"""The training loop of a task, its loss and a network; knows no packages and no sweeps.
 
-Every epoch is a function of (seed, epoch), the checkpoint holds everything else, so a run that
-was killed and resumed has the same losses as one that was not.
+Every epoch is a function of (seed, epoch) and the checkpoint holds everything else, so that a
+run that was killed and resumed has the same losses as one that was not.
 
 Notation for tensor shapes:
     - n: images in a batch, h, w: height and width of the input in pixels, k: classes
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Steps that are timed before the schedule is fitted to a budget; the first one is warm-up.
+# Steps to time before the schedule is fitted to a budget; the first one is warm-up.
 NUM_TIMED_STEPS = 4
 # Reason of a run that `on_epoch` ended.
 ENDED_EARLY = "ended early: other trials are better"
@@ -70,8 +70,8 @@ class Fit:
         score: Function from metrics to one number, larger is better; -inf where they are undefined.
         folder: Trial folder: `last/`, `best/`, `metrics.jsonl`.
         seed: Seed of everything random.
-        deadline_s: `time.monotonic()` by which training must have ended, or None.
-        should_stop: Whether the user has asked to stop; asked at each step.
+        deadline_s: Time (`time.monotonic()`) by which training ends; None for no limit.
+        should_stop: Whether the user has asked to stop; called at each step.
         on_epoch: Called with each evaluation; True ends training.
         track: Progress display.
         train_subset: Training images to evaluate beside validation; None evaluates none.
@@ -109,7 +109,7 @@ class Trained:
         evaluation: Evaluation of these weights on validation.
         num_epochs: Finished epochs.
         status: `completed`, `stopped` by the user, or `failed`.
-        reason: Why it ended.
+        reason: Reason why it ended.
         improved: Whether any epoch beat the initial network.
         best_epoch: Epoch of these weights; 0 is the initial network.
         wise_ft_alpha: Share of the initial weights in these weights.
@@ -144,7 +144,7 @@ class Progress:
         micro_batch: Images computed at once; 0 is all of a step's.
         scaler: State of fp16's loss scaling; empty in other precisions.
         closing_s: Seconds that the last evaluation took, with saving.
-        ended: Why training has ended, or None.
+        ended: Reason why training has ended, or None.
         history: Reports, one an evaluation.
         sample_losses: Loss of each validation image, one row an evaluation.
     """
@@ -169,7 +169,7 @@ class Progress:
 
 
 def fit(run: Fit) -> Trained:
-    """Train, keeping the best weights; resumes from `folder/last` when there is one."""
+    """Train and keep the best weights; resume from `folder/last` where it exists."""
     return _Loop(run).run()
 
 
@@ -186,9 +186,9 @@ class _Loop:
         self.average = None if decay is None else WeightAverage(run.network, decay)
         share = run.recipe.wise_ft_alpha
         self.mixture = Mixture(run.network, share) if share > 0 else None
-        # The network that was evaluated last, and the share of the initial weights in it.
+        # The last evaluated network, and the share of the initial weights in it.
         self.evaluated: tuple[Network, float] = run.network, 0.0
-        # Not made parallel: the stepper adds gradients up by itself.
+        # Not wrapped for several processes: the stepper adds up gradients itself.
         self.model = self.accelerator.prepare_model(run.network, evaluation_mode=True)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self.stepper = Stepper(self.model, self.optimizer, self.accelerator, run.recipe)
@@ -215,7 +215,7 @@ class _Loop:
         return self._result(*ended)
 
     def _start(self) -> None:
-        """Evaluate the initial network: nothing worse than it is ever kept."""
+        """Evaluate the initial network: nothing worse is ever kept."""
         started_s = time.monotonic()
         self._add_evaluation(self._metrics(), loss=None, seconds=0.0)
         self.at.closing_s = time.monotonic() - started_s
@@ -231,7 +231,7 @@ class _Loop:
             self.stepper.micro_batch = num_fitting
 
     def _ended(self) -> tuple[str, str] | None:
-        """Return status and reason when there is nothing left to do."""
+        """Return status and reason if training has ended, or None."""
         if self.at.ended is not None:
             return "completed", self.at.ended
         if self.at.batch:
@@ -246,7 +246,7 @@ class _Loop:
         return "completed", "all epochs done" if is_whole else "budget"
 
     def _epoch(self) -> tuple[str, str] | None:
-        """Run (the rest of) an epoch and evaluate; return status and reason when interrupted."""
+        """Train and evaluate (the rest of) an epoch; return status and reason if interrupted."""
         at, started_s = self.at, time.monotonic()
         if at.batch == 0:
             at.loss_sum, at.epoch_steps = 0.0, 0
@@ -275,7 +275,7 @@ class _Loop:
         return None
 
     def _steps(self) -> Iterator[list[Batch]]:
-        """Yield the batches of each step that is left of this epoch."""
+        """Yield the batches of each remaining step of this epoch."""
         at, training = self.at, self.fit.training
         if at.step >= at.num_steps:
             return
@@ -320,7 +320,7 @@ class _Loop:
         return num >= NUM_TIMED_STEPS and (is_power_of_two or self.at.step >= self.at.num_steps)
 
     def _plan(self) -> None:
-        """Fit the schedule to the time that is left, so that the rate has come down by then."""
+        """Fit the schedule to the time left, so that the learning rate has decayed by then."""
         if self.fit.deadline_s is None or not self.step_times:
             return
         at = self.at
@@ -336,7 +336,7 @@ class _Loop:
         at.num_steps = planned
 
     def _step_s(self) -> float:
-        """Return the recent seconds of a step, with the wait for its batches."""
+        """Return the seconds of a recent step, with the wait for its batches."""
         times = self.step_times[1:] or self.step_times
         return statistics.median(times[len(times) // 2 :][-self.steps_an_epoch :])
 
@@ -358,7 +358,7 @@ class _Loop:
         return agreed
 
     def _finish_epoch(self, seconds: float, num_images: int) -> None:
-        """Evaluate where it is due, keep the best, save."""
+        """Evaluate if it is due, keep the best, and save."""
         at, started_s = self.at, time.monotonic()
         is_over = at.ended is not None or at.step >= at.num_steps
         is_due = is_over or at.epoch % self.recipe.evaluation_frequency == 0
@@ -396,7 +396,7 @@ class _Loop:
         return metrics
 
     def _evaluate_weights(self) -> Evaluation:
-        """Evaluate the averaged weights, and their mean with the initial ones."""
+        """Evaluate the trained weights and their mean with the initial ones; return the better."""
         network, share = self._trained_network(), 0.0
         evaluation = self._evaluate(network)
         if self.mixture is not None and self.at.step > 0:
@@ -413,8 +413,8 @@ class _Loop:
         if losses is None:
             return self.fit.score(mean.metrics) > self.fit.score(trained.metrics)
         # Out of fold on 67 and on 102 real photos the mean was better at every epoch from the
-        # third on (log loss 0.073 against 0.096, 0.243 against 0.247): what few images show must
-        # speak clearly against it.
+        # third on (log loss 0.073 against 0.096, 0.243 against 0.247): few images must show
+        # clearly that it is worse.
         of_mean, of_trained = (np.array(losses(each.predictions)) for each in (mean, trained))
         return not compare(of_mean, of_trained).is_better
 
@@ -440,7 +440,7 @@ class _Loop:
 
     def _add_evaluation(self, metrics: dict[str, Any], loss: float | None, seconds: float) -> None:
         at, score = self.at, self.fit.score(metrics)
-        # Undefined scores are no reason to stop; nor do they, or zeros, tell epochs apart.
+        # Undefined scores are no reason to stop; neither they nor zeros tell epochs apart.
         is_undefined = max(score, at.best) == float("-inf") and not self.fit.initial_is_valid
         is_best = is_undefined or self.stopping.update(score, at.epoch)
         is_best |= max(score, at.best) <= 0 and not self.fit.initial_is_valid
@@ -533,7 +533,7 @@ class _Loop:
         checkpoint.restore_random(checkpoint.without_prefix("random", tensors))
         self.stepper.micro_batch = self.at.micro_batch
         self.stopping.best, self.stopping.num_worse = self.at.highest, self.at.num_worse
-        # The rate that the last step had is reported once its epoch is over.
+        # The last step's rate is reported once its epoch is over.
         self._set_rates(max(0, self.at.step - 1))
         log.info("resumed after epoch %d, step %d", self.at.epoch, self.at.step)
         return True
@@ -542,12 +542,12 @@ class _Loop:
         best = self._from_main(lambda: checkpoint.load_checkpoint(self.fit.folder / "best"))
         assert best is not None, "the starting network is always saved"
         network: Network = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        # What accelerate leaves behind of mixed precision would follow the network into a package.
+        # accelerate's leftovers of mixed precision would follow the network into a package.
         for leftover in ("forward", "_original_forward"):
             vars(network).pop(leftover, None)
         network.load_state_dict(best[0])
         network.requires_grad_(True)
-        # Once more, rather than kept: what a detector emits can be larger than its weights.
+        # Evaluated again, not kept: a detector's outputs can be larger than its weights.
         evaluation = self._from_main(lambda: self._evaluate(network))
         return Trained(
             network.to("cpu").eval(),
@@ -562,7 +562,7 @@ class _Loop:
 
 
 def _scores(last: float | None, best: float) -> str:
-    """Return two scores as text for the log; empty where there is no score."""
+    """Return two scores as text for the log; empty without a score."""
     if not math.isfinite(best):
         return ""
     return f" · score {'undefined' if last is None else f'{last:.4f}'} (best {best:.4f})"

@@ -1,8 +1,8 @@
-"""How many images of the worst batch fit, found before the first step and not in the middle.
+"""Find before the first step how many images of the worst batch fit into memory.
 
-A GPU is asked: the worst batch goes forward and back, halved until it fits. A CPU cannot be: the
-system kills who takes too much. There the activations of a few images are counted and the rest is
-predicted. Nothing that training depends on is changed: weights, buffers, random state, gradients.
+On a GPU the worst batch goes forward and back, halved until it fits. On a CPU the system would
+kill a process that takes too much: there the activations of a few images are counted and the rest
+is predicted. Weights, buffers, random state and gradients stay as they are.
 """
 
 import logging
@@ -22,24 +22,24 @@ from autofocus.training.step import is_out_of_memory
 
 log = logging.getLogger(__name__)
 
-# Of the free memory; the image cache, the loader's batches and other programs need some too.
+# Share of the free memory; the image cache, the loader's batches and other programs need some too.
 _MEMORY_SHARE = 0.6
 # Backward holds gradients of activations beside them, and operators have scratch memory.
 _BACKWARD_FACTOR = 2.0
 # Batch norms of a network that has shrunk its input to one pixel need two images.
 _NUM_MEASURED = 2
 
-# From the number of images to a batch of them.
+# Function from a number of images to a batch of them.
 MakeBatch = Callable[[int], Batch]
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """A step without its optimiser.
+    """An optimiser step without the optimiser's update.
 
     Attributes:
-        network: In the mode it trains in; not wrapped for several processes.
-        optimizer: Whose state will take memory from the first step on.
+        network: Network in training mode; not wrapped for several processes.
+        optimizer: Optimiser, whose state takes memory from the first step on.
         objective: The loss.
         accelerator: Device and processes.
     """
@@ -50,7 +50,7 @@ class Rehearsal:
     accelerator: Accelerator
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the loss of a batch; not a step's, so no process waits for another."""
+        """Return the loss of a batch; no process waits for another."""
         device = self.accelerator.device
         images = torch.from_numpy(batch.images).to(device)
         targets = self.objective.collate(batch.targets, device)
@@ -60,12 +60,12 @@ class Rehearsal:
 
 
 def fitting_batch(step: Rehearsal, training: Loader, num_images: int) -> int:
-    """Return how many images of the worst batch can be computed at once on every process.
+    """Return the number of images of the worst batch that every process can compute at once.
 
     Args:
-        step: What is to be computed.
-        training: Makes the worst batch.
-        num_images: The most that are wanted.
+        step: Step to rehearse.
+        training: Loader of the worst batch.
+        num_images: Images wanted at once; the maximum of the result.
     """
     accelerator = step.accelerator
     find = safe_batch if accelerator.device.type == "cpu" else largest_batch
@@ -78,12 +78,12 @@ def fitting_batch(step: Rehearsal, training: Loader, num_images: int) -> int:
 
 
 def largest_batch(step: Rehearsal, worst: MakeBatch, num_images: int) -> int:
-    """Halve the batch until it goes forward and back; one image is left to the first step.
+    """Halve the batch until it goes forward and back; a single image is not tried.
 
     Args:
-        step: What is to be computed.
-        worst: From a number of images to the worst batch of so many.
-        num_images: The most that are wanted.
+        step: Step to rehearse.
+        worst: Function from a number of images to the worst batch of so many.
+        num_images: Images wanted at once; the maximum of the result.
     """
     batch, size = worst(num_images), num_images
     while size > 1 and not _goes_through(step, _first(batch, size)):
@@ -101,7 +101,7 @@ def _goes_through(step: Rehearsal, batch: Batch) -> bool:
     """Return whether there is memory for a batch to go forward and back."""
     device = step.accelerator.device
     try:
-        # What the optimiser will hold is not there yet.
+        # Stands in for the optimiser's state, which is not there yet.
         reserved = torch.empty(_state_bytes(step.optimizer), dtype=torch.uint8, device=device)
         step.loss(batch).backward()  # type: ignore[no-untyped-call]
         del reserved
@@ -117,12 +117,12 @@ def _goes_through(step: Rehearsal, batch: Batch) -> bool:
 
 
 def safe_batch(step: Rehearsal, worst: MakeBatch, num_images: int) -> int:
-    """Count what a few images keep for backward and return how many of them are safe.
+    """Return the number of images that fit, predicted from the activations of a few.
 
     Args:
-        step: What is to be computed.
-        worst: From a number of images to the worst batch of so many.
-        num_images: The most that are wanted.
+        step: Step to rehearse.
+        worst: Function from a number of images to the worst batch of so many.
+        num_images: Images wanted at once; the maximum of the result.
     """
     num_measured = min(_NUM_MEASURED, num_images)
     batch = worst(num_measured)
@@ -143,7 +143,7 @@ def safe_batch(step: Rehearsal, worst: MakeBatch, num_images: int) -> int:
 
 
 def _saved_bytes(step: Rehearsal, batch: Batch) -> int:
-    """Return the bytes that forward keeps for backward, weights left out."""
+    """Return the bytes that forward keeps for backward, without weights."""
     known = {tensor.untyped_storage().data_ptr() for tensor in step.network.state_dict().values()}
     sizes: dict[int, int] = {}
 
@@ -153,7 +153,7 @@ def _saved_bytes(step: Rehearsal, batch: Batch) -> int:
             sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    # The graph keeps every tensor alive until the loss goes, so no address is used twice.
+    # The graph keeps every tensor alive until the loss is freed, so no address is used twice.
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         loss = step.loss(batch)
     del loss
@@ -161,7 +161,7 @@ def _saved_bytes(step: Rehearsal, batch: Batch) -> int:
 
 
 def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """Return what the optimiser will hold beside the weights: a mean of gradients, of squares."""
+    """Return the bytes of the optimiser's state: means of gradients and of their squares."""
     total = 0
     for group in optimizer.param_groups:
         if "betas" in group:
@@ -187,7 +187,7 @@ def _first(batch: Batch, num_images: int) -> Batch:
 
 @contextmanager
 def _untouched(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Put random state and buffers back, and leave no gradients."""
+    """Restore random state and buffers, and leave no gradients."""
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
     devices: list[Any] = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):

@@ -15,7 +15,7 @@ from autofocus.training.recipe import Recipe
 
 # Families whose published freezing groups are whole stages; the others count single blocks.
 _STAGE_GROUPS = ("ResNet", "ResNeSt")
-# What timm calls the layers between the last block and the pooling.
+# timm's names of the layers between the last block and the pooling.
 _TRAILING = ("conv_head", "bn2", "norm.", "fc_norm.", "head.norm", "norm_head")
 # A block in a parameter's name: `stages.2.blocks.1`, `stages.2` (its downsampling), `stem`.
 _BLOCK = re.compile(r"\w+(?:\.\d+(?:\.[a-z_]+\.\d+)?)?")
@@ -28,15 +28,15 @@ def freeze_layers(network: Network, num_groups: int, frac: float = 0.0) -> int:
     MobileNetV2 its 19 feature blocks, vision transformers an embedding and their blocks.
 
     Args:
-        network: Its encoder is what has groups.
-        num_groups: How many to freeze.
-        frac: At least this share of them, rounded; in [0, 1].
+        network: Network whose encoder has the groups.
+        num_groups: Groups to freeze.
+        frac: Minimum share of the groups to freeze, in [0, 1]; rounded.
 
     Returns:
-        How many groups there are.
+        Number of groups.
 
     Raises:
-        JobError: If there are fewer groups than that.
+        JobError: If there are fewer groups than `num_groups`.
     """
     groups = _freezing_groups(network.encoder)
     num_groups = max(num_groups, round(frac * len(groups)))
@@ -52,15 +52,15 @@ def freeze_layers(network: Network, num_groups: int, frac: float = 0.0) -> int:
 
 
 def num_layer_groups(network: Network) -> int:
-    """Return how many groups of its encoder's layers `freeze_layers` can freeze."""
+    """Return the number of groups that `freeze_layers` can freeze."""
     return len(_freezing_groups(network.encoder))
 
 
 def _freezing_groups(encoder: nn.Module) -> list[list[str]]:
-    """Return the names of the parameters of each group, from the input on."""
+    """Return the parameter names of each group, from the input on."""
     by_depth = group_parameters(encoder, _matcher(encoder, type(encoder).__name__ in _STAGE_GROUPS))
     groups = [by_depth[depth] for depth in sorted(by_depth)]
-    # timm counts what follows the last block to that block; as published a convolution there
+    # timm adds the layers after the last block to that block; as published a convolution there
     # (MobileNet's) is a group of its own, and a norm (a transformer's) always learns.
     trailing = [name for name in groups[-1] if name.startswith(_TRAILING)]
     groups[-1] = [name for name in groups[-1] if name not in trailing]
@@ -70,7 +70,7 @@ def _freezing_groups(encoder: nn.Module) -> list[list[str]]:
 
 
 def _matcher(encoder: nn.Module, coarse: bool) -> Any:
-    """Return timm's description of the encoder's depth; by its names where timm has none."""
+    """Return timm's group matcher of the encoder, or one by parameter names where it has none."""
     own: Any = getattr(encoder, "group_matcher", None)
     if own is not None:
         return own(coarse=coarse)
@@ -89,7 +89,7 @@ def norms_to_freeze(network: Network, recipe: Recipe) -> list[nn.Module]:
 
 
 def build_optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the optimiser over parameters that learn.
+    """Return the optimiser of the parameters that learn.
 
     Norms and biases do not decay; earlier blocks learn slower by `layer_decay` a block.
     """
@@ -124,16 +124,16 @@ def _rate_scales(network: Network, recipe: Recipe) -> dict[str, float]:
 
 
 def rate_factor(recipe: Recipe, step: int, num_steps: int, steps_an_epoch: int) -> float:
-    """Return what the learning rates are multiplied by at optimiser step `step`.
+    """Return the factor of all learning rates at an optimiser step.
 
     The warm-up's first step is not zero: it is transformers' `get_cosine_schedule_with_warmup`
     without its first step, which would teach nothing.
 
     Args:
-        recipe: Names the schedule.
-        step: From 0.
-        num_steps: Of the whole run.
-        steps_an_epoch: Turns the recipe's epochs into steps.
+        recipe: Recipe with the schedule.
+        step: Optimiser step, 0, 1, 2, …
+        num_steps: Steps of the whole run.
+        steps_an_epoch: Steps of an epoch.
     """
     if recipe.schedule == "flat":
         return 1.0

@@ -30,10 +30,10 @@ C_GRID = (0.1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 NUM_FOLDS = 5
 MAX_SEARCH_IMAGES = 4_000
 MAX_ITER = 300
-# What is taken when folds cannot be afforded: the usual winner on a few hundred photos.
+# C where folds cannot be afforded: the usual best on a few hundred photos.
 DEFAULT_C = 1_000.0
 MIN_SEARCH_ITER, MIN_FINAL_ITER = 20, 5
-# Shares of the time that is left; the rest is for a second fit on all images and for packaging.
+# Shares of the time left; the rest is for a second fit on all images and for packaging.
 SEARCH_SHARE, FINAL_SHARE = 0.5, 0.2
 NO_BUDGET_S = 600.0
 # Rough cost of the solver: two products an iteration, on one ordinary core, and sklearn's call.
@@ -61,16 +61,16 @@ class LinearHead:
 
 @dataclass(frozen=True)
 class Probe:
-    """A fitted head and how it was chosen.
+    """A fitted head, with its choice of C.
 
     Attributes:
-        head: Calibrated; ready to be a network's last layer.
+        head: Calibrated head; ready to be a network's last layer.
         c: Inverse regularisation strength.
-        calibration: The temperature that was folded in.
+        calibration: Temperature that the head contains.
         search: Out-of-fold log-loss by C.
-        fold_logits: Out-of-fold logits of the images that C was chosen on, calibrated, [m, k];
+        fold_logits: Calibrated out-of-fold logits of the images that C was chosen on, [m, k];
             None where folds could not be afforded.
-        fold_index: Which images these are, [m].
+        fold_index: Positions of these images, [m].
     """
 
     head: LinearHead
@@ -83,11 +83,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class Effort:
-    """What one fit may cost.
+    """Limits of one fit.
 
     Attributes:
-        max_iter: Iterations of the solver.
-        stop_s: `time.monotonic()` after which classes that are left keep their prior.
+        max_iter: Maximum iterations of the solver.
+        stop_s: Time (`time.monotonic()`) after which the remaining classes keep their prior.
     """
 
     max_iter: int = MAX_ITER
@@ -128,14 +128,14 @@ def fit_probe(
     temperature 1.
 
     Args:
-        features: float32 [n, v, d]: images, views, size. All views train, the first one scores.
+        features: float32 [n, v, d]: images, views, size. All views train, the first is scored.
         targets: The task's targets, [n] or [n, k].
-        kind: How logits become probabilities: `softmax` or `sigmoid`.
+        kind: Activation of the logits: `softmax` or `sigmoid`.
         num_classes: k.
         labels_of: Class names of each image, for stratified folds.
-        groups: Images of one group share a fold.
+        groups: Group of each image; a group shares a fold.
         seed: Seed of the folds.
-        deadline_s: `time.monotonic()` by which the head should be there, or None.
+        deadline_s: Time (`time.monotonic()`) by which to end; None for no limit.
     """
     fit = HEADS[kind]
     left_s = NO_BUDGET_S if deadline_s is None else max(1.0, deadline_s - time.monotonic())
@@ -152,7 +152,7 @@ def fit_probe(
         logits = _out_of_fold(fit, features[chosen], targets[chosen], folds, num_classes, c, effort)
         searched[c] = (negative_log_likelihood(logits, targets[chosen], kind), logits)
     if not searched:
-        # Too few images or too little time for folds: no evidence for anything but a default.
+        # Without images or time for folds there is no evidence for another C than a default.
         c = DEFAULT_C if len(folds) > 1 else 1.0
         head = _fit_scaled(fit, features, targets, num_classes, c, final)
         return Probe(head, c, Calibration(), {})
@@ -172,7 +172,7 @@ def fit_probe(
 def _effort(
     features: NDArray[np.float32], num_classes: int, kind: Activation, seconds: float
 ) -> Effort:
-    """Return the solver's iterations that `seconds` pay for on one fit; 0 when none."""
+    """Return the effort that one fit can make in so many seconds, perhaps 0 iterations."""
     numbers = features.size * num_classes
     overhead_s = CALL_S * (num_classes if kind == "sigmoid" else 1)
     affordable = (seconds - overhead_s) * FLOPS_A_SECOND / (FLOPS_A_NUMBER * numbers)
@@ -193,7 +193,7 @@ def _final_effort(
 
 
 def _search_subset(num_images: int, seed: int) -> NDArray[np.int64]:
-    """Large sets choose C on a seeded part: the optimum is flat, and folds are not free."""
+    """Return the images to choose C on: a random part of large sets, as the optimum is flat."""
     if num_images <= MAX_SEARCH_IMAGES:
         return np.arange(num_images)
     generator = np.random.default_rng(seed)
@@ -225,7 +225,7 @@ def _fit_scaled(
     c: float,
     effort: Effort = FULL_EFFORT,
 ) -> LinearHead:
-    """Fit on centred, scaled features of all views; return the head over raw features."""
+    """Fit on centred, scaled features of all views; return the head for raw features."""
     _, num_views, width = features.shape
     flat = features.reshape(-1, width).astype(np.float64)
     mean = flat.mean(axis=0)
@@ -244,7 +244,7 @@ def _fit_softmax(
     c: float,
     effort: Effort = FULL_EFFORT,
 ) -> LinearHead:
-    """One softmax over the classes that occur; those that do not stay improbable."""
+    """Fit a softmax over the classes that occur; give the others a small probability."""
     weight = np.zeros((num_classes, features.shape[1]))
     bias = np.zeros(num_classes)
     present = np.unique(targets)
@@ -269,7 +269,7 @@ def _fit_sigmoid(
     c: float,
     effort: Effort = FULL_EFFORT,
 ) -> LinearHead:
-    """One logistic regression a class; a class without both kinds of images keeps its prior."""
+    """Fit a logistic regression a class; a class without both kinds of images keeps its prior."""
     weight = np.zeros((num_classes, features.shape[1]))
     bias = np.zeros(num_classes)
     num_positive = targets.sum(axis=0)
@@ -289,9 +289,9 @@ def _logistic(
     # Threads of BLAS wait for each other longer than products of this size take.
     num_threads = 1 if features.size < SMALL_PROBLEM else None
     with warnings.catch_warnings(), threadpool_limits(num_threads):
-        # At a large C the optimum is far and flat; folds judge where we stop.
+        # At a large C the optimum is far and flat; folds judge the result anyway.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        # Many classes of few images are the user's data, not a mistake in the call.
+        # Many classes with few images are the user's data, not a mistake in the call.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
         return LogisticRegression(C=c, max_iter=effort.max_iter).fit(features, targets)
 
@@ -299,7 +299,7 @@ def _logistic(
 HEADS: dict[str, FitHead] = {"softmax": _fit_softmax, "sigmoid": _fit_sigmoid}
 
 
-# Heads and out-of-fold logits are small beside the features that they are known by.
+# Maximum number of cached probes; they are small beside their features.
 MAX_HEADS = 8
 
 _known: dict[bytes, Probe] = {}
@@ -312,15 +312,15 @@ def fit_probe_once(
     deadline_s: float | None = None,
     **rest: Any,
 ) -> Probe:
-    """Return what `fit_probe` returned for the same images and labels, or fit.
+    """Return a cached result of `fit_probe` for the same images and labels, or fit.
 
-    Under a deadline it is the head that the time was enough for when it was fitted.
+    A head that was fitted under a deadline stays as good as the time then allowed.
 
     Args:
-        features: As `fit_probe` takes them.
-        targets: The same.
-        deadline_s: The same; no part of what a head is known by.
-        **rest: What else `fit_probe` takes.
+        features: See `fit_probe`.
+        targets: See `fit_probe`.
+        deadline_s: See `fit_probe`; not part of the cache's key.
+        **rest: Other arguments of `fit_probe`.
     """
     digest = hashlib.sha256(repr((features.shape, targets.shape, sorted(rest.items()))).encode())
     for array in (features, targets):

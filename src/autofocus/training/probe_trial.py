@@ -36,19 +36,19 @@ MAX_FLIPPED_IMAGES = 1_000
 
 @dataclass(frozen=True)
 class ProbeSetup:
-    """What to probe, and how.
+    """Settings of a probe trial.
 
     Attributes:
         task: A classification task.
         weights: The encoder's pretrained weights; `weights.spec` is the encoder.
-        preprocess: How images become network input.
+        preprocess: Preprocessing.
         labels: k class names.
-        validation_frac: Share of the training images to validate on where no validation data is
-            given.
+        validation_frac: Share of the training images to hold out where there is no validation
+            data.
         seed: Seed of splits, folds and the order of work.
-        device: Where the encoder runs.
-        data_fingerprint: For the manifest.
-        deadline_s: `time.monotonic()` after which no further images are read.
+        device: Device of the encoder.
+        data_fingerprint: Hash of the data, for the manifest.
+        deadline_s: Time (`time.monotonic()`) after which no images are read; None for no limit.
     """
 
     task: ClassificationTask[Any]
@@ -64,7 +64,7 @@ class ProbeSetup:
 
 @dataclass(frozen=True)
 class Probed:
-    """A fitted probe, and what fine-tuning starts from.
+    """A fitted probe, and the start of fine-tuning.
 
     Attributes:
         candidate: Model to publish.
@@ -137,7 +137,7 @@ def run_probe(
     network.set_head(probe.head.weight, probe.head.bias)
     initial_model = copy.deepcopy(network)
     if validation is None:
-        # The metrics are of images that it had not seen; what is served has learnt from all.
+        # The metrics are of held-out images; the published model has learnt from all.
         probe = _fit(setup, features, pool, np.union1d(train, measured))
         network.set_head(probe.head.weight, probe.head.bias)
         decide("refit", num_images=len(features.index), c=probe.c)
@@ -156,10 +156,10 @@ def _pool_features(
     network: Classifier, setup: ProbeSetup, pool: Samples[Any], track: Track
 ) -> Features:
     views = list(VIEWS) if len(pool) <= MAX_FLIPPED_IMAGES else ["plain"]
-    # Random weights have no hash: the seed makes them.
+    # Random weights have no hash; the seed determines them.
     weights = setup.weights.info.sha256 or f"random-{setup.seed}"
     encoder = f"{setup.weights.spec.name}/{weights}/{setup.preprocess}"
-    # A budget may end the work early: then what was seen is a random part of both sets.
+    # A budget may end the work early: then a random part of both sets was read.
     order = np.random.default_rng(setup.seed).permutation(len(pool)).tolist()
     with FeatureCache(cache_dir() / "features.sqlite", encoder) as cache:
         started_s = time.monotonic()

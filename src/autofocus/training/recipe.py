@@ -1,7 +1,7 @@
-"""Recipes: every number of a training run, with its default and where that comes from.
+"""Recipes: every number of a training run, with its default and its source.
 
 Azure's model names train with Azure's published defaults (`reference/azure.md` §1.6); every other
-name with ours (`reference/competitors.md` §5.2). What the job sets wins over both.
+name with ours (`reference/competitors.md` §5.2). The job's own parameters win over both.
 """
 
 import math
@@ -14,45 +14,46 @@ from autofocus.settings.parameters import RECIPE_PARAMETERS
 OptimizerName = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["warmup_cosine", "step", "flat"]
 
-# Sets larger than this gain from regularisation that small ones only lose time to.
+# Images above which a set gains from regularisation that only costs a small one time.
 LARGE_SET = 1_000
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train one network.
+    """Hyperparameters of a training run.
 
     Attributes:
-        num_epochs: At most; a budget may plan for fewer.
-        batch_size: Images an optimiser step, over all processes, times `accumulation`.
-        learning_rate: Of the head and the last block.
-        layer_decay: Each earlier block learns this much slower; 1 is the same rate for all.
-        backbone_scale: Rate of the encoder's last block relative to the head.
+        num_epochs: Maximum epochs; a budget may plan for fewer.
+        batch_size: Images of a batch, over all processes; a step takes `accumulation` batches.
+        learning_rate: Learning rate of the head.
+        layer_decay: Factor of the rate from each block to the one before it; 1 for one rate.
+        backbone_scale: Rate of the encoder's last block relative to the head's.
         warmup_epochs: Epochs of linear warm-up.
-        max_warmup_frac: Share of all steps that warm-up takes at most, for runs that a budget
-            cuts short; None has no such limit.
-        cosine_cycles: Of the cosine after warm-up: 0.5 ends at zero, 0.45 a little above.
-        clip_value: Gradients are clipped to ± this; None does not.
-        clip_norm: Gradients are scaled down to this norm; None does not.
-        ema_decay: Of the averaged weights that are evaluated and kept; None averages nothing.
-        wise_ft_alpha: Share of the initial weights in the mean with the trained ones that is
-            evaluated beside these (WiSE-FT); 0 evaluates no mean.
-        weighted_loss: 0 no class weights, 1 their square roots, 2 full; for imbalance above 2.
+        max_warmup_frac: Maximum share of warm-up in all steps, for runs that a budget cuts
+            short; None for no limit.
+        cosine_cycles: Cycles of the cosine after warm-up: 0.5 ends at zero, 0.45 a little above.
+        clip_value: Limit of each gradient's absolute value; None for no limit.
+        clip_norm: Limit of the gradients' norm; None for no limit.
+        ema_decay: Decay of the averaged weights, which are evaluated and kept; None for no
+            average.
+        wise_ft_alpha: Share of the initial weights in their mean with the trained ones, which is
+            evaluated too (WiSE-FT); 0 for no mean.
+        weighted_loss: Class weights: 0 none, 1 square roots, 2 full; for imbalance above 2.
         layers_to_freeze: Leading groups of layers that do not learn (published groups).
-        frozen_frac: Share of the groups that do not learn, where a job does not say how many.
-        freeze_norm_stats: Batch norms keep their pretrained statistics.
-        mixup_alpha: 0 does not mix.
-        max_loss: Training ends as failed above it: it is not coming back. Sums over many layers
-            and queries may start higher than the published 100.
+        frozen_frac: Minimum share of the groups that do not learn.
+        freeze_norm_stats: Whether batch norms keep their pretrained statistics.
+        mixup_alpha: Parameter of mixup's Beta distribution; 0 for no mixup.
+        max_loss: Loss above which training fails, as diverged. Sums over many layers and queries
+            may start higher than the published 100.
         evaluation_frequency: Epochs between evaluations.
-        early_stopping_patience: Evaluations without a better one before stopping.
+        early_stopping_patience: Evaluations without a better one before training stops.
         early_stopping_delay: Epochs before patience begins.
-        validation_batch_size: Images computed at once to judge; None takes `batch_size`.
+        validation_batch_size: Images evaluated at once; None takes `batch_size`.
         num_workers: Threads that make batches, 0 counts as one; None takes the machine's cores.
-        multi_scale: Batches of half to one and a half times the input's size; None leaves it to
-            the augmentation, False has one size.
-        log_validation_loss: Whether each evaluation has the loss on validation images too.
-        log_training_metrics: Whether each has the metrics of a share of the training images too.
+        multi_scale: Whether batches have half to one and a half times the input's size; None
+            leaves it to the augmentation.
+        log_validation_loss: Whether evaluations include the loss on validation images.
+        log_training_metrics: Whether evaluations include metrics of some training images.
     """
 
     num_epochs: int = 30
@@ -122,7 +123,7 @@ AZURE_DEFAULTS: dict[str, Any] = {
     "freeze_norm_stats": False,
     "augmentation": "strong",
 }
-# Its vision transformers have rates and batches of their own, and clip by norm.
+# Azure's vision transformers have rates and batches of their own, and clip by norm.
 AZURE_BY_NAME: dict[str, dict[str, Any]] = {
     "vits16r224": {"batch_size": 128, "learning_rate": 0.0125},
     "vitb16r224": {"batch_size": 48, "learning_rate": 0.0125},
@@ -161,7 +162,7 @@ def default_recipe(
 ) -> Recipe:
     """Return the recipe before the job's own parameters.
 
-    Our rates were chosen on rendered scenes (160 to learn from, 160 to judge by, lite0): a
+    Our rates were chosen on rendered scenes (160 for training, 160 for validation, lite0): a
     backbone that learns as fast as the head ends at log loss 0.18, one at a third of it at 0.25
     or more. No real photo that quality is claimed on took part.
 
@@ -181,7 +182,7 @@ def default_recipe(
     rates = defaults or {}
     if num_images > LARGE_SET:
         return Recipe(batch_size=32, label_smoothing=0.1, augmentation="medium", **rates)
-    # Some tens of validation images cannot tell when to stop; the schedule can.
+    # Some tens of validation images cannot tell when to stop: the schedule does.
     return Recipe(label_smoothing=label_smoothing, early_stopping=False, wise_ft_alpha=0.5, **rates)
 
 
@@ -211,7 +212,7 @@ def with_parameters(recipe: Recipe, parameters: Mapping[str, Any]) -> Recipe:
         if name in RECIPE_PARAMETERS
     }
     if "learning_rate" in parameters and recipe.optimizer != parameters.get("optimizer", "adamw"):
-        # A rate that was given for another optimiser than the recipe's is meant for all layers.
+        # A rate given for another optimiser than the recipe's is meant for all layers.
         changes |= {"backbone_scale": 1.0, "layer_decay": 1.0}
     if "layers_to_freeze" in parameters:
         changes["frozen_frac"] = 0.0

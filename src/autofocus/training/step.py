@@ -15,7 +15,7 @@ from autofocus.training.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
-# From a model, images and targets to their mean loss.
+# Function from a model, images and targets to their mean loss.
 Loss = Callable[[nn.Module, Tensor, Any], Tensor]
 
 
@@ -24,16 +24,16 @@ class DivergedError(AutofocusError):
 
 
 class Stepper:
-    """Runs optimiser steps; halves what it computes at once when memory runs out.
+    """Takes optimiser steps; when memory runs out, halves the images computed at once.
 
     Attributes:
         micro_batch: Images computed at once; 0 is all of a step's.
 
     Args:
-        model: As accelerate prepared it.
-        optimizer: As accelerate prepared it.
+        model: Model that accelerate prepared.
+        optimizer: Optimiser that accelerate prepared.
         accelerator: Device and processes.
-        recipe: Says how gradients are clipped, and over how many batches they add up.
+        recipe: Recipe with the clipping of gradients and their accumulation.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Stepper:
         self._accelerator = accelerator
         self._recipe = recipe
         own_batch = math.ceil(recipe.batch_size / accelerator.num_processes)
-        # Who accumulates has no memory for more than a batch.
+        # A job that accumulates has no memory for more than a batch.
         self.micro_batch = own_batch if recipe.accumulation > 1 else 0
 
     def step(self, images: Tensor, targets: Any, loss: Loss) -> float:
@@ -56,7 +56,7 @@ class Stepper:
 
         Args:
             images: float32 [n, 3, h, w], this process's share of the step.
-            targets: n targets that can be sliced.
+            targets: n targets; can be sliced.
             loss: Mean loss of a model on images and targets.
 
         Raises:
@@ -86,7 +86,7 @@ class Stepper:
         return value
 
     def _gradients(self, images: Tensor, targets: Any, loss: Loss, num_all: float) -> float:
-        """Return what these images add to the mean loss over `num_all`; gradients add up."""
+        """Add these images' gradients; return their part of the mean loss over `num_all`."""
         size = self.micro_batch or len(images)
         total = 0.0
         for start in range(0, len(images), size):
@@ -110,7 +110,7 @@ class Stepper:
         size = (self.micro_batch or num_images) // 2
         if size < 1:
             raise error
-        # What was allocated for the failed attempt hangs on the exception's frames.
+        # The exception's frames hold the memory of the failed attempt.
         error.__traceback__ = None
         self._optimizer.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
@@ -127,7 +127,7 @@ class Stepper:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out, of the machine or of the GPU: fewer images might work."""
+    """Return whether the machine or the GPU ran out of memory: fewer images might fit."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     # The allocators of CPUs and of Apple's GPUs raise a plain RuntimeError.
@@ -137,17 +137,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-# Sent at once; large enough that starting costs nothing, small beside any network's gradients.
+# Bytes sent at once: enough to make latency negligible, few beside a network's gradients.
 _BUCKET_BYTES = 64 << 20
 
 
 def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Replace each gradient by the sum over all processes.
 
-    A parameter that no image of any process reached stays without one.
+    A parameter that no process has a gradient of stays without one.
 
     Args:
-        parameters: The same on every process, on one device.
+        parameters: Parameters on one device, the same on every process.
     """
     if not parameters:
         return
@@ -169,7 +169,7 @@ def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
 
 
 def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Yield the gradients in order, as many at a time as fit, of one type."""
+    """Yield the gradients in order, in groups of one type and at most `_BUCKET_BYTES`."""
     bucket: list[Tensor] = []
     num_bytes = 0
     for gradient in gradients:

@@ -1,4 +1,4 @@
-"""Which images can be used, how large they are, and which of them are the same."""
+"""Find the images that decode, their sizes and their content hashes."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,8 +21,8 @@ class UsableSamples:
     """Samples whose images decode.
 
     Attributes:
-        samples: Their records say the true size of the image.
-        hashes: Of each image's content.
+        samples: Samples whose records have the true image size.
+        hashes: Content hash of each image.
     """
 
     samples: Samples[Any]
@@ -32,29 +32,29 @@ class UsableSamples:
 def usable_samples(
     samples: Samples[Any], report: Callable[[Issue], None], track: Track
 ) -> UsableSamples:
-    """Decode every image once; a broken one is reported now, not in the middle of training.
+    """Decode every image once; report broken ones now, not in the middle of training.
 
     Args:
-        samples: Rows and where their images are.
-        report: Takes the issue of every image that cannot be used.
+        samples: Samples to check.
+        report: Called with the issue of every unusable image.
         track: Progress display.
     """
     records, locations, hashes = [], [], []
     with ThreadPoolExecutor(num_cores(), thread_name_prefix="autofocus-look") as pool:
         looks = track(pool.map(_look, samples.locations), "look at images", len(samples))
-        for record, location, seen in zip(samples.records, samples.locations, looks, strict=True):
-            if isinstance(seen, InputError):
-                report(image_issue(location, seen))
+        for record, location, facts in zip(samples.records, samples.locations, looks, strict=True):
+            if isinstance(facts, InputError):
+                report(image_issue(location, facts))
                 continue
-            details = ImageDetails(height=seen.size[0], width=seen.size[1])
+            details = ImageDetails(height=facts.size[0], width=facts.size[1])
             records.append(msgspec.structs.replace(record, image_details=details))
             locations.append(location)
-            hashes.append(seen.content)
+            hashes.append(facts.content_hash)
     return UsableSamples(Samples(records, locations, samples.source), hashes)
 
 
 def image_issue(location: str, error: InputError) -> Issue:
-    """Return what is wrong with an image, as the data check says it."""
+    """Return the data check's issue for an image's error."""
     return Issue(
         file=location,
         code=error.code if isinstance(error, ImageError) else "image.unreadable",
@@ -67,7 +67,7 @@ def image_issue(location: str, error: InputError) -> Issue:
 @dataclass(frozen=True)
 class _ImageFacts:
     size: tuple[int, int]
-    content: str
+    content_hash: str
 
 
 def _look(location: str) -> _ImageFacts | InputError:

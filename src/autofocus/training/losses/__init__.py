@@ -1,4 +1,4 @@
-"""The differentiable half of each task: what is learnt from a batch, found by the task's name."""
+"""Objectives: the differentiable half of each task, by the task's name."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -23,31 +23,31 @@ class Objective(Protocol):
     """Turns images and targets into views, and a batch of them into a loss."""
 
     def views(self, spec: Any, targets: Targets, augmentation: str | None) -> Views:
-        """Return how images become network input and targets.
+        """Return views, which make network input and targets from images.
 
         Args:
             spec: Size and normalisation of the network's input.
-            targets: One an image, as the task encodes them.
-            augmentation: Name of a preset; None draws what evaluation sees.
+            targets: The task's targets, one an image.
+            augmentation: Name of a preset; None for views as in evaluation.
         """
 
     def collate(self, targets: Sequence[Any], device: torch.device) -> Any:
-        """Return n targets of views in a form that can be sliced by image, on `device`."""
+        """Return the targets of n views on `device`, in a form that can be sliced by image."""
 
     def vary(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
-        """Return images and targets changed together, such as mixed; or as they are."""
+        """Return images and targets, changed together (such as by mixup) or as they are."""
 
     def loss(self, model: nn.Module, images: Tensor, targets: Any) -> Tensor:
-        """Return the mean loss over images, of a model in training mode.
+        """Return the mean loss over images of a model in training mode.
 
         Args:
-            model: Takes the images; perhaps wrapped for several processes.
+            model: Model; may be wrapped for several processes.
             images: float32 [n, 3, h, w].
-            targets: What `vary` returned, or a slice of it.
+            targets: Targets from `vary`, or a slice of them.
         """
 
 
-# From a recipe, all training targets and the network.
+# Constructors by task, from a recipe, all training targets and the network.
 OBJECTIVES: dict[str, Callable[[Recipe, Targets, Network], Objective]] = {
     MulticlassClassification.name: lambda *given: ClassificationObjective(multiclass, *given),
     MultilabelClassification.name: lambda *given: ClassificationObjective(multilabel, *given),

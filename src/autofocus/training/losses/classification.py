@@ -19,7 +19,7 @@ _MIN_IMBALANCE = 2
 
 
 class ClassLoss(Protocol):
-    """What distinguishes the two tasks: a module each."""
+    """Loss of a classification task; a module each."""
 
     def loss(
         self,
@@ -32,20 +32,20 @@ class ClassLoss(Protocol):
         """Return the mean loss of a batch."""
 
     def as_shares(self, targets: Tensor, num_classes: int) -> Tensor:
-        """Return targets that can be mixed, float [n, k]."""
+        """Return targets as class shares, which mixup can mix, float [n, k]."""
 
     def num_images_of_class(self, targets: Tensor, num_classes: int) -> Tensor:
-        """Return how many images each class has, [k]."""
+        """Return the number of images of each class, [k]."""
 
 
 class ClassificationObjective:
-    """Cross-entropy, weighted and mixed as the recipe says.
+    """Cross-entropy, with the recipe's class weights and mixup.
 
     Args:
         kind: The task's loss module.
         recipe: Training recipe.
-        targets: Of all training images, as the task encodes them.
-        network: Has k classes.
+        targets: The task's targets of all training images.
+        network: Network with k classes.
     """
 
     def __init__(self, kind: ClassLoss, recipe: Recipe, targets: Targets, network: Network) -> None:
@@ -57,23 +57,23 @@ class ClassificationObjective:
     def views(
         self, spec: ResizeCrop, targets: Targets, augmentation: str | None
     ) -> ClassificationViews:
-        """Return views whose targets are the images' own."""
+        """Return views that leave targets unchanged."""
         params = None if augmentation is None else PRESETS[augmentation]
         return ClassificationViews(spec, targets, params)
 
     def collate(self, targets: Sequence[Any], device: torch.device) -> Tensor:
-        """Return one tensor."""
+        """Return the targets as one tensor."""
         return torch.from_numpy(np.stack(targets)).to(device)
 
     def vary(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the batch mixed with itself where the recipe asks for it."""
+        """Return the batch mixed with itself if the recipe has mixup."""
         if self._recipe.mixup_alpha <= 0:
             return images, targets
         shares = self._kind.as_shares(targets, self._num_classes)
         return mixup(images, shares, self._recipe.mixup_alpha)
 
     def loss(self, model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean over images."""
+        """Return the mean loss over images."""
         weights = self.class_weights
         return self._kind.loss(
             model(images),
@@ -83,9 +83,9 @@ class ClassificationObjective:
         )
 
     def _weights(self, targets: Tensor) -> Tensor | None:
-        """Return weights by class, as published: only where imbalance exceeds 2.
+        """Return class weights, [k]; as published, None where imbalance is at most 2.
 
-        Over the training images their mean is 1, so that they do not change the learning rate.
+        Their mean over training images is 1, so that they do not change the learning rate.
         """
         if self._recipe.weighted_loss == 0:
             return None
@@ -105,7 +105,7 @@ def mixup(images: Tensor, shares: Tensor, alpha: float) -> tuple[Tensor, Tensor]
     Args:
         images: float32 [n, 3, h, w].
         shares: Targets as class shares, float [n, k].
-        alpha: Above 0; the share of the first image is drawn from Beta(alpha, alpha).
+        alpha: Parameter of the images' share, which is drawn from Beta(alpha, alpha); above 0.
     """
     share = float(torch.distributions.Beta(alpha, alpha).sample())
     order = torch.randperm(len(images)).to(images.device)

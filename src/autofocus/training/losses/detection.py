@@ -21,12 +21,12 @@ Target = dict[str, Tensor]
 
 # As published for `multi_scale`: half to one and a half times the size.
 MULTI_SCALE = 0.5
-# What evaluation sees, for sizes to be varied where nothing else is.
+# Views as in evaluation, for `multi_scale` without another augmentation.
 _AS_EVALUATED = BoxAugmentation(whole_prob=1.0, flip_prob=0.0)
 
 
 def takes_sizes(network: Network) -> bool:
-    """Return whether batches may differ in size; views are multiples of `SIZE_STEP`."""
+    """Return whether a network takes batches of different size, in multiples of `SIZE_STEP`."""
     return network.takes_any_size and SIZE_STEP % network.size_multiple == 0
 
 
@@ -34,9 +34,9 @@ class DetectionObjective:
     """Sums the losses that a detector returns by name (`models.base`).
 
     Args:
-        network: Says which input it takes.
+        network: The network.
         multi_scale: Whether batches differ in size by up to `MULTI_SCALE`; None leaves it to the
-            augmentation. A network of one size has one in any case.
+            augmentation. Ignored by networks of one input size.
     """
 
     def __init__(self, network: Network, multi_scale: bool | None = None) -> None:
@@ -49,11 +49,11 @@ class DetectionObjective:
         return BoxViews(spec, cast(Sequence[BoxTarget], targets), params)
 
     def collate(self, targets: Sequence[BoxTarget], device: torch.device) -> list[Target]:
-        """Return one dict of tensors an image; boxes in pixels of the canvas."""
+        """Return a dict of tensors for each image; boxes in pixels of the canvas."""
         return [_tensors(target, device) for target in targets]
 
     def vary(self, images: Tensor, targets: list[Target]) -> tuple[Tensor, list[Target]]:
-        """Return the batch as it is: views have varied it, objects and all."""
+        """Return the batch as it is: views have varied images and objects."""
         return images, targets
 
     def loss(self, model: nn.Module, images: Tensor, targets: list[Target]) -> Tensor:
@@ -75,7 +75,7 @@ class DetectionObjective:
 
 
 class OutlineObjective(DetectionObjective):
-    """The same with a mask an object."""
+    """Objective of instance segmentation: a mask for each object as well."""
 
     def views(self, spec: ResizeFit, targets: Targets, augmentation: str | None) -> Views:
         """Return views in which outlines move with the image and become masks last."""

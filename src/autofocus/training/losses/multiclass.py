@@ -19,7 +19,7 @@ def loss(
     Args:
         logits: float [n, k].
         targets: Class indices, int64 [n], or mixed class shares, float [n, k].
-        label_smoothing: In [0, 1).
+        label_smoothing: Share of the target spread over all classes, in [0, 1).
         class_weights: float [k], or None.
     """
     total = F.cross_entropy(
@@ -38,5 +38,5 @@ def as_shares(targets: Tensor, num_classes: int) -> Tensor:
 
 
 def num_images_of_class(targets: Tensor, num_classes: int) -> Tensor:
-    """Return how many images each class has, int64 [k]."""
+    """Return the number of images of each class, int64 [k]."""
     return torch.bincount(targets, minlength=num_classes)

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 def loss(
     logits: Tensor, targets: Tensor, *, label_smoothing: float, class_weights: Tensor | None
 ) -> Tensor:
-    """Return the mean over images and classes.
+    """Return the mean loss over images and classes.
 
     Args:
         logits: float [n, k].
         targets: 0 or 1 (or mixed shares) [n, k].
-        label_smoothing: In [0, 1); targets move towards one half.
+        label_smoothing: Share by which targets move towards one half, in [0, 1).
         class_weights: float [k], or None.
     """
     shares = targets.float() * (1 - label_smoothing) + 0.5 * label_smoothing
@@ -28,5 +28,5 @@ def as_shares(targets: Tensor, num_classes: int) -> Tensor:
 
 
 def num_images_of_class(targets: Tensor, num_classes: int) -> Tensor:
-    """Return how many images each class has, int64 [k]."""
+    """Return the number of images of each class, int64 [k]."""
     return targets.sum(dim=0)
