@@ -15,7 +15,7 @@ from autofocus.training.selection import SMALL_VALIDATION, compare, margin_after
 
 @dataclass(frozen=True)
 class Score:
-    """What trials are compared by.
+    """Score of a trial, to compare it with others.
 
     Attributes:
         trial: Trial id.

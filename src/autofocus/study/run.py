@@ -39,7 +39,7 @@ def run(
     Args:
         document: The unchecked job.
         overwrite: Delete an earlier run in the same folder.
-        started_s: `time.monotonic()` at which the budget began; None is now.
+        started_s: Time (`time.monotonic()`) at which the budget began; None for now.
         track: Progress display.
 
     Raises:

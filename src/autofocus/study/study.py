@@ -126,7 +126,7 @@ class Study:
         return labels
 
     def _check_test_labels(self, labels: list[str]) -> None:
-        """Refuse before hours of training what could not be measured after them."""
+        """Refuse before hours of training test data that could not be scored after them."""
         test = self.sources.test
         if test is None:
             return
@@ -242,7 +242,7 @@ class Study:
         )
 
     def deadline(self, reserve_s: float) -> float | None:
-        """Return the `time.monotonic()` by which work ends if `reserve_s` is kept back."""
+        """Return the time (`time.monotonic()`) by which work ends, to keep back `reserve_s`."""
         budget_s = self.plan.job.budget_s
         return None if budget_s is None else self.started_s + budget_s - reserve_s
 
@@ -254,14 +254,14 @@ class Study:
         deadline_s: float | None = None,
         eta: float | None = None,
     ) -> None:
-        """Write what happens now into the run folder.
+        """Write the current activity into the run folder.
 
         Args:
             step: `look`, `trials`, `soup`, `folds` or `refit`.
-            text: What happens.
+            text: Current activity.
             num_trials: Expected number of trials, or None.
-            deadline_s: `time.monotonic()` by which this step ends, or None.
-            eta: When it should have ended, as a Unix time, or None.
+            deadline_s: Time (`time.monotonic()`) by which this step ends, or None.
+            eta: Expected time of the end, as Unix time, or None.
         """
         now = time.time()
         self.folder.write_progress(
@@ -299,7 +299,7 @@ def _readable(locations: Sequence[str]) -> list[bytes]:
         try:
             images.append(open_bytes(location))
         except InputError as error:
-            # It was read minutes ago; the check goes on with the others.
+            # Read minutes ago, gone now; the check goes on with the others.
             log.warning("%s", error)
     return images
 

@@ -16,12 +16,12 @@ StateDict = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Soup:
-    """What came of it.
+    """Result of `greedy_soup`.
 
     Attributes:
         state: Mean of the chosen ingredients.
-        chosen: Their positions, in the order in which they were added.
-        score: Of the mean.
+        chosen: Positions of the ingredients, in the order in which they were added.
+        score: Score of the mean.
     """
 
     state: dict[str, Tensor]
@@ -34,12 +34,12 @@ def greedy_soup(
     score: Callable[[StateDict], float],
     is_late: Callable[[], bool] = lambda: False,
 ) -> Soup:
-    """Return the mean of those ingredients that make it better.
+    """Return the mean of the ingredients that improve it.
 
     Args:
         ingredients: Weights and buffers of one architecture, best first; at least one.
-        score: Judges weights; larger is better.
-        is_late: Asked before each is judged; True leaves out the rest.
+        score: Function from weights to their score; larger is better.
+        is_late: Called before each evaluation; True leaves out the rest.
     """
     chosen, state = [0], dict(ingredients[0])
     best = score(state)
@@ -54,7 +54,7 @@ def greedy_soup(
 
 
 def mean_state(states: Sequence[StateDict]) -> dict[str, Tensor]:
-    """Return the mean of each tensor; whole numbers, such as counters, are the first one's."""
+    """Return the mean of each tensor; integers, such as counters, are the first state's."""
     first = states[0]
     return {
         name: (
@@ -67,14 +67,14 @@ def mean_state(states: Sequence[StateDict]) -> dict[str, Tensor]:
 
 
 class WeightAverage:
-    """Keeps an averaged copy; early steps count more, so that short runs average too.
+    """Exponential moving average of weights; ramped up, so that short runs average too.
 
     The decay at step t is min(decay, (1 + t) / (10 + t)) (Tarvainen & Valpola 2017, ramped as in
     TensorFlow's ExponentialMovingAverage).
 
     Args:
-        network: What is averaged.
-        decay: After the ramp.
+        network: Network whose weights are averaged.
+        decay: Decay after the ramp.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -95,11 +95,11 @@ class WeightAverage:
 
 
 class Mixture:
-    """Remembers the weights that training starts from.
+    """Mean of a network's weights with the initial ones.
 
     Args:
-        start: The network before the first step.
-        share: Of its weights in a mixture, in (0, 1).
+        start: Network before the first step.
+        share: Share of its weights in the mean, in (0, 1).
     """
 
     def __init__(self, start: nn.Module, share: float) -> None:
@@ -108,7 +108,7 @@ class Mixture:
         self._network = copy.deepcopy(start).eval().requires_grad_(False)
 
     def of(self, network: nn.Module) -> nn.Module:
-        """Return the mixture with a network, in eval mode; the next call changes it."""
+        """Return the mean with a network, in eval mode; the next call changes it."""
         self._network.load_state_dict(interpolate(self._start, network.state_dict(), self.share))
         return self._network
 
@@ -116,7 +116,7 @@ class Mixture:
 def interpolate(
     start: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float
 ) -> dict[str, Tensor]:
-    """Return `share` of one state and the rest of the other; whole numbers are the latter's."""
+    """Return `share` of `start` and the rest of `trained`; integers are those of `trained`."""
     return {
         name: torch.lerp(value, start[name].to(value), share)
         if value.is_floating_point()

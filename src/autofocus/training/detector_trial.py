@@ -51,7 +51,7 @@ class DetectorTrial:
         model_name: Name in the catalog.
         network: Network for the task's classes, on the CPU.
         weights: Its pretrained weights.
-        preprocess: How images become network input.
+        preprocess: Preprocessing.
         options: Options the network was built with.
         settings: Thresholds and limits of the model.
         labels: k class names.
@@ -63,7 +63,7 @@ class DetectorTrial:
         seed: Seed of everything random.
         accelerator: Device and processes.
         folder: Trial folder.
-        deadline_s: `time.monotonic()` by which training ends, or None.
+        deadline_s: Time (`time.monotonic()`) by which training ends; None for no limit.
         should_stop: Whether the user has asked to stop.
         on_epoch: Called with each evaluation; True ends training.
         track: Progress display.
@@ -94,7 +94,7 @@ class DetectorTrial:
 
 
 def run_detector_trial(trial: DetectorTrial) -> tuple[Candidate, Trained]:
-    """Train, and return the best of its epochs and how training went."""
+    """Train; return the best epoch's model and the result of training."""
     accelerator = trial.accelerator
     facts = trial_facts(
         trial.model_name,
@@ -159,7 +159,7 @@ def train_detector(trial: DetectorTrial) -> Trained:
                 on_epoch=trial.on_epoch,
                 track=trial.track,
                 train_subset=subset,
-                # Its heads know nothing yet.
+                # Untrained heads: the initial network is no result.
                 initial_is_valid=False,
             )
         )

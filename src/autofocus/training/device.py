@@ -1,4 +1,4 @@
-"""Where training computes, and how torch is set up for it."""
+"""The device of training, and torch's settings for it."""
 
 import os
 
@@ -15,10 +15,10 @@ _DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device that `device:` means; `auto` takes a GPU where there is one.
+    """Return the device of the job's `device:`; `auto` takes a GPU where there is one.
 
     Raises:
-        JobError: If it does not exist here, or is one GPU for several processes.
+        JobError: If the device does not exist, or is one GPU for several processes.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -41,13 +41,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def make_accelerator(device: torch.device) -> Accelerator:
-    """Return accelerate's door to the device: bf16 where a GPU has it, else fp16; fp32 on CPUs."""
+    """Return an accelerator: bf16 where a GPU has it, else fp16; fp32 on CPUs."""
     precision = "no"
     if device.type == "cuda":
         precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    # Its state is one a process; a second run in the same process may need another.
+    # accelerate has one state a process; a second run in it may need another.
     AcceleratorState._reset_state(reset_partial_state=True)
-    # Of several GPUs accelerate takes the first, or each process its own, unless it is told.
+    # Unless told, accelerate takes the first GPU, or one for each process.
     named = {} if device.index is None else {_DEVICE_VARIABLE: str(device)}
     if device.type == "cuda" and named:
         torch.cuda.set_device(device)
@@ -58,7 +58,7 @@ def make_accelerator(device: torch.device) -> Accelerator:
 def prepare_torch() -> None:
     """Set allocator and threads; call once, before the first big tensor."""
     keep_big_blocks()
-    # Loader threads work on images side by side; OpenCV's own would only get in their way.
+    # Loader threads work on images in parallel; OpenCV's own would only slow them down.
     cv2.setNumThreads(1)
     # Processes that train as one share the cores of their machine.
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if process_count() > 1 else 1

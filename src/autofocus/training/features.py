@@ -80,7 +80,7 @@ def extract_features(
         cache: Cache to read from and to fill.
         device: Device of the encoder.
         order: Order of work; matters only when a deadline ends it early.
-        deadline_s: `time.monotonic()` after which no further batch starts.
+        deadline_s: Time (`time.monotonic()`) after which no batch starts; None for no limit.
         track: Progress display.
     """
     positions = list(order if order is not None else range(len(locations)))

@@ -39,8 +39,8 @@ class Finetuned:
     """Result of fine-tuning.
 
     Attributes:
-        candidate: Model that could be published.
-        trained: How training went.
+        candidate: Model to publish.
+        trained: Result of training.
         losses: Loss of each validation image, [n].
     """
 
@@ -51,7 +51,7 @@ class Finetuned:
 
 @dataclass(frozen=True)
 class Finetuning:
-    """What a fine-tuning run needs besides the probe.
+    """Settings of a fine-tuning run.
 
     Attributes:
         setup: The probe's setup.
@@ -59,11 +59,11 @@ class Finetuning:
         accelerator: Device and processes.
         primary_metric: Metric that ranks epochs on large validation sets.
         folder: Trial folder.
-        deadline_s: `time.monotonic()` by which training ends, or None.
+        deadline_s: Time (`time.monotonic()`) by which training ends; None for no limit.
         should_stop: Whether the user has asked to stop.
         on_epoch: Called with each evaluation; True ends training.
         track: Progress display.
-        keeps_latest: Whether the last weights are kept, whatever validation says of them.
+        keeps_latest: Whether the last weights are kept, regardless of validation.
     """
 
     setup: ProbeSetup
@@ -253,7 +253,7 @@ def calibrate(
         size: (height, width) of its input, in pixels.
 
     Returns:
-        The temperature and where it comes from, and the evaluation with it.
+        The temperature and its source, and the evaluation with it.
     """
     if len(validation.targets) < MIN_CALIBRATION_IMAGES:
         return Calibration(), evaluation

@@ -1,4 +1,4 @@
-"""Model selection: paired comparison, the epoch to keep, early stopping, how epochs are ranked."""
+"""Model selection: paired comparison, the epoch to keep, early stopping, the rank of epochs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ class Comparison:
 
     Attributes:
         mean_gain: Mean of the best's loss minus the candidate's; positive favours the candidate.
-        standard_error: Of that mean.
-        num_pairs: Images, or groups of them, that were compared.
-        margin: Standard errors that it had to be better by.
-        is_better: Whether it was.
+        standard_error: Standard error of that mean.
+        num_pairs: Number of compared images, or groups of them.
+        margin: Standard errors by which the candidate must be better.
+        is_better: Whether the candidate is better by that.
     """
 
     mean_gain: float

@@ -1,4 +1,4 @@
-"""The log of one trial in its own folder, below what it works with."""
+"""The log of a trial in its own folder, below facts about it."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ def trial_log(folder: Path, facts: Mapping[str, object]) -> Iterator[None]:
 
     Args:
         folder: Trial folder; made when missing.
-        facts: What it works with; written first, one a line.
+        facts: Facts to write first, one a line.
     """
     folder.mkdir(parents=True, exist_ok=True)
     facts = {"began": f"{datetime.now():%Y-%m-%d %H:%M:%S}", **facts}
@@ -62,16 +62,16 @@ def trial_facts(
     precision: str,
     deadline_s: float | None,
 ) -> dict[str, object]:
-    """Return what a trial works with, for the head of its log.
+    """Return facts about a trial, for the head of its log.
 
     Args:
         model_name: Name in the catalog.
         train: Training images.
-        validation: Validation images; None is a share of `train`.
-        weights: What its network starts from.
-        device: Where it computes.
-        precision: As accelerate names it; `no` is fp32.
-        deadline_s: `time.monotonic()` by which it ends, or None.
+        validation: Validation images; None for a share of `train`.
+        weights: Pretrained weights.
+        device: Device of training.
+        precision: accelerate's name of the precision; `no` is fp32.
+        deadline_s: Time (`time.monotonic()`) by which it ends; None for no limit.
     """
     judged = "a share of them" if validation is None else f"{len(validation)} images"
     left = "none" if deadline_s is None else f"{max(0.0, deadline_s - time.monotonic()):.0f} s left"
@@ -94,12 +94,12 @@ def _shown(device: torch.device) -> str:
 
 
 def draw_curves(metrics: Path, picture: Path, primary_metric: str) -> None:
-    """Draw `metrics.jsonl` as a PNG: losses, and the primary metric, where they were measured.
+    """Draw the losses and the primary metric of `metrics.jsonl` as a PNG.
 
     Args:
-        metrics: One evaluation a line, as the loop writes them.
+        metrics: The loop's `metrics.jsonl`, one evaluation a line.
         picture: File to write.
-        primary_metric: What the right panel shows.
+        primary_metric: Metric of the right panel.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

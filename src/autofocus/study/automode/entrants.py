@@ -1,4 +1,4 @@
-"""The models that AutoMode may train: those of the prior table with weights here, and time."""
+"""Find the models that AutoMode may train: those of the prior table with weights and time."""
 
 import logging
 import math
@@ -100,14 +100,14 @@ class AutoMode(Protocol):
 
 @dataclass(frozen=True)
 class ResourceBudget:
-    """What there is to train with.
+    """Images, device and time to train with.
 
     Attributes:
         num_images: Training images.
         image_s: Measured training time of an image with the plan's own model, in seconds.
         is_cpu: Whether there is no accelerator.
-        needed_s: Function from an entrant to the seconds that it needs at least.
-        left_s: Seconds of the budget that it may take; infinite without a budget.
+        needed_s: Function from an entrant to the minimum seconds that it needs.
+        left_s: Seconds of the budget for an entrant; infinite without a budget.
         num_groups: Groups of layers of the plan's own model.
     """
 
@@ -147,7 +147,7 @@ def find_entrants(
             parameters,
             trial_plan(plan, parameters),
             budget.image_s * row.gmacs / base,
-            # How many groups another network has is known once it is built.
+            # The number of groups of another network is known once it is built.
             0 if is_other else budget.num_groups,
             index,
         )

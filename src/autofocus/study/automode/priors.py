@@ -1,4 +1,4 @@
-"""The prior table: which models AutoMode tries, and how far around their recipes it searches."""
+"""The prior table: the models that AutoMode tries, and the ranges around their recipes."""
 
 import tomllib
 from bisect import bisect_right
@@ -36,7 +36,7 @@ class Priors:
         models: Rows in the file's order.
         max_trials: Maximum number of trials under a budget.
         num_entrants: Maximum number of entrants.
-        eta: At each rung of `rungs` (evaluations) the best 1 / `eta` go on.
+        eta: Reduction factor: at each of `rungs` the best 1 / `eta` of the trials go on.
         rungs: Numbers of evaluations at which trials are pruned.
         learning_rate: Smallest and largest factor on the default recipe's rate.
         sides: Factors on the default input side.
@@ -64,7 +64,7 @@ class Priors:
         return sorted(self.models, key=lambda row: row.rank[column])
 
     def gmacs_of(self, name: str) -> float | None:
-        """Return what the cheapest row of a model costs an image, or None without a row."""
+        """Return the least `gmacs` of a model's rows, or None without a row."""
         return min((row.gmacs for row in self.models if row.name == name), default=None)
 
 

@@ -175,7 +175,7 @@ def _min_trial_s(rows: Mapping[int, Mapping[str, Any]]) -> float:
 
 
 def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, Any]) -> None:
-    """Log and record what is going to happen and how long it should take."""
+    """Log and record the plan and its expected time."""
     first = auto.entrants[0]
     epoch_s = profile["num_images"] * first.image_s
     whole_s, left_s = epoch_s * auto.num_epochs, study.left_s()

@@ -145,7 +145,7 @@ def _soup(
 
 
 def _clock(deadline_s: float | None) -> Callable[[], bool]:
-    """Return a function: whether another evaluation, as long as the longest so far, is too late.
+    """Return a function that tells whether another evaluation, of the longest time, is too late.
 
     The last network is evaluated twice: once more with its temperature.
     """

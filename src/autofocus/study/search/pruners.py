@@ -47,14 +47,14 @@ def prune_decision(
     *,
     in_order: bool = True,
 ) -> PruneDecision:
-    """Decide about a trial that has just measured the primary metric for the n-th time.
+    """Decide about a trial after its n-th evaluation.
 
     Args:
         policy: None prunes nothing.
         trial: Number of the trial.
         interval: n.
         curves: Curves of all trials that were begun, by number; empty before the first evaluation.
-        ended: Numbers of the trials that have ended, for whatever reason.
+        ended: Numbers of the trials that have ended, for any reason.
         in_order: Compare with trials of lower number only, and wait for them.
 
     Returns:
@@ -76,7 +76,7 @@ class Pruner:
     Args:
         policy: None prunes nothing.
         curves: Curves as `prune_decision` takes them; they grow while trials run.
-        ended: Trials that have ended; grows too.
+        ended: Numbers of the trials that have ended; grows too.
         in_order: Whether trials are compared with those of lower number only, and wait for them.
     """
 
@@ -128,7 +128,7 @@ class _Known:
 
 
 def is_due(policy: EarlyTermination, interval: int) -> bool:
-    """Return whether the policy looks at this interval."""
+    """Return whether the policy applies at this interval."""
     if isinstance(policy, Asha):
         return interval in policy.rungs
     return interval >= policy.delay_evaluation and interval % policy.evaluation_interval == 0
@@ -142,7 +142,7 @@ def _decision(
     Args:
         policy: Pruning policy.
         curve: Curve of the trial; its metric may have been undefined at the last evaluation.
-        interval: Where trials are compared.
+        interval: Interval at which trials are compared.
         ascending: Values of the other trials (`_compared`), ascending.
     """
     measured = _until(curve, interval)
@@ -177,7 +177,7 @@ def _threshold(policy: EarlyTermination, ascending: Sequence[float]) -> float | 
         return _slack(policy, ascending[-1])
     if isinstance(policy, Asha):
         return ascending[-max(1, len(ascending) // policy.eta)]
-    # Whoever is level with the first that stays, stays.
+    # A trial level with the first that stays, stays.
     return ascending[len(ascending) * policy.truncation_percentage // 100]
 
 

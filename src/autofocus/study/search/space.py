@@ -1,4 +1,4 @@
-"""From distributions to values: at a quantile in [0, 1), and as what Optuna's samplers know."""
+"""Values of distributions: at a quantile in [0, 1), and in the form of Optuna's samplers."""
 
 from collections.abc import Sequence
 from statistics import NormalDist
@@ -21,14 +21,14 @@ _EDGE = 2.0**-33
 
 
 def value_at(distribution: Distribution, quantile: float) -> Any:
-    """Return the value below which a share `place` of the distribution lies.
+    """Return the value at a quantile of a distribution.
 
     Equally spread quantiles give the distribution; the same quantile gives the same value, whatever
     was drawn before.
 
     Args:
-        distribution: What to draw from.
-        quantile: In [0, 1).
+        distribution: The distribution.
+        quantile: Quantile in [0, 1).
     """
     if isinstance(distribution, Choice):
         return distribution.values[_index(quantile, len(distribution.values))]
@@ -40,7 +40,7 @@ def value_at(distribution: Distribution, quantile: float) -> Any:
         )
         return shaped(drawn, distribution.q, distribution.base)
     bell = NormalDist(distribution.mu, distribution.sigma)
-    # Only the part of the bell that the parameter may be.
+    # The normal distribution is cut off at the parameter's limits.
     low, high = bell.cdf(distribution.low), bell.cdf(distribution.high)
     share = min(max(low + quantile * (high - low), _EDGE), 1 - _EDGE)
     drawn = min(max(bell.inv_cdf(share), distribution.low), distribution.high)
@@ -52,7 +52,7 @@ def values_at(subspace: SubSpace, quantiles: Sequence[float]) -> dict[str, Any]:
 
     Args:
         subspace: Parameters and their distributions.
-        quantiles: At least as many quantiles in [0, 1) as parameters.
+        quantiles: Quantiles in [0, 1), at least as many as parameters.
     """
     return {
         name: value_at(distribution, quantile)
@@ -61,22 +61,22 @@ def values_at(subspace: SubSpace, quantiles: Sequence[float]) -> dict[str, Any]:
 
 
 def point(space: Sequence[SubSpace], quantiles: Sequence[float]) -> dict[str, Any]:
-    """Return the parameters at a point: its first quantile chooses the sub-space.
+    """Return the parameters at a point, whose first quantile chooses the sub-space.
 
     Args:
         space: The sub-spaces, all equally likely.
-        quantiles: `num_places(space)` quantiles in [0, 1).
+        quantiles: `num_dims(space)` quantiles in [0, 1).
     """
     return values_at(space[_index(quantiles[0], len(space))], quantiles[1:])
 
 
 def num_dims(space: Sequence[SubSpace]) -> int:
-    """Return how many quantiles a point has: one for the sub-space, one for each parameter."""
+    """Return the number of quantiles of a point: one for the sub-space, one a parameter."""
     return 1 + max(len(subspace) for subspace in space)
 
 
 def optuna_distributions(subspace: SubSpace) -> "dict[str, BaseDistribution]":
-    """Return what Optuna's samplers know of a sub-space; `from_optuna` turns values back."""
+    """Return Optuna's distributions of a sub-space; `from_optuna` converts values back."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     known: dict[str, BaseDistribution] = {}
@@ -95,7 +95,7 @@ def optuna_distributions(subspace: SubSpace) -> "dict[str, BaseDistribution]":
 
 
 def from_optuna(subspace: SubSpace, drawn: dict[str, Any]) -> dict[str, Any]:
-    """Return the values that Optuna's stand for: positions of choices, multiples of q."""
+    """Return the values of Optuna's numbers: positions of choices, multiples of q."""
     values: dict[str, Any] = {}
     for name, distribution in subspace.items():
         number = drawn[name]
@@ -109,7 +109,7 @@ def from_optuna(subspace: SubSpace, drawn: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_optuna(subspace: SubSpace, values: dict[str, Any]) -> dict[str, Any]:
-    """Return the numbers that stand for values in Optuna; the inverse of `from_optuna`."""
+    """Return Optuna's numbers of values; the inverse of `from_optuna`."""
     drawn: dict[str, Any] = {}
     for name, distribution in subspace.items():
         value = values[name]

@@ -34,7 +34,7 @@ class ClassifierTrials:
     """Probe, then fine-tune; see `Trials`."""
 
     def run_single(self, study: Study) -> Outcome:
-        """Probe, publish, fine-tune, and publish again what is better."""
+        """Probe, publish, fine-tune, and publish the better."""
         setup, probed = probe(study, study.plan, PROBE_ID)
         folder = study.folder
         # A run that was stopped or killed has it already, and perhaps a better one.
@@ -108,7 +108,7 @@ def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:
 
 
 def begin_probed(study: Study, plan: Plan) -> tuple[ProbeSetup, Probed, SweepStart]:
-    """Probe, and return what was found beside what a sweep starts from."""
+    """Probe, and return setup, probe and the start of a sweep."""
     started_s = time.monotonic()
     setup, probed = probe(study, plan, SWEEP_PROBE_ID)
     num_images = len(probed.train) + len(probed.validation)
@@ -150,7 +150,7 @@ def _finetune(
 
 
 def _image_s(study: Study, probed: Probed) -> float:
-    """Return what scoring an image takes at most: the probe's features were dearer."""
+    """Return the maximum seconds to score an image: the probe's features took longer."""
     seconds: float = study.trials[0]["seconds"]
     return seconds / max(1, len(probed.train) + len(probed.validation))
 

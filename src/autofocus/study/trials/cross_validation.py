@@ -25,7 +25,7 @@ from autofocus.training.selection import Comparison, compare
 log = logging.getLogger(__name__)
 
 NUM_FOLDS = 5
-# Without a budget the other folds take at most so long.
+# Maximum seconds of the other folds without a budget.
 MAX_SECONDS = 240.0
 # A gain between so many of its standard errors is no evidence in either direction.
 _UNDECIDED = (-1.0, 2.0)
@@ -33,11 +33,11 @@ _UNDECIDED = (-1.0, 2.0)
 
 @dataclass(frozen=True)
 class Losses:
-    """What the same images cost under two networks.
+    """Losses of the same images under two networks.
 
     Attributes:
-        before: Under the probe, [n].
-        after: Under the fine-tuned network, [n].
+        before: Losses under the probe, [n].
+        after: Losses under the fine-tuned network, [n].
     """
 
     before: NDArray[np.float64]
@@ -64,8 +64,8 @@ def cross_validate(
     Args:
         study: The run.
         common: The run's data.
-        trained: What was fine-tuned, the best or not.
-        losses: Of the held-out images.
+        trained: Fine-tuned trial, the best or not.
+        losses: Losses of the held-out images.
         is_stopped: Whether the user has asked to stop.
     """
     first = compare(losses.before, losses.after)
@@ -103,7 +103,7 @@ def cross_validation_s(common: Common, probe: NDArray[np.float64] | None, second
     Args:
         common: The run's data.
         probe: Loss of each validation image under the probe, [n].
-        seconds: That the default recipe took.
+        seconds: Training time of the default recipe.
     """
     after = read_losses(common.folder / "trials" / "0")
     if probe is None or after is None or not _is_undecided(compare(probe, after)):
@@ -117,7 +117,7 @@ def _is_undecided(comparison: Comparison) -> bool:
 
 
 def _deadline(study: Study, common: Common, trained: TrainedTrial) -> float:
-    """Return the `time.monotonic()` by which folds end."""
+    """Return the time (`time.monotonic()`) by which folds end."""
     package_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(trained.image_s)
     budgeted_s = study.deadline(study.packaging_s + package_s + refit_s(common, trained.seconds))
     return time.monotonic() + MAX_SECONDS if budgeted_s is None else budgeted_s
@@ -126,12 +126,12 @@ def _deadline(study: Study, common: Common, trained: TrainedTrial) -> float:
 def _folds(study: Study, common: Common) -> list[NDArray[np.int64]]:
     """Split the training images into folds; identical ones stay together."""
     labels = [study.plan.task.record_labels(record) for record in common.train.records]
-    hashes = [hashlib.sha256(open_bytes(place)).digest() for place in common.train.locations]
+    hashes = [hashlib.sha256(open_bytes(path)).digest() for path in common.train.locations]
     return kfold_indices(labels, hashes, NUM_FOLDS - 1, study.seed)
 
 
 def _without(common: Common, part: NDArray[np.int64]) -> Common:
-    """Return a fold: a part of the training images judges, all others are learnt from."""
+    """Return a fold: validation on a part of the training images, training on the others."""
     others = np.setdiff1d(np.arange(len(common.train)), part)
     train = common.train.chosen(others).joined(common.validation)
     return replace(common, train=train, validation=common.train.chosen(part))

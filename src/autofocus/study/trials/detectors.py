@@ -36,7 +36,7 @@ from autofocus.training.usable import UsableSamples, usable_samples
 log = logging.getLogger(__name__)
 
 TRIAL_ID = "0"
-# What scoring an image of the test data may take, before anything was measured.
+# Seconds to score an image of the test data, before it was measured.
 TEST_IMAGE_S = 0.25
 
 
@@ -73,7 +73,7 @@ class DetectorTrials:
         """Train a detector from its pretrained encoder on; see `TrainTrial`."""
         labels = common.labels
         weights, device = prepare_trial(plan, len(labels), hooks.track)
-        # Another model where one stands in for it.
+        # Another model may stand in for the job's.
         plan = replace(plan, model=weights.spec)
         designed = design(common, plan, device)
         spec, options, settings = designed.spec, designed.options, designed.settings
@@ -158,14 +158,14 @@ def _split(study: Study, seen: UsableSamples) -> tuple[Samples[Any], Samples[Any
 def losses(
     common: Common, task: Task[Any, Any], predictions: Sequence[Any], settings: Settings
 ) -> NDArray[np.float64] | None:
-    """Return what each group of validation images costs the primary metric, [g].
+    """Return the primary metric that each group of validation images costs, [g].
 
-    None where there are images enough to go by the metric alone, or where it is undefined.
+    None where there are enough images to compare by the metric alone, or where it is undefined.
 
     Args:
         common: The run's data.
         task: A task with objects.
-        predictions: One a validation image, in order.
+        predictions: Predictions, one a validation image, in order.
         settings: Thresholds and limits of the model.
     """
     targets = list(task.encode_targets(common.validation.records, common.labels))
@@ -183,14 +183,14 @@ def losses(
 
 @dataclass(frozen=True)
 class Design:
-    """What a detector's network and its input are to be, from the job and the training data.
+    """Design of a detector's network and input, from the job and the training data.
 
     Attributes:
-        tiling: How images are cut up; None where they are not.
-        profile: Of the objects in whole images and tiles.
-        num_views: Whole images and tiles to learn from.
-        spec: How images become network input.
-        options: What the network is built with.
+        tiling: Tiles of each image; None without tiles.
+        profile: Profile of the objects in whole images and tiles.
+        num_views: Number of whole images and tiles to train on.
+        spec: Preprocessing.
+        options: Options to build the network with.
         settings: Thresholds and limits of the model.
     """
 
@@ -203,12 +203,12 @@ class Design:
 
 
 def design(common: Common, plan: Plan, device: torch.device) -> Design:
-    """Return what a plan's network is to be.
+    """Return the design of a plan's network.
 
     Args:
         common: The run's data.
         plan: The trial's plan.
-        device: Where it trains.
+        device: Device of training.
     """
     task, train = plan.task, common.train
     assert isinstance(task, ObjectsTask), "a detector's task has objects"
@@ -224,7 +224,7 @@ def design(common: Common, plan: Plan, device: torch.device) -> Design:
 
 
 def _tiling(plan: Plan, targets: Sequence[BoxTarget]) -> Tiling | None:
-    """Return how images are cut up, as the job says or as its objects ask for."""
+    """Return the tiling that the job sets or its objects need; None without tiles."""
     grid = plan.parameters.get("tile_grid_size")
     if grid is None:
         return None

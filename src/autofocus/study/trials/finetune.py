@@ -29,7 +29,7 @@ def probe_and_finetune(
     """Train a classifier from a frozen probe of its own model; arguments as `TrainTrial` has them.
 
     Returns:
-        Loss of each validation image under the probe, [n], and what came of it.
+        Loss of each validation image under the probe, [n], and the result of fine-tuning.
 
     Raises:
         BudgetError: If the deadline passed before all images were seen.
@@ -98,7 +98,7 @@ def probe_setup(
     data_fingerprint: str,
     deadline_s: float | None,
 ) -> ProbeSetup:
-    """Return everything that a probe of a plan's model needs to know."""
+    """Return the settings of a probe of a plan's model."""
     assert isinstance(plan.task, ClassificationTask), "only classifiers have frozen features"
     default = weights.spec.preprocess
     assert isinstance(default, ResizeCrop), "classifiers see a crop"

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def prepare_trial(plan: Plan, num_classes: int, track: Track) -> tuple[LoadedWeights, torch.device]:
-    """Return the pretrained weights and the device, and say which.
+    """Return the pretrained weights and the device, and log them.
 
     Args:
         plan: The trial's plan.
@@ -27,8 +27,8 @@ def prepare_trial(plan: Plan, num_classes: int, track: Track) -> tuple[LoadedWei
         track: Progress display of downloads.
 
     Raises:
-        WeightsError: If they cannot be had or their licence was not accepted.
-        JobError: If the device is not there.
+        WeightsError: If the weights cannot be had or their licence was not accepted.
+        JobError: If the device does not exist.
     """
     job = plan.job
     prepare_torch()
@@ -46,19 +46,19 @@ def prepare_trial(plan: Plan, num_classes: int, track: Track) -> tuple[LoadedWei
     return weights, device
 
 
-# Nobody asked for these: a machine without a hub should not wait for one.
+# The job does not name these: a machine without a hub should not wait for one.
 BRIEF = Timeouts(connect_s=2.0, answer_s=4.0)
 _DECISION = "default_model"
 
 
 def with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:
-    """Return the plan with a better model than its own, where the job leaves the choice.
+    """Return the plan, with a better default model where the job names none.
 
     The choice is made once a run: whether a hub answers may change until it is resumed.
 
     Args:
-        plan: Its model is the one that needs no download.
-        folder: Keeps the choice.
+        plan: Plan whose model needs no download.
+        folder: Run folder that records the choice.
         track: Progress display of downloads.
     """
     if plan.user_named_model or plan.job.weights is not None:

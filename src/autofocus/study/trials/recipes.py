@@ -1,4 +1,4 @@
-"""What a job trains with: the defaults of its model, then what the job sets."""
+"""Recipe and preprocessing of a job: the defaults of its model, then its own parameters."""
 
 from autofocus.errors import JobError
 from autofocus.manifest import ResizeCrop
@@ -40,14 +40,14 @@ def is_azure_detector(plan: Plan) -> bool:
 
 
 def preprocess_for(plan: Plan, default: ResizeCrop) -> ResizeCrop:
-    """Return how images become network input.
+    """Return the preprocessing of a plan.
 
     Args:
-        plan: May set sizes; Azure's names have published ones.
-        default: Of the weights; their normalisation always holds.
+        plan: Plan, which may set sizes; Azure's names have published ones.
+        default: Preprocessing of the weights; its normalisation always holds.
 
     Raises:
-        JobError: If the crop is larger than what it is cut from.
+        JobError: If the crop is larger than the resized image.
     """
     parameters = plan.parameters
     if _azure_name(plan):

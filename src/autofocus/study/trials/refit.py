@@ -49,7 +49,7 @@ class TrainedTrial:
         plan: Plan of that trial.
         candidate: The model.
         losses: Loss of each validation image, [n].
-        seconds: That its training took.
+        seconds: Training time.
         image_s: Seconds that scoring a test image may take.
     """
 
@@ -62,12 +62,12 @@ class TrainedTrial:
 
     @property
     def refit_id(self) -> str:
-        """Of the trial that trains it once more."""
+        """Id of the trial of its refit."""
         return f"refit-{self.trial}"
 
 
 def can_refit(study: Study, common: Common) -> bool:
-    """Return whether images were held out that are too few to be worth it."""
+    """Return whether so few images were held out that training on them too is worth more."""
     return (
         study.sources.validation is None
         and len(common.validation) < SMALL_VALIDATION
@@ -77,25 +77,25 @@ def can_refit(study: Study, common: Common) -> bool:
 
 
 def refit_s(common: Common, seconds: float) -> float:
-    """Return the seconds that a training of so many takes with all images.
+    """Return the expected training time with all images, in seconds.
 
     Args:
         common: The run's data.
-        seconds: That it took with those to learn from.
+        seconds: Training time with the training images.
     """
     num_images = len(common.train) + len(common.validation)
     return _TIME_FACTOR * seconds * num_images / len(common.train)
 
 
 def first_training_s(study: Study, common: Common, left_s: float) -> float:
-    """Return how long the first training may take, so that there is time for the second.
+    """Return the seconds that the first training may take, so that there is time for a refit.
 
-    A fifth more to learn from is worth more than the last epochs of one that had all the time.
+    A fifth more training images is worth more than the last epochs.
 
     Args:
         study: The run.
         common: The run's data.
-        left_s: Seconds that are left for both, and for the package between them.
+        left_s: Seconds left for both, and for the package between them.
     """
     return (left_s - study.packaging_s) / (1 + refit_s(common, 1.0))
 
@@ -103,18 +103,18 @@ def first_training_s(study: Study, common: Common, left_s: float) -> float:
 def refit(
     study: Study, common: Common, trained: TrainedTrial, is_stopped: Callable[[], bool]
 ) -> Candidate | None:
-    """Train the trained once more; None where that is no use, or where there is no time.
+    """Refit a trained trial on all images; return None where that is no use or there is no time.
 
     Args:
         study: The run.
         common: The run's data.
-        trained: The best of them, fine-tuned.
+        trained: The best trial, fine-tuned.
         is_stopped: Whether the user has asked to stop.
     """
     best = load_checkpoint(common.folder / "trials" / trained.trial / "best")
     assert best is not None, "a trial that was trained has weights"
     num_epochs, share = int(best[1]["epoch"]), float(best[1].get("start_share", 0.0))
-    # The last package took as long as this one's will.
+    # This package will take as long as the last one.
     reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(trained.image_s)
     deadline_s = study.deadline(reserve_s)
     if is_stopped() or not can_refit(study, common) or not num_epochs:

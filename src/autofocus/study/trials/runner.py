@@ -39,7 +39,7 @@ def run_trial(common: Common, assignment: Assignment, hooks: Hooks) -> TrialEnd:
 
     Args:
         common: The run's data.
-        assignment: Which trial.
+        assignment: The trial.
         hooks: Callbacks.
 
     Raises:

@@ -79,7 +79,7 @@ class TrialResult:
 
     Attributes:
         candidate: Model of its best epoch.
-        trained: How training went.
+        trained: Result of training.
         losses: Loss of each validation image or group of images, [n], lower is better;
             None where there are images enough to go by the metric.
     """
@@ -97,7 +97,7 @@ class SweepStart:
         common: The run's data.
         image_s: Seconds that scoring a test image may take.
         score: Score of the first model; None without one.
-        candidate: That model.
+        candidate: The model.
         first_model_s: Seconds to its package; 0 before it is packaged.
     """
 
@@ -131,7 +131,7 @@ class Trials(Protocol):
             common: The run's data.
             plan: The trial's.
             trial: Its id.
-            deadline_s: `time.monotonic()` by which it ends, or None.
+            deadline_s: Time (`time.monotonic()`) by which it ends; None for no limit.
             hooks: Callbacks.
         """
 
@@ -156,7 +156,7 @@ class Assignment:
     Attributes:
         number: 0, 1, 2, …; its id.
         plan: The sweep's plan with the drawn parameters.
-        deadline_s: `time.monotonic()` by which it ends, or None.
+        deadline_s: Time (`time.monotonic()`) by which it ends; None for no limit.
     """
 
     number: int
@@ -175,7 +175,7 @@ class TrialEnd:
 
     Attributes:
         status: `completed`, `terminated` by the policy, `stopped` by the user, or `failed`.
-        reason: Why it ended.
+        reason: Reason why it ended.
         value: Primary metric at its best epoch; None without one.
         epochs: Finished epochs.
         seconds: Seconds that it took, in this process.
