@@ -1,18 +1,18 @@
 """Pruners (early termination): which trials stop before their end. Every metric is maximised.
 
-A trial's curve is what it measured of the primary metric: (interval, value), where interval n is
-its n-th evaluation. A policy looks at a trial at every multiple of `evaluation_interval` from
-`delay_evaluation` on, and compares it with other trials *at the same interval*: with the best
-(bandit, truncation_selection, asha) or the average (median_stopping) of what they measured up to
-it. So a young trial is never compared with what an old one reached later.
+A trial's curve has its values of the primary metric: (interval, value), where interval n is its
+n-th evaluation. A policy applies at every multiple of `evaluation_interval` from
+`delay_evaluation` on, and compares a trial with others *at the same interval*: with the best
+(bandit, truncation_selection, asha) or the average (median_stopping) of their values up to it.
+So a young trial is never compared with later values of an old one.
 
-bandit                 stops what is below best / (1 + slack_factor), or below best - slack_amount
-median_stopping        stops what is below the median of the running averages
-truncation_selection   stops what is among the lowest truncation_percentage, rounded down
-asha (ours)            stops what is not among the best 1 / eta, at each of its rungs
+bandit                 stops trials below best / (1 + slack_factor), or below best - slack_amount
+median_stopping        stops trials below the median of the running averages
+truncation_selection   stops the lowest truncation_percentage of trials, rounded down
+asha (ours)            stops all but the best 1 / eta of trials, at each of its rungs
 
 In order (the default), a trial is compared with the trials of lower number, and waits until each
-of them has reached the interval or ended. What is decided then depends on the curves alone, not on
+of them has reached the interval or ended. The decision then depends on the curves alone, not on
 which trial was faster: a sweep that was killed and resumed decides the same. Otherwise it is
 compared with all trials that have reached the interval or ended, and never waits: for sweeps under
 a time budget.
@@ -50,12 +50,12 @@ def prune_decision(
     """Decide about a trial after its n-th evaluation.
 
     Args:
-        policy: None prunes nothing.
+        policy: Pruning policy; None prunes nothing.
         trial: Number of the trial.
         interval: n.
         curves: Curves of all trials that were begun, by number; empty before the first evaluation.
         ended: Numbers of the trials that have ended, for any reason.
-        in_order: Compare with trials of lower number only, and wait for them.
+        in_order: Whether trials are compared with those of lower number only, and wait for them.
 
     Returns:
         `wait` where a trial of lower number has not reached the interval yet.
@@ -74,7 +74,7 @@ class Pruner:
     """Decides as `prune_decision` does; in order, it reads a trial's curve once an interval.
 
     Args:
-        policy: None prunes nothing.
+        policy: Pruning policy; None prunes nothing.
         curves: Curves as `prune_decision` takes them; they grow while trials run.
         ended: Numbers of the trials that have ended; grows too.
         in_order: Whether trials are compared with those of lower number only, and wait for them.
