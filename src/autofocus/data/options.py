@@ -1,4 +1,4 @@
-"""How data is to be read: what a job's or a command's flags say about it."""
+"""Options of reading, as a job or a command's flags give them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What the user may say about a source.
+    """Options of reading a source.
 
     Attributes:
         image_column: Column with the image's place.

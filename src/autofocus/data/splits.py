@@ -33,7 +33,7 @@ def split_indices(
 
     Args:
         labels: Class names of each image, none or many.
-        groups: What may not be separated, such as each image's content hash.
+        groups: Key of each image, such as its content hash; images of one key stay together.
         validation_frac: Share of the images to hold out, in (0, 1).
         seed: The same seed gives the same split on any machine.
 
@@ -61,7 +61,7 @@ def kfold_indices(
 
     Args:
         labels: Class names of each image, none or many.
-        groups: What may not be separated, such as each image's content hash.
+        groups: Key of each image, such as its content hash; images of one key stay together.
         num_folds: 2 or more; with fewer groups than folds there are as many folds as groups.
         seed: The same seed gives the same folds on any machine.
 
@@ -82,12 +82,12 @@ def kfold_indices(
 
 @dataclass(frozen=True)
 class _Units:
-    """What is dealt out: groups of images.
+    """Groups of images to deal out.
 
     Attributes:
         of_image: Each image's group.
         sizes: Images of each group.
-        counts: For each group, how many of its images have which class.
+        counts: Number of images by class, for each group.
         num_classes: Number of classes, that of images without a class included.
     """
 

@@ -54,7 +54,7 @@ def nms(
         xyxy: [m, 4] corners, in any unit.
         scores: [m].
         classes: [m] integers.
-        iou_threshold: In [0, 1]; at 1 nothing is suppressed.
+        iou_threshold: IoU above which a box is suppressed, in [0, 1]; at 1 nothing is.
         max_kept: Stop after so many boxes; None keeps all.
 
     Returns:
@@ -82,9 +82,9 @@ def nms(
 
 
 def _survivors(num: int, better: NDArray[np.int64], worse: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return who of `num` boxes is kept, best first, given the pairs that overlap.
+    """Return which of `num` boxes are kept, best first, given the pairs that overlap.
 
-    Who has no better box left stays, and sends away all worse boxes it overlaps; and so on.
+    Keep boxes that no kept, higher-scored box suppresses.
     """
     stays = np.ones(num, np.bool_)
     while len(worse):

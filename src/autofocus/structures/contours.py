@@ -1,4 +1,4 @@
-"""From a mask to the rings that outline it, in area convention (see `structures/polygons.py`)."""
+"""Outlines of masks as rings, in area convention (see `structures/polygons.py`)."""
 
 import cv2
 import numpy as np
@@ -73,15 +73,15 @@ def trace_rings(
 
 def _cycles(partner: list[int]) -> list[list[int]]:
     """Return the rings of corners, where rows join 2 i and 2 i + 1, and columns `partner`."""
-    seen = bytearray(len(partner))
+    visited = bytearray(len(partner))
     cycles = []
     for start in range(len(partner)):
-        if seen[start]:
+        if visited[start]:
             continue
         cycle, corner = [], start
-        while not seen[corner]:
+        while not visited[corner]:
             across = corner ^ 1
-            seen[corner] = seen[across] = 1
+            visited[corner] = visited[across] = 1
             cycle += [corner, across]
             corner = partner[across]
         cycles.append(cycle)

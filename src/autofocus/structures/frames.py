@@ -1,4 +1,4 @@
-"""Where a network's input lies in the image it was made from."""
+"""The place of a network's input in the image that it was made from."""
 
 from dataclasses import dataclass
 

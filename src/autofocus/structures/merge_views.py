@@ -71,61 +71,61 @@ def merge_views(
     merges = threshold < 1
     merged = everything.at(np.empty(0, np.int64)) if merges else everything
     for label in np.unique(everything.classes) if merges else ():
-        seen = everything.at(np.flatnonzero(everything.classes == label))
-        seen = _hand_over(seen, views)
-        seen = _unite(seen, views, size, max_points)
-        merged = merged.joined(seen.at(_most_certain(seen, threshold)))
+        objects = everything.at(np.flatnonzero(everything.classes == label))
+        objects = _hand_over(objects, views)
+        objects = _unite(objects, views, size, max_points)
+        merged = merged.joined(objects.at(_most_certain(objects, threshold)))
     merged = merged.at(np.argsort(-merged.scores, kind="stable")[:max_objects])
     return _as_prediction(predictions[0], merged)
 
 
-def _hand_over(seen: ViewObjects, regions: NDArray[np.float64]) -> ViewObjects:
+def _hand_over(objects: ViewObjects, regions: NDArray[np.float64]) -> ViewObjects:
     """Let pieces go that another view shows with fewer cuts; that one inherits their certainty."""
-    num_cuts = seen.cut.sum(axis=1)
-    scores = seen.scores.copy()
-    alive = np.ones(len(seen), np.bool_)
+    num_cuts = objects.cut.sum(axis=1)
+    scores = objects.scores.copy()
+    alive = np.ones(len(objects), np.bool_)
     pieces = np.flatnonzero(num_cuts)
     # Most cut first: what they are handed to may be a piece itself.
     for i in pieces[np.lexsort((-scores[pieces], -num_cuts[pieces]))]:
         # It is cut where the piece is cut too, if at all, and reaches as far there.
-        reaches = (seen.xyxy - seen.xyxy[i]) * OUTWARD >= -seen.margin
+        reaches = (objects.xyxy - objects.xyxy[i]) * OUTWARD >= -objects.margin
         candidates = np.flatnonzero(
             alive
-            & ~(seen.views & seen.views[i]).any(axis=1)
-            & ~(seen.cut & ~(seen.cut[i] & reaches)).any(axis=1)
+            & ~(objects.views & objects.views[i]).any(axis=1)
+            & ~(objects.cut & ~(objects.cut[i] & reaches)).any(axis=1)
             & (num_cuts < num_cuts[i])
             & (scores >= _MIN_SCORE_SHARE * scores[i])
         )
-        window = regions[seen.views[i].argmax()]
-        same = candidates[agreement(seen, i, candidates, window) >= _SAME]
+        window = regions[objects.views[i].argmax()]
+        same = candidates[agreement(objects, i, candidates, window) >= _SAME]
         if len(same):
             heir = same[scores[same].argmax()]
             scores[heir] = max(scores[heir], scores[i])
             alive[i] = False
-    return seen.with_scores(scores).at(np.flatnonzero(alive))
+    return objects.with_scores(scores).at(np.flatnonzero(alive))
 
 
 def _unite(
-    seen: ViewObjects, regions: NDArray[np.float64], size: tuple[int, int], max_points: int
+    objects: ViewObjects, regions: NDArray[np.float64], size: tuple[int, int], max_points: int
 ) -> ViewObjects:
     """Replace pieces that meet at a seam by the whole that they make."""
-    group = np.arange(len(seen))
-    for i, j in _meeting_pairs(seen, regions):
+    group = np.arange(len(objects))
+    for i, j in _meeting_pairs(objects, regions):
         group[group == group[j]] = group[i]
-    num_members = np.bincount(group, minlength=len(seen))
-    result = seen.at(np.flatnonzero(num_members[group] == 1))
+    num_members = np.bincount(group, minlength=len(objects))
+    result = objects.at(np.flatnonzero(num_members[group] == 1))
     for leader in np.flatnonzero(num_members > 1):
-        pieces = seen.at(np.flatnonzero(group == leader))
+        pieces = objects.at(np.flatnonzero(group == leader))
         result = result.joined(_whole_of(pieces, size, max_points))
     return result
 
 
-def _meeting_pairs(seen: ViewObjects, regions: NDArray[np.float64]) -> list[tuple[int, int]]:
+def _meeting_pairs(objects: ViewObjects, regions: NDArray[np.float64]) -> list[tuple[int, int]]:
     """Return pieces that continue each other, each by at most one in a neighbouring tile."""
-    view = seen.views.argmax(axis=1)
+    view = objects.views.argmax(axis=1)
     taken: set[tuple[int, int]] = set()
     pairs = []
-    for _, i, j in sorted(_alike_at_seams(seen, regions, view), reverse=True):
+    for _, i, j in sorted(_alike_at_seams(objects, regions, view), reverse=True):
         ends = {(i, int(view[j])), (j, int(view[i]))}
         if not ends & taken:
             taken |= ends
@@ -134,19 +134,19 @@ def _meeting_pairs(seen: ViewObjects, regions: NDArray[np.float64]) -> list[tupl
 
 
 def _alike_at_seams(
-    seen: ViewObjects, regions: NDArray[np.float64], view: NDArray[np.int64]
+    objects: ViewObjects, regions: NDArray[np.float64], view: NDArray[np.int64]
 ) -> Iterator[tuple[float, int, int]]:
     """Yield (agreement, a piece, the piece in the next tile that may continue it)."""
     for side, opposite in ((_RIGHT, _LEFT), (_BOTTOM, _TOP)):
-        facing = np.flatnonzero(seen.cut[:, opposite])
+        facing = np.flatnonzero(objects.cut[:, opposite])
         starts = regions[view[facing], opposite]
-        for i in np.flatnonzero(seen.cut[:, side]):
+        for i in np.flatnonzero(objects.cut[:, side]):
             here = regions[view[i]]
             # The neighbour begins further on, but not after this tile has ended.
-            is_next = (starts > here[opposite]) & (starts <= here[side] + seen.margin[side])
+            is_next = (starts > here[opposite]) & (starts <= here[side] + objects.margin[side])
             for neighbour in np.unique(view[facing[is_next]]):
                 others = facing[is_next & (view[facing] == neighbour)]
-                alike = agreement(seen, int(i), others, _intersection(here, regions[neighbour]))
+                alike = agreement(objects, int(i), others, _intersection(here, regions[neighbour]))
                 for place in np.flatnonzero(alike >= _SAME):
                     yield float(alike[place]), int(i), int(others[place])
 
@@ -179,28 +179,28 @@ def _whole_of(pieces: ViewObjects, size: tuple[int, int], max_points: int) -> Vi
     )
 
 
-def _most_certain(seen: ViewObjects, threshold: float) -> NDArray[np.int64]:
+def _most_certain(objects: ViewObjects, threshold: float) -> NDArray[np.int64]:
     """Return what is not another view of something more certain."""
     # Of equal scores what is cut less comes first.
-    waiting = np.lexsort((seen.cut.sum(axis=1), -seen.scores))
+    waiting = np.lexsort((objects.cut.sum(axis=1), -objects.scores))
     kept = []
     while len(waiting):
         i, waiting = waiting[0], waiting[1:]
         kept.append(i)
-        elsewhere = np.flatnonzero(~(seen.views[waiting] & seen.views[i]).any(axis=1))
+        elsewhere = np.flatnonzero(~(objects.views[waiting] & objects.views[i]).any(axis=1))
         others = waiting[elsewhere]
-        doubles = overlap(seen, i, others) > threshold
-        doubles |= seen.cut[others].any(axis=1) & (share_within(seen, i, others) >= _WITHIN)
+        doubles = overlap(objects, i, others) > threshold
+        doubles |= objects.cut[others].any(axis=1) & (share_within(objects, i, others) >= _WITHIN)
         waiting = np.delete(waiting, elsewhere[doubles])
     return np.array(kept, np.int64)
 
 
-def _as_prediction(like: PredictionT, seen: ViewObjects) -> PredictionT:
+def _as_prediction(like: PredictionT, objects: ViewObjects) -> PredictionT:
     changes: dict[str, Any] = {
-        "xyxy_frac": seen.xyxy.astype(np.float32),
-        "scores": seen.scores.astype(np.float32),
-        "classes": seen.classes,
+        "xyxy_frac": objects.xyxy.astype(np.float32),
+        "scores": objects.scores.astype(np.float32),
+        "classes": objects.classes,
     }
     if isinstance(like, Instances):
-        changes["polygons"] = tuple(seen.polygons or ())
+        changes["polygons"] = tuple(objects.polygons or ())
     return replace(like, **changes)

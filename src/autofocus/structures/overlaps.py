@@ -1,4 +1,4 @@
-"""Which of many boxes overlap, without looking at every pair.
+"""Overlapping pairs of many boxes, without a look at every pair.
 
 Boxes are sorted into groups of neighbours. Two groups whose bounds allow no overlap that counts
 are left out together; the others are compared as one array.
@@ -27,7 +27,7 @@ def overlapping_pairs(
     Args:
         xyxy: [m, 4] corners, m > 0.
         classes: [m] integers.
-        iou_threshold: In [0, 1].
+        iou_threshold: IoU, in [0, 1].
 
     Returns:
         The lower and the higher index of each pair, once; None where boxes lie so that comparing

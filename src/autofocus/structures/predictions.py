@@ -1,4 +1,4 @@
-"""What a task predicts for one image. Values only: numpy arrays with checked shapes."""
+"""Predictions for one image. Values only: numpy arrays with checked shapes."""
 
 from dataclasses import dataclass
 

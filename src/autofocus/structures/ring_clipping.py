@@ -1,4 +1,4 @@
-"""What of an outline lies within a rectangle. A ring is float [p, 2], (x, y), closed by itself."""
+"""Outlines cut to the unit square. A ring is float [p, 2], (x, y), closed by itself."""
 
 from collections.abc import Sequence
 

@@ -33,7 +33,7 @@ Box = NDArray[np.float64]  # (left, top, right, bottom) in fractions of the imag
 
 @dataclass(frozen=True)
 class ViewObjects:
-    """What the views of one image show.
+    """Objects that the views of one image show.
 
     Attributes:
         xyxy: float64 [m, 4], in fractions of the image, within what the view shows.
@@ -117,15 +117,15 @@ def gather(predictions: Sequence[Detections], regions: NDArray[np.float64]) -> V
 
 
 def agreement(
-    seen: ViewObjects, i: int, others: NDArray[np.int64], window: Box
+    objects: ViewObjects, i: int, others: NDArray[np.int64], window: Box
 ) -> NDArray[np.float64]:
     """Return the intersection over union of one object with others within a window.
 
     Args:
-        seen: All objects.
+        objects: All objects.
         i: Position of the one.
         others: Positions of p others.
-        window: What the views share. It may have no width, where tiles only touch: then it is
+        window: Region that the views share. It may have no width, where tiles only touch: then it is
             compared how the objects meet it.
 
     Returns:
@@ -133,43 +133,51 @@ def agreement(
         of boxes.
     """
     # What is cut goes on beyond the edge, by as much as a box may be off there.
-    beyond = seen.xyxy + seen.cut * seen.margin * OUTWARD
-    wide = window + seen.margin * OUTWARD
+    beyond = objects.xyxy + objects.cut * objects.margin * OUTWARD
+    wide = window + objects.margin * OUTWARD
     overlaps = box_iou(_clip(beyond[i : i + 1], wide), _clip(beyond[others], wide))[0]
-    return overlaps if seen.polygons is None else _of_outlines(seen, i, others, window, overlaps)
+    return (
+        overlaps if objects.polygons is None else _of_outlines(objects, i, others, window, overlaps)
+    )
 
 
-def overlap(seen: ViewObjects, i: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
+def overlap(objects: ViewObjects, i: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the intersection over union of one whole object with others, float64 [p]."""
-    overlaps = box_iou(seen.xyxy[i : i + 1], seen.xyxy[others])[0]
+    overlaps = box_iou(objects.xyxy[i : i + 1], objects.xyxy[others])[0]
     image = np.array([0.0, 0.0, 1.0, 1.0])
-    return overlaps if seen.polygons is None else _of_outlines(seen, i, others, image, overlaps)
+    return (
+        overlaps if objects.polygons is None else _of_outlines(objects, i, others, image, overlaps)
+    )
 
 
-def share_within(seen: ViewObjects, i: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
+def share_within(objects: ViewObjects, i: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return how much of the others' boxes lies within the box of one object, float64 [p]."""
-    boxes = seen.xyxy[others]
+    boxes = objects.xyxy[others]
     areas = _areas(boxes)
-    return np.asarray(_areas(_clip(boxes, seen.xyxy[i])) / np.where(areas > 0, areas, 1))
+    return np.asarray(_areas(_clip(boxes, objects.xyxy[i])) / np.where(areas > 0, areas, 1))
 
 
 def _of_outlines(
-    seen: ViewObjects, i: int, others: NDArray[np.int64], window: Box, overlaps: NDArray[np.float64]
+    objects: ViewObjects,
+    i: int,
+    others: NDArray[np.int64],
+    window: Box,
+    overlaps: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Replace the overlaps of boxes that meet by those of their outlines, where these can tell."""
-    assert seen.polygons is not None, "objects have outlines"
+    assert objects.polygons is not None, "objects have outlines"
     result = overlaps.copy()
     for place in np.flatnonzero(overlaps > 0):
         j = others[place]
         around = np.concatenate(
             [
-                np.minimum(seen.xyxy[i, :2], seen.xyxy[j, :2]),
-                np.maximum(seen.xyxy[i, 2:], seen.xyxy[j, 2:]),
+                np.minimum(objects.xyxy[i, :2], objects.xyxy[j, :2]),
+                np.maximum(objects.xyxy[i, 2:], objects.xyxy[j, 2:]),
             ]
         )
         shared = _clip(around[None], window)[0]
-        if (shared[2:] - shared[:2] >= _THIN * seen.margin[:2]).all():
-            result[place] = outline_iou(seen.polygons[i], seen.polygons[j], shared)
+        if (shared[2:] - shared[:2] >= _THIN * objects.margin[:2]).all():
+            result[place] = outline_iou(objects.polygons[i], objects.polygons[j], shared)
     return result
 
 

@@ -1,4 +1,4 @@
-"""What is known of one image with objects. Values only: numpy arrays with checked shapes."""
+"""Targets: the labelled objects of one image. Values only: numpy arrays with checked shapes."""
 
 from dataclasses import dataclass
 

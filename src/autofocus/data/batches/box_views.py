@@ -46,7 +46,7 @@ class PlacedImage:
     Attributes:
         index: Its position in the data set.
         size: (height, width) of its file, in pixels.
-        placement: Where it lies; the matrix is for pixels of the file.
+        placement: Its place on the canvas; the matrix is for pixels of the file.
     """
 
     index: int
@@ -64,7 +64,7 @@ class BoxViews:
     Attributes:
         spec: Size and normalisation of the network's input.
         targets: One an image.
-        augmentation: How views are drawn; None gives exactly what `preprocess` gives.
+        augmentation: Ranges that views are drawn from; None gives what `preprocess` gives.
     """
 
     spec: ResizeFit

@@ -40,8 +40,8 @@ class Batch:
         images: float32 [n, 3, h, w], normalised. Its memory is channels-last, so that
             `torch.from_numpy(images)` is a channels-last tensor without a copy.
         index: int64 [n], their positions in the data set.
-        targets: What is to be found in each of them, as it lies in the view.
-        frames: Where each view lies in its image.
+        targets: Target of each of them, as it lies in the view.
+        frames: Place of each view in its image.
     """
 
     images: NDArray[np.float32]
@@ -56,12 +56,12 @@ class Loader:
     Close it, or use it in `with`, to let go of what its cache keeps.
 
     Args:
-        locations: Where the images are; all of them known to be images.
-        views: What is made of each image; one of them an image.
+        locations: Paths or URLs of the images; all of them known to be images.
+        views: Views of the images.
         batch_size: Images a step, over all ranks.
-        seed: Of the run, not negative.
-        num_threads: That read, decode and draw; None takes the machine's cores.
-        cache: What may be taken to keep images between epochs; None keeps nothing.
+        seed: The run's seed, not negative.
+        num_threads: Threads that read, decode and draw; None takes the machine's cores.
+        cache: Memory and disk to keep images in between epochs; None keeps nothing.
         form: Form that images are kept in, when it was decided before; see `ImageCache`.
         shuffle: Whether each epoch has an order of its own.
         drop_last: Whether to leave out a last batch that is not full, unless it is the only one.
@@ -69,8 +69,8 @@ class Loader:
             least one above 0. None shows each image once an epoch.
         num_views: Images to draw an epoch, where tiles make them more than there are files; the
             views know which file each is of.
-        rank: Which of several training processes this is; it gets its share of each batch.
-        num_ranks: How many there are.
+        rank: Number of this training process; it gets its share of each batch.
+        num_ranks: Number of training processes.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Loader:
         """Make the batch that takes most memory: the heaviest images on the largest canvas.
 
         Args:
-            num_images: In the batch; the heaviest repeat where there are fewer.
+            num_images: Images in the batch; the heaviest repeat where there are fewer.
         """
         heaviest = np.resize(self._views.heaviest(num_images), num_images)
         return self.batch_of(heaviest, self._views.largest_size)
@@ -145,7 +145,7 @@ class Loader:
         Args:
             index: [n], their positions in the data set.
             size: (height, width) of the batch, one that the views can draw, in pixels.
-            epoch: Whose views to draw.
+            epoch: Epoch whose views to draw.
 
         Raises:
             ImageError: If an image cannot be decoded; names the file.

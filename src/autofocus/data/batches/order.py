@@ -1,4 +1,4 @@
-"""Which images an epoch shows, in what order, and the chance that each of them gets.
+"""The order of an epoch's images, and the random numbers of each view.
 
 Everything is a function of (seed, epoch, image), through Philox, a generator that counts: any
 point of its stream is reached at once. So nothing depends on threads, batch size or on how often
@@ -21,7 +21,7 @@ class EpochOrder:
 
     Attributes:
         index: int64 [n], positions in the data set.
-        repeat: int64 [n]; how often the same image was already shown in this epoch.
+        repeat: int64 [n], number of earlier views of the same image in this epoch.
     """
 
     index: NDArray[np.int64]
@@ -38,8 +38,8 @@ def epoch_order(
     """Return the order of an epoch, always `num_images` long.
 
     Args:
-        num_images: In the data set.
-        seed: Of the run.
+        num_images: Images in the data set.
+        seed: The run's seed.
         epoch: Counted from 0.
         shuffle: Whether to shuffle.
         weights: [num_images], how often each image is wanted, relative to the others. Its count
@@ -58,22 +58,22 @@ def epoch_order(
 
 
 def view_rng(seed: int, epoch: int, index: int, repeat: int = 0) -> np.random.Generator:
-    """Return the chance of one view of one image.
+    """Return the random numbers of one view of one image.
 
     Args:
-        seed: Of the run.
+        seed: The run's seed.
         epoch: Counted from 0.
         index: The image's position in the data set.
-        repeat: How often the image was already shown in this epoch.
+        repeat: Number of earlier views of the image in this epoch.
     """
     return _stream(seed, _VIEW, repeat, index, epoch)
 
 
 def batch_rng(seed: int, epoch: int, batch: int) -> np.random.Generator:
-    """Return the chance of what one batch has in common.
+    """Return the random numbers of what the images of a batch share.
 
     Args:
-        seed: Of the run.
+        seed: The run's seed.
         epoch: Counted from 0.
         batch: Its place in the epoch.
     """

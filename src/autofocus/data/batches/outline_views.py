@@ -28,7 +28,7 @@ class OutlineViews(BoxViews):
     Attributes:
         spec: Size and normalisation of the network's input.
         targets: One an image.
-        augmentation: How views are drawn; None gives exactly what `preprocess` gives.
+        augmentation: Ranges that views are drawn from; None gives what `preprocess` gives.
         stride: Pixels of the canvas along one cell of a mask.
     """
 
@@ -57,11 +57,11 @@ class OutlineViews(BoxViews):
 def cut_outlines(
     polygons: Sequence[Polygon], image: PlacedImage
 ) -> tuple[list[CanvasPolygon], NDArray[np.float64], NDArray[np.float64]]:
-    """Return what of outlines lies in an image's place.
+    """Return the parts of outlines that lie within their image's rectangle of the canvas.
 
     Args:
         polygons: m outlines, in fractions of the image.
-        image: Where it lies.
+        image: The image and its place on the canvas.
 
     Returns:
         The visible outlines in pixels of the canvas, the boxes [m, 4] around them, and the share

@@ -55,10 +55,10 @@ def preprocess_batch(images: Sequence[NDArray[np.uint8]], spec: Preprocess) -> N
 
 
 def input_frame(spec: Preprocess, size: tuple[int, int]) -> Frame:
-    """Return where the network's input lies in an image.
+    """Return the place of the network's input in an image.
 
     Args:
-        spec: How the image becomes input.
+        spec: Sizes and normalisation of the input.
         size: (height, width) of the image, in pixels.
     """
     height, width = size
@@ -71,7 +71,7 @@ def input_frame(spec: Preprocess, size: tuple[int, int]) -> Frame:
 
 
 def resize(image: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.uint8]:
-    """Return the part of the network's input, from its top left, that is image; RGB [h, w, 3]."""
+    """Return an image at the size that the network gets, RGB [h, w, 3], without padding."""
     return resize_fit(image, spec) if isinstance(spec, ResizeFit) else resize_crop(image, spec)
 
 
@@ -97,7 +97,7 @@ def resize_fit(image: NDArray[np.uint8], spec: ResizeFit) -> NDArray[np.uint8]:
 
 
 def resize_crop(image: NDArray[np.uint8], spec: ResizeCrop) -> NDArray[np.uint8]:
-    """Return what the network looks at, as RGB pixels [crop_size, crop_size, 3]."""
+    """Return the square that the network gets, as RGB pixels [crop_size, crop_size, 3]."""
     crop = spec.crop_size
     top, left, side, num_halvings = _centred_square(image.shape[:2], spec)
     square = image[top : top + side, left : left + side]

@@ -39,7 +39,7 @@ class TileViews:
 
     @property
     def cached_form(self) -> CachedForm:
-        """As much of the images as their smallest tiles can show."""
+        """The image, halved as often as views of its smallest tiles would halve it."""
         spec, params = self.parts.spec, self.parts.augmentation
         if params is None:
             return CachedForm(decode, lambda header: (header.height, header.width))

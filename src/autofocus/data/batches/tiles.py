@@ -1,4 +1,4 @@
-"""Where an image is cut into tiles, and what of its objects lies in each.
+"""The tiles that an image is cut into, and the objects in each.
 
 A grid of cols x rows covers the image; neighbours share `overlap_frac` of a tile's side. With n
 tiles in a row and overlap o, a tile is 1 / (o + (1 - o) n) of the image wide: 0.4 for 3 tiles and
@@ -32,8 +32,8 @@ MIN_OBJECT_FRAC: Final = 0.03
 # Each tile is one more run of the network; `auto` does not go beyond this many.
 MAX_AUTO_TILES: Final = 12
 
-# What is hardly there is neither to be found nor wrong to find: less than this share of the object
-# that is also less than that share of the tile.
+# An object hardly visible in a tile is neither to be found nor wrong to find: less than this share
+# of the object, which is also less than that share of the tile.
 MIN_VISIBLE_FRAC: Final = 0.3
 MIN_COVERED_FRAC: Final = 0.05
 
@@ -50,8 +50,8 @@ def auto_grid(
     `MIN_OBJECT_FRAC`; where none does, the one that comes nearest.
 
     Args:
-        targets: Of the training images, with their sizes.
-        overlap_frac: What neighbours will share.
+        targets: Targets of the training images, with their sizes.
+        overlap_frac: Share of a tile that its neighbour shows too.
 
     Returns:
         (cols, rows), or None where whole images will do.
@@ -73,9 +73,9 @@ def tiling_of(text: str, overlap_frac: float, targets: Sequence[BoxTarget]) -> T
     """Return what `tile_grid_size` and `tile_overlap_ratio` mean for these training images.
 
     Args:
-        text: As `settings.parameters` parses it: `auto`, or tiles across x tiles down.
+        text: `auto`, or tiles across x tiles down such as `3x2`.
         overlap_frac: Share of a tile that its neighbour shows too.
-        targets: Of the training images, with their sizes.
+        targets: Targets of the training images, with their sizes.
 
     Raises:
         JobError: If the overlap is not allowed.
@@ -97,7 +97,7 @@ def tile_regions(tiling: Tiling) -> list[Region]:
 
 
 def evaluation_entries(num_images: int, tiling: Tiling) -> list[tuple[int, Region]]:
-    """Return (position of the image, region) of everything that is seen of n images, in order."""
+    """Return (position of the image, region) of all inputs made of n images, in order."""
     regions = [WHOLE, *tile_regions(tiling)]
     return [(index, region) for index in range(num_images) for region in regions]
 
@@ -106,7 +106,7 @@ def pixel_region(region: Region, size: tuple[int, int]) -> tuple[int, int, int, 
     """Return the whole pixels (left, top, right, bottom) that a region touches.
 
     Args:
-        region: In fractions of the image.
+        region: Region in fractions of the image.
         size: (height, width) of the image, in pixels.
     """
     height, width = size

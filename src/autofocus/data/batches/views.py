@@ -1,7 +1,7 @@
-"""What a loader makes of an image: pixels for the network, and the target as it lies in them.
+"""Views of images: pixels for the network, and the target as it lies in them.
 
 `Views` is the protocol; this file has the views of whole-image tasks, where the target is the same
-whatever part of the image is seen.
+whatever part of the image is visible.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ Read = Callable[[int], CachedImage]
 
 
 class Views(Protocol):
-    """How the images of one data set, each with its target, become network input."""
+    """Network input from the images of one data set, each with its target."""
 
     @property
     def cached_form(self) -> CachedForm:
@@ -73,7 +73,7 @@ class ClassificationViews:
     Attributes:
         spec: Size and normalisation of the network's input.
         targets: One an image.
-        augmentation: How views are drawn; None gives exactly what `preprocess` gives.
+        augmentation: Ranges that views are drawn from; None gives what `preprocess` gives.
     """
 
     spec: ResizeCrop

@@ -1,4 +1,4 @@
-"""A matrix on pixels and on points: all resampling but that of classification's evaluation square.
+"""Affine maps of pixels and points: all resampling but that of classification's evaluation square.
 
 A matrix is float64 [2, 3] and takes a point (x, y) of the source, in pixels, to the view. Pixel
 (i, j) covers [j, j + 1] x [i, i + 1], so an image's corners are (0, 0) and (width, height) and
@@ -39,7 +39,7 @@ def warp(image: Image, matrix: Matrix, size: tuple[int, int]) -> Image:
 
     Args:
         image: RGB [h, w, 3].
-        matrix: From the image to the view.
+        matrix: Map from the image to the view.
         size: (height, width) of the view.
 
     Returns:

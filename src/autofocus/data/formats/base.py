@@ -20,7 +20,7 @@ class RawRow:
         base_dir: Folder that a relative `image_url` starts from.
         line: Its line, or None.
         values: `image_url`, `label` and maybe `image_details`; None for an image that is lost.
-        issues: What was found on the way to the row.
+        issues: Issues found on the way to the row.
     """
 
     file: str

@@ -27,7 +27,7 @@ class ClassFolders(Format):
         return path.is_dir() and any(True for _ in _class_folders(path))
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-        """Return the one thing that class folders are."""
+        """Return multi-class classification."""
         return [MulticlassRecord]
 
     def read_rows(

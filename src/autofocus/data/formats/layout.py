@@ -1,4 +1,4 @@
-"""How formats lay out files: names of splits, image files, folders that mirror each other."""
+"""Layouts that formats share: names of splits, image files, folders that mirror each other."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _WORD = re.compile("[a-z]+")
 
 
 def split_in_name(name: str) -> str | None:
-    """Return the split that a name such as `instances_train2017` speaks of, or None."""
+    """Return the split in a name such as `instances_train2017`, or None."""
     words = set(_WORD.findall(name.lower()))
     return next((split for split, names in SPLIT_NAMES.items() if words & {*names}), None)
 

@@ -41,7 +41,7 @@ class MaskImages(Format):
         return split_folders(images) if images is not None else {}
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-        """Return what masks are drawn for."""
+        """Return instance segmentation."""
         return [InstanceSegmentationRecord]
 
     def read_rows(
@@ -123,7 +123,7 @@ class ObjectMasks(Format):
         return path.is_dir() and any((folder / "masks").is_dir() for folder in _image_folders(path))
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-        """Return what masks are drawn for."""
+        """Return instance segmentation."""
         return [InstanceSegmentationRecord]
 
     def read_rows(

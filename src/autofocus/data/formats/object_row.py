@@ -47,9 +47,9 @@ class ObjectRow:
     """Collects an image's objects.
 
     Args:
-        record_type: What the row is to be.
+        record_type: Record type of the row.
         file: File that says where the objects are, for messages.
-        pixels: What coordinates count on; None when they are fractions.
+        pixels: Pixels that coordinates count on; None when they are fractions.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ObjectRow:
             path: Place in the file, for messages.
             name: Its class.
             corners: Left, top, right, bottom.
-            given: How the source spells the box, for messages.
+            given: The box as the source spells it, for messages.
             is_crowd: Whether it is a crowd.
         """
         self._num_objects += 1

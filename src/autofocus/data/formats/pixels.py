@@ -96,7 +96,7 @@ class ImageSizes:
         path: str,
         issues: RowIssues,
     ) -> LabelledPixels | None:
-        """Return what coordinates count on, or None after saying that nothing tells its size.
+        """Return the pixels that coordinates count on, or None after an issue about the unknown size.
 
         Tools that do not know EXIF show a photo as it is stored: there width and height are
         swapped, and what was labelled is turned upright with the photo.
@@ -105,7 +105,7 @@ class ImageSizes:
             base_dir: Folder that a relative URL starts from.
             image_url: The image.
             said: (height, width) that the annotations say; used where there is no image to ask.
-            path: Where they say it, for messages.
+            path: Place of that size in the annotations, for messages.
             issues: Told when the two differ.
         """
         header = self.header(base_dir, image_url)

@@ -22,7 +22,7 @@ def read_rings(
     Args:
         rings: `[[x1, y1, x2, y2, …], …]`.
         size: (height, width) that coordinates are divided by.
-        rule: What coordinates must keep, for messages.
+        rule: Rule for coordinates, for messages.
         path: Place of the object, for messages.
         issues: Takes what is found; a ring without area is left out with a warning.
     """

@@ -122,23 +122,23 @@ def _ellipse(shape: Mapping[str, Any], along: float, across: float) -> list[floa
 
 def _class_attribute(file: Path, entries: Mapping[str, Any], wanted: str) -> str | None:
     """Return the attribute of regions that is their class; None where they have none."""
-    seen = dict.fromkeys(
+    names_found = dict.fromkeys(
         name
         for entry in entries.values()
         for region in _regions(entry)
         for name in _attributes(region)
     )
-    if not seen:
+    if not names_found:
         return None
-    if wanted in seen:
+    if wanted in names_found:
         return wanted
-    if len(seen) > 1:
-        names = ", ".join(map(repr, seen))
+    if len(names_found) > 1:
+        names = ", ".join(map(repr, names_found))
         raise DataError(
             f"{file}: regions have the attributes {names}; say which is the class with "
             "--target-column."
         )
-    return next(iter(seen))
+    return next(iter(names_found))
 
 
 def _class_name(value: Any) -> str | None:

@@ -73,7 +73,7 @@ class Voc(Format):
         return {}
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-        """Return the one thing that VOC files are."""
+        """Return detection: VOC files hold boxes."""
         return [DetectionRecord]
 
     def read_rows(
@@ -121,7 +121,7 @@ class _Layout:
 
     @cached_property
     def images(self) -> dict[str, str]:
-        """From a file's name, and from its stem, to its URL; earlier folders win."""
+        """URLs of images by file name and by stem; earlier folders win."""
         if self.image_root is not None:
             folders = {".": self.image_root}
         else:

@@ -36,13 +36,13 @@ _HOW_NAMED = "Name the classes in data.yaml, or in classes.txt, one a line."
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a source's images and names are.
+    """Places of a source's images and names.
 
     Attributes:
         root: Folder that image URLs start from.
         places: Folders of images and lists of images.
         names: Class names by number.
-        place: What messages about the whole are about.
+        place: Name of the whole, for messages.
         has_key_points: Whether lines are boxes followed by key points, which are passed over.
     """
 

@@ -26,7 +26,7 @@ class _Facts:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _FirstRow:
     file: str
     line: int | None
     image_url: str
@@ -34,10 +34,10 @@ class _Seen:
 
 
 class ImageCheck:
-    """Looks at the images of batches of rows and reports what is wrong with them.
+    """Looks at the images of blocks of rows and reports what is wrong with them.
 
     Args:
-        schema: What the rows are.
+        schema: Record type and columns of the rows.
         options: Image root and maps.
         decode: Whether whole images are decoded or only their headers read.
         log: Takes the issues.
@@ -50,34 +50,34 @@ class ImageCheck:
         self._decode = decode
         self._log = log
         self._pool = ThreadPoolExecutor(max(2, num_cores()))
-        self._seen: dict[str, _Seen] = {}
+        self._first_rows: dict[str, _FirstRow] = {}
 
-    def keep_usable(self, batch: RowBlock) -> list[Any]:
+    def keep_usable(self, block: RowBlock) -> list[Any]:
         """Return the rows whose images can be used; report the others."""
         places = [
-            self._files.find(batch.base_dir, row.image_url, batch.file, line)
-            for row, line in zip(batch.rows, batch.lines, strict=True)
+            self._files.find(block.base_dir, row.image_url, block.file, line)
+            for row, line in zip(block.rows, block.lines, strict=True)
         ]
         found = [i for i, place in enumerate(places) if place is not None]
-        facts = self._pool.map(self._look, [places[i] for i in found])
+        results = self._pool.map(self._look, [places[i] for i in found])
         kept = []
-        for i, seen in zip(found, facts, strict=True):
-            row, line = batch.rows[i], batch.lines[i]
-            if isinstance(seen, LocateError):
-                self._files.refuse(batch.base_dir, row.image_url, batch.file, line, seen)
+        for i, result in zip(found, results, strict=True):
+            row, line = block.rows[i], block.lines[i]
+            if isinstance(result, LocateError):
+                self._files.refuse(block.base_dir, row.image_url, block.file, line, result)
                 continue
-            issues = RowIssues(batch.file, line)
-            if isinstance(seen, ImageError):
-                message = f"must be an image: {seen.message.rstrip('.')}"
-                issues.error(seen.code, self._column, message, row.image_url)
+            issues = RowIssues(block.file, line)
+            if isinstance(result, ImageError):
+                message = f"must be an image: {result.message.rstrip('.')}"
+                issues.error(result.code, self._column, message, row.image_url)
             else:
-                self._compare(row, seen, issues)
+                self._compare(row, result, issues)
                 kept.append(row)
             self._log.add_all(issues.issues)
         return kept
 
     def finish(self) -> None:
-        """Report what was held back; call it after the last batch."""
+        """Report what was held back; call it after the last block."""
         self._pool.shutdown()
         self._files.flush()
 
@@ -103,8 +103,8 @@ class ImageCheck:
 
     def _check_content(self, record: Any, content: str, issues: RowIssues) -> None:
         label = msgspec.json.encode(record.label)
-        now = _Seen(issues.file, issues.line, record.image_url, label)
-        first = self._seen.setdefault(content, now)
+        now = _FirstRow(issues.file, issues.line, record.image_url, label)
+        first = self._first_rows.setdefault(content, now)
         if first.image_url == now.image_url:
             return  # the same image twice is an issue of its rows
         if first.label == label:

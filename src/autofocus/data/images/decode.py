@@ -1,4 +1,4 @@
-"""From an image's bytes to RGB pixels, the same ones everywhere and whatever the file is called.
+"""Decoding of an image's bytes to RGB pixels, the same everywhere and whatever the file's name.
 
 The pixels are those of Pillow's `ImageOps.exif_transpose(Image.open(f)).convert("RGB")`, which is
 what published models were trained on, with two rules where Pillow has none worth keeping:

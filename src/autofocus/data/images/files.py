@@ -1,4 +1,4 @@
-"""Where the images of rows are, and whether there is a file at all."""
+"""Files of the rows' images, and issues about those that are missing."""
 
 import os
 import stat

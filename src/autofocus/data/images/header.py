@@ -1,4 +1,4 @@
-"""What an image's first bytes say: format, size and EXIF orientation. Decodes nothing.
+"""Image headers: format, size and EXIF orientation from the first bytes. Decodes nothing.
 
 The format comes from magic bytes, never from a file's name. The size is known before a pixel is
 allocated, so that a limit can be enforced on it. Orientation is EXIF's (JPEG APP1, PNG eXIf, WebP
@@ -45,7 +45,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What is known of an image before it is decoded.
+    """Facts about an image before it is decoded.
 
     Attributes:
         format: "jpeg", "png", "bmp", "tiff", "gif" or "webp".

@@ -1,4 +1,4 @@
-"""From a row's `image_url` to something that can be opened, and from that to bytes.
+"""From a row's `image_url` to a path or URL that can be opened.
 
 Forms of `image_url`, and where they lead:
 

@@ -1,4 +1,4 @@
-"""How one image_url may be spelled, and which spellings a map's prefix is compared with."""
+"""Spellings of one `image_url`, which a map's prefix is compared with."""
 
 import re
 from urllib.parse import unquote

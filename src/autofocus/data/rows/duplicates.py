@@ -43,7 +43,7 @@ def repeated_issue(
     """Return the issue of a row whose image an earlier row has named.
 
     Args:
-        record_type: What the rows are.
+        record_type: Record type of the rows.
         column: Name of the image column.
         place: File and line of this row.
         first: File and line of the first row with this image.
@@ -88,7 +88,7 @@ class RepeatedUrls:
         """Count repeated URLs, and find as many examples as the log keeps or writes.
 
         Args:
-            record_type: What the rows are.
+            record_type: Record type of the rows.
             column: Name of the image column.
             read_again: Reads the same rows once more.
             log: Takes the issues.
@@ -110,12 +110,12 @@ class RepeatedUrls:
         is_repeat[1:] &= ~is_repeat[:-1]
         repeated = hashes[1:][is_repeat]
         firsts: dict[int, tuple[str, int | None]] = {}
-        for batch in read_again():
-            urls = [row.image_url for row in batch.rows]
+        for block in read_again():
+            urls = [row.image_url for row in block.rows]
             found = np.fromiter(map(hash, urls), np.int64, len(urls))
             at = np.minimum(np.searchsorted(repeated, found), len(repeated) - 1)
             for i in np.flatnonzero(repeated[at] == found).tolist():
-                place = (batch.file, batch.lines[i])
+                place = (block.file, block.lines[i])
                 key = int(found[i])
                 if key in firsts:
                     log.add_uncounted(

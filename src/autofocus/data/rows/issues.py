@@ -1,4 +1,4 @@
-"""What is wrong with data: one `Issue` a finding, and the log that counts them all.
+"""Issues of data: one `Issue` a finding, and the log that counts them all.
 
 Severities: an *error* costs an object, a row or an image; a *warning* was put right or needs a
 look; *info* is worth knowing. Codes are stable names for machines: `docs/reference/data.md`.
@@ -28,9 +28,9 @@ class Issue(msgspec.Struct, frozen=True, kw_only=True):
         line: Line in `file`, from 1; None where there are no lines.
         path: Place inside the row, such as `label[2].topX`; empty for the whole row.
         code: Stable machine name.
-        value: What was found there, shortened; None when nothing was.
+        value: Value found there, shortened; None when nothing was.
         message: The rule, as the predicate of a sentence about `path`.
-        hint: What to do about it; may be empty.
+        hint: Next step; may be empty.
     """
 
     file: str
@@ -57,7 +57,7 @@ class RowIssues:
     Attributes:
         file: File that the row stands in.
         line: Its line, or None.
-        issues: What was found so far, in order.
+        issues: Issues so far, in order.
     """
 
     file: str
@@ -148,12 +148,12 @@ class IssueLog:
 
     @property
     def num_errors(self) -> int:
-        """How many issues of severity error there were."""
+        """Number of issues of severity error."""
         return self._num_of["error"]
 
     @property
     def num_warnings(self) -> int:
-        """How many issues of severity warning there were."""
+        """Number of issues of severity warning."""
         return self._num_of["warning"]
 
     def examples(self) -> list[Issue]:

@@ -8,6 +8,7 @@ by hand (`rows.py`), so that a bad line costs itself and nothing else.
 import codecs
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,26 @@ from typing import Any, BinaryIO, Literal
 import msgspec
 import orjson
 
-from autofocus.data.rows.issues import Issue, IssueLog, Severity
-from autofocus.data.rows.json_errors import invalid_line, too_long_line
+from autofocus.data.rows.issues import Issue, IssueLog, Severity, short_value
 from autofocus.data.rows.records import ImageRecord
 from autofocus.data.rows.rules import check_row
 from autofocus.data.rows.text import name_binary, sniff_encoding
 from autofocus.data.rows.wire import are_sound, build_row_type, to_record
 from autofocus.errors import DataError
 from autofocus.runtime import whole_file
+
+# Codes of lines that hold no row at all, which MLTable's `invalid_lines` decides on.
+INVALID_LINE_CODES = ("json.invalid", "json.truncated", "line.encoding", "line.too_long")
+
+_HINTS = (
+    (rb",\s*[}\]]", "There is a comma before a closing bracket: remove it."),
+    (rb"^\s*[{\[]?\s*$", "Each row must stand on one line of its own, not be spread over many."),
+    (rb"^\s*\[\s*\{", "One JSON object a line is wanted, not a list of them."),
+    (rb"\}\s*\{", "One JSON object a line is wanted; here are several."),
+    (rb"^\s*\{\s*'", "JSON wants double quotes: write the file with a JSON library."),
+    (rb":\s*(None|True|False)\b", "JSON writes null, true and false."),
+    (rb"\r.", "Lines must end with a line feed; this file has carriage returns only."),
+)
 
 # Larger blocks are slower: what they decode into leaves the processor's cache.
 BLOCK_BYTES = 1 << 16
@@ -39,7 +52,7 @@ class JsonlFile:
     Attributes:
         path: Local path, or URL that fsspec opens.
         encoding: Python's name of the encoding; a byte order mark overrules it.
-        invalid_lines: What a line that is not JSON means: an issue like any other, the end of a
+        invalid_lines: Meaning of a line that is not JSON: an issue like any other, the end of a
             training ("error"), or no more than a warning ("drop").
     """
 
@@ -56,7 +69,7 @@ class JsonlFile:
 
     @property
     def severity(self) -> Severity:
-        """What a line without a row counts as."""
+        """Severity of a line without a row."""
         return "warning" if self.invalid_lines == "drop" else "error"
 
 
@@ -81,7 +94,7 @@ class RowBlock:
 
 
 class Schema:
-    """What rows must look like: a record type and the names of its columns.
+    """Record type of rows and the names of its columns.
 
     Args:
         record_type: The record that the task wants.
@@ -142,11 +155,11 @@ def read_row_blocks(file: JsonlFile, schema: Schema, log: IssueLog) -> Iterator[
 
     Args:
         file: The file.
-        schema: What its rows must look like.
+        schema: Record type and columns of its rows.
         log: Takes every issue found.
 
     Yields:
-        Batches in the file's order; one that has no usable row is yielded too.
+        Blocks in the file's order; one that has no usable row is yielded too.
 
     Raises:
         DataError: If the file is not there or is no text.
@@ -177,7 +190,7 @@ def read_blocks(file: JsonlFile, log: IssueLog) -> Iterator[tuple[int, int, byte
             continue
         head = memoryview(chunk)[:end]
         if num_bytes > MAX_LINE_BYTES:
-            log.add(too_long_line(file.path, line, num_bytes, file.severity))
+            log.add(_too_long_line(file.path, line, num_bytes, file.severity))
             line += 1
             head = head[chunk.index(b"\n") + 1 :]
         block = b"".join([*parts, head])
@@ -187,7 +200,7 @@ def read_blocks(file: JsonlFile, log: IssueLog) -> Iterator[tuple[int, int, byte
             yield line, num_lines, block
             line += num_lines
     if num_bytes > MAX_LINE_BYTES:
-        log.add(too_long_line(file.path, line, num_bytes, file.severity))
+        log.add(_too_long_line(file.path, line, num_bytes, file.severity))
     elif block := b"".join(parts):
         yield line, 1, block
 
@@ -247,7 +260,7 @@ def _read_by_hand(
     try:
         row = parse_line(line)
     except ValueError as error:
-        log.add(invalid_line(file.path, number, line, error, file.severity))
+        log.add(_invalid_line(file.path, number, line, error, file.severity))
         return None
     record, issues = schema.check(row, file.path, number)
     log.add_all(issues)
@@ -306,3 +319,49 @@ def _unasked_encoding(path: str, encoding: str) -> Issue:
         message="should be UTF-8",
         hint="It was read in its own encoding.",
     )
+
+
+def _invalid_line(
+    file: str, number: int, line: bytes, error: ValueError, severity: Severity
+) -> Issue:
+    """Return the issue of a line that `parse_line` refused with `error`."""
+    code, message, value, hint = _explain(line, error)
+    return Issue(
+        file=file,
+        line=number,
+        code=code,
+        severity=severity,
+        value=value,
+        message=message,
+        hint=hint,
+    )
+
+
+def _too_long_line(file: str, number: int, num_bytes: int, severity: Severity) -> Issue:
+    """Return the issue of a line that was not read because of its length."""
+    return Issue(
+        file=file,
+        line=number,
+        code="line.too_long",
+        severity=severity,
+        value=f"{num_bytes} bytes",
+        message="a line must have at most 64 MiB",
+        hint="Is this JSON Lines, one object a line?",
+    )
+
+
+def _explain(line: bytes, error: ValueError) -> tuple[str, str, str | None, str]:
+    if isinstance(error, UnicodeDecodeError):
+        found = f"byte 0x{line[error.start]:02x} at column {error.start + 1}"
+        hint = "Save the file as UTF-8, or name its encoding in an MLTable file."
+        return "line.encoding", "must be UTF-8", found, hint
+    if not isinstance(error, orjson.JSONDecodeError):
+        return "json.invalid", f"must be JSON; {error}", None, ""
+    hint = next((hint for pattern, hint in _HINTS if re.search(pattern, line)), "")
+    if not hint and not line.rstrip().endswith((b"}", b"]")):
+        message = "must be JSON; the line ends in the middle of the row"
+        tail = str(short_value(line.rstrip()[-30:].decode(errors="replace")))
+        return "json.truncated", message, f"…{tail}", "Was the file cut off while it was copied?"
+    message = f"must be JSON; column {error.pos + 1}: {error.msg}"
+    near = line[max(0, error.pos - 20) : error.pos + 20].strip().decode(errors="replace")
+    return "json.invalid", message, str(short_value(near)), hint

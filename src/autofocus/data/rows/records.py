@@ -15,7 +15,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class ImageDetails(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a row says of its image. Never trusted: the decoded image has the last word."""
+    """Format and size of an image as its row has them; the decoded image has the last word."""
 
     format: str | None = None
     width: int | None = None  # pixels; rows may say 400, "400" or "400px"
@@ -23,7 +23,7 @@ class ImageDetails(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What rows of all tasks share. Unknown keys are ignored: labelling tools add columns."""
+    """Columns of rows of all tasks. Unknown keys are ignored: labelling tools add columns."""
 
     image_url: Name
     image_details: ImageDetails | None = None

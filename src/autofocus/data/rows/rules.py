@@ -37,7 +37,7 @@ def check_row(
     """Check a parsed row.
 
     Args:
-        row: What the line's JSON says: normally a dict.
+        row: The line's JSON: normally a dict.
         record_type: The record that the task wants.
         image_column: Name of the column with the image's place.
         label_column: Name of the column with the label.

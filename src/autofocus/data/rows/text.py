@@ -1,4 +1,4 @@
-"""Which encoding a text file has, as far as its first bytes give it away."""
+"""Encodings of text files, as far as the first bytes give them away."""
 
 import codecs
 

@@ -61,12 +61,12 @@ class WirePolygon(msgspec.Struct, rename="camel", gc=False):
 
 @dataclass(frozen=True)
 class WireRules:
-    """What the fast path knows of one record type.
+    """Rules of the fast path for one record type.
 
     Attributes:
         label_type: Type of the label column.
         are_sound: Whether labels that decoded also keep the rules between their fields.
-        to_label: From the decoded to the canonical label.
+        to_label: Map from the decoded to the canonical label.
         names: All class names in the given labels, decoded or canonical, one an object.
     """
 

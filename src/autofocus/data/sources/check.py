@@ -36,7 +36,7 @@ _URL, _LABEL = attrgetter("image_url"), attrgetter("label")
 
 @dataclass(frozen=True)
 class SourceReport:
-    """What was found.
+    """Counts and issues of a checked source.
 
     Attributes:
         num_rows: Rows seen.
@@ -72,12 +72,12 @@ def check_source(
     """Check all rows of a source and, unless `depth` is "rows", its images.
 
     Args:
-        source: What `find_source` found.
-        record_type: What its rows must be.
+        source: Source that `find_source` returned.
+        record_type: Record type of its rows.
         options: Columns, image root and maps.
         depth: "rows" looks at no image, "headers" at files and their headers, "pixels" decodes.
         log: Takes the issues; a new one when None.
-        track: Shows progress.
+        track: Progress display.
 
     Raises:
         DataError: If the source cannot be read at all.
@@ -89,12 +89,12 @@ def check_source(
     counts: Counter[str | int] = Counter()
     urls = RepeatedUrls()
     num_rows = num_valid = 0
-    for batch in read_rows(source, schema, options, log, track):
-        num_rows += batch.num_rows
-        rows = batch.rows if images is None else images.keep_usable(batch)
+    for block in read_rows(source, schema, options, log, track):
+        num_rows += block.num_rows
+        rows = block.rows if images is None else images.keep_usable(block)
         num_valid += len(rows)
         counts.update(names(map(_LABEL, rows)))
-        urls.add(map(_URL, batch.rows))
+        urls.add(map(_URL, block.rows))
     if images is not None:
         images.finish()
 

@@ -1,6 +1,6 @@
 """`autofocus data convert`: any source, cleaned, as JSON Lines that train anywhere.
 
-What cannot be used is left out and listed with its reason in `dropped.jsonl`; nothing is lost in
+Unusable rows are left out and listed with their reasons in `dropped.jsonl`; nothing is lost in
 silence. With `absolute`, coordinates in pixels become the fractions that rows must have.
 """
 
@@ -43,7 +43,7 @@ class Written:
         path: The JSONL file.
         num_rows: Rows that were read.
         num_records: Images that were written.
-        issues: What was found on the way.
+        issues: Issues of its rows.
     """
 
     split: str
@@ -69,12 +69,12 @@ def convert_to_jsonl(
 
     Args:
         source: Anything that `read_data` reads.
-        record_type: What its rows must be.
+        record_type: Record type of its rows.
         options: Columns, image root and maps; `on_invalid` is taken as "skip".
-        folder: Where to write.
+        folder: Folder to write to.
         mltable: Also write an MLTable folder a split.
         absolute: Coordinates are pixels and are divided by the image's size.
-        track: Shows progress.
+        track: Progress display.
 
     Raises:
         DataError: If nothing in a split can be used or a file of the source would be overwritten.

@@ -1,4 +1,4 @@
-"""What a user's data is: its format, its splits, the tasks that its rows fit.
+"""Formats, splits and tasks of a user's data.
 
 A source is a JSONL file, an MLTable folder (or its file), a folder with `train.jsonl`, or anything
 that one of `FORMATS` knows.
@@ -62,7 +62,7 @@ class Source:
     """Data that was found.
 
     Attributes:
-        place: How messages name it.
+        place: Name in messages.
         path: File or folder that holds it; means nothing for a remote file.
         name: Short name for a run folder.
         kind: "jsonl", "mltable" or the name of its format.
@@ -80,11 +80,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Part:
-    """What to read.
+    """Part of a source to measure a model on.
 
     Attributes:
-        source: A file or folder that `read_data` takes.
-        split: Which split of the source that the user named it is; None where it has none.
+        source: File or folder that `read_data` takes.
+        split: Its split of the source that the user named; None where that has none.
     """
 
     source: str
@@ -95,7 +95,7 @@ class Part:
 
 
 def find_source(source: str | Path, options: ReadOptions) -> Source:
-    """Return what kind of data `source` is.
+    """Return the data that `source` names.
 
     Raises:
         DataError: If there is nothing, or nothing that is data.
@@ -160,7 +160,7 @@ def part_to_measure(source: str, options: ReadOptions, wanted: Split | None = No
     """Return the test split of a source, else its validation split, else all of it.
 
     Args:
-        source: What the user named; splits are those of `find_splits`.
+        source: File, folder or URL as the user named it; splits are those of `find_splits`.
         options: Map URLs to folders.
         wanted: The split that the user asks for; None takes the first that there is.
 

@@ -19,8 +19,14 @@ from autofocus.data.images.files import ImageFiles
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.duplicates import repeated_issue, resolve_duplicates
 from autofocus.data.rows.issues import Issue, IssueLog
-from autofocus.data.rows.json_errors import INVALID_LINE_CODES
-from autofocus.data.rows.jsonl import BLOCK_BYTES, JsonlFile, RowBlock, Schema, read_row_blocks
+from autofocus.data.rows.jsonl import (
+    BLOCK_BYTES,
+    INVALID_LINE_CODES,
+    JsonlFile,
+    RowBlock,
+    Schema,
+    read_row_blocks,
+)
 from autofocus.data.rows.records import ImageRecord
 from autofocus.data.rows.wire import are_sound, build_row_type
 from autofocus.data.sources.find import Source, find_source
@@ -37,12 +43,12 @@ _MAX_PROBLEMS_PER_CODE = 3
 
 @dataclass
 class Data(Generic[RecordT]):
-    """What was read.
+    """Records of a source.
 
     Attributes:
         records: Canonical records, one an image, duplicates resolved.
-        locations: Where each record's image is: an absolute path or a URL that can be opened.
-        issues: What was wrong.
+        locations: Place of each record's image: an absolute path or a URL that can be opened.
+        issues: Issues of its rows and images.
         num_rows: Rows seen.
         name: Short name for the run folder.
         fingerprint: SHA-256, hex, of the canonical rows in the order of their image URLs.
@@ -63,7 +69,7 @@ def read_rows(
     log: IssueLog,
     track: Track = no_progress,
 ) -> Iterator[RowBlock]:
-    """Yield a source's checked rows in batches; images are not looked at."""
+    """Yield a source's checked rows in blocks; images are not looked at."""
     if source.format is not None:
         rows = source.format.read_rows(source.path, schema.record_type, options)
         yield from _check_raw_rows(rows, Schema(schema.record_type), log, track)
@@ -83,9 +89,9 @@ def read_data(
 
     Args:
         source: JSONL file, MLTable folder, image folder or CSV.
-        record_type: What its rows must be.
+        record_type: Record type of its rows.
         options: Columns, image root, maps, and what to do with what cannot be used.
-        track: Shows progress.
+        track: Progress display.
 
     Raises:
         DataError: If there is no such data, nothing in it can be used, or something cannot be used
@@ -104,12 +110,12 @@ def read_found(
     images = ImageFiles(options, log)
     collected = _Collected()
     num_rows = 0
-    for batch in read_rows(source, schema, options, log, track):
-        num_rows += batch.num_rows
-        for row, line in zip(batch.rows, batch.lines, strict=True):
-            location = images.find(batch.base_dir, row.image_url, batch.file, line)
+    for block in read_rows(source, schema, options, log, track):
+        num_rows += block.num_rows
+        for row, line in zip(block.rows, block.lines, strict=True):
+            location = images.find(block.base_dir, row.image_url, block.file, line)
             if location is not None:
-                place = (batch.file, line)
+                place = (block.file, line)
                 collected.add(schema, schema.record(row), location, place, log)
     images.flush()
     _refuse_or_report(source, options, log, num_rows, collected)

@@ -1,4 +1,4 @@
-"""Where an image comes to lie in a view, chosen by what is seen of its objects.
+"""Random placements of images in a view, chosen by what is visible of their objects.
 
 A `Placement` is a rectangle of the canvas and the matrix from the image's pixels to the canvas. One
 image may have the whole canvas, or four share it; where an image does not reach, the mean colour
@@ -38,22 +38,22 @@ class Rect:
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """Height in pixels."""
         return self.bottom - self.top
 
     @property
     def width(self) -> int:
-        """In pixels."""
+        """Width in pixels."""
         return self.right - self.left
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an image lies.
+    """An image's place on the canvas.
 
     Attributes:
-        rect: What of the canvas it may take.
-        matrix: From the image's pixels to the canvas.
+        rect: Part of the canvas that it may take.
+        matrix: Map from the image's pixels to the canvas.
     """
 
     rect: Rect
@@ -76,9 +76,9 @@ def random_placement(
         size: (height, width) of the image.
         boxes: [m, 4] corners of its objects, in its pixels.
         fit: Scales (x, y) at which the image fills the canvas as in evaluation.
-        rect: Where it may lie.
-        params: What to draw from.
-        zoom_range: Of this place.
+        rect: Part of the canvas that it may take.
+        params: Ranges to draw from.
+        zoom_range: Least and greatest zoom.
     """
     scales, room, at = _candidates(rng, size, fit, rect, params.aspect_range, zoom_range)
     offsets = room * at
@@ -186,7 +186,7 @@ def _around(
     Args:
         boxes: [t, 2, 2] corners of an object, in pixels of the canvas before it is moved.
         room: [t, 2] that the image leaves.
-        rect: Where it may lie.
+        rect: Part of the canvas that it may take.
     """
     nearest, farthest = -boxes[:, 0], np.array([rect.width, rect.height]) - boxes[:, 1]
     low, high = np.minimum(room, 0), np.maximum(room, 0)
@@ -241,7 +241,7 @@ def paint(
 
     Args:
         image: RGB [h, w, 3].
-        placement: Where it lies.
+        placement: Its place on the canvas.
         spec: The normalisation, after which the mean colour is 0.
         out: float32 [H, W, 3], the canvas.
         tone: Factors of brightness and contrast.

@@ -1,4 +1,4 @@
-"""How strongly training images are varied, whole ones and those with objects, and why."""
+"""Strengths of augmentation, for images with one label and for images with objects, and why."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,11 +34,11 @@ class Augmentation:
         area_range: Least and greatest share of the image's area that the view takes.
         aspect_range: Least and greatest width / height of what it takes; the view itself is
             square, so anything but 1 stretches.
-        flip_prob: How often it is mirrored left to right.
+        flip_prob: Probability of a mirroring left to right.
         rotation_deg: Greatest turn to either side; what lies outside the image is its reflection.
         brightness: Greatest relative change: levels times 1 ± brightness.
         contrast: Greatest relative change: distance from the view's mean grey times 1 ± contrast.
-        erase_prob: How often a rectangle is replaced by the mean colour.
+        erase_prob: Probability that a rectangle is replaced by the mean colour.
         erase_area_range: Least and greatest share of the view that the rectangle takes.
 
     Raises:
@@ -95,18 +95,18 @@ class BoxAugmentation:
     around the image, above 1 only a part of the image is seen.
 
     Attributes:
-        whole_prob: How often a view lies as in evaluation, but for flip and tone.
+        whole_prob: Probability that a view lies as in evaluation, but for flip and tone.
         zoom_range: Least and greatest zoom of the other views; its logarithm is uniform.
         min_shown_fracs: One of these is drawn a view; at least one object must keep this share of
             its area. So crops are made around objects, yet some of them cut objects.
         keep_frac: Objects that keep a smaller share of their area are no longer to be found.
         aspect_range: Least and greatest stretch, width / height.
-        flip_prob: How often it is mirrored left to right.
+        flip_prob: Probability of a mirroring left to right.
         rotation_deg: Greatest turn to either side.
         brightness: Greatest relative change: levels times 1 ± brightness.
         contrast: Greatest relative change: distance from the view's mean grey times 1 ± contrast.
         size_jitter: Greatest relative change of the canvas' size, one draw a batch.
-        mosaic_prob: How often a view is made of four images.
+        mosaic_prob: Probability that a view is made of four images.
         mosaic_zoom_range: Zoom of each of the four.
         mosaic_until_frac: Share of the training after which there are no mosaics: the last epochs
             should look like what is to come.

@@ -50,8 +50,8 @@ def sample_matrix(
 
     Args:
         rng: Source of all chance.
-        height: Of the image, in pixels.
-        width: Of the image, in pixels.
+        height: Height of the image, in pixels.
+        width: Width of the image, in pixels.
         out_size: Side of the square view, in pixels.
         params: Ranges to draw from.
     """
@@ -83,8 +83,8 @@ def _crop_size(
 
     Args:
         tries: Numbers in [0, 1): areas, then aspects.
-        height: Of the image.
-        width: Of the image.
+        height: Height of the image.
+        width: Width of the image.
         params: Ranges.
     """
     (min_area, max_area), (min_aspect, max_aspect) = params.area_range, params.aspect_range

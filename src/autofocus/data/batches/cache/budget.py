@@ -1,4 +1,4 @@
-"""How much memory and disk a cache may take, and what is a decent share of what is free."""
+"""Memory and disk that a cache may take: shares of what is free."""
 
 import ctypes
 import os
@@ -37,9 +37,9 @@ class CacheBudget:
     """The most that one cache may take.
 
     Attributes:
-        ram_bytes: In the process's own memory.
-        disk_bytes: In files; counts only with a folder.
-        folder: Where files are made. They are gone when the cache is closed or the process ends,
+        ram_bytes: Bytes in the process's own memory.
+        disk_bytes: Bytes in files; counts only with a folder.
+        folder: Folder of the files. They are gone when the cache is closed or the process ends,
             however it ends.
     """
 

@@ -1,4 +1,4 @@
-"""What of an image file a loader works from, and may keep between epochs.
+"""The forms of an image file that a loader works from and may keep between epochs.
 
 Both forms are functions of the file alone, so that a kept image is the very image that would be
 read again: whether memory allows to keep it never changes what a network is trained on.
@@ -33,8 +33,8 @@ class CachedForm:
     """A form of an image.
 
     Attributes:
-        pixels: From a file's bytes to RGB [h, w, 3].
-        size: From a file's header to that h and w, give or take a pixel.
+        pixels: Map from a file's bytes to RGB [h, w, 3].
+        size: Map from a file's header to that h and w, give or take a pixel.
     """
 
     pixels: Callable[[bytes], NDArray[np.uint8]]

@@ -44,11 +44,11 @@ _MIN_JPEG_SAVING = 2.0
 
 @dataclass(frozen=True, slots=True)
 class DataSize:
-    """What a data set takes in each form.
+    """Bytes that a data set takes in each form.
 
     Attributes:
-        file_bytes: Its files.
-        pixel_bytes: What the loader works from, decoded.
+        file_bytes: Bytes of its files.
+        pixel_bytes: Bytes of the decoded images that the loader works from.
         is_remote: Whether any file comes over a network.
     """
 
@@ -62,10 +62,10 @@ class Storage:
     """One way to keep a data set.
 
     Attributes:
-        form: In which form.
-        place: Where.
-        num_bytes: What the data set takes, estimated.
-        max_bytes: What it may take there.
+        form: Form of what is kept.
+        place: Memory or disk.
+        num_bytes: Estimated bytes of the data set.
+        max_bytes: Bytes that it may take there.
     """
 
     form: StorageForm
@@ -78,8 +78,8 @@ def choose_storage(size: DataSize, budget: CacheBudget, only: StorageForm | None
     """Return the fastest way to keep all of a data set, or the part of it that fits, or none.
 
     Args:
-        size: What it takes in each form.
-        budget: What is allowed.
+        size: Bytes that it takes in each form.
+        budget: Bytes that are allowed.
         only: The form, when it was decided before: a run that goes on takes what it had.
     """
     storages = [storage for storage in _options(size, budget) if only in (None, storage.form)]
@@ -114,9 +114,9 @@ class ImageCache:
     """Gives each image by its position; safe for threads; reports its choice once, in the log.
 
     Args:
-        locations: Where the images are.
-        cached_form: What a loader works from.
-        budget: What may be taken to keep them; None keeps nothing.
+        locations: Paths or URLs of the images.
+        cached_form: Form of the images that the loader works from.
+        budget: Memory and disk to keep them in; None keeps nothing.
         form: The form to keep them in, when it was decided before.
 
     Raises:
@@ -157,7 +157,7 @@ class ImageCache:
 
     @property
     def used_bytes(self) -> int:
-        """What is kept now."""
+        """Bytes that are kept now."""
         return self._store.used_bytes
 
     def image(self, index: int) -> CachedImage:

@@ -1,4 +1,4 @@
-"""Where kept images lie: in memory or in one file, never more than allowed, safe for threads."""
+"""Stores of kept images, in memory or in one file: never more than allowed, safe for threads."""
 
 import logging
 import mmap
@@ -15,7 +15,7 @@ class Store(Protocol):
 
     @property
     def used_bytes(self) -> int:
-        """How much is kept."""
+        """Bytes that are kept."""
 
     def get(self, index: int) -> bytes | memoryview | None:
         """Return what was kept for `index`; never a part of it."""
