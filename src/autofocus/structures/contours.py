@@ -9,7 +9,7 @@ from autofocus.structures.predictions import Ring
 # Pixels that a simplified ring may stray before points are counted: steps of one pixel, which
 # stand for a slanted edge, vanish, and no pixel's centre changes sides.
 STRAY = 0.4
-# What a network draws has specks and pinholes: rings around less than this part of the mask.
+# Share of the mask below which a ring is a speck or a pinhole, of which networks draw many.
 SPECK_FRAC = 1 / 200
 
 
@@ -119,7 +119,7 @@ def _simplify(ring: Ring, max_points: int) -> Ring:
             low = middle
     if len(simple) >= 3:
         return simple
-    # What is thin collapsed into a line.
+    # A thin ring collapsed into a line.
     chosen = np.linspace(0, len(ring), min(len(ring), max_points), endpoint=False)
     return np.asarray(ring[chosen.astype(int)])
 

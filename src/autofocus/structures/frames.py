@@ -23,12 +23,12 @@ class Frame:
     region: Region = (0.0, 0.0, 1.0, 1.0)
 
     def points_to_image(self, points: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Take points [..., 2], (x, y) in fractions of the canvas, to fractions of the image."""
+        """Map points [..., 2], (x, y), from fractions of the canvas to fractions of the image."""
         left, top, right, bottom = self.region
         placed = points * (right - left, bottom - top) + (left, top)
         return np.asarray(placed, np.float32)
 
     def boxes_to_image(self, xyxy_frac: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Take boxes [..., 4] in fractions of the canvas to fractions of the image."""
+        """Map boxes [..., 4] from fractions of the canvas to fractions of the image."""
         corners = xyxy_frac.reshape(*xyxy_frac.shape[:-1], 2, 2)
         return self.points_to_image(corners).reshape(xyxy_frac.shape)

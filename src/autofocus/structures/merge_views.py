@@ -80,7 +80,7 @@ def merge_views(
 
 
 def _hand_over(objects: ViewObjects, regions: NDArray[np.float64]) -> ViewObjects:
-    """Let pieces go that another view shows with fewer cuts; that one inherits their certainty."""
+    """Drop pieces that another view shows with fewer cuts; that one inherits their certainty."""
     num_cuts = objects.cut.sum(axis=1)
     scores = objects.scores.copy()
     alive = np.ones(len(objects), np.bool_)
@@ -152,7 +152,7 @@ def _alike_at_seams(
 
 
 def _intersection(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what two regions share; neighbours that do not overlap share a line."""
+    """Return the intersection of two regions; neighbours that do not overlap share a line."""
     lower, upper = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
     return np.concatenate([np.minimum(lower, upper), np.maximum(lower, upper)])
 
@@ -180,8 +180,8 @@ def _whole_of(pieces: ViewObjects, size: tuple[int, int], max_points: int) -> Vi
 
 
 def _most_certain(objects: ViewObjects, threshold: float) -> NDArray[np.int64]:
-    """Return what is not another view of something more certain."""
-    # Of equal scores what is cut less comes first.
+    """Return the objects that are no other view of a more certain one."""
+    # At equal scores the object with fewer cuts comes first.
     waiting = np.lexsort((objects.cut.sum(axis=1), -objects.scores))
     kept = []
     while len(waiting):

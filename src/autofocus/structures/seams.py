@@ -23,7 +23,7 @@ from autofocus.structures.predictions import Detections, Instances, Polygon
 # A box that comes this near to a tile's edge, in sides of the tile, is cut there: a few pixels of
 # what the network saw, its error at an edge.
 EDGE_FRAC: Final = 0.01
-# What is thinner than so many times that is too thin to compare outlines in.
+# Windows thinner than this many margins are too thin to compare outlines in.
 _THIN: Final = 3
 # From a box to a larger one.
 OUTWARD: Final = np.array([-1.0, -1.0, 1.0, 1.0])
@@ -90,7 +90,7 @@ class ViewObjects:
 
 
 def gather(predictions: Sequence[Detections], regions: NDArray[np.float64]) -> ViewObjects:
-    """Return what v views show.
+    """Return the objects of v views.
 
     Args:
         predictions: One a view, in fractions of the image.
@@ -125,14 +125,14 @@ def agreement(
         objects: All objects.
         i: Position of the one.
         others: Positions of p others.
-        window: Region that the views share. It may have no width, where tiles only touch: then it is
-            compared how the objects meet it.
+        window: Region that the views share. Where tiles only touch it has no
+            width: then the objects' edges at it are compared.
 
     Returns:
         float64 [p]; of outlines where the objects have them and the window is wide enough, else
         of boxes.
     """
-    # What is cut goes on beyond the edge, by as much as a box may be off there.
+    # A cut object goes on beyond the edge, by as much as a box may be off there.
     beyond = objects.xyxy + objects.cut * objects.margin * OUTWARD
     wide = window + objects.margin * OUTWARD
     overlaps = box_iou(_clip(beyond[i : i + 1], wide), _clip(beyond[others], wide))[0]
@@ -151,7 +151,7 @@ def overlap(objects: ViewObjects, i: int, others: NDArray[np.int64]) -> NDArray[
 
 
 def share_within(objects: ViewObjects, i: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return how much of the others' boxes lies within the box of one object, float64 [p]."""
+    """Return the shares of the others' boxes within the box of one object, float64 [p]."""
     boxes = objects.xyxy[others]
     areas = _areas(boxes)
     return np.asarray(_areas(_clip(boxes, objects.xyxy[i])) / np.where(areas > 0, areas, 1))

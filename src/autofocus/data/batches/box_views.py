@@ -175,7 +175,7 @@ class BoxViews:
         return PlacedImage(index, image.size, placement)
 
     def _target(self, placed: Sequence[PlacedImage], size: tuple[int, int]) -> BoxTarget:
-        """Return what is to be found on a canvas of `size`."""
+        """Return the target of a canvas of `size`."""
         boxes, classes = [], []
         for image in placed:
             target = self.targets[image.index]
@@ -210,7 +210,7 @@ def moved_boxes(xyxy_frac: NDArray[np.float32], image: PlacedImage) -> NDArray[n
 def cut_boxes(
     boxes: NDArray[np.float64], rect: Rect
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what of boxes [m, 4] lies in a rectangle, and the share of their area that is."""
+    """Return the parts of boxes [m, 4] within a rectangle, and their shares of the boxes' areas."""
     low, high = (rect.left, rect.top), (rect.right, rect.bottom)
     return np.clip(boxes, low + low, high + high), visible_fracs(boxes, low + high)
 

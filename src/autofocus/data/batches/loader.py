@@ -53,7 +53,7 @@ class Batch:
 class Loader:
     """Makes the batches of any epoch, from any batch on.
 
-    Close it, or use it in `with`, to let go of what its cache keeps.
+    Close it, or use it in `with`, to release its cache.
 
     Args:
         locations: Paths or URLs of the images; all of them known to be images.
@@ -116,7 +116,7 @@ class Loader:
         self.close()
 
     def close(self) -> None:
-        """Let go of what the cache keeps; the loader is of no more use."""
+        """Release the cache; the loader cannot be used afterwards."""
         self.cache.close()
 
     @property

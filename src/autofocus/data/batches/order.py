@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# What a stream is for, so that the order, the views and the batches of an epoch have nothing in
+# Purposes of streams, so that the order, the views and the batches of an epoch have nothing in
 # common. Only views repeat, and theirs stay odd.
 _ORDER, _VIEW, _BATCH = 0, 1, 2
 

@@ -17,7 +17,7 @@ from autofocus.structures.predictions import Polygon
 from autofocus.structures.ring_clipping import clip_rings, ring_area
 from autofocus.structures.targets import MaskTarget, OutlineTarget
 
-# As a `Polygon`, in pixels of the canvas.
+# A `Polygon` in pixels of the canvas.
 CanvasPolygon = tuple[NDArray[np.float64], ...]
 
 
@@ -36,7 +36,7 @@ class OutlineViews(BoxViews):
     stride: int = 4
 
     def _target(self, placed: Sequence[PlacedImage], size: tuple[int, int]) -> MaskTarget:
-        """Return what is to be found on a canvas of `size`."""
+        """Return the target of a canvas of `size`."""
         boxes, classes = [], []
         polygons: list[CanvasPolygon] = []
         for image in placed:

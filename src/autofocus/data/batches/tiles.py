@@ -70,7 +70,7 @@ def auto_grid(
 
 
 def tiling_of(text: str, overlap_frac: float, targets: Sequence[BoxTarget]) -> Tiling | None:
-    """Return what `tile_grid_size` and `tile_overlap_ratio` mean for these training images.
+    """Return the tiling of `tile_grid_size` and `tile_overlap_ratio`; None for whole images.
 
     Args:
         text: `auto`, or tiles across x tiles down such as `3x2`.
@@ -117,7 +117,7 @@ def pixel_region(region: Region, size: tuple[int, int]) -> tuple[int, int, int, 
 def frame_in_image(
     canvas: Frame, pixels: tuple[int, int, int, int], size: tuple[int, int]
 ) -> Frame:
-    """Return where a canvas lies in the image, given where it lies in a part of it.
+    """Return a canvas's frame in an image, given its frame in a part of it.
 
     Args:
         canvas: Within the part.
@@ -155,7 +155,7 @@ def tile_targets(targets: Sequence[TargetT], tiling: Tiling) -> list[tuple[int, 
 
 
 def crop_target(target: TargetT, region: Region) -> TargetT:
-    """Return what of the objects lies in a region, in fractions of it.
+    """Return the parts of objects that lie in a region, in fractions of it.
 
     An object of which hardly anything is left becomes a crowd: neither to be found nor wrong to
     find.
@@ -187,7 +187,7 @@ def crop_target(target: TargetT, region: Region) -> TargetT:
 
 
 def _placed(points: NDArray[np.floating], region: Region) -> NDArray[np.float32]:
-    """Take points [..., 2] from fractions of the image to fractions of a region."""
+    """Map points [..., 2] from fractions of the image to fractions of a region."""
     left, top, right, bottom = region
     return np.asarray((points - (left, top)) / (right - left, bottom - top), np.float32)
 
@@ -202,7 +202,7 @@ def _shares(part: Any, whole: Any) -> NDArray[np.float64]:
 
 
 def _intervals(number: int, overlap_frac: float) -> list[tuple[float, float]]:
-    """Return where each of `number` tiles in a row begins and ends."""
+    """Return the begin and the end of each of `number` tiles in a row."""
     side = _tile_side(number, overlap_frac)
     starts = [i * side * (1 - overlap_frac) for i in range(number)]
     # The last ends at the image's edge exactly, whatever the sums are rounded to.

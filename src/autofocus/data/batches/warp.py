@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
-# What five weights can smooth; a crop twice as wide as high takes one axis there.
+# The largest step that five weights can smooth; a crop twice as wide as high takes one axis there.
 _MAX_SMOOTHED_STEP = 3.0
 # Bilinear sampling reads 1 pixel beyond the outermost point, the prefilter 2 more.
 _MARGIN = 3
 
 
 def transform_points(matrix: Matrix, points: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Take points [..., 2], (x, y) in pixels, from the source to the view.
+    """Map points [..., 2], (x, y) in pixels, from the source to the view.
 
     A box's corners become a parallelogram's; its new box is the least one around them.
     """

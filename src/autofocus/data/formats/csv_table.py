@@ -37,7 +37,7 @@ class CsvTable(Format):
         return path.is_dir() and len(_tables(path)) == 1
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-        """Return what the label cells look like.
+        """Return the record types that the label cells look like.
 
         A `,` `;` or `|` in one says multi-label; so do words that stand both together and alone.
         Anything else with spaces may be names of two words: both types are returned.

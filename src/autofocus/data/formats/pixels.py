@@ -17,12 +17,12 @@ from autofocus.data.rows.issues import IssueLog, RowIssues
 from autofocus.data.rows.wire import IMAGE_FORMATS
 from autofocus.errors import ImageError
 
-# Of a ring's fractions: a hundredth of a pixel in the widest image there is; keeps files short.
+# Of a ring's fractions: to a hundredth of a pixel in the widest image, which keeps files short.
 NUM_DECIMALS = 8
 # Bytes of a file that its header is first looked for in.
 _HEAD_BYTES = 1 << 16
 
-# Where a point of the stored pixels lies upright, in fractions, by EXIF orientation: those that
+# Upright place of a point of the stored pixels, in fractions, by EXIF orientation: only those that
 # swap width and height, by which stored pixels are told from upright ones.
 _TURNS: dict[int, Callable[[float, float], tuple[float, float]]] = {
     5: lambda x, y: (y, x),
@@ -53,7 +53,7 @@ class LabelledPixels:
     def box_upright(
         self, xyxy_frac: tuple[float, float, float, float]
     ) -> tuple[float, float, float, float]:
-        """Take a box to the upright image."""
+        """Return a box, in fractions, on the upright image."""
         turn = _TURNS.get(self.orientation)
         if turn is None:
             return xyxy_frac
@@ -61,7 +61,7 @@ class LabelledPixels:
         return min(x, other_x), min(y, other_y), max(x, other_x), max(y, other_y)
 
     def ring_upright(self, ring: list[float]) -> list[float]:
-        """Take a ring [x1, y1, x2, y2, …], in fractions, to the upright image."""
+        """Return a ring [x1, y1, x2, y2, …], in fractions, on the upright image."""
         turn = _TURNS.get(self.orientation)
         if turn is None:
             return ring
@@ -96,7 +96,7 @@ class ImageSizes:
         path: str,
         issues: RowIssues,
     ) -> LabelledPixels | None:
-        """Return the pixels that coordinates count on, or None after an issue about the unknown size.
+        """Return the pixels that coordinates count on, or None after an issue about its size.
 
         Tools that do not know EXIF show a photo as it is stored: there width and height are
         swapped, and what was labelled is turned upright with the photo.

@@ -98,7 +98,7 @@ class Yolo(Format):
 
 
 def _find_layout(path: Path) -> _Layout:
-    """Return where the images of a source are.
+    """Return the places of a source's images and names.
 
     Raises:
         DataError: If data.yaml is damaged or its folders are missing.
@@ -146,7 +146,7 @@ def _listed(file: Path) -> list[str]:
 
 
 def _label_file(image: Path) -> Path:
-    """Return where an image's labels are: in `labels` for `images`, else beside it."""
+    """Return an image's label file: in `labels` for `images`, else beside it."""
     labels = mirrored(image.parent, "labels") or image.parent
     return labels / f"{image.stem}.txt"
 

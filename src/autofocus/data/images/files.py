@@ -10,7 +10,7 @@ from autofocus.data.images.locate import Locator
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, IssueLog
 
-# So many files that are not found are looked at together before one `--map` is proposed for them.
+# Missing files that are collected before one `--map` is proposed for them.
 _NUM_PENDING = 100
 _MAY_BE_MAPPED = ("file.missing", "url.unmapped_datastore", "url.windows_path")
 
@@ -69,7 +69,7 @@ class ImageFiles:
     def refuse(
         self, base_dir: str, image_url: str, file: str, line: int | None, error: LocateError
     ) -> None:
-        """Note that an image's file cannot be had."""
+        """Report an image whose file cannot be read."""
         issue = Issue(
             file=file,
             line=line,

@@ -71,7 +71,7 @@ class Locator:
         self._starts = [self._root, self._base_dir] if inner else [self._root]
 
     def locate(self, image_url: str) -> str:
-        """Return where `image_url` is: a local absolute path (existing or not) or a remote URL.
+        """Return the place of `image_url`: a local absolute path (existing or not) or a remote URL.
 
         Raises:
             LocateError: If it leaves the root, names a datastore without a map, or is no URL that
@@ -85,7 +85,7 @@ class Locator:
             raise LocateError("url.invalid", f"image_url {image_url!r}: {error}.") from error
 
     def suggest(self, missing: Sequence[str]) -> str | None:
-        """Say which `--map` would find missing images, as far as files here can tell.
+        """Return advice on the `--map` that would find missing images.
 
         Args:
             missing: The `image_url`s whose files are not there.

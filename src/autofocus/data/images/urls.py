@@ -27,7 +27,7 @@ def url_forms(image_url: str) -> list[str]:
 
 
 def prefix_forms(prefix: str) -> list[str]:
-    """Return what a map's key stands for; a bare name is a datastore and a relative folder."""
+    """Return the prefixes of a map's key; a bare name is a datastore and a relative folder."""
     if match := datastore(prefix):
         return [f"{_workspace(prefix)}datastores/{match[0]}/paths/{match[1]}".rstrip("/")]
     plain = _fold_drive(prefix.replace("\\", "/") if "\\" in prefix else prefix)
@@ -60,7 +60,7 @@ def _fold_drive(path: str) -> str:
 
 
 def rest_after(url: str, prefix: str) -> str | None:
-    """Return what follows `prefix` in `url`, or None where it does not end a path component."""
+    """Return the rest of `url` after `prefix`, or None where it does not end a path component."""
     if url == prefix:
         return ""
     edge = prefix if prefix.endswith("/") else prefix + "/"

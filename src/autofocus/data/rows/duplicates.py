@@ -13,7 +13,7 @@ from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSe
 
 CODE = "image_url.repeated"
 
-# So many hashes fit into a set for less than numpy costs.
+# Hashes that fit into a set for less than numpy costs.
 _FEW = 100_000
 _WITH_OBJECTS = (DetectionRecord, InstanceSegmentationRecord)
 
@@ -75,7 +75,7 @@ class RepeatedUrls:
         self._hashes = array("q")
 
     def add(self, urls: Iterable[str]) -> None:
-        """Note the URLs of some rows."""
+        """Add the URLs of some rows."""
         self._hashes.extend(map(hash, urls))
 
     def report(

@@ -32,5 +32,5 @@ def sniff_encoding(head: bytes) -> str | None:
 
 
 def name_binary(head: bytes) -> str | None:
-    """Return what a file is that is plainly no text, or None."""
+    """Return the name of a binary format that the bytes begin like, or None."""
     return next((what for magic, what in _NOT_TEXT if head.startswith(magic)), None)

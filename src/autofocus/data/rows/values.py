@@ -131,7 +131,7 @@ def clip_frac(number: float) -> float | None:
 
 
 def range_hint(path: str) -> str:
-    """Say what coordinates are, for a number that is no fraction."""
+    """Return a hint for a coordinate that is no fraction."""
     side = "height" if path.endswith("Y") else "width"
     of = "width and height" if "polygon" in path else side
     return (

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from autofocus.data.images.check import ImageCheck
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.duplicates import RepeatedUrls
 from autofocus.data.rows.issues import Issue, IssueLog
@@ -21,9 +22,6 @@ from autofocus.data.rows.wire import WIRES
 from autofocus.data.sources.find import Source
 from autofocus.data.sources.read import read_rows
 from autofocus.runtime import Track, no_progress
-
-if TYPE_CHECKING:
-    from autofocus.data.images.check import ImageCheck
 
 Depth = Literal["rows", "headers", "pixels"]
 
@@ -84,7 +82,7 @@ def check_source(
     """
     log = log or IssueLog()
     schema = Schema(record_type, options.image_column, options.label_column)
-    images = None if depth == "rows" else _image_check(schema, options, depth, log)
+    images = None if depth == "rows" else ImageCheck(schema, options, depth == "pixels", log)
     names = WIRES[record_type].names
     counts: Counter[str | int] = Counter()
     urls = RepeatedUrls()
@@ -107,13 +105,6 @@ def check_source(
     return SourceReport(num_rows, num_valid, classes, log)
 
 
-def _image_check(schema: Schema, options: ReadOptions, depth: Depth, log: IssueLog) -> "ImageCheck":
-    # What fetches and reads images is half of the start-up of a check of rows alone.
-    from autofocus.data.images.check import ImageCheck
-
-    return ImageCheck(schema, options, depth == "pixels", log)
-
-
 def _by_name(counts: Counter[str | int]) -> dict[str, int]:
     """Return the counts sorted by name; a whole number is its text."""
     merged: Counter[str] = Counter()
@@ -129,7 +120,7 @@ def _check_whole(
     num_valid: int,
     classes: dict[str, int],
 ) -> Iterable[Issue]:
-    """Return what only shows when all rows are known."""
+    """Return the issues of the source as a whole."""
     place = source.place
     if not num_rows:
         return [_issue(place, "source.empty", "error", "has no rows", "")]

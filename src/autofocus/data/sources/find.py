@@ -47,7 +47,7 @@ _SPLIT_FORMS = (
     "{}-mltable-folder",
 )
 _SPLIT_WORDS = {"trainval", *(name for names in SPLIT_NAMES.values() for name in names)}
-# What the files and folders of any data set are called.
+# Words in the names of any data set's files and folders.
 _COMMON_NAMES = {
     *("annotations", "labels", "data", "dataset", "images", "instances", "imagesets", "main"),
     *("coco", "mltable", "folder", "via", "region", "jpegimages", "masks"),
@@ -191,7 +191,7 @@ def infer_tasks(source: Source, options: ReadOptions) -> list[str]:
 
 
 def _guess_from_rows(files: Sequence[JsonlFile], label_column: str) -> list[type[ImageRecord]]:
-    """Return what most of the first rows look like: one type, or several when it is unclear.
+    """Return the type that most of the first rows fit, or several when it is unclear.
 
     Rows with boxes and polygons fit both tasks; rows whose labels are all empty lists fit three.
     """

@@ -7,7 +7,7 @@ from autofocus.errors import JobError
 
 
 def _range_problems(params: Any, names: tuple[str, ...], limit: float) -> list[str]:
-    """Return what is wrong with fields that are (least, greatest) in (0, limit]."""
+    """Return problems of fields that must be (least, greatest) in (0, limit]."""
     return [
         f"augmentation.{name} must be (least, greatest) with 0 < least <= greatest <= {limit:g}, "
         f"got ({low:g}, {high:g})."
@@ -18,7 +18,7 @@ def _range_problems(params: Any, names: tuple[str, ...], limit: float) -> list[s
 
 
 def _value_problems(params: Any, names: tuple[str, ...], limit: float) -> list[str]:
-    """Return what is wrong with fields that are numbers in [0, limit]."""
+    """Return problems of fields that must be numbers in [0, limit]."""
     return [
         f"augmentation.{name} must be in [0, {limit:g}], got {getattr(params, name):g}."
         for name in names
@@ -67,7 +67,7 @@ class Augmentation:
 
 
 PRESETS: dict[str, Augmentation | None] = {
-    # What evaluation sees, each epoch the same: to tell what augmentation is worth.
+    # The input of evaluation, each epoch the same: to measure the worth of augmentation.
     "none": None,
     # Tens of images, or a budget of few epochs: a head found on whole images must stay right, and
     # there is no time to learn from crops that lost the object.
@@ -147,7 +147,7 @@ class BoxAugmentation:
 
 
 BOX_PRESETS: dict[str, BoxAugmentation | None] = {
-    # What evaluation sees, each epoch the same: to tell what augmentation is worth.
+    # The input of evaluation, each epoch the same: to measure the worth of augmentation.
     "none": None,
     # Few epochs on pretrained weights: objects of about the size they will have, half the views
     # whole, so that nothing has to be unlearnt at the end.

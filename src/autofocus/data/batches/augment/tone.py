@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from autofocus.data.batches.augment.presets import Augmentation, BoxAugmentation
 
-# Of red, green and blue in grey, as Pillow and torchvision mix it (ITU-R BT.601).
+# Weights of red, green and blue in grey, as Pillow and torchvision mix it (ITU-R BT.601).
 _GREY = (0.299, 0.587, 0.114)
 _LEVELS = np.arange(256, dtype=np.float64)
 

@@ -11,7 +11,7 @@ from autofocus.data.batches.preprocess import normalize
 from autofocus.data.batches.warp import Matrix, warp
 from autofocus.manifest import ResizeCrop
 
-# As torchvision's RandomResizedCrop: so many tries at a crop that fits into the image.
+# Tries at a crop that fits into the image, as torchvision's RandomResizedCrop.
 _NUM_TRIES = 10
 # Height / width of the rectangle lies between this and its inverse, as in the paper.
 _MIN_ASPECT = 0.3

@@ -16,7 +16,7 @@ _MEMORY_SHARE = 0.25
 _DISK_SHARE = 0.1
 # A file that memory cannot hold is read from disk each epoch: no faster than decoding again.
 _MAPPED_SHARE = 0.5
-# Where the system does not tell, as much as any machine has to spare.
+# Free memory where the system does not tell: as much as any machine has to spare.
 _UNKNOWN_MEMORY_BYTES = 1024 * MIB
 
 # Version 2 and 1 of control groups: folder, limit, what is used, and the name in memory.stat of
@@ -87,7 +87,7 @@ def _free_memory_linux() -> int:
 
 
 def _free_in_container() -> int:
-    """Return what the control group leaves free, or the greatest number without a limit."""
+    """Return the bytes that the control group leaves free; the greatest number without a limit."""
     for folder, limit, used, droppable in _CGROUPS:
         limit_bytes = _read_numbers(f"{folder}/{limit}").get("")
         used_bytes = _read_numbers(f"{folder}/{used}").get("")

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 StorageForm = Literal["pixels", "bytes", "jpeg", "none"]
 StoragePlace = Literal["memory", "disk"]
 
-# So many files, evenly spread, tell what a data set takes.
+# Files, evenly spread, by which the bytes of a data set are estimated.
 _NUM_SAMPLED = 32
 JPEG_QUALITY = 95
 # Photographs at quality 95 without chroma subsampling take 0.4 to 0.7 bytes a pixel.
@@ -111,7 +111,7 @@ def _options(size: DataSize, budget: CacheBudget) -> list[Storage]:
 
 
 class ImageCache:
-    """Gives each image by its position; safe for threads; reports its choice once, in the log.
+    """Images by position; safe for threads; logs once how it keeps them.
 
     Args:
         locations: Paths or URLs of the images.
@@ -183,7 +183,7 @@ class ImageCache:
             raise ImageError(error.code, f"{place}: {error.message}") from error
 
     def close(self) -> None:
-        """Forget what was kept and remove its file."""
+        """Drop the kept images and remove their file."""
         self._store.close()
 
     def _choose(self, budget: CacheBudget | None, only: StorageForm | None) -> Storage:

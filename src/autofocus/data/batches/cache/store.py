@@ -18,13 +18,13 @@ class Store(Protocol):
         """Bytes that are kept."""
 
     def get(self, index: int) -> bytes | memoryview | None:
-        """Return what was kept for `index`; never a part of it."""
+        """Return the content kept for `index`, whole, or None."""
 
     def put(self, index: int, content: bytes | memoryview) -> bool:
         """Keep `content`, which no one may change, if there is room; return whether there was."""
 
     def close(self) -> None:
-        """Forget everything."""
+        """Drop all content."""
 
 
 class MemoryStore:
@@ -37,7 +37,7 @@ class MemoryStore:
         self.used_bytes = 0
 
     def get(self, index: int) -> bytes | memoryview | None:
-        """Return what was kept for `index`."""
+        """Return the content kept for `index`, or None."""
         return self._items.get(index)
 
     def put(self, index: int, content: bytes | memoryview) -> bool:
@@ -51,7 +51,7 @@ class MemoryStore:
             return True
 
     def close(self) -> None:
-        """Forget everything."""
+        """Drop all content."""
         with self._lock:
             self._items.clear()
             self.used_bytes = 0
@@ -77,7 +77,7 @@ class FileStore:
         self.used_bytes = 0
 
     def get(self, index: int) -> memoryview | None:
-        """Return what was kept for `index`, without copying it."""
+        """Return the content kept for `index`, without copying it, or None."""
         span = self._spans.get(index)
         if span is None:
             return None
