@@ -37,7 +37,7 @@ from autofocus.scoring.backends.torch import TorchBackend, load_network
 from autofocus.scoring.evaluate import evaluate_model
 from autofocus.scoring.model_path import resolve_model
 from autofocus.scoring.scorer import Scorer
-from autofocus.tasks.replies import match_objects
+from autofocus.tasks.responses import match_objects
 
 SIDE = 3
 TILING = Tiling(SIDE, SIDE, 0.25)

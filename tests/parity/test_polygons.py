@@ -13,7 +13,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from autofocus.structures.contours import mask_rings
 from autofocus.structures.masks import decode_rle
 from autofocus.structures.polygons import rasterize
-from autofocus.tasks.outlines import outline_in_box
+from autofocus.tasks.instance_segmentation import outline_in_box
 
 NUCLEI = Path(__file__).parents[2] / "../shared/data/nuclei-masks/masks"
 

@@ -164,7 +164,7 @@ def _written(path: Path, stem: Path, found: Any, npy: bool, names: FileNames) ->
     """Write one image's files; return what they are."""
     from autofocus.errors import ImageError
     from autofocus.scoring.request import error_object
-    from autofocus.tasks.replies import CORNERS
+    from autofocus.tasks.responses import CORNERS
 
     if isinstance(found, ImageError):
         return {"image": str(path), **error_object(found)}

@@ -15,7 +15,7 @@ from autofocus.structures.boxes import clip_boxes, nms
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import Detections
 from autofocus.tasks.base import Settings, Task
-from autofocus.tasks.replies import CORNERS, reply_difference
+from autofocus.tasks.responses import CORNERS, response_difference
 
 logger = logging.getLogger(__name__)
 
@@ -213,8 +213,8 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
         return f"{len(objects)} object{'s' * (len(objects) > 1)}: {' · '.join(shown)}"
 
     def wire_difference(self, left: dict[str, Any], right: dict[str, Any]) -> float:
-        """Return the largest difference of a score or a corner; see `replies.reply_difference`."""
-        return reply_difference(left["boxes"], right["boxes"])
+        """Return the largest difference of a score or a corner; see `response_difference`."""
+        return response_difference(left["boxes"], right["boxes"])
 
 
 def rounded(values: NDArray[np.floating]) -> Any:

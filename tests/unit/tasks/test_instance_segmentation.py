@@ -6,8 +6,12 @@ import pytest
 from autofocus.data.rows.records import InstanceSegmentationRecord, PolygonLabel
 from autofocus.structures.frames import Frame
 from autofocus.structures.polygons import outline_box, rasterize
-from autofocus.tasks.instance_segmentation import InstanceSegmentation
-from autofocus.tasks.outlines import MAX_SIDE, outline_in_box, outline_on_canvas
+from autofocus.tasks.instance_segmentation import (
+    MAX_DRAWN_SIDE,
+    InstanceSegmentation,
+    outline_in_box,
+    outline_on_canvas,
+)
 
 TASK = InstanceSegmentation()
 LABELS = ["can", "jar"]
@@ -90,7 +94,7 @@ def test_a_huge_image_is_not_drawn_at_its_size(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(outlines, "mask_rings", spy)
     outline_in_box(FULL, np.array([0.0, 0.0, 1.0, 0.001]), (20_000, 30_000), 0.5, 100)
-    assert shapes == [(20, MAX_SIDE)]
+    assert shapes == [(20, MAX_DRAWN_SIDE)]
 
 
 def test_a_huge_image_has_the_same_outline_as_a_small_one() -> None:

@@ -28,16 +28,16 @@ MAX_TIED_SHARE = 0.05
 Objects = Sequence[dict[str, Any]]
 
 
-def reply_difference(left: Objects, right: Objects) -> float:
+def response_difference(left: Objects, right: Objects) -> float:
     """Return the largest difference between two lists of wire objects of one image.
 
     Objects of one label are paired by overlap. A pair differs by its scores and its corners, in
     fractions. An object without a pair differs by as much as its score is above the lowest score
     of either reply: at a threshold's edge it is no difference. Nor is one at the edge of
     suppression: it overlaps a better one of its label as much as any two objects do. What ties
-    within the network decided is left out; see `compared`.
+    within the network decided is left out; see `comparable_pairs`.
     """
-    pairs, *tied = compared(left, right)
+    pairs, *tied = comparable_pairs(left, right)
     boxes, scores = (corners(left), corners(right)), (_scores(left), _scores(right))
     rows, columns = pairs.T
     differences = [
@@ -57,7 +57,7 @@ def reply_difference(left: Objects, right: Objects) -> float:
     return max(differences)
 
 
-def compared(
+def comparable_pairs(
     left: Objects, right: Objects
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the pairs that must be alike, and which objects a tie let in, of either reply.

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from autofocus.tasks.replies import match_objects, reply_difference
+from autofocus.tasks.responses import match_objects, response_difference
 
 
 def found(label: str, score: float, left: float = 0.1, top: float = 0.1) -> dict[str, Any]:
@@ -17,13 +17,15 @@ CAN, JAR = found("can", 0.9), found("jar", 0.6, left=0.6)
 
 
 def test_the_same_objects_in_another_order_are_no_difference() -> None:
-    assert reply_difference([CAN, JAR], [JAR, CAN]) == 0
-    assert reply_difference([], []) == 0
+    assert response_difference([CAN, JAR], [JAR, CAN]) == 0
+    assert response_difference([], []) == 0
 
 
 def test_a_pair_differs_by_its_score_or_its_corners() -> None:
-    assert reply_difference([CAN, JAR], [found("can", 0.88), JAR]) == pytest.approx(0.02)
-    assert reply_difference([CAN, JAR], [found("can", 0.9, left=0.13), JAR]) == pytest.approx(0.03)
+    assert response_difference([CAN, JAR], [found("can", 0.88), JAR]) == pytest.approx(0.02)
+    assert response_difference([CAN, JAR], [found("can", 0.9, left=0.13), JAR]) == pytest.approx(
+        0.03
+    )
 
 
 def test_each_object_has_one_partner_the_nearest() -> None:
@@ -36,36 +38,36 @@ def test_each_object_has_one_partner_the_nearest() -> None:
 def test_another_label_or_place_is_another_object() -> None:
     assert match_objects([CAN], [found("jar", 0.9)]).tolist() == []
     assert match_objects([CAN], [found("can", 0.9, left=0.25)]).tolist() == []
-    assert reply_difference([CAN], [found("jar", 0.9)]) >= 0.4
+    assert response_difference([CAN], [found("jar", 0.9)]) >= 0.4
 
 
 @pytest.mark.parametrize("others", [[], [JAR]])
 def test_a_lost_object_counts(others: list[dict[str, Any]]) -> None:
-    assert reply_difference([CAN, *others], others) >= 0.3
-    assert reply_difference(others, [CAN, *others]) >= 0.3
+    assert response_difference([CAN, *others], others) >= 0.3
+    assert response_difference(others, [CAN, *others]) >= 0.3
 
 
 def test_an_object_at_the_threshold_may_be_missing() -> None:
     edge = found("can", 0.3001, left=0.7, top=0.7)
-    assert reply_difference([CAN, JAR, edge], [CAN, JAR]) == 0
+    assert response_difference([CAN, JAR, edge], [CAN, JAR]) == 0
     lost = found("jar", 0.4, left=0.3, top=0.7)
-    assert reply_difference([CAN, lost, edge], [CAN]) == pytest.approx(0.0999)
+    assert response_difference([CAN, lost, edge], [CAN]) == pytest.approx(0.0999)
 
 
 def test_an_object_at_the_cap_may_be_missing() -> None:
     grid = [found("can", 0.9, left=0.5 * i, top=0.5 * j) for i in range(10) for j in range(10)]
     last, other = found("jar", 0.8, left=-3), found("jar", 0.8, left=-6)
-    assert reply_difference([*grid, last], [*grid, other]) == 0
+    assert response_difference([*grid, last], [*grid, other]) == 0
     better = found("jar", 0.85, left=-9)
-    assert reply_difference([*grid, better, last], [*grid, last]) == pytest.approx(0.05)
+    assert response_difference([*grid, better, last], [*grid, last]) == pytest.approx(0.05)
 
 
 def test_a_double_at_the_edge_of_suppression_may_be_missing() -> None:
     # Two cans overlap by half, as much as any two objects do; one network suppressed one.
     double = found("can", 0.7, left=0.1 + 0.2 / 3)
-    assert reply_difference([CAN, double, JAR], [CAN, JAR]) == 0
+    assert response_difference([CAN, double, JAR], [CAN, JAR]) == 0
     # The jar overlaps no better jar: that it is missing is a difference.
-    assert reply_difference([CAN, double, JAR], [CAN, double]) == pytest.approx(0.1)
+    assert response_difference([CAN, double, JAR], [CAN, double]) == pytest.approx(0.1)
 
 
 def crowd(num: int) -> list[dict[str, Any]]:
@@ -82,13 +84,13 @@ THIRD = found("can", 0.35, left=0.18, top=0.14)
 def test_what_a_tie_within_the_network_decided_is_no_difference() -> None:
     many = crowd(60)
     one, other = [*many, FIRST, THIRD], [*many, SECOND]
-    assert reply_difference(one, other) < 1e-3
-    assert reply_difference(other, one) < 1e-3
+    assert response_difference(one, other) < 1e-3
+    assert response_difference(other, one) < 1e-3
     # In a reply of few objects one more or less is not explained away.
-    assert reply_difference([JAR, FIRST, THIRD], [JAR, SECOND]) >= 0.04
+    assert response_difference([JAR, FIRST, THIRD], [JAR, SECOND]) >= 0.04
     # Nor in most of a reply: these are all shifted.
     shifted = [found("can", item["score"], item["box"]["topX"] + 0.03, 5) for item in many]
-    assert reply_difference(many, shifted) == pytest.approx(0.03)
+    assert response_difference(many, shifted) == pytest.approx(0.03)
 
 
 @pytest.mark.parametrize(
@@ -105,5 +107,5 @@ def test_a_defect_is_no_tie(
     left: list[dict[str, Any]], right: list[dict[str, Any]], least: float
 ) -> None:
     many = [*crowd(60), found("can", 0.3, left=80)]
-    assert reply_difference([*many, *left], [*many, *right]) >= least
-    assert reply_difference([*many, *right], [*many, *left]) >= least
+    assert response_difference([*many, *left], [*many, *right]) >= least
+    assert response_difference([*many, *right], [*many, *left]) >= least
