@@ -117,7 +117,7 @@ def match_detections(
 def _match_own_class(
     iou: NDArray[np.float64], prediction: Detections, target: BoxTarget, iou_threshold: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which detections of one image are hits, and which lie on a crowd; bool [m] each."""
+    """Return the hits among an image's detections, and those that lie on a crowd; bool [m] each."""
     is_hit = np.zeros(len(prediction), np.bool_)
     if iou.size == 0:
         return is_hit, is_hit.copy()

@@ -1,4 +1,4 @@
-"""What a model is before it is built. Imports no torch, so that names can be checked fast.
+"""Models before they are built, and their families. Imports no torch: names are checked fast.
 
 The contract of a built network, by kind:
 
@@ -46,20 +46,19 @@ UNKNOWN_LICENCE: Final = "unknown"
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One pretrained model: its architecture, its weights, and what they ask of an image.
+    """One pretrained model: its architecture, its weights and their preprocessing.
 
     Attributes:
         name: `<architecture>.<weights>`, such as `resnet18.a1_in1k`; unique.
-        kind: What a task must accept to use it.
+        kind: Kind of model that a task accepts: one of the three names above.
         licence: Licence of the *weights*, as the hub spells it, or `unknown`.
         preprocess: Size, crop and normalisation that the weights were trained with.
-        hub_id: Repository that holds the weights, or None where there is none.
+        hub_id: Repository of the weights, or None where there is none.
         revision: Branch, tag or commit of that repository; None is its main branch.
         num_params: Parameters with the pretrained head, where reviewed.
         aliases: Other names that mean this model.
         family: A key of `models.families.FAMILIES`.
-        backbone: Catalog name of the encoder that its pretrained weights are for, where they are
-            not those of the whole network.
+        backbone: Catalog name of the pretrained encoder of a torchvision detector.
         weights_enum: Entry of torchvision's weights for the whole network, where it has some.
     """
 
@@ -86,9 +85,9 @@ class LoadedWeights:
     """Weights in memory.
 
     Attributes:
-        spec: The model they belong to; another one than asked for when it was substituted.
+        spec: The model they belong to; the stand-in where one was substituted.
         state_dict: Tensors under names that the family's builder knows; None for random weights.
-        info: What the manifest keeps.
+        info: Weights' entry of the manifest.
         line: One line for the user: model, source, licence.
     """
 
@@ -99,7 +98,7 @@ class LoadedWeights:
 
 
 class Family(ABC):
-    """What the models of one family have in common. Only `build` imports torch.
+    """The common parts of the models of one family. Only `build` imports torch.
 
     Attributes:
         weight_names: Names that the tensors of a weights file may have, for errors.
@@ -159,7 +158,7 @@ class Family(ABC):
     def input_spec(
         self, spec: ModelSpec, profile: BoxProfile, parameters: Mapping[str, Any], is_cpu: bool
     ) -> ResizeFit:
-        """Return how images become input of `spec`, a detector or segmenter.
+        """Return the preprocessing of images for `spec`, a detector or segmenter.
 
         Args:
             spec: The model.

@@ -1,4 +1,4 @@
-"""What the training boxes are like: from it come input size, anchors, scale ranges and limits."""
+"""Statistics of the training boxes, from which input size, anchors and limits are chosen."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class BoxProfile:
 
     Attributes:
         num_images: Images looked at, with or without objects.
-        num_objects: Objects that are no crowd.
+        num_objects: Objects, without crowds.
         side_frac: Quantiles of an object's side: the root of its box's share of the image.
         aspect: Quantiles of a box's height / width, in pixels.
         objects_p99: 99th percentile of the objects in one image.
@@ -37,7 +37,7 @@ class BoxProfile:
     image_aspect: Quantiles
 
 
-# Of COCO's training photos, about; for data without a single object, and before any was seen.
+# About that of COCO's training photos; for data without a single object, and before any was read.
 TYPICAL: Final = BoxProfile(
     num_images=0,
     num_objects=0,
@@ -50,7 +50,7 @@ TYPICAL: Final = BoxProfile(
 
 
 def profile_boxes(targets: Sequence[BoxTarget]) -> BoxProfile:
-    """Return what the boxes of `targets`, one target an image, are like.
+    """Return the profile of the boxes of `targets`, one target an image.
 
     Without any object, sizes and shapes are those of everyday photos; crowds and boxes without
     area do not count.

@@ -19,7 +19,7 @@ from autofocus.models.transformers.catalog import TRANSFORMERS
 DEFAULT_MODEL: Final = "tf_efficientnet_lite0.in1k"
 DEFAULT_DETECTOR: Final = "fcos_tf_efficientnet_lite0_fpn"
 DEFAULT_SEGMENTER: Final = "maskrcnn_tf_efficientnet_lite0_fpn"
-# Of a detector's input until the data is known, in pixels.
+# Side of a detector's input until the data is known, in pixels.
 DETECTOR_SIDE: Final = 416
 
 # torchvision's heads, by the prefix of a detector's name.
@@ -95,7 +95,7 @@ def resolve(name: str) -> ModelSpec:
 
 
 def preferred_models(kind: str) -> tuple[str, ...]:
-    """Return the names to take, best first, where their weights can be had and none is asked for.
+    """Return the default names, best first, that are taken where their weights can be had.
 
     Detectors that were pretrained whole, on objects, beat ones whose heads start random.
     """
@@ -103,7 +103,7 @@ def preferred_models(kind: str) -> tuple[str, ...]:
 
 
 def default_model(kind: str) -> str:
-    """Return the name of the model that a task takes when none is asked for."""
+    """Return the name of the default model of a kind; its weights are always there."""
     return {
         CLASSIFIER: DEFAULT_MODEL,
         DETECTOR: DEFAULT_DETECTOR,
@@ -268,7 +268,7 @@ def _spec_of(name: str, cfg: Any) -> ModelSpec:
 
 
 def _unknown_name(name: str, wanted: str) -> str:
-    """Return the message for a name that nothing has."""
+    """Return the message for a name that no model has."""
     import timm
 
     architecture, _, tag = wanted.lower().partition(".")

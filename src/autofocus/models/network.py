@@ -1,4 +1,4 @@
-"""What training, packaging and scoring see of a built network, whatever its family."""
+"""The interface of a built network to training, packaging and scoring, the same in all families."""
 
 from typing import Any, Literal
 
@@ -14,8 +14,8 @@ class Network(nn.Module):
     Attributes:
         encoder: The pretrained part; it learns slower, and its first layers can be frozen.
         num_classes: k.
-        output_names: Of what it returns in eval mode, in order.
-        exporter: Which of torch's two ONNX exporters can write it.
+        output_names: Names of the outputs in eval mode, in order.
+        exporter: The one of torch's two ONNX exporters that can write it.
         dynamic_batch: Whether its ONNX graph takes any number of images, or one.
         takes_any_size: Whether images may have another size than the one it was built for.
         size_multiple: Sides of the input are multiples of it, in pixels.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from autofocus.data.rows.records import ImageRecord
 from autofocus.structures.frames import Frame
 
-# What the manifest lets a user edit, such as thresholds.
+# Values of the manifest that a user may edit, such as thresholds.
 Settings = Mapping[str, float | str]
 # Ground truth of n images: an array with n rows, or one object an image.
 Targets = NDArray[Any] | Sequence[Any]
@@ -27,7 +27,7 @@ class Task(ABC, Generic[RecordT, PredictionT]):
         model_kind: The kind of model it accepts, such as `classifier`.
         record_type: Its row type.
         primary_metrics: Names the published schema accepts, the default first.
-        response_columns: Keys of the wire object; whether every reply has them.
+        response_columns: Keys of the wire object; whether every response has them.
         wire_tolerance: The largest `wire_difference` that rounding explains.
 
     Notation for array shapes:
@@ -64,12 +64,12 @@ class Task(ABC, Generic[RecordT, PredictionT]):
     ) -> list[PredictionT]:
         """Turn a network's outputs into predictions.
 
-        Torch evaluation, the ONNX check, MLflow and the server all call this one.
+        Torch evaluation, the ONNX check, MLflow and the server all call this method.
 
         Args:
             outputs: Output name to array whose first axis is n.
-            frames: Where each of the n network inputs lies in its image.
-            settings: Of the manifest; what is missing has its default.
+            frames: Position of each of the n network inputs in its image.
+            settings: Settings of the manifest; missing ones have their defaults.
         """
 
     @abstractmethod
@@ -94,7 +94,7 @@ class Task(ABC, Generic[RecordT, PredictionT]):
             predictions: n predictions, made with `evaluation_settings(settings)`.
             targets: n entries of `encode_targets`.
             labels: k class names.
-            settings: Of the manifest.
+            settings: Settings of the manifest.
         """
 
     @abstractmethod
@@ -106,22 +106,19 @@ class Task(ABC, Generic[RecordT, PredictionT]):
 
     @abstractmethod
     def summarize(self, response: Mapping[str, Any]) -> str:
-        """Return what a response object says, as one line for people."""
+        """Return a response object as one line for people."""
 
     @abstractmethod
     def wire_difference(self, left: dict[str, Any], right: dict[str, Any]) -> float:
-        """Return how far two response objects for one image are apart, in score units.
+        """Return the difference of two response objects for one image, in score units.
 
         The check after packaging and the parity tests compare networks with it.
         """
 
     def comparison_settings(self, settings: Settings) -> Settings:
-        """Return the settings with which two networks' outputs are compared.
-
-        Without choices that rounding can turn: what is compared is the networks.
-        """
+        """Return the settings for comparing networks: without choices that rounding can turn."""
         return settings
 
     def evaluation_settings(self, settings: Settings) -> Settings:
-        """Return the settings that predictions are made with when they are to be measured."""
+        """Return the settings for predictions that are measured."""
         return settings

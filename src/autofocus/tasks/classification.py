@@ -1,4 +1,4 @@
-"""What the two classification tasks share: one score a class, and its wire format."""
+"""Base of the two classification tasks: one score a class, and its wire format."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from autofocus.structures.predictions import ClassScores
 from autofocus.tasks.base import RecordT, Targets, Task
 from autofocus.tasks.explaining import Activation
 
-# Probabilities are float32; below this a log says nothing any more.
+# Added to a probability before its logarithm: float32 tells smaller ones from nothing.
 TINY = 1e-7
 
 
@@ -19,9 +19,9 @@ class ClassificationTask(Task[RecordT, ClassScores]):
     """A task whose network emits one logit a class.
 
     Attributes:
-        activation: How logits become probabilities; losses and heads are chosen by it.
-        label_smoothing: Of our own recipes on small sets; without it the few images are learnt
-            by heart and the probabilities of new ones suffer.
+        activation: Function from logits to probabilities; losses and heads are chosen by it.
+        label_smoothing: Label smoothing of our own recipes on small sets; without it the few
+            images are learnt by heart and the probabilities of new ones suffer.
         azure_learning_rates: Published defaults by Azure's model name; `*` for the others.
     """
 
@@ -41,7 +41,7 @@ class ClassificationTask(Task[RecordT, ClassScores]):
     def sample_losses(
         self, predictions: Sequence[ClassScores], targets: Targets
     ) -> NDArray[np.float64]:
-        """Return each image's log loss, [n]: what paired comparisons of networks are made on."""
+        """Return each image's log loss, [n], for paired comparisons of networks."""
 
     @abstractmethod
     def explained_classes(self, prediction: ClassScores, threshold: float) -> list[int]:

@@ -17,7 +17,7 @@ from autofocus.tasks.objects import ObjectsTask, Selection, class_index, stated_
 
 
 class ObjectDetection(ObjectsTask[DetectionRecord, Detections]):
-    """Everything that distinguishes this task from the other three."""
+    """Boxes of objects."""
 
     name = "image_object_detection"
     model_kind = "detector"

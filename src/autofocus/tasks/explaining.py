@@ -1,4 +1,4 @@
-"""The capability that a task has when its predictions can be explained class by class.
+"""The capability of tasks whose predictions can be explained class by class.
 
 A task without it answers requests for explanations with scores alone, as published for boxes.
 """
@@ -13,10 +13,10 @@ Activation = Literal["softmax", "sigmoid"]
 
 @runtime_checkable
 class ExplainsClasses(Protocol):
-    """Which classes of an image are explained, and how a reply holds them.
+    """A task whose predictions can be explained class by class.
 
     Attributes:
-        activation: How logits become probabilities.
+        activation: Function from logits to probabilities.
     """
 
     activation: ClassVar[Activation]
@@ -25,11 +25,11 @@ class ExplainsClasses(Protocol):
         """Return the indices of the classes to explain when the request names none.
 
         Args:
-            prediction: Of one image.
+            prediction: Prediction of one image.
             threshold: The request's `confidence_score_threshold_multilabel`.
         """
         ...
 
     def explanation_column(self, values: Sequence[Any]) -> Any:
-        """Return what stands in the reply for one value an explained class, in their order."""
+        """Return the response's form of one value an explained class, in their order."""
         ...

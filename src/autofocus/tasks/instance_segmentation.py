@@ -27,7 +27,7 @@ MAX_DRAWN_SIDE = 512
 
 
 class InstanceSegmentation(ObjectsTask[InstanceSegmentationRecord, Instances]):
-    """Everything that distinguishes this task from the other three."""
+    """Outlines of objects."""
 
     name = "image_instance_segmentation"
     model_kind = "instance segmenter"
@@ -55,11 +55,11 @@ class InstanceSegmentation(ObjectsTask[InstanceSegmentationRecord, Instances]):
         """Return the selected objects that have an outline.
 
         Args:
-            selection: Which candidates are objects.
+            selection: The candidates that are objects.
             candidates: Also `box_masks` [c, s, s], probabilities within each candidate's box, or
                 `masks` [c, h', w'], probabilities over the canvas.
-            frame: Where the canvas lies in the image.
-            settings: Of the manifest.
+            frame: Position of the canvas in the image.
+            settings: Settings of the manifest.
         """
         threshold = self.number(settings, "mask_pixel_score_threshold")
         max_points = max(3, int(self.number(settings, "max_number_of_polygon_points")))
@@ -73,10 +73,10 @@ class InstanceSegmentation(ObjectsTask[InstanceSegmentationRecord, Instances]):
         else:
             masks = candidates["masks"][selection.rows]
             outlines = [outline_on_canvas(mask, frame, threshold, max_points) for mask in masks]
-        seen = np.array([bool(outline) for outline in outlines], np.bool_)
-        rows = selection.rows[seen]
+        has_outline = np.array([bool(outline) for outline in outlines], np.bool_)
+        rows = selection.rows[has_outline]
         return Instances(
-            selection.xyxy_frac[seen],
+            selection.xyxy_frac[has_outline],
             candidates["scores"][rows],
             candidates["classes"][rows],
             frame.size,
@@ -84,7 +84,7 @@ class InstanceSegmentation(ObjectsTask[InstanceSegmentationRecord, Instances]):
         )
 
     def encode(self, prediction: Instances, labels: Sequence[str]) -> dict[str, Any]:
-        """Return detection's reply with `"polygon": [[x1, y1, x2, y2, …], …]` for each object."""
+        """Return detection's response with `"polygon": [[x1, y1, x2, y2, …], …]` in each object."""
         response = super().encode(prediction, labels)
         for item, outline in zip(response["boxes"], prediction.polygons, strict=True):
             item["polygon"] = [rounded(ring.ravel()) for ring in outline]
@@ -105,7 +105,7 @@ class InstanceSegmentation(ObjectsTask[InstanceSegmentationRecord, Instances]):
         return segmentation_metrics(predictions, sized, labels, **self.metric_options(settings))
 
     def wire_difference(self, left: dict[str, Any], right: dict[str, Any]) -> float:
-        """Return detection's difference, or what of it the outlines do not share, if larger."""
+        """Return detection's difference, or the scaled 1 - IoU of the outlines, if larger."""
         apart = 0.0
         pairs, *_ = comparable_pairs(left["boxes"], right["boxes"])
         for i, j in pairs:
@@ -129,7 +129,7 @@ def outline_in_box(
         box: [4] corners in fractions of the image, not cut to it.
         size: (height, width) of the image, in pixels.
         threshold: A pixel above it is inside.
-        max_points: A ring has at most so many points.
+        max_points: Most points of a ring.
 
     Returns:
         Rings in fractions of the image; none where nothing is above the threshold.

@@ -18,7 +18,7 @@ from autofocus.tasks.classification import TINY, ClassificationTask
 
 
 class MulticlassClassification(ClassificationTask[MulticlassRecord]):
-    """Everything that distinguishes this task from the other three."""
+    """Exactly one class an image."""
 
     name = "image_classification"
     record_type = MulticlassRecord

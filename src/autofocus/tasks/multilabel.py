@@ -18,7 +18,7 @@ from autofocus.tasks.classification import TINY, ClassificationTask
 
 
 class MultilabelClassification(ClassificationTask[MultilabelRecord]):
-    """Everything that distinguishes this task from the other three."""
+    """Any number of classes an image."""
 
     name = "image_classification_multilabel"
     record_type = MultilabelRecord

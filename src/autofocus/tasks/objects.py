@@ -1,4 +1,4 @@
-"""What detection and segmentation share: from candidates to objects, settings, wire format."""
+"""Base of detection and segmentation: from candidates to objects, settings, wire format."""
 
 import logging
 from abc import abstractmethod
@@ -24,7 +24,7 @@ DetectionsT = TypeVar("DetectionsT", bound=Detections)
 
 # Averages of precision are taken over detections down to this score (docs/design.md).
 EVALUATION_SCORE = 0.01
-# A box thinner than this part of the image is none.
+# A box thinner than this share of the image is dropped.
 MIN_SIDE_FRAC = 1e-5
 # Half a thousandth of a pixel in an image of 500 pixels, and a third of what float32 noise adds
 # to a score.
@@ -37,7 +37,7 @@ class Selection:
     """The candidates of one image that are objects, the highest score first.
 
     Attributes:
-        rows: int64 [m], which of the candidates.
+        rows: int64 [m], positions among the candidates.
         placed: float32 [m, 4], their boxes in fractions of the image, as the network sees them:
             they may reach beyond it.
         xyxy_frac: The same, cut to the image.
@@ -52,7 +52,7 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
     """A task whose network emits a fixed number of candidates an image.
 
     Attributes:
-        default_values: What of `Manifest.settings` the task reads, with published defaults.
+        default_values: Settings of the manifest that the task reads, with published defaults.
     """
 
     primary_metrics: ClassVar[tuple[str, ...]] = ("mean_average_precision",)
@@ -78,25 +78,25 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
         """Return one image's prediction.
 
         Args:
-            selection: Which candidates are objects.
+            selection: The candidates that are objects.
             candidates: The network's outputs for this image.
-            frame: Where the canvas lies in the image.
-            settings: Of the manifest.
+            frame: Position of the canvas in the image.
+            settings: Settings of the manifest.
         """
 
     def record_labels(self, record: ObjectRecordT) -> Sequence[str]:
-        """Return the classes of its objects, crowds too: whoever names a class has it."""
+        """Return the classes of its objects, those of crowds too."""
         return tuple(dict.fromkeys(item.label for item in record.label))
 
     def default_settings(
         self, num_objects_p99: float, is_azure: bool, parameters: Mapping[str, Any]
     ) -> dict[str, float | str]:
-        """Return what a new model's manifest says about objects.
+        """Return the settings of a new model's manifest.
 
         Args:
             num_objects_p99: Objects in an image of the training data, 99th percentile.
             is_azure: Whether the model goes by a name of Azure's, which keep Azure's cap.
-            parameters: Of the job; what they name wins.
+            parameters: Parameters of the job, which override defaults.
         """
         settings = dict(self.default_values)
         wanted = ceil(1.5 * num_objects_p99)
@@ -132,7 +132,7 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
         return float(settings.get(name, self.default_values[name]))
 
     def metric_options(self, settings: Settings) -> dict[str, Any]:
-        """Return what the metrics are told: the published validation settings, and the cut-offs."""
+        """Return keyword arguments of the metrics: published validation settings and cut-offs."""
         overlap = self.number(settings, "validation_iou_threshold")
         kind = settings.get("validation_metric_type", self.default_values["validation_metric_type"])
         return {
@@ -152,9 +152,9 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
 
         Args:
             outputs: `boxes` float32 [n, c, 4] in fractions of the canvas, `scores` float32 [n, c]
-                and `classes` int64 [n, c]; and what `build` reads.
-            frames: Where each of the n canvases lies in its image.
-            settings: Of the manifest; what is missing has its default.
+                and `classes` int64 [n, c]; and outputs that `build` reads.
+            frames: Position of each of the n canvases in its image.
+            settings: Settings of the manifest; missing ones have their defaults.
         """
         predictions = []
         for image, frame in enumerate(frames):
@@ -172,7 +172,7 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
         rows = np.flatnonzero(scores >= threshold)
         placed = frame.boxes_to_image(candidates["boxes"][rows])
         boxes = clip_boxes(placed)
-        # A comparison with what is not a number fails: such a box goes too.
+        # A comparison with NaN fails: such a box is dropped too.
         large = (boxes[:, 2:] - boxes[:, :2] >= MIN_SIDE_FRAC).all(axis=1)
         rows, placed, boxes = rows[large], placed[large], boxes[large]
         kept = nms(
@@ -203,7 +203,7 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
         }
 
     def summarize(self, response: Mapping[str, Any]) -> str:
-        """Return how many objects, and the best, such as `2 objects: can 0.98 · jar 0.71`."""
+        """Return the number of objects and the best, such as `2 objects: can 0.98 · jar 0.71`."""
         objects = response["boxes"]
         if not objects:
             return "no objects"

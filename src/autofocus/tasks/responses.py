@@ -1,4 +1,4 @@
-"""How far two replies with objects are apart, for the check after packaging and parity tests."""
+"""Difference of two responses with objects, for the check after packaging and parity tests."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,15 @@ CORNERS = ("topX", "topY", "bottomX", "bottomY")
 
 # Boxes that overlap less are not the same object.
 SAME_OBJECT_IOU = 0.5
-# Thresholds of scores lie below; a lower one may be what a missing object slipped under.
+# Score thresholds lie below it: an object with a lower score may be missing.
 LIKELY_THRESHOLD = 0.5
-# A reply of so many objects was cut off at some score, whatever the threshold.
+# A response with this many objects was cut off at some score, whatever the threshold.
 LIKELY_CAP = 100
-# How near to the threshold of suppression an overlap may be for rounding to decide.
+# Distance to the NMS threshold within which rounding decides.
 SUPPRESSION_MARGIN = 1e-3
-# Boxes of one object that rounding moved are this near to each other, in fractions.
+# Largest corner difference of one object's boxes by rounding, in fractions.
 SAME_BOX = 1e-3
-# Two proposals of one place, of which rounding let one live, have scores this near to each other.
+# Largest score difference of two overlapping proposals between which rounding decides.
 LEVEL_SCORES = 5e-3
 # Rounding decides few cases; a defect of the graph is in all of its objects.
 MAX_TIED_SHARE = 0.05
@@ -33,9 +33,9 @@ def response_difference(left: Objects, right: Objects) -> float:
 
     Objects of one label are paired by overlap. A pair differs by its scores and its corners, in
     fractions. An object without a pair differs by as much as its score is above the lowest score
-    of either reply: at a threshold's edge it is no difference. Nor is one at the edge of
-    suppression: it overlaps a better one of its label as much as any two objects do. What ties
-    within the network decided is left out; see `comparable_pairs`.
+    of either response: at a threshold's edge it is no difference. Nor is one at the edge of
+    suppression: it overlaps a better one of its label as much as any two objects do. Objects that
+    ties within the network decided are left out; see `comparable_pairs`.
     """
     pairs, *tied = comparable_pairs(left, right)
     boxes, scores = (corners(left), corners(right)), (_scores(left), _scores(right))
@@ -60,18 +60,18 @@ def response_difference(left: Objects, right: Objects) -> float:
 def comparable_pairs(
     left: Objects, right: Objects
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the pairs that must be alike, and which objects a tie let in, of either reply.
+    """Return the pairs that must be alike, and the objects of either response that a tie decided.
 
-    A network may suppress boxes itself, and proposals before them. Of two that are level, rounding
-    decides which one stays; what that one overlaps goes, and what the other would have sent away
-    stays, and so on. So an object is tied if its box is in one reply only, and the other has such
-    an object too, of its label, on the same place, no less certain: that one sent it away. The most
-    certain of them is then level with another. A defect may look like this in one object, but not
-    in few of many: more than `MAX_TIED_SHARE` of a reply, or a tied object without its opposite,
-    and none is tied.
+    A network may suppress boxes itself, and proposals before them. Of two with the same score,
+    rounding decides which one is kept; that one suppresses others than its opposite would, and so
+    on. So an object is tied if its box is in one response only, and the other has such an object
+    too, of the same label, overlapping it, with no lower score: that one suppressed it. The best of
+    them then has the score of its opposite. A defect may look like this in one object, but not in
+    few of many: with more than `MAX_TIED_SHARE` of a response, or a tied object without its
+    opposite, none is tied.
 
     Returns:
-        Pairs int64 [q, 2], and bool [m] for each reply.
+        Pairs int64 [q, 2], and bool [m] for each response.
     """
     pairs = match_objects(left, right)
     boxes = corners(left), corners(right)
@@ -86,13 +86,13 @@ def comparable_pairs(
     meets = _same_label(left, right) & (box_iou(*boxes) >= SAME_OBJECT_IOU)
     meets &= changed[0][:, None] & changed[1]
     lead = scores[1] - scores[0][:, None]
-    sent_away = (
+    suppressed = (
         (meets & (lead >= -LEVEL_SCORES)).any(axis=1),
         (meets & (lead <= LEVEL_SCORES)).any(axis=0),
     )
     floor = _floor(scores)
-    for is_changed, is_sent, own in zip(changed, sent_away, scores, strict=True):
-        if (is_changed & ~is_sent & (own > floor)).any():
+    for is_changed, is_suppressed, own in zip(changed, suppressed, scores, strict=True):
+        if (is_changed & ~is_suppressed & (own > floor)).any():
             return pairs, *none
     return pairs[~moved], *changed
 
@@ -120,7 +120,7 @@ def _scores(objects: Objects) -> NDArray[np.float64]:
 
 
 def _floor(scores: Sequence[NDArray[np.float64]]) -> float:
-    """Return the score below which an object may be missing for rounding's sake."""
+    """Return the score below which an object may be missing because of rounding."""
     lowest = float(np.concatenate(scores).min(initial=1))
     if max(map(len, scores)) >= LIKELY_CAP:
         return lowest
@@ -128,7 +128,7 @@ def _floor(scores: Sequence[NDArray[np.float64]]) -> float:
 
 
 def _doubles(objects: Objects) -> NDArray[np.float64]:
-    """Return how much each object overlaps a better one of its label, float64 [m]."""
+    """Return the largest IoU of each object with a better one of its label, float64 [m]."""
     iou = np.where(_same_label(objects, objects), box_iou(corners(objects), corners(objects)), 0)
     return np.asarray(np.tril(iou, -1).max(axis=1, initial=0), np.float64)
 

@@ -1,4 +1,4 @@
-"""One prediction an image from those of its tiles: torch evaluation and scoring call the same."""
+"""Merging of the predictions of an image's tiles, the same for torch evaluation and scoring."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ Region = Sequence[float]
 
 
 def can_tile(task: Task[Any, Any]) -> bool:
-    """Say whether a task's predictions are of places in the image."""
+    """Return whether a task's predictions have positions in the image."""
     return isinstance(task, ObjectsTask)
 
 
@@ -24,8 +24,8 @@ def merge_tiles(
     Args:
         task: One that `can_tile`.
         predictions: One a view of the image, made with `settings`.
-        regions: What each view shows, in fractions of the image.
-        settings: Of the manifest.
+        regions: Region of each view, in fractions of the image.
+        settings: Settings of the manifest.
     """
     assert isinstance(task, ObjectsTask), f"{task.name} says what a whole image shows"
     cap = int(task.number(settings, "box_detections_per_image"))
@@ -44,7 +44,7 @@ def merge_images(
         task: One that `can_tile`.
         predictions: One an entry.
         entries: (position of the image, region) of each view, images in order.
-        settings: Of the manifest.
+        settings: Settings of the manifest.
     """
     views: dict[int, tuple[list[Any], list[Region]]] = {}
     for prediction, (index, region) in zip(predictions, entries, strict=True):

@@ -1,4 +1,4 @@
-"""Segmentation: outlines from masks in boxes and over canvases, targets, replies."""
+"""Segmentation: outlines from masks in boxes and over canvases, targets, responses."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_a_box_outside_the_image_has_no_outline() -> None:
 
 
 def test_a_huge_image_is_not_drawn_at_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    from autofocus.tasks import outlines
+    from autofocus.tasks import instance_segmentation
 
     shapes = []
 
@@ -92,7 +92,7 @@ def test_a_huge_image_is_not_drawn_at_its_size(monkeypatch: pytest.MonkeyPatch) 
         shapes.append(mask.shape)
         return []
 
-    monkeypatch.setattr(outlines, "mask_rings", spy)
+    monkeypatch.setattr(instance_segmentation, "mask_rings", spy)
     outline_in_box(FULL, np.array([0.0, 0.0, 1.0, 0.001]), (20_000, 30_000), 0.5, 100)
     assert shapes == [(20, MAX_DRAWN_SIDE)]
 

@@ -73,7 +73,7 @@ def build_classifier(
     Args:
         spec: The model; with weights that stand in for another model, `weights.spec`.
         num_classes: k.
-        weights: What `load_weights` returned; None for random numbers.
+        weights: Result of `load_weights`; None for random numbers.
         input_size: Side of the input in pixels; None is the size of `spec.preprocess`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""timm's networks with their pretrained weights, whatever is then built on them."""
+"""timm's networks with their pretrained weights: encoders of classifiers and of detectors."""
 
 from typing import Any, Final
 
@@ -64,7 +64,7 @@ def _create(spec: ModelSpec, size: tuple[int, int], state_dict: dict[str, Tensor
 
 
 def _num_head_classes(cfg: Any, state_dict: dict[str, Tensor]) -> int:
-    """Return how many classes the head in `state_dict` has: a user's file may have its own."""
+    """Return the number of classes of the head in `state_dict`: a user's file may have its own."""
     for name in (cfg.classifier,) if isinstance(cfg.classifier, str) else cfg.classifier or ():
         weight = state_dict.get(f"{name}.weight")
         if weight is not None:
@@ -73,7 +73,7 @@ def _num_head_classes(cfg: Any, state_dict: dict[str, Tensor]) -> int:
 
 
 def _load_own(encoder: nn.Module, spec: ModelSpec, state_dict: dict[str, Tensor]) -> None:
-    """Load the encoder out of a state dict that a network of ours wrote."""
+    """Load the encoder from a state dict that a network of ours wrote."""
     encoder_tensors = {
         key.removeprefix(OWN_PREFIX): tensor
         for key, tensor in state_dict.items()

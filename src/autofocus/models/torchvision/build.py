@@ -27,11 +27,11 @@ from autofocus.models.torchvision.rcnn import FasterRcnn
 from autofocus.models.torchvision.retinanet import RetinaNet
 
 TORCHVISION_PREFIX: Final = "backbone.body."
-# Layers whose shapes depend on the classes: they start anew.
+# Layers whose shapes depend on the classes: they start random.
 _OF_CLASSES: Final = re.compile(
     r"classification_head\.cls_logits|roi_heads\.box_predictor|mask_fcn_logits"
 )
-# torchvision's pyramid starts at this stride where there are region proposals, or else at that.
+# Finest stride of torchvision's pyramid, with region proposals and without.
 _FINEST_OF_REGIONS, _FINEST = 4, 8
 # Trained with norms that add nothing to the variance.
 _WITHOUT_EPSILON: Final = {
@@ -58,11 +58,11 @@ def build_torchvision(
     """Build the network of `spec` in evaluation mode.
 
     Args:
-        spec: With weights that stand in for another model, `weights.spec`.
+        spec: The detector; with weights that stand in for another model, `weights.spec`.
         num_classes: k.
-        weights: What `load_weights` returned; None for random numbers.
+        weights: Result of `load_weights`; None for random numbers.
         size: (height, width) of the input, in pixels.
-        options: What `network_options` returned.
+        options: Result of `TorchvisionFamily.network_options`.
 
     Raises:
         WeightsError: If the weights are not those of this architecture.
@@ -105,9 +105,9 @@ def load_heads(network: Detector, state_dict: dict[str, Tensor], name: str) -> N
     """Load pyramid and heads; layers that depend on the classes stay as they are.
 
     Args:
-        network: Its encoder has its weights already.
-        state_dict: Of a whole detector of torchvision's.
-        name: What errors call the network.
+        network: A detector whose encoder has its weights already.
+        state_dict: Tensors of a whole detector of torchvision's.
+        name: Name of the network in errors.
 
     Raises:
         WeightsError: If a layer that does not depend on the classes does not fit.
@@ -142,8 +142,8 @@ def _own_name(key: str, num_dropped: int, own: Collection[str]) -> str:
     """Return our name of one of torchvision's tensors, also of those of its older files.
 
     Args:
-        key: torchvision's.
-        num_dropped: How many of its finest levels our pyramid has not; below 0: ours has more.
+        key: torchvision's name.
+        num_dropped: Number of its finest levels that our pyramid lacks; below 0: ours has more.
         own: All names of ours.
     """
     if found := re.fullmatch(r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)(?:\.0)?\.(\w+)", key):

@@ -1,4 +1,4 @@
-"""What all torchvision detectors share: encoder, pyramid, points, targets, candidates.
+"""Base of all torchvision detectors: encoder, pyramid, anchors, targets, candidates.
 
 Notation for tensor shapes:
     - n: images in a batch
@@ -25,16 +25,16 @@ _MIN_STRIDE = 22
 
 
 class Detector(Network):
-    """An encoder and its pyramid; heads are the families' own.
+    """An encoder and its pyramid; subclasses add their heads.
 
     Args:
         encoder: timm's network, from `create_feature_encoder`.
-        pyramid: On its maps.
-        strides: Of the levels, in pixels.
+        pyramid: Feature pyramid on the encoder's maps.
+        strides: Strides of the levels, in pixels.
         num_classes: k.
 
     Attributes:
-        strides: Of the levels, finest first, in pixels.
+        strides: Strides of the levels, finest first, in pixels.
         takes_any_size: Whether images may have another size than the one it was built for.
         size_multiple: Sides of the input are multiples of it, in pixels.
     """
@@ -80,7 +80,7 @@ class LevelAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is not
     Args:
         sizes: Roots of the anchors' areas, of each level, in pixels.
         aspect_ratios: Heights / widths, the same at all levels.
-        strides: Of the levels, in pixels.
+        strides: Strides of the levels, in pixels.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ def solid_targets(targets: Sequence[Target], first_label: int = 0) -> list[Targe
 
     Args:
         targets: See `models.base`.
-        first_label: What class 0 is called: 1 where 0 is the background.
+        first_label: Label of class 0: 1 where 0 is the background.
     """
     solid = []
     for target in targets:

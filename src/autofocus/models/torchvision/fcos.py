@@ -80,8 +80,8 @@ class Fcos(Detector):
 def match_points(points: Tensor, boxes: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
     """Return the box that each point learns, or -1: int64 [a].
 
-    torchvision's rule, with ranges that are given: a point within a box and near its centre, whose
-    largest distance to the box's sides is in its level's range; of several boxes the smallest.
+    torchvision's rule, with given ranges: a point learns a box that it is in and near the centre
+    of, if its largest distance to the box's sides is in its level's range; of several the smallest.
 
     Args:
         points: Squares of one stride around the points, corners in pixels, [a, 4].

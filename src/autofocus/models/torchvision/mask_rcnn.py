@@ -24,7 +24,7 @@ _MIN_SCORE = 0.01
 class MaskRcnn(FasterRcnn):
     """Mask R-CNN on any timm encoder.
 
-    Its candidates are suppressed by class before they get masks: those cost more than all else.
+    Its candidates are suppressed by class before they get masks, which are its largest cost.
 
     Args:
         encoder: timm's network, from `create_feature_encoder`.
@@ -32,7 +32,7 @@ class MaskRcnn(FasterRcnn):
         options: Levels, anchors and limits.
 
     Attributes:
-        stride: Pixels along one cell of the masks that it is best taught with; any will do.
+        stride: Best pixels along one cell of the masks that it learns from; any will do.
     """
 
     output_names = ("boxes", "scores", "classes", "box_masks")
@@ -140,9 +140,9 @@ def target_masks(target: Target, boxes: Tensor, objects: Tensor, size: tuple[int
     the area from (j, i) to (j + 1, i + 1).
 
     Args:
-        target: With `masks`, uint8 [m, h / stride, w / stride].
+        target: Target with `masks`, uint8 [m, h / stride, w / stride].
         boxes: Proposals, corners in pixels of the canvas, [b, 4].
-        objects: Which object each is of, int64 [b].
+        objects: Object of each proposal, int64 [b].
         size: (height, width) of the canvas.
     """
     masks = target["masks"]

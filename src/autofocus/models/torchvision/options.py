@@ -1,4 +1,4 @@
-"""What the torchvision detectors are built from besides a name: read from job and manifest."""
+"""Options of torchvision's detectors: planned from the data, and read from a manifest."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -24,8 +24,8 @@ class PyramidOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     """The feature maps that the heads see.
 
     Attributes:
-        strides: Of each level, finest first, in pixels; each twice the one before.
-        channels: Of each level.
+        strides: Stride of each level, finest first, in pixels; each twice the one before.
+        channels: Channels of each level.
     """
 
     strides: Annotated[list[Stride], Levels]
@@ -36,7 +36,7 @@ class FcosOptions(PyramidOptions, frozen=True, forbid_unknown_fields=True, kw_on
     """FCOS.
 
     Attributes:
-        range_ends: Of each level but the last: the largest distance from a point to a side of its
+        range_ends: For each level but the last, the largest distance from a point to a side of its
             box that the level learns, in pixels.
         num_candidates: c, at most.
     """
@@ -74,8 +74,8 @@ class RcnnOptions(PyramidOptions, frozen=True, forbid_unknown_fields=True, kw_on
         head_width: Features of a region.
         num_mask_layers: Convolutions of the mask head.
         mask_stride: Pixels along one cell of the masks that it learns from.
-        nms_iou: Boxes of one class that overlap a better one by more (IoU) get no mask; 1 leaves
-            all. Manifests from before this was an option have networks of the default.
+        nms_iou: NMS IoU threshold within a class before masks; 1 suppresses nothing. Manifests
+            from before this was an option have networks of the default.
     """
 
     anchor_sizes: AnchorSizes
@@ -111,7 +111,7 @@ def read_options(values: Mapping[str, Any], kind: type[AnyOptions]) -> AnyOption
 
 
 def _inconsistent(options: PyramidOptions) -> str | None:
-    """Return what does not fit the levels, or None."""
+    """Return a message on the option that does not fit the levels, or None."""
     strides = options.strides
     if any(coarse != 2 * fine for fine, coarse in pairwise(strides)):
         return f"strides: each must be twice the one before, got {strides}"

@@ -23,7 +23,7 @@ _CPU_SIDES: Final = (416, 640, 24.0)
 _GPU_SIDES: Final = (640, 1024, 32.0)
 # Images whose shapes differ by more than this get a square canvas.
 _MAX_SHAPE_RATIO: Final = 1.5
-# Of the coarsest map that every encoder has.
+# Stride of the coarsest map that every encoder has.
 _COARSE_STRIDE: Final = 32
 
 SMALL_CHANNELS: Final = 128
@@ -39,7 +39,7 @@ _MAX_SIZE_STEP: Final = 1.8
 
 # Augmentation makes some objects this much larger than any in the data.
 _GROWTH: Final = 2.0
-# How far anchors reach beyond the 1st and 99th percentile of the objects' sides.
+# Factor by which anchors reach beyond the 1st and 99th percentile of the objects' sides.
 _REACH: Final = 1.25
 _MIN_ASPECT_SPREAD: Final = 1.2
 
@@ -62,11 +62,11 @@ class _Objects:
 def canvas_spec(
     spec: ModelSpec, profile: BoxProfile, parameters: Mapping[str, Any], is_cpu: bool
 ) -> ResizeFit:
-    """Return how images become input of the detector `spec`.
+    """Return the canvas of the detector `spec`, into which images are scaled and padded.
 
     Args:
-        spec: Its `preprocess` gives the normalisation.
-        profile: Of the training data.
+        spec: The detector; its `preprocess` gives the normalisation.
+        profile: Profile of the training boxes.
         parameters: May have `image_size`, the longer side; or `min_size` and `max_size`, bounds of
             the shorter and the longer side, which the published names have by default.
         is_cpu: Whether it runs without an accelerator: then input is smaller.
@@ -82,13 +82,13 @@ def canvas_spec(
 
 
 def fit_scale(profile: BoxProfile, size: tuple[int, int]) -> float:
-    """Return by how much the median image is scaled into a canvas of `size`."""
+    """Return the factor by which the median image is scaled into a canvas of `size`."""
     (height, width), (image_height, image_width) = size, profile.image_size
     return min(height / image_height, width / image_width)
 
 
 def stride_unit(spec: ModelSpec) -> float:
-    """Return what powers of two are multiplied by to give the strides of the encoder's maps.
+    """Return the factor between powers of two and the strides of the encoder's maps.
 
     It is 1 but for plain vision transformers with odd patches: 0.875 for patches of 14 pixels.
     """
@@ -157,7 +157,7 @@ def rcnn_options(spec: ModelSpec, profile: BoxProfile, size: tuple[int, int]) ->
 
 
 def max_detections(profile: BoxProfile) -> int:
-    """Return how many detections an image may have: well above what training images have."""
+    """Return the most detections of an image: well above the objects of training images."""
     return min(max(100, math.ceil(1.5 * profile.objects_p99)), 3000)
 
 

@@ -22,16 +22,15 @@ from autofocus.models.torchvision.options import PyramidOptions
 
 
 class Pyramid(nn.Module):
-    """torchvision's feature pyramid on maps of an encoder, as many levels as there are objects for.
+    """torchvision's feature pyramid on maps of an encoder, with levels for the objects of the data.
 
     Args:
         encoder: timm's network; not kept.
         options: Strides of the levels, and their channels.
-        pool_coarse: Whether levels beyond the encoder are subsampled (as R-CNNs have it) or
-            convolved.
+        pool_coarse: Whether levels beyond the encoder are subsampled (as in R-CNNs) or convolved.
 
     Attributes:
-        indices: Which maps of the encoder are used; for its `forward_intermediates`.
+        indices: Maps of the encoder that are used; for its `forward_intermediates`.
         normalize: Whether those maps pass the encoder's last norm.
     """
 
@@ -81,7 +80,7 @@ class Pyramid(nn.Module):
         """Return one map a level, finest first, [n, f, h / stride, w / stride].
 
         Args:
-            maps: What the encoder returned for `indices`.
+            maps: Maps of the encoder at `indices`.
         """
         if self.normalize:
             maps = [maps[0]] * len(self.rescale)
@@ -142,7 +141,7 @@ def create_feature_encoder(
     size: tuple[int, int],
     state_dict: dict[str, Tensor] | None,
 ) -> Any:
-    """Return timm's network without what follows its last feature map.
+    """Return timm's network without the layers after its last feature map.
 
     Args:
         spec: A timm model that the catalog resolved.
@@ -176,13 +175,13 @@ def create_feature_encoder(
 
 
 def _map_infos(encoder: Any) -> list[dict[str, Any]]:
-    """Return timm's facts on each feature map: `num_chs`, `reduction`."""
+    """Return timm's description of each feature map: `num_chs`, `reduction`."""
     infos = encoder.feature_info
     return list(infos if isinstance(infos, list) else infos.info)
 
 
 def _encoder_strides(strides: Sequence[int], last: int) -> list[int]:
-    """Return the strides, from the finest level's on, of which the encoder gives the map."""
+    """Return the strides, from the finest level's on, at which the encoder has a map."""
     finest, found = strides[0], []
     while finest <= last:
         found.append(finest)
@@ -191,7 +190,7 @@ def _encoder_strides(strides: Sequence[int], last: int) -> list[int]:
 
 
 def _rescaled(channels: int, base: int, stride: int) -> nn.Module:
-    """Return what takes a map of stride `base` to `stride`."""
+    """Return the layers from a map of stride `base` to one of `stride`."""
     if stride > base:
         return nn.MaxPool2d(stride // base)
     layers: list[nn.Module] = []

@@ -158,9 +158,9 @@ class FasterRcnn(Detector):
         return clip_boxes_to_image(boxes.view_as(chosen), size), best, classes
 
     def _proposals(self, levels: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return the p best proposals [n, p, 4] in pixels, and 1 where one is no other's copy.
+        """Return the p best proposals [n, p, 4] in pixels, and [n, p]: 0 where one was suppressed.
 
-        What `RegionProposalNetwork` does for evaluation, with a fixed number of proposals.
+        As `RegionProposalNetwork` in evaluation, with a fixed number of proposals.
         """
         objectness, deltas = self.rpn.head(levels)
         boxes, scores = [], []
@@ -191,8 +191,8 @@ class RegionPooler(nn.Module):
     cannot follow where their number depends on the image.
 
     Args:
-        strides: Of the levels, in pixels.
-        num_cells: Along a side of a region.
+        strides: Strides of the levels, in pixels.
+        num_cells: Cells along a side of a region.
     """
 
     def __init__(self, strides: Sequence[int], num_cells: int) -> None:
@@ -210,8 +210,8 @@ class RegionPooler(nn.Module):
 
         Args:
             named: Levels, finest first, [n, f, h / stride, w / stride].
-            boxes: Of each image, corners in pixels, [., 4]; r in all.
-            sizes: Of the images; not needed, but torchvision's heads give them.
+            boxes: Boxes of each image, corners in pixels, [., 4]; r in all.
+            sizes: Sizes of the images; not needed, but torchvision's heads give them.
         """
         rois = convert_boxes_to_roi_format(boxes)
         regions_level = self.level_of(boxes)
@@ -234,7 +234,7 @@ def suppressed(boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
     Args:
         boxes: [n, c, 4].
         scores: [n, c].
-        iou: Of which more is too much.
+        iou: NMS IoU threshold.
     """
     rows = []
     for image_boxes, image_scores in zip(boxes.unbind(), scores.unbind(), strict=True):

@@ -24,7 +24,7 @@ from autofocus.models.torchvision.detector import (
 from autofocus.models.torchvision.options import RetinaNetOptions
 from autofocus.models.torchvision.pyramid import Pyramid
 
-# torchvision's: from this overlap on an anchor learns the box, up to that one the background.
+# torchvision's: least IoU of an anchor that learns the box; below the second: the background.
 _FOREGROUND_IOU, _BACKGROUND_IOU = 0.5, 0.4
 _NORM_GROUPS = 32
 
@@ -77,7 +77,7 @@ class RetinaNet(Detector):
         return losses
 
     def _matched(self, anchors: Tensor, boxes: Tensor) -> Tensor:
-        """Return the box that each anchor learns, int64 [a]; below 0: none, or no matter."""
+        """Return the box that each anchor learns, int64 [a]; -1: background, -2: ignored."""
         if not len(boxes):
             return torch.full((len(anchors),), -1, dtype=torch.int64, device=anchors.device)
         matched: Tensor = self.matcher(box_iou(boxes, anchors))

@@ -19,7 +19,7 @@ def torch_cache_file(weights_enum: str) -> Path:
     """Return the file that torchvision itself downloaded earlier.
 
     Args:
-        weights_enum: Such as `FCOS_ResNet50_FPN_Weights.COCO_V1`.
+        weights_enum: Entry such as `FCOS_ResNet50_FPN_Weights.COCO_V1`.
 
     Raises:
         SourceError: If it is not there.
@@ -38,10 +38,10 @@ def download_coco_weights(
     """Download the weights into `folder`.
 
     Args:
-        weights_enum: Such as `FCOS_ResNet50_FPN_Weights.COCO_V1`.
-        folder: Where to write; the file keeps its name.
-        patience: How long to wait.
-        track: Shows progress.
+        weights_enum: Entry such as `FCOS_ResNet50_FPN_Weights.COCO_V1`.
+        folder: Folder to write into; the file keeps its name.
+        patience: Timeouts.
+        track: Progress display.
 
     Raises:
         SourceError: If they could not be had whole; nothing is left behind.

@@ -1,7 +1,7 @@
-"""Detectors and segmenters from transformers: D-FINE, DEIMv2, RT-DETRv2, RF-DETR, RF-DETR-Seg.
+"""Builds D-FINE, DEIMv2, RT-DETRv2, RF-DETR and RF-DETR-Seg of transformers.
 
-They stretch the image to a square and find each object once, so that little is left to suppress.
-Built from our own table of sizes; the library's image processors and label tables are not used.
+They are built from our own table of sizes; the library's image processors and label tables are not
+used.
 """
 
 import copy
@@ -31,7 +31,7 @@ from autofocus.models.transformers.weights import load_pretrained, quiet
 
 _MASK_STRIDE: Final = 4
 
-# What `options` may hold: shapes, and no other part of transformers' configurations.
+# Allowed keys of `options`: shapes, and no other part of transformers' configurations.
 _OPTIONS: Final = frozenset(
     {"num_queries", "num_denoising", "backbone"}.union(*(size.config for size in SIZES.values()))
 )
@@ -44,7 +44,7 @@ class _Architecture:
     Attributes:
         config: Name of the configuration's class in transformers.
         model: Name of the model's class.
-        encoder: Where the model keeps its backbone.
+        encoder: Path of the backbone in the model.
         blocks: Patterns of the backbone's blocks, for timm's grouping by depth.
         exporter: RF-DETR's position embeddings need the newer one; the others' checks of shapes
             only pass the older one, which is also the one that leaves their batch dynamic.
@@ -100,11 +100,11 @@ def build_transformers(
     """Build the network of `spec` in evaluation mode.
 
     Args:
-        spec: A row of `transformers_catalog.TRANSFORMERS`.
+        spec: A row of `transformers.catalog.TRANSFORMERS`.
         num_classes: k.
-        weights: What `load_weights` returned; None for random numbers.
+        weights: Result of `load_weights`; None for random numbers.
         size: (height, width) of the input, in pixels.
-        options: What `network_options` returned; fields of the configuration may be overridden.
+        options: Result of `network_options`; fields of the configuration may be overridden.
 
     Raises:
         WeightsError: If the weights are not those of this model.
@@ -187,7 +187,7 @@ def _loss_weights(family: str, config: Any) -> dict[str, float] | None:
 
 
 def _open_norms(detector: nn.Module) -> None:
-    """Let batch norms start from 1: transformers draws RT-DETRv2's from numbers around 0.
+    """Initialise batch norms with 1: transformers draws RT-DETRv2's from numbers around 0.
 
     Encoder and decoder then see next to nothing of the image for hundreds of steps.
     """

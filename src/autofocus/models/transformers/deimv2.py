@@ -69,9 +69,9 @@ def complete(tensors: StateDict, config: Any) -> StateDict:
 
 
 def _without_projection(width: int) -> StateDict:
-    """Return what stands in transformers for a layer that DEIMv2's authors do not have.
+    """Return an identity for a layer that transformers has and DEIMv2's authors do not.
 
-    `follow_authors` takes the layer out again.
+    `follow_authors` removes the layer again.
     """
     return {
         "model.enc_output.0.weight": torch.eye(width),

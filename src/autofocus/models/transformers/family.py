@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Of the objects in all but the fullest images; the rest of the room is for double finds.
+# Queries for each object of all but the fullest images; the surplus is for duplicates.
 _QUERIES_PER_OBJECT: Final = 1.5
 # A side at which a step of training takes a second or so on two cores.
 _CPU_SIDE: Final = 320
-# Of input that is enlarged to have room for all objects.
+# Largest side of an input that is enlarged to have queries for all objects.
 _MAX_SIDE: Final = 1024
 # The least size that the smaller objects (the 10th percentile) must keep, in pixels.
 _MIN_OBJECT_SIDE: Final = 12.0
@@ -141,5 +141,5 @@ class TransformersFamily(Family):
 
 
 def _num_needed(profile: BoxProfile) -> int:
-    """Return how many queries all but the fullest images need."""
+    """Return the number of queries that all but the fullest images need."""
     return math.ceil(_QUERIES_PER_OBJECT * profile.objects_p99)

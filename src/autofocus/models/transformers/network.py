@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from autofocus.models.network import Exporter, Network
 
-# What their authors' post-processing keeps of an image.
+# Candidates of an image that their authors' post-processing keeps.
 _MIN_CANDIDATES: Final = 300
 # `loss_bbox_aux_1`, `loss_vfl_dn_0`, `loss_ce_2`, `loss_mask_dice_enc`: a loss, then where.
 _LOSS = re.compile(r"loss_(\w+?)(?:_(?:aux|dn)_\d+|_enc|_\d+)?")
@@ -31,7 +31,7 @@ class TransformersDetector(Network):
         detector: The transformers model; holds `encoder` too, under its own name for it.
         loss_weights: Factor of each loss by its name; None where the model applied them.
         freezes_norms: Whether the encoder's batch norms keep their pretrained statistics.
-        stride: Of the masks in training's targets, in pixels; 1 for a detector.
+        stride: Stride of the masks in training's targets, in pixels; 1 for a detector.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ def to_corners(boxes: Tensor) -> Tensor:
 
 
 def num_candidates(num_queries: int, num_classes: int, *, has_masks: bool) -> int:
-    """Return c: as many pairs of query and class as the authors' post-processing looks at."""
+    """Return c, the number of pairs of query and class in the authors' post-processing."""
     wanted = num_queries if has_masks else max(_MIN_CANDIDATES, num_queries)
     return min(wanted, num_queries * num_classes)
 

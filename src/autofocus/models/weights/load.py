@@ -1,4 +1,4 @@
-"""Pretrained weights, from the first place that has them.
+"""Pretrained weights, from the first source that has them.
 
 explicit file -> local cache -> the hub library's cache -> hub -> one error that names all of these
 
@@ -34,7 +34,7 @@ OnMissing = Literal["error", "substitute"]
 # Best first: safetensors cannot run code, the other is read with `weights_only`.
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _RECORD = "source.json"
-# Where training scripts put the network inside their checkpoint.
+# Keys under which training scripts put the network in their checkpoint.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 
@@ -60,13 +60,13 @@ def load_weights(
     """Return the weights of `spec` from the first source that has them.
 
     Args:
-        spec: What `catalog.resolve` returned.
+        spec: Result of `catalog.resolve`.
         weights: `random`, the path of a .safetensors, .pth, .pt or .bin file, or None.
         on_missing: `substitute` lets the embedded model stand in for one that cannot be had.
         accept_licences: Licences the user accepts besides Apache, MIT and BSD.
         user_named_model: False lets the embedded model stand in.
-        patience: How long to wait for the hub.
-        track: Shows a download's progress.
+        patience: Timeouts of the hub.
+        track: Progress display of a download.
 
     Raises:
         WeightsError: If no source has them, or their licence was not accepted.
@@ -127,7 +127,7 @@ def _of_backbone(
 def _first(
     sources: Sequence[Callable[[], LoadedWeights]], tried: list[str]
 ) -> LoadedWeights | None:
-    """Return what the first source that works has; add the others' reasons to `tried`."""
+    """Return the weights of the first source that has them; add the others' reasons to `tried`."""
     for source in sources:
         try:
             return source()
@@ -160,7 +160,7 @@ def _from_package(spec: ModelSpec) -> LoadedWeights:
 
 
 def _from_cache(spec: ModelSpec, accept_licences: Collection[str]) -> LoadedWeights:
-    """Read what an earlier `_from_hub` kept."""
+    """Read weights that an earlier `_from_hub` kept."""
     folder = _cache_folder(spec)
     try:
         record = msgspec.json.decode((folder / _RECORD).read_bytes(), type=_CachedFile)
@@ -180,7 +180,7 @@ def _from_cache(spec: ModelSpec, accept_licences: Collection[str]) -> LoadedWeig
 
 
 def _from_hub_cache(spec: ModelSpec, accept_licences: Collection[str]) -> LoadedWeights:
-    """Read what timm, transformers or the hub's own command line downloaded earlier."""
+    """Read weights that timm, transformers or the hub's own command line downloaded earlier."""
     from huggingface_hub import constants, try_to_load_from_cache
 
     # The library reads these once, at its import; a caller may have set them since.
@@ -243,7 +243,7 @@ def _from_hub(
 
 
 def _from_torch_cache(spec: ModelSpec) -> LoadedWeights:
-    """Read what torchvision downloaded earlier."""
+    """Read weights that torchvision downloaded earlier."""
     assert spec.weights_enum is not None
     path = torchvision_weights.torch_cache_file(spec.weights_enum)
     try:
