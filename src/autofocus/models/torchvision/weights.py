@@ -33,14 +33,14 @@ def torch_cache_file(weights_enum: str) -> Path:
 
 
 def download_coco_weights(
-    weights_enum: str, folder: Path, patience: Timeouts, track: Track
+    weights_enum: str, folder: Path, timeouts: Timeouts, track: Track
 ) -> Download:
     """Download the weights into `folder`.
 
     Args:
         weights_enum: Entry such as `FCOS_ResNet50_FPN_Weights.COCO_V1`.
         folder: Folder to write into; the file keeps its name.
-        patience: Timeouts.
+        timeouts: Timeouts.
         track: Progress display.
 
     Raises:
@@ -49,7 +49,7 @@ def download_coco_weights(
     address = _address(weights_enum)
     found = re.search(r"-([0-9a-f]{8,})\.pth$", address)
     assert found, f"{address}: torchvision names files by their hash"
-    return hub.download_address(address, found[1], folder, _WHERE, patience, track)
+    return hub.download_address(address, found[1], folder, _WHERE, timeouts, track)
 
 
 def _address(weights_enum: str) -> str:

@@ -51,7 +51,7 @@ class Timeouts:
     stall_s: float = 15.0
 
 
-PATIENCE: Final = Timeouts()
+TIMEOUTS: Final = Timeouts()
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
 
 
-def read_card(hub_id: str, revision: str | None, patience: Timeouts = PATIENCE) -> Card:
+def read_card(hub_id: str, revision: str | None, timeouts: Timeouts = TIMEOUTS) -> Card:
     """Ask for the repository's commit, licence and files.
 
     Raises:
@@ -136,17 +136,17 @@ def read_card(hub_id: str, revision: str | None, patience: Timeouts = PATIENCE) 
 
     def ask() -> bytes:
         response = get_session().get(
-            url, headers=_headers(), timeout=_timeout(patience, patience.answer_s)
+            url, headers=_headers(), timeout=_timeout(timeouts, timeouts.answer_s)
         )
         hf_raise_for_status(response)
         return response.content
 
     try:
-        page = msgspec.json.decode(_within(patience.answer_s, ask), type=_CardPage)
+        page = msgspec.json.decode(_within(timeouts.answer_s, ask), type=_CardPage)
     except _http_error() as error:
         if _status(error) == 404:
             return Card()  # a plain file mirror has no such page: its file decides
-        raise SourceError(_reason(error, hub_id, patience.answer_s, patience)) from error
+        raise SourceError(_reason(error, hub_id, timeouts.answer_s, timeouts)) from error
     except msgspec.DecodeError:
         return Card()  # some page of a mirror, not the hub's JSON
     except OSError as error:
@@ -162,7 +162,7 @@ def download(
     filenames: Sequence[str],
     card: Card,
     folder: Path,
-    patience: Timeouts = PATIENCE,
+    timeouts: Timeouts = TIMEOUTS,
     track: Track = no_progress,
 ) -> Download:
     """Download the first of `filenames` that the repository has into `folder`.
@@ -173,7 +173,7 @@ def download(
         filenames: Names to try, best first.
         card: Result of `read_card`.
         folder: Folder to write into; the file keeps its name.
-        patience: Timeouts.
+        timeouts: Timeouts.
         track: Progress display, one item a MiB.
 
     Raises:
@@ -185,12 +185,12 @@ def download(
         raise SourceError(f"hub {endpoint()}: {hub_id} has none of {', '.join(filenames)}")
     for filename in wanted:
         try:
-            return _download_one(hub_id, revision, filename, card, folder, patience, track)
+            return _download_one(hub_id, revision, filename, card, folder, timeouts, track)
         except _http_error() as error:
             if _status(error) == 404 and filename != wanted[-1]:
                 continue
             what = f"{hub_id}/{filename}"
-            raise SourceError(_reason(error, what, patience.stall_s, patience)) from error
+            raise SourceError(_reason(error, what, timeouts.stall_s, timeouts)) from error
     raise AssertionError("the loop returns or raises")
 
 
@@ -199,7 +199,7 @@ def download_address(
     sha256: str,
     folder: Path,
     where: str,
-    patience: Timeouts = PATIENCE,
+    timeouts: Timeouts = TIMEOUTS,
     track: Track = no_progress,
 ) -> Download:
     """Download one file from its own address, in one bounded attempt, and without the hub's token.
@@ -209,7 +209,7 @@ def download_address(
         sha256: First digits of its hex digest.
         folder: Folder to write into; the file keeps its name.
         where: Name of the server in errors.
-        patience: Timeouts.
+        timeouts: Timeouts.
         track: Progress display, one item a MiB.
 
     Raises:
@@ -222,19 +222,19 @@ def download_address(
         raise SourceError(f"{where}: not asked, HF_HUB_OFFLINE is set")
     filename = address.rpartition("/")[2]
     path = folder / filename
-    timeout = _timeout(patience, patience.stall_s)
+    timeout = _timeout(timeouts, timeouts.stall_s)
     headers = {"Accept-Encoding": "identity"}
     try:
         with get_session().stream("GET", address, headers=headers, timeout=timeout) as response:
             response.raise_for_status()
             promised = replace(_promised(response), sha256=sha256)
             digest, num_bytes = _save(
-                response.iter_bytes(), path, promised, where, filename, patience, track
+                response.iter_bytes(), path, promised, where, filename, timeouts, track
             )
     except BaseException as error:
         path.unlink(missing_ok=True)
         if isinstance(error, _http_error()):
-            reason = _reason(error, filename, patience.stall_s, patience, where)
+            reason = _reason(error, filename, timeouts.stall_s, timeouts, where)
             raise SourceError(reason) from error
         raise
     return Download(path, filename, None, digest, num_bytes)
@@ -246,7 +246,7 @@ def _download_one(
     filename: str,
     card: Card,
     folder: Path,
-    patience: Timeouts,
+    timeouts: Timeouts,
     track: Track,
 ) -> Download:
     from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
@@ -255,14 +255,14 @@ def _download_one(
     url = hf_hub_url(hub_id, filename, revision=at, endpoint=endpoint())
     # Compressed on the way, a file would differ from the size and hash that the server states.
     headers = {**_headers(), "Accept-Encoding": "identity"}
-    timeout = _timeout(patience, patience.stall_s)
+    timeout = _timeout(timeouts, timeouts.stall_s)
     path = folder / filename
     with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
         hf_raise_for_status(response)
         promised = _promised(response)
         try:
             sha256, num_bytes = _save(
-                response.iter_bytes(), path, promised, f"hub {endpoint()}", hub_id, patience, track
+                response.iter_bytes(), path, promised, f"hub {endpoint()}", hub_id, timeouts, track
             )
         except BaseException:
             path.unlink(missing_ok=True)
@@ -304,7 +304,7 @@ def _save(
     promised: _Promised,
     where: str,
     hub_id: str,
-    patience: Timeouts,
+    timeouts: Timeouts,
     track: Track,
 ) -> tuple[str, int]:
     """Write `parts` to `path`; return its sha256 and size, both as promised."""
@@ -314,7 +314,7 @@ def _save(
     if promised.num_bytes is not None:
         num_blocks = math.ceil(promised.num_bytes / _BLOCK_BYTES)
     with path.open("wb") as file:
-        blocks = _blocks(parts, patience, where)
+        blocks = _blocks(parts, timeouts, where)
         for block in track(blocks, f"Downloading {hub_id}", num_blocks):
             file.write(block)
             digest.update(block)
@@ -332,7 +332,7 @@ def _save(
     return digest.hexdigest(), num_bytes
 
 
-def _blocks(parts: Iterable[bytes], patience: Timeouts, where: str) -> Iterator[bytes]:
+def _blocks(parts: Iterable[bytes], timeouts: Timeouts, where: str) -> Iterator[bytes]:
     """Join the received parts into blocks of 1 MiB; give up on a server that is too slow."""
     block = bytearray()
     window_started_s = time.monotonic()
@@ -340,11 +340,11 @@ def _blocks(parts: Iterable[bytes], patience: Timeouts, where: str) -> Iterator[
     for part in parts:
         block += part
         window_bytes += len(part)
-        if time.monotonic() - window_started_s > patience.stall_s:
+        if time.monotonic() - window_started_s > timeouts.stall_s:
             if window_bytes < _MIN_WINDOW_BYTES:
                 raise SourceError(
                     f"{where}: only {window_bytes:,} bytes came in"
-                    f" {patience.stall_s:g} s; the part was discarded"
+                    f" {timeouts.stall_s:g} s; the part was discarded"
                 )
             window_started_s = time.monotonic()
             window_bytes = 0
@@ -402,12 +402,12 @@ def _headers() -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _timeout(patience: Timeouts, read_s: float) -> tuple[float, float, float, float]:
+def _timeout(timeouts: Timeouts, read_s: float) -> tuple[float, float, float, float]:
     """Return the HTTP client's limits: connect, read, write, wait for a free connection."""
-    return (patience.connect_s, read_s, patience.connect_s, patience.connect_s)
+    return (timeouts.connect_s, read_s, timeouts.connect_s, timeouts.connect_s)
 
 
-def _reason(error: Exception, what: str, read_s: float, patience: Timeouts, where: str = "") -> str:
+def _reason(error: Exception, what: str, read_s: float, timeouts: Timeouts, where: str = "") -> str:
     """Return one line for a failed request."""
     where = where or f"hub {endpoint()}"
     status = _status(error)
@@ -422,7 +422,7 @@ def _reason(error: Exception, what: str, read_s: float, patience: Timeouts, wher
         return f"{where}: {status} for {what}"
     kind = type(error).__name__
     if kind == "ConnectTimeout":
-        return f"{where}: no connection within {patience.connect_s:g} s"
+        return f"{where}: no connection within {timeouts.connect_s:g} s"
     if kind.endswith("Timeout"):
         return f"{where}: no answer within {read_s:g} s for {what}"
     if kind in {"RemoteProtocolError", "ReadError"}:

@@ -25,7 +25,7 @@ from autofocus.models.catalog import resolve
 from autofocus.models.families import family_of
 from autofocus.models.torchvision import weights as torchvision_weights
 from autofocus.models.weights import embedded, hub
-from autofocus.models.weights.hub import PATIENCE, SourceError, Timeouts
+from autofocus.models.weights.hub import TIMEOUTS, SourceError, Timeouts
 from autofocus.runtime import Track, cache_dir, no_progress, write_atomically
 
 RANDOM: Final = "random"
@@ -54,7 +54,7 @@ def load_weights(
     on_missing: OnMissing = "error",
     accept_licences: Collection[str] = (),
     user_named_model: bool = True,
-    patience: Timeouts = PATIENCE,
+    timeouts: Timeouts = TIMEOUTS,
     track: Track = no_progress,
 ) -> LoadedWeights:
     """Return the weights of `spec` from the first source that has them.
@@ -65,7 +65,7 @@ def load_weights(
         on_missing: `substitute` lets the embedded model stand in for one that cannot be had.
         accept_licences: Licences the user accepts besides Apache, MIT and BSD.
         user_named_model: False lets the embedded model stand in.
-        patience: Timeouts of the hub.
+        timeouts: Timeouts of the hub.
         track: Progress display of a download.
 
     Raises:
@@ -77,7 +77,7 @@ def load_weights(
     if weights is not None:
         return _from_file(spec, Path(weights))
     if spec.backbone is not None and spec.weights_enum is None:
-        return _of_backbone(spec, on_missing, accept_licences, user_named_model, patience, track)
+        return _of_backbone(spec, on_missing, accept_licences, user_named_model, timeouts, track)
     if spec.name == embedded.EMBEDDED_MODEL:
         return _from_package(spec)
     _check_licence(spec, spec.licence, accept_licences)
@@ -85,13 +85,13 @@ def load_weights(
         sources = (
             lambda: _from_cache(spec, accept_licences),
             lambda: _from_torch_cache(spec),
-            lambda: _from_torchvision(spec, patience, track),
+            lambda: _from_torchvision(spec, timeouts, track),
         )
     else:
         sources = (
             lambda: _from_cache(spec, accept_licences),
             lambda: _from_hub_cache(spec, accept_licences),
-            lambda: _from_hub(spec, accept_licences, patience, track),
+            lambda: _from_hub(spec, accept_licences, timeouts, track),
         )
     tried: list[str] = []
     if loaded := _first(sources, tried):
@@ -106,7 +106,7 @@ def _of_backbone(
     on_missing: OnMissing,
     accept_licences: Collection[str],
     user_named_model: bool,
-    patience: Timeouts,
+    timeouts: Timeouts,
     track: Track,
 ) -> LoadedWeights:
     """Return the encoder's weights for a detector; its heads start random."""
@@ -114,7 +114,7 @@ def _of_backbone(
     backbone = resolve(spec.backbone)
     try:
         loaded = load_weights(
-            backbone, None, on_missing, accept_licences, user_named_model, patience, track
+            backbone, None, on_missing, accept_licences, user_named_model, timeouts, track
         )
     except WeightsError as error:
         raise WeightsError([f"{spec.name}: {problem}" for problem in error.problems]) from error
@@ -212,12 +212,12 @@ def _from_hub_cache(spec: ModelSpec, accept_licences: Collection[str]) -> Loaded
 
 
 def _from_hub(
-    spec: ModelSpec, accept_licences: Collection[str], patience: Timeouts, track: Track
+    spec: ModelSpec, accept_licences: Collection[str], timeouts: Timeouts, track: Track
 ) -> LoadedWeights:
     """Download, check, and keep for next time."""
     if spec.hub_id is None:
         raise SourceError("hub: timm has no weights of this name")
-    card = hub.read_card(spec.hub_id, spec.revision, patience)
+    card = hub.read_card(spec.hub_id, spec.revision, timeouts)
     licence = card.licence or spec.licence
     _check_licence(spec, licence, accept_licences)
     folder = _cache_folder(spec)
@@ -225,7 +225,7 @@ def _from_hub(
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
             got = hub.download(
-                spec.hub_id, spec.revision, _HUB_FILES, card, Path(partial), patience, track
+                spec.hub_id, spec.revision, _HUB_FILES, card, Path(partial), timeouts, track
             )
             # A page that says 200 and is no checkpoint must not enter the cache.
             state_dict = _read_checkpoint(got.path)
@@ -254,7 +254,7 @@ def _from_torch_cache(spec: ModelSpec) -> LoadedWeights:
     return LoadedWeights(spec, _read_checkpoint(path), info, line)
 
 
-def _from_torchvision(spec: ModelSpec, patience: Timeouts, track: Track) -> LoadedWeights:
+def _from_torchvision(spec: ModelSpec, timeouts: Timeouts, track: Track) -> LoadedWeights:
     """Download torchvision's own weights, and keep them for next time."""
     assert spec.weights_enum is not None
     folder = _cache_folder(spec)
@@ -262,7 +262,7 @@ def _from_torchvision(spec: ModelSpec, patience: Timeouts, track: Track) -> Load
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
             got = torchvision_weights.download_coco_weights(
-                spec.weights_enum, Path(partial), patience, track
+                spec.weights_enum, Path(partial), timeouts, track
             )
             state_dict = _read_checkpoint(got.path)
             os.replace(got.path, folder / got.filename)

@@ -136,7 +136,7 @@ def find_entrants(
     if base is None or plan.job.weights is not None or priors.num_entrants < 2:
         return [own]
     found = [own]
-    patience = BRIEF
+    timeouts = BRIEF
     is_sized = bool(_SIZES & plan.parameters.keys())
     for index, row in enumerate(column):
         is_other = row.name != plan.model.name
@@ -155,10 +155,10 @@ def find_entrants(
             continue
         if is_other:
             try:
-                load_weights(entrant.plan.model, patience=patience, track=track)
+                load_weights(entrant.plan.model, timeouts=timeouts, track=track)
             except WeightsError as error:
                 log.debug("%s takes no part: %s", row.name, error.problems[0])
-                patience = _SHORTEST
+                timeouts = _SHORTEST
                 continue
         found.append(entrant)
         if len(found) == priors.num_entrants:

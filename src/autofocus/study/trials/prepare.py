@@ -69,7 +69,7 @@ def with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:
     for name in catalog.preferred_models(plan.model.kind):
         spec = catalog.resolve(name)
         try:
-            load_weights(spec, patience=BRIEF, track=track)
+            load_weights(spec, timeouts=BRIEF, track=track)
         except WeightsError as error:
             reason = error.problems[0]
             log.info("default model: no weights for %s here; %s instead", name, plan.model.name)

@@ -16,7 +16,7 @@ from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import load_weights
 
 SPEC = resolve("fcos_resnet50_fpn")
-PATIENCE = Timeouts(connect_s=1.0, answer_s=1.0, stall_s=1.0)
+TIMEOUTS = Timeouts(connect_s=1.0, answer_s=1.0, stall_s=1.0)
 
 
 class Server:
@@ -71,14 +71,14 @@ def server(checkpoint: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve
 
 
 def test_download_is_kept_and_read_from_the_cache_next_time(server: Server) -> None:
-    first = load_weights(SPEC, patience=PATIENCE)
+    first = load_weights(SPEC, timeouts=TIMEOUTS)
     assert first.spec == SPEC
     assert first.state_dict is not None
     assert first.info.source == "torchvision:FCOS_ResNet50_FPN_Weights.COCO_V1"
     assert first.info.licence == "bsd-3-clause"
     assert len(server.requests) == 1
     assert server.tokens == [None], "the hub's token is nobody else's business"
-    again = load_weights(SPEC, patience=PATIENCE)
+    again = load_weights(SPEC, timeouts=TIMEOUTS)
     assert again.info.source.startswith("cache:")
     assert again.info.sha256 == first.info.sha256
     assert len(server.requests) == 1
@@ -90,7 +90,7 @@ def test_torchvisions_own_cache_is_read_first(
     folder = tmp_path / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / server.address.rpartition("/")[2]).write_bytes(checkpoint)
-    loaded = load_weights(SPEC, patience=PATIENCE)
+    loaded = load_weights(SPEC, timeouts=TIMEOUTS)
     assert loaded.info.source == "cache:FCOS_ResNet50_FPN_Weights.COCO_V1"
     assert server.requests == []
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_had_whole_is_one_error(
     if fault == "offline":
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(WeightsError) as caught:
-        load_weights(SPEC, patience=PATIENCE)
+        load_weights(SPEC, timeouts=TIMEOUTS)
     message = str(caught.value)
     assert expected in message
     assert "torch's cache: there is no" in message

@@ -26,7 +26,7 @@ from autofocus.models.weights.load import load_weights
 
 TINY = resolve("test_resnet")
 HUB_ID = "timm/test_resnet.r160_in1k"
-PATIENCE = Timeouts(connect_s=1.0, answer_s=1.0, stall_s=1.0)
+TIMEOUTS = Timeouts(connect_s=1.0, answer_s=1.0, stall_s=1.0)
 Answer = Callable[[BaseHTTPRequestHandler], None]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -219,7 +219,7 @@ def hub(checkpoint: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
 
 
 def load(accept_licences: tuple[str, ...] = ()) -> LoadedWeights:
-    return load_weights(TINY, accept_licences=accept_licences, patience=PATIENCE)
+    return load_weights(TINY, accept_licences=accept_licences, timeouts=TIMEOUTS)
 
 
 def left_behind(tmp_path: Path) -> list[str]:
@@ -477,7 +477,7 @@ def test_full_disk_is_one_line_and_leaves_nothing(hub: HubServer, tmp_path: Path
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(WeightsError, match=r"cannot write to .*No space left on device"):
-        load_weights(TINY, patience=PATIENCE, track=fill_the_disk)
+        load_weights(TINY, timeouts=TIMEOUTS, track=fill_the_disk)
     assert left_behind(tmp_path) == []
 
 
@@ -485,7 +485,7 @@ def test_failed_download_lets_the_embedded_model_stand_in_when_none_was_named(
     hub: HubServer,
 ) -> None:
     hub.card = hang(hub)
-    loaded = load_weights(TINY, user_named_model=False, patience=PATIENCE)
+    loaded = load_weights(TINY, user_named_model=False, timeouts=TIMEOUTS)
     assert loaded.spec.name == "tf_efficientnet_lite0.in1k"
     assert "no answer within 1 s" in loaded.line
     assert len(hub.requests) == 1
