@@ -126,7 +126,7 @@ class Study:
         return labels
 
     def _check_test_labels(self, labels: list[str]) -> None:
-        """Refuse before hours of training test data that could not be scored after them."""
+        """Refuse now test data that could not be scored after hours of training."""
         test = self.sources.test
         if test is None:
             return

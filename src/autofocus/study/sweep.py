@@ -544,7 +544,7 @@ class TrialController:
         return self._study.folder.path / "trials" / str(number)
 
     def _report_progress(self, text: str) -> None:
-        """Write what happens now and when it should end into the run folder."""
+        """Write the current activity and the expected end into the run folder."""
         self._study.report_progress("trials", text, self._num_trials, self._deadline(), self._eta())
 
     def _eta(self) -> float | None:

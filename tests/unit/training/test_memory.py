@@ -24,6 +24,7 @@ from autofocus.training.losses.classification import ClassificationObjective
 from autofocus.training.memory import Rehearsal, fitting_batch, largest_batch, safe_batch
 from autofocus.training.optim import build_optimizer
 from autofocus.training.recipe import Recipe
+from support.limited_memory import Hungry
 
 RECIPE = Recipe(num_epochs=2, batch_size=8, early_stopping=False, ema_decay=None, mixup_alpha=0.3)
 MakeFit = Callable[..., Fit]
@@ -48,24 +49,6 @@ def rehearsal(network: nn.Module, recipe: Recipe = RECIPE) -> Rehearsal:
     )
 
 
-class Hungry(nn.Module):
-    """Has memory for only so many images at once."""
-
-    def __init__(self, network: nn.Module, most: int, error: type[RuntimeError]) -> None:
-        super().__init__()
-        self.network = network
-        self.most = most
-        self.error = error
-        self.seen: list[int] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.seen.append(len(images))
-        if len(images) > self.most:
-            raise self.error("CUDA out of memory. Tried to allocate 2.00 GiB")
-        logits: Tensor = self.network(images)
-        return logits
-
-
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
 @pytest.mark.parametrize(("most", "seen"), [(40, [12]), (5, [12, 6, 3]), (0, [12, 6, 3])])
 def test_a_gpu_is_asked_for_half_as_many_until_they_fit(
@@ -75,7 +58,7 @@ def test_a_gpu_is_asked_for_half_as_many_until_they_fit(
     seen: list[int],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    hungry = Hungry(network, most, error)
+    hungry = Hungry(network, most, error("CUDA out of memory. Tried to allocate 2.00 GiB"))
     with caplog.at_level(logging.WARNING):
         size = largest_batch(rehearsal(hungry), a_batch, 12)
     # One image is the least there is: whether it fits, the first step says.

@@ -16,6 +16,7 @@ from autofocus.training.losses import multiclass, multilabel
 from autofocus.training.optim import build_optimizer
 from autofocus.training.recipe import Recipe
 from autofocus.training.step import DivergedError, Stepper, add_gradients
+from support.limited_memory import Hungry
 
 RECIPE = Recipe(optimizer="sgd", learning_rate=0.1, clip_norm=None)
 NUM_IMAGES = 12
@@ -67,24 +68,6 @@ def test_accumulation_computes_a_batch_at_once() -> None:
     for accumulation, expected in ((1, 0), (4, 6)):
         recipe = replace(RECIPE, batch_size=6, accumulation=accumulation)
         assert Stepper(network, optimizer, accelerator, recipe).micro_batch == expected
-
-
-class Hungry(nn.Module):
-    """Has memory for only so many images at once."""
-
-    def __init__(self, network: nn.Module, most: int, error: Exception) -> None:
-        super().__init__()
-        self.network = network
-        self.most = most
-        self.error = error
-        self.seen: list[int] = []
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.seen.append(len(images))
-        if len(images) > self.most:
-            raise self.error
-        logits: Tensor = self.network(images)
-        return logits
 
 
 OUT_OF_MEMORY = [

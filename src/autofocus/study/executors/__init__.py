@@ -13,7 +13,7 @@ class TrialScheduler(Protocol):
         """Return a trial to run now, or None when none is left."""
 
     def report(self, number: int, report: dict[str, Any]) -> PruneDecision:
-        """Take an evaluation; after `wait`, `prune_decision` is asked again."""
+        """Take an evaluation; after `wait` the executor asks `prune_decision` again."""
 
     def prune_decision(self, number: int) -> PruneDecision:
         """Return whether a trial goes on after its last evaluation."""

@@ -86,7 +86,7 @@ class RunFolder:
             file.write(line)
 
     def write_progress(self, **now: Any) -> None:
-        """Replace `progress.json`; not synced to disk: a kill may lose it."""
+        """Replace `progress.json`; not synced to disk: a crash may lose it."""
         path = self.path / "progress.json"
         new = path.with_name(".progress.json")
         with naming_full_disk(path):

@@ -72,7 +72,7 @@ def finetune(
     deadline_s: float | None,
     hooks: Hooks,
 ) -> Finetuned:
-    """Fine-tune what a probe found, in `trials/<id>/`."""
+    """Fine-tune a probe's network, in `trials/<id>/`."""
     hooks.decide("recipe", trial=trial, **recipe.document())
     return run_finetune(
         Finetuning(

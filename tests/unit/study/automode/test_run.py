@@ -28,7 +28,7 @@ from autofocus.study.trials import classifiers as classifier_trials
 from autofocus.study.trials import cross_validation as classifier_folds
 from autofocus.study.trials.refit import refit_s
 from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
-from support.tiny_jobs import decisions, tiny_job
+from support.tiny_jobs import decisions, tiny_detection_job, tiny_job
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -300,31 +300,8 @@ def test_a_detector_is_chosen_by_what_its_boxes_are_like(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detector_automode, "training_image_s", lambda *given: 0.01)
-    rows = []
-    for i in range(10):
-        pixels = np.full((48, 64, 3), 100, np.uint8)
-        pixels[10:30, 4 * i : 4 * i + 20] = (230, 30, 30)
-        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-        box = {"topX": 4 * i / 64, "topY": 10 / 48, "bottomX": (4 * i + 20) / 64}
-        label = {"label": "square", **box, "bottomY": 30 / 48}
-        rows.append(json.dumps({"image_url": f"{i}.png", "label": [label]}))
-    (tmp_path / "rows.jsonl").write_text("\n".join(rows) + "\n")
-    result = autofocus.train(
-        {
-            "task": "image_object_detection",
-            "training_data": str(tmp_path / "rows.jsonl"),
-            "limits": {"max_trials": 2},
-            "weights": "random",
-            "device": "cpu",
-            "training_parameters": {
-                "model_name": "fcos_test_resnet.r160_in1k_fpn",
-                "image_size": 64,
-                "training_batch_size": 4,
-                "number_of_epochs": 1,
-            },
-        },
-        output_dir=str(tmp_path / "run"),
-    )
+    document = tiny_detection_job(tmp_path, 10, shift=4, limits={"max_trials": 2})
+    result = autofocus.train(document, output_dir=str(tmp_path / "run"))
     assert {row["id"] for row in result["trials"]} - {SOUP_ID} == {"0", "1"}
     (profile,) = decisions(tmp_path / "run", "profile")
     assert (profile["num_objects"], profile["training_image_s"]) == (8, 0.01)

@@ -1,15 +1,12 @@
 """One trial: what it leaves in its folder, and what becomes of its errors."""
 
 import errno
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from autofocus.models.base import CLASSIFIER
 from autofocus.runtime import no_progress
@@ -20,6 +17,7 @@ from autofocus.study.trials import runner as trial_runner
 from autofocus.study.trials.trial import Assignment, Common, Hooks
 from autofocus.training.candidate import Samples
 from autofocus.training.usable import usable_samples
+from support.tiny_jobs import tiny_detection_job
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -89,23 +87,8 @@ def test_a_classifier_is_rebuilt_bit_by_bit(
 
 
 def test_a_detector_is_rebuilt_bit_by_bit(tmp_path: Path) -> None:
-    rows = []
-    for i in range(6):
-        pixels = np.full((48, 64, 3), 100, np.uint8)
-        pixels[10:30, 5 * i : 5 * i + 20] = (230, 30, 30)
-        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-        box = {"topX": 5 * i / 64, "topY": 10 / 48, "bottomX": (5 * i + 20) / 64}
-        label = {"label": "square", **box, "bottomY": 30 / 48}
-        rows.append(json.dumps({"image_url": f"{i}.png", "label": [label]}))
-    (tmp_path / "rows.jsonl").write_text("\n".join(rows) + "\n")
-    parameters = {
-        "model_name": "fcos_test_resnet.r160_in1k_fpn",
-        "image_size": 64,
-        "training_batch_size": 4,
-        "number_of_epochs": 1,
-    }
-    document = {"task": "image_object_detection", "training_data": str(tmp_path / "rows.jsonl")}
-    plan, common = plan_and_common(document | {"training_parameters": parameters}, tmp_path / "run")
+    job = tiny_detection_job(tmp_path, 6, shift=5)
+    plan, common = plan_and_common(job, tmp_path / "run")
     assert_rebuilt(plan, common)
 
 
