@@ -1,6 +1,7 @@
 """The source tree keeps its layers, and task names stay in the modules that own them."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,3 +68,12 @@ def test_module_imports_no_torch(module: str) -> None:
 
 
 HEAVY = ["torch", "timm", "torchvision", "mlflow", "sklearn", "scipy", "pandas"]
+
+
+def test_the_map_names_files_that_are_there() -> None:
+    page = (SRC.parents[1] / "docs" / "design.md").read_text(encoding="utf-8")
+    ways = page.partition("### Three ways")[2].partition("## ")[0]
+    named = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)+)`", ways))
+    assert len(named) > 30
+    missing = [name for name in named if not (SRC / name).with_suffix(".py").is_file()]
+    assert not missing, f"docs/design.md sends readers to files that are gone: {sorted(missing)}"
