@@ -14,7 +14,6 @@ Only `jpeg` changes pixels. It is taken where images are large or remote and not
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Literal
 
 import numpy as np
@@ -147,12 +146,7 @@ class ImageCache:
     def __enter__(self) -> "ImageCache":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     @property
