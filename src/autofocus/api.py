@@ -35,10 +35,10 @@ def train(
         autofocus.train(task="image_classification", data="annotations.jsonl", budget="5m")
 
     Args:
-        job: A job YAML, or its content.
-        overwrite: Start anew in a folder that holds another job's run.
+        job: Job YAML, or its content.
+        overwrite: Whether to start anew in a folder that holds another job's run.
         set_: Assignments such as `limits.max_trials=3`, as `--set`.
-        started_s: `time.monotonic()` at which a budget began to run; None is now.
+        started_s: Start of the budget, by `time.monotonic()`; None: now.
         track: Progress display.
         **keys: Keys of the job; `data`, `model`, `target_column` and `image_column` are short for
             `training_data`, `training_parameters.model_name`, `target_column_name` and
@@ -65,7 +65,7 @@ def plan(
     Nothing is written and nothing is trained.
 
     Args:
-        job: A job YAML, or its content.
+        job: Job YAML, or its content.
         set_: Assignments, as in `train`.
         track: Progress display.
         **keys: Keys of the job, as in `train`.
@@ -79,10 +79,10 @@ def plan(
 
 
 def load(model: str | Path) -> "Model":
-    """Return the model in a model folder or a run folder.
+    """Load the model of a model folder or run folder.
 
     Raises:
-        ModelFolderError: If there is none, or it is damaged.
+        ModelFolderError: If there is no model, or it is damaged.
     """
     folder = resolve_model(model)
     return Model(folder, Scorer.load(folder))
@@ -110,7 +110,7 @@ class Model:
             images: Encoded image files: their bytes or paths.
 
         Raises:
-            InputError: If it is one image and not a list.
+            InputError: If `images` is one image instead of a list.
             OSError: If a file cannot be read.
         """
         objects: list[dict[str, Any]] = plain(self._scorer.score(_contents(images)))

@@ -1,4 +1,4 @@
-"""Every error autofocus raises on purpose.
+"""Errors that autofocus raises on purpose.
 
 AutofocusError                 exit status 1: something failed
 * InputError                   exit status 2: wrong input from the user; may carry many problems
@@ -6,15 +6,15 @@ AutofocusError                 exit status 1: something failed
   + DataError                  rows, files or folders of training data
   + ImageError                 one image's bytes cannot be used; `code` says why
   + WeightsError               a named model whose weights cannot be had, or may not be used
-  + ModelFolderError           a model folder is incomplete, damaged or hostile
+  + ModelFolderError           a model folder is incomplete, damaged or unsafe
   + RequestError               a scoring request; `status` is the HTTP status
   + RunFolderError             the run folder belongs to another job, or to a running driver
-* VerificationError            a written package does not do what the trained network does
+* VerificationError            a written package differs from the trained network
 * TrainingError                training diverged before it had learnt anything
-* BudgetError                  the time budget ended before there was any model
+* BudgetError                  the time budget ended before there was a model
 * StoppedError                 Ctrl-C or SIGTERM; carries how to go on
 
-Messages say the rule, the value, the place and the next step, and name every problem at once.
+Messages name rule, value, place and next step, and list every problem at once.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """The model manifest: description of a trained network, as one JSON file.
 
 Training writes it, packaging copies it, the scorer reads it. It holds numbers and names only;
-whoever reads one trusts nothing in it (`read_manifest` checks shapes and ranges).
+readers trust nothing in it (`read_manifest` checks shapes and ranges).
 """
 
 import hashlib
@@ -65,7 +65,7 @@ Preprocess = ResizeCrop | ResizeFit
 
 
 class Tiling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The network also sees each image in cols x rows overlapping parts, for small objects.
+    """Grid of overlapping tiles, which the network sees besides the whole image, for small objects.
 
     Attributes:
         cols: Tiles side by side.
@@ -87,7 +87,7 @@ class WeightsInfo(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True):
-    """Temperature already folded into the network's head, and how it was found."""
+    """Temperature, already folded into the network's head, and its source."""
 
     temperature: Annotated[float, msgspec.Meta(gt=0)] = 1.0
     source: str = "none"
@@ -111,7 +111,7 @@ class Manifest(msgspec.Struct, frozen=True):
         network: Builder arguments besides the model's name and the number of labels.
         tiling: Grid of tiles seen besides the whole image; None where there is none.
         outputs: Names of the network's outputs, in order.
-        files: Name to sha256 of the files beside the manifest that belong to it.
+        files: Name -> sha256 of the files beside the manifest.
     """
 
     task: str
@@ -136,7 +136,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check `folder/manifest.json`.
 
     Raises:
-        ModelFolderError: If it is missing, not JSON, or not a manifest we understand.
+        ModelFolderError: If it is missing, not JSON, or not a manifest of a known format.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -177,13 +177,13 @@ def _refuse_newer(path: Path, text: bytes) -> None:
         )
 
 
-def check_files(folder: Path, manifest: Manifest, may_lack: Collection[str] = ()) -> None:
-    """Check that the files the manifest lists are there and are the ones it was written with.
+def check_files(folder: Path, manifest: Manifest, optional: Collection[str] = ()) -> None:
+    """Check that the files that the manifest lists are there and unchanged.
 
     Args:
         folder: The model folder.
         manifest: The expected content.
-        may_lack: Names of files that need not be there.
+        optional: Names of files that may be missing.
 
     Raises:
         ModelFolderError: Names every file that is missing, changed or outside the folder.
@@ -194,7 +194,7 @@ def check_files(folder: Path, manifest: Manifest, may_lack: Collection[str] = ()
         if Path(name).name != name or "\\" in name:
             problems.append(f"{folder / MANIFEST_NAME}: files: {name!r} must be a plain file name.")
         elif not (folder / name).is_file():
-            if name not in may_lack:
+            if name not in optional:
                 problems.append(f"{folder / name}: missing. Copy the whole model folder.")
         elif file_sha256(folder / name) != expected:
             problems.append(

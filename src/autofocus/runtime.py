@@ -1,4 +1,4 @@
-"""The machine: allocator, threads, device names, atomic files, progress. Imports no torch."""
+"""Process and machine: signals, allocator, cores, ranks, whole files, progress. No torch."""
 
 import ctypes
 import errno
@@ -19,13 +19,13 @@ T = TypeVar("T")
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
-# With more threads than this, taking turns in one arena costs more than it saves.
+# With more threads than this, waiting for one arena costs more than it saves.
 FEW_CORES = 4
 
-# Copies of one signal come within less; people press Ctrl-C again after more.
+# Copies of one signal arrive within this time; people press Ctrl-C again after more.
 _SIGNALS_APART_S = 0.5
 
-# No space, too large for the file system or the user's limit, over quota.
+# Disk full, file too large for the file system or the user's limit, over quota.
 DISK_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -40,17 +40,17 @@ def _process_age_s() -> float:
     return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
 
 
-# The wall clock when this process started, as near as an import can tell.
+# Monotonic clock at the start of this process, as near as an import can tell.
 PROCESS_STARTED_S = time.monotonic() - _process_age_s()
 
 
 class Track(Protocol):
-    """Wraps an iterable to show progress; library code calls it, only `cli/` draws."""
+    """Progress display, which wraps an iterable; library code calls it, only `cli/` draws."""
 
     def __call__(
         self, items: Iterable[T], description: str, total: int | None = None
     ) -> Iterable[T]:
-        """Return `items`, shown as they are consumed."""
+        """Return `items` and show progress as they are consumed."""
 
 
 def no_progress(items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
@@ -59,11 +59,10 @@ def no_progress(items: Iterable[T], description: str, total: int | None = None) 
 
 
 class StopRequest:
-    """Notices Ctrl-C and SIGTERM while it is entered, so that work can end cleanly.
+    """Context in which Ctrl-C and SIGTERM are noted, so that work can end cleanly.
 
-    The second signal interrupts at once; `torchrun` passes on what the terminal has sent too, so
-    there a second one counts only some time after the first. Outside the main thread it notices
-    nothing.
+    A second signal interrupts at once. `torchrun` repeats signals of the terminal, so under it a
+    second one counts only some time after the first. Outside the main thread nothing is noted.
     """
 
     def __init__(self) -> None:
@@ -111,7 +110,7 @@ def keep_big_blocks() -> None:
     if mallopt is None:
         return
     if num_cores() <= FEW_CORES:
-        # A thread's own arena gives its pages back and faults them in again, image after image.
+        # Arenas of threads return their pages and fault them in again, image after image.
         mallopt(_M_ARENA_MAX, 1)
     mallopt(_M_MMAP_THRESHOLD, 1 << 30)
     mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
@@ -151,7 +150,7 @@ def process_rank() -> int:
 
 
 def cache_dir() -> Path:
-    """Return the folder for downloads and features: `AUTOFOCUS_CACHE` or the platform's habit."""
+    """Return the folder for downloads and features: `AUTOFOCUS_CACHE` or the platform's default."""
     if named := os.environ.get("AUTOFOCUS_CACHE"):
         return Path(named)
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
@@ -159,7 +158,7 @@ def cache_dir() -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` with `content` so that readers see all of it or the old file.
+    """Replace `path` with `content`; readers see all of it or the old file.
 
     Raises:
         OSError: If the disk is full or the folder cannot be written; `path` is untouched.
@@ -182,7 +181,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; a model folder is read by other users.
+        # mkstemp makes files private, but other users read model folders.
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

@@ -1,4 +1,4 @@
-"""The model as MLflow loads it ("models from code"): copied into each package as `model.py`.
+"""MLflow entry point ("models from code"), copied into each package as `model.py`.
 
 Runs with nothing but the package's own `code/` and requirements; autofocus need not be installed.
 """
@@ -18,7 +18,7 @@ from autofocus.scoring.scorer import Scorer
 
 
 class AutofocusModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """Scores a column `image` of base64 text, image bytes, or explain-form JSON."""
+    """MLflow model for a column `image` of base64 text, image bytes, or explain-form JSON."""
 
     def load_context(self, context: Any) -> None:
         """Load the network that lies beside the manifest."""
@@ -30,7 +30,7 @@ class AutofocusModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         """Return one published wire object a row, in order.
 
         Raises:
-            RequestError: If a row is no image, or asks for explanations.
+            RequestError: If a row is no image or asks for explanations.
         """
         rows = [parse_row(value) for value in model_input["image"]]
         if explaining_selector(self._scorer, rows):

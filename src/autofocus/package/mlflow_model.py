@@ -1,7 +1,7 @@
 """Write a trained network as an MLflow model folder without pickle.
 
     models/<n>/
-      MLmodel  conda.yaml  python_env.yaml  requirements.txt   what MLflow reads
+      MLmodel  conda.yaml  python_env.yaml  requirements.txt   read by MLflow
       model.py                                                 the entry point (models from code)
       code/autofocus/…                                         the torch-free layers it needs
       manifest.json  model.onnx  model.safetensors             the network
@@ -43,7 +43,7 @@ ENTRY_NAME = "model.py"
 MLFLOW_REQUIREMENT = "mlflow>=3.10,<4"
 MLFLOW_VERSION = "3.10.0"  # the format written here, not what is installed
 
-# Imports of that code.
+# Imports of the packaged code.
 REQUIREMENTS = (
     "msgspec",
     "numpy",
@@ -57,7 +57,7 @@ REQUIREMENTS = (
 
 
 def write_package(folder: Path, network: Network, manifest: Manifest) -> Manifest:
-    """Write the model folder; returns the manifest with file hashes and versions filled in.
+    """Write the model folder; return the manifest with file hashes and versions filled in.
 
     Args:
         folder: Folder to make; must not exist.
@@ -160,13 +160,13 @@ def _versions() -> dict[str, str]:
 
 
 def copy_scoring_code(folder: Path) -> None:
-    """Copy every module that scoring imports into `folder/autofocus`, and nothing else."""
+    """Copy exactly the modules that scoring imports into `folder/autofocus`."""
     target = folder / ROOT.name
     for source in sorted(scoring_modules()):
         copy = target / source.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         if source == ROOT / "__init__.py":
-            # The public door leads to training, which is not carried along.
+            # Its public functions need training, which is not packaged.
             version = metadata.version("autofocus")
             copy.write_text(
                 f'"""The scoring layers of autofocus."""\n\n__version__ = "{version}"\n'

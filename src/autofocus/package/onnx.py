@@ -17,15 +17,15 @@ INPUT_NAME = "input1"  # the published name (reference/azure.md §4.8)
 def export_onnx(network: Network, path: Path, size: tuple[int, int]) -> None:
     """Write `network` as ONNX: `input1` float32 [n, 3, h, w] to its named outputs.
 
-    The torch.export-based exporter's graphs have their padding and shapes folded, which runs a
-    fifth faster than the older tracer's for the same network; families it cannot write say so.
+    Graphs of the torch.export-based exporter have padding and shapes folded and run a fifth faster
+    than the older tracer's. Model families that it cannot export name the tracer.
 
     Args:
         network: Network in eval mode, on the CPU.
         path: File to write.
         size: (height, width) of the input, in pixels.
     """
-    # Two images: export takes a batch of one for a constant.
+    # Two images, because a batch of one would be exported as a constant.
     example = torch.zeros(2 if network.dynamic_batch else 1, 3, *size)
     write = _with_dynamo if network.exporter == "dynamo" else _with_torchscript
     with _quiet():
@@ -62,7 +62,7 @@ def _with_torchscript(network: Network, example: torch.Tensor, path: Path) -> No
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's notes on its own internals away from the user."""
+    """Hide the exporter's notes on its own internals."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""Check a written package before it is published: another process scores real images with it.
+"""Check of a written package before it is published: a clean process scores images with it.
 
 The child runs with the package's own `code/` first on its path, so that a package that lacks a
 module fails here and not at its first request.
@@ -51,10 +51,10 @@ def verify_package(
         images: Real images that decode.
 
     Returns:
-        The largest difference of a score.
+        Largest difference of a score.
 
     Raises:
-        VerificationError: If the package does not load or differs by the task's tolerance.
+        VerificationError: If the package does not load or differs by more than the tolerance.
     """
     task = TASKS[manifest.task]
     settings = task.comparison_settings(manifest.settings)
@@ -84,7 +84,7 @@ def _score_in_child(
             text=True,
             timeout=TIMEOUT_S,
             check=False,
-            # Ctrl-C is for the parent, which finishes what it publishes.
+            # Ctrl-C is for the parent, which finishes publishing.
             start_new_session=True,
         )
     except subprocess.TimeoutExpired as error:

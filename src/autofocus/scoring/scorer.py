@@ -69,7 +69,7 @@ class Scorer:
         """
         manifest = read_manifest(folder)
         # Weights are read by torch, for explanations.
-        check_files(folder, manifest, may_lack=(WEIGHTS_NAME,))
+        check_files(folder, manifest, optional=(WEIGHTS_NAME,))
         backend = OnnxBackend(folder / ONNX_NAME, num_threads)
         scorer = cls(manifest, backend, max_pixels)
         if backend.output_names != manifest.outputs:

@@ -1,4 +1,4 @@
-"""The job: what `train` is asked to do, as a closed document with every default filled in.
+"""The job of `train`: a closed document with every default filled in.
 
 Top-level keys are Azure's (`reference/azure.md` §1.1) plus ours. This module knows keys and
 shapes; which tasks, metrics and models exist is checked by `study/resolve.py`, and the problems
@@ -44,7 +44,7 @@ UNUSED_KEYS = (
     "log_files",
 )
 
-# The role of data -> the flag that gives it.
+# Role of data -> its flag.
 DATA_FLAGS = {
     "training_data": "--data",
     "validation_data": "--validation-data",
@@ -102,26 +102,26 @@ def _canonical_parameters(value: object) -> object:
 
 
 def _spelling_of(*names: str) -> BeforeValidator:
-    """Let `Debug` and `DEBUG` mean `debug`; what is no known name is left for the validator."""
+    """Let `Debug` and `DEBUG` mean `debug`; leave unknown names for the validator."""
     return BeforeValidator(lambda value: spelled(value, names) or value)
 
 
 class Closed(BaseModel):
-    """A part of the job: unknown keys are errors, what is null is not set."""
+    """Part of the job: unknown keys are errors, null means not set."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     @model_validator(mode="before")
     @classmethod
     def _without_unset(cls, value: object) -> object:
-        # A job that was read back shows what was not set as null.
+        # A job that is read back has null for keys that were not set.
         if not isinstance(value, Mapping):
             return value
         return {key: item for key, item in value.items() if item is not None}
 
 
 class DataInput(Closed):
-    """Where rows come from: an MLTable folder, a JSONL file or an image folder."""
+    """Source of rows: an MLTable folder, a JSONL file or an image folder."""
 
     path: Annotated[str, BeforeValidator(lambda v: local_path(v) if isinstance(v, str) else v)]
     type: str = "mltable"
@@ -132,7 +132,7 @@ class DataInput(Closed):
 
 
 class Limits(Closed):
-    """How much the job may do. Defaults: azure.md §1.1."""
+    """Limits on trials and time. Defaults: azure.md §1.1."""
 
     max_trials: Annotated[int, Field(ge=1, le=1000)] = 1
     max_concurrent_trials: Annotated[int, Field(ge=1, le=100)] = 1
@@ -140,7 +140,7 @@ class Limits(Closed):
 
 
 class DataRules(Closed):
-    """What happens to invalid rows that are JSON."""
+    """Treatment of invalid rows that are JSON."""
 
     on_invalid: Literal["skip", "error"] = "skip"
 
@@ -150,7 +150,7 @@ SAMPLINGS = ("random", "sobol", "grid", "bayesian")
 
 
 class Sampling(Closed):
-    """How trials are chosen from the search space. `type: sobol` is short for its `rule`."""
+    """Sampler of the search space. `type: sobol` is short for its `rule`."""
 
     type: Annotated[Literal["random", "grid", "bayesian"], _spelling_of(*SAMPLINGS)] = "random"
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
@@ -166,7 +166,7 @@ class Sampling(Closed):
         return fields
 
 
-# The SDK writes 0 for what was not given.
+# The SDK writes 0 for keys that were not given.
 Interval = Annotated[int, Field(ge=1), BeforeValidator(lambda value: value or 1)]
 Slack = Annotated[
     Annotated[float, Field(gt=0)] | None, BeforeValidator(lambda value: value or None)
@@ -174,7 +174,7 @@ Slack = Annotated[
 
 
 class Policy(Closed):
-    """When an early termination policy looks: at every multiple of the interval from the delay on.
+    """Early termination policy, applied at every multiple of the interval from the delay on.
 
     An interval is one evaluation, which is when the primary metric is measured.
     """
@@ -184,7 +184,7 @@ class Policy(Closed):
 
 
 class Bandit(Policy):
-    """Stops what is further from the best trial than the slack; one of the two is given."""
+    """Policy that stops trials further from the best one than the slack; one slack is given."""
 
     type: Literal["bandit"] = "bandit"
     slack_factor: Slack = None
@@ -198,13 +198,13 @@ class Bandit(Policy):
 
 
 class MedianStopping(Policy):
-    """Stops what is worse than the median of the running averages of all trials."""
+    """Policy that stops trials worse than the median of the running averages of all trials."""
 
     type: Literal["median_stopping"] = "median_stopping"
 
 
 class TruncationSelection(Policy):
-    """Stops the lowest `truncation_percentage` of the trials."""
+    """Policy that stops the lowest `truncation_percentage` of the trials."""
 
     type: Literal["truncation_selection"] = "truncation_selection"
     truncation_percentage: Annotated[int, Field(ge=1, le=99)]
@@ -212,7 +212,7 @@ class TruncationSelection(Policy):
 
 
 class Asha(Closed):
-    """Ours: at each rung only the best 1 / `eta` of the trials that reached it go on."""
+    """Policy, ours, by which the best 1 / `eta` of the trials at each rung go on."""
 
     type: Literal["asha"] = "asha"
     eta: Annotated[int, Field(ge=2)] = 3
@@ -235,7 +235,7 @@ def _known_policy(value: object) -> object:
 
 
 class Sweep(Closed):
-    """How a search space is searched."""
+    """Search of a search space: its sampler and its early termination."""
 
     sampling_algorithm: Sampling = Sampling()
     early_termination: (
@@ -289,7 +289,7 @@ class Job(Closed):
     training_parameters: Annotated[dict[str, Any], BeforeValidator(_canonical_parameters)] = {}
     sweep: Sweep | None = None
     search_space: Annotated[list[dict[str, Any]], BeforeValidator(canonical_space)] | None = None
-    # Ours.
+    # Keys beyond Azure's.
     image_column_name: str = "image_url"
     image_root: str | None = None
     map: dict[str, str] = {}
@@ -305,7 +305,7 @@ class Job(Closed):
 
     @property
     def model_name(self) -> str | None:
-        """The model the user named, or None."""
+        """Name of the model that the user chose, or None."""
         name = self.training_parameters.get("model_name")
         return None if name is None else str(name)
 
@@ -359,7 +359,7 @@ def check_job(document: Mapping[str, Any]) -> tuple[Job | None, list[str]]:
 
 
 def _with_assets(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the document with mapped data assets in place, and what to say of the others."""
+    """Return the document with paths of mapped data assets, and the problems of the others."""
     result, problems = dict(document), []
     maps: dict[str, str] = {}
     for key in ("datastores", "map"):
@@ -393,11 +393,11 @@ def _node_count_problems(job: Job) -> list[str]:
     count = job.properties.get("node_count_per_trial", 1)
     if str(count).isdigit() and int(str(count)) >= 1:
         return []
-    place = "properties.node_count_per_trial"
-    return [f"{place}: must be a whole number ≥ 1, got {count!r}."]
+    key = "properties.node_count_per_trial"
+    return [f"{key}: must be a whole number ≥ 1, got {count!r}."]
 
 
-# Where keys are closed -> what the keys are.
+# Path of a closed part of the job -> its model.
 _PARTS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Job,
     ("limits",): Limits,
@@ -415,17 +415,17 @@ _PARTS: dict[tuple[str, ...], type[BaseModel]] = {
 def _sentence(problem: dict[str, Any]) -> str:
     loc = tuple(str(part) for part in problem["loc"])
     # pydantic names the policy that a discriminator chose; the job has no such key.
-    place = ".".join(part for part in loc if part not in POLICIES)
+    key = ".".join(part for part in loc if part not in POLICIES)
     if problem["type"] == "extra_forbidden":
         fields = _PARTS[loc[:-1]].model_fields
         known = [field.alias or name for name, field in fields.items()]
-        return f"{place}: unknown key{did_you_mean(loc[-1], known)}"
+        return f"{key}: unknown key{did_you_mean(loc[-1], known)}"
     if problem["type"] == "missing":
-        return f"{place}: required. {_MISSING_HINTS.get(place, '')}".rstrip()
+        return f"{key}: required. {_MISSING_HINTS.get(key, '')}".rstrip()
     message = problem["msg"].removeprefix("Value error, ")
     if message.endswith((".", "?")):
-        return f"{place}: {message}"
-    return f"{place}: {message}, got {_shortened(problem['input'])}."
+        return f"{key}: {message}"
+    return f"{key}: {message}, got {_shortened(problem['input'])}."
 
 
 _MISSING_HINTS = {"training_data": "Give --data SRC, or training_data in the job YAML."}

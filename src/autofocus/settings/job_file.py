@@ -1,4 +1,4 @@
-"""Job files: one job, or a pipeline whose AutoML nodes are jobs; and `--set`."""
+"""Job files, which hold one job or a pipeline whose AutoML nodes are jobs, and `--set`."""
 
 import logging
 import re
@@ -20,10 +20,10 @@ _INPUT = re.compile(r"\$\{\{\s*parent\.inputs\.([^\s}]+)\s*\}\}")
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Read the one job of a file; relative data paths become relative to its folder.
+    """Read the only job of a file; relative data paths become relative to its folder.
 
     Raises:
-        JobError: If the file is missing, is not YAML, is no job, or holds several.
+        JobError: If the file is missing, is not YAML, or does not hold exactly one job.
     """
     jobs = read_jobs(path)
     if len(jobs) > 1:
@@ -38,7 +38,7 @@ def read_jobs(path: Path) -> dict[str, dict[str, Any]]:
     """Read a job file; relative data paths become relative to its folder, as in Azure's CLI.
 
     Returns:
-        The jobs by the name of their node in a pipeline; "" for a file that is one job.
+        The jobs by the names of their nodes in the pipeline; "" for a file with one job.
 
     Raises:
         JobError: If the file is missing, is not YAML or holds no job; names every problem.
@@ -113,19 +113,19 @@ def _inherited(pipeline: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _resolved(value: Any, inputs: Mapping[str, Any], place: str, problems: list[str]) -> Any:
+def _resolved(value: Any, inputs: Mapping[str, Any], key: str, problems: list[str]) -> Any:
     """Return a node's value with `${{parent.inputs.NAME}}` replaced by the pipeline's input."""
     if isinstance(value, dict):
-        return {k: _resolved(v, inputs, f"{place}.{k}", problems) for k, v in value.items()}
+        return {k: _resolved(v, inputs, f"{key}.{k}", problems) for k, v in value.items()}
     if isinstance(value, list):
-        return [_resolved(v, inputs, f"{place}.{i}", problems) for i, v in enumerate(value)]
+        return [_resolved(v, inputs, f"{key}.{i}", problems) for i, v in enumerate(value)]
     if not isinstance(value, str):
         return value
     for match in _INPUT.finditer(value):
         name = match[1]
         if name not in inputs:
-            hint = did_you_mean(name, [str(key) for key in inputs])
-            problems.append(f"{place}: the pipeline has no input {name!r}{hint}")
+            hint = did_you_mean(name, [str(name) for name in inputs])
+            problems.append(f"{key}: the pipeline has no input {name!r}{hint}")
         elif match[0] == value.strip():
             return _copied(inputs[name])
         else:
@@ -134,7 +134,7 @@ def _resolved(value: Any, inputs: Mapping[str, Any], place: str, problems: list[
 
 
 def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Apply `--set a.b=value` assignments; values are YAML, list positions are numbers.
+    """Return the job with `--set a.b=value` applied; values are YAML, list positions numbers.
 
     Parameters may be given in either spelling, and `search_space.0.learning_rate.max_value`
     reaches into a distribution that is written as a string.

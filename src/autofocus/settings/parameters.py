@@ -20,7 +20,7 @@ _FALSE = {"0", "false", "f", "no", "n", "off", "disable", "disabled"}
 # The SDK writes `log_training_metrics: LogTrainingMetrics.ENABLE` into its YAML.
 _ENUM_CLASS = re.compile(r"^log[a-z]+\.")
 
-# Runtime spellings that older pages and notebooks use -> the YAML's (azure.md §1.5).
+# Runtime spelling, of older pages and notebooks -> the YAML's (azure.md §1.5).
 PARAMETER_ALIASES = {
     "amsgrad": "ams_gradient",
     "box_detections_per_img": "box_detections_per_image",
@@ -54,7 +54,7 @@ def check_parameters(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
     parsed: dict[str, Any] = {}
     problems = []
     for name, value in raw.items():
-        # None is how a job that was read back shows what was not set.
+        # A job that is read back has None for parameters that were not set.
         if value is None or name not in PARSERS:
             parsed[name] = value
             continue
@@ -67,15 +67,15 @@ def check_parameters(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]
 
 @dataclass(frozen=True)
 class Number:
-    """Parses a number in a range.
+    """Parser of numbers in a range.
 
     Attributes:
-        low: The least value.
-        high: The greatest value; None for any.
-        above: `low` itself is not allowed.
-        below: `high` itself is not allowed.
-        whole: Only whole numbers.
-        least: Smaller values in the range mean this one.
+        low: Least value.
+        high: Greatest value; None: unlimited.
+        above: Whether `low` itself is excluded.
+        below: Whether `high` itself is excluded.
+        whole: Whether only whole numbers are allowed.
+        least: Floor to which smaller values in the range are raised; None: no floor.
     """
 
     low: float
@@ -86,10 +86,10 @@ class Number:
     least: float | None = None
 
     def __call__(self, value: object) -> float:
-        """Return the number that `value` writes.
+        """Parse a number.
 
         Raises:
-            ValueError: If it is none or out of range; says what is allowed.
+            ValueError: If `value` is no number or out of range; says what is allowed.
         """
         number = self._as_float(value)
         if not self.holds(number):
@@ -100,7 +100,7 @@ class Number:
 
     @property
     def allowed(self) -> str:
-        """What is allowed, as words."""
+        """Allowed values, in words."""
         if self.whole:
             start = f"a whole number ≥ {self.low:g}"
             both = f"a whole number in [{self.low:.0f}, {self.high or 0:.0f}]"
@@ -159,7 +159,7 @@ def _is_unset(value: object) -> bool:
     return str(value).strip().lower() in ("none", "not_set")
 
 
-# Of an image, across or down.
+# Most tiles of an image across, or down.
 MAX_TILES = 16
 
 
@@ -167,7 +167,7 @@ def read_tile_grid(value: object) -> tuple[int, int]:
     """Return (across, down) of a `tile_grid_size`: `3x2`, `(3, 2)` or `[3, 2]`.
 
     Raises:
-        ValueError: If it is no grid, or has one tile only, or too many; says what is allowed.
+        ValueError: If it is no grid, or has one tile or too many; says what is allowed.
     """
     numbers = re.fullmatch(r"[(\[]?\s*(\d+)\s*[x×,]\s*(\d+)\s*[)\]]?", str(value).strip().lower())
     across, down = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
@@ -180,7 +180,7 @@ def read_tile_grid(value: object) -> tuple[int, int]:
 
 
 def _tile_grid(value: object) -> str | None:
-    """Parse `auto` or a grid, which becomes `3x2`: tiles across and tiles down."""
+    """Parse `auto` or a grid into `auto` or `3x2`, tiles across x tiles down."""
     if _is_unset(value):
         return None
     if str(value).strip().lower() == "auto":
@@ -269,7 +269,7 @@ PARAMETERS = (
     "checkpoint_filename",
 )
 
-# The parameter -> the field of `training.recipe.Recipe` that it sets.
+# Parameter -> field of `training.recipe.Recipe` that it sets.
 RECIPE_PARAMETERS = {
     "number_of_epochs": "num_epochs",
     "training_batch_size": "batch_size",

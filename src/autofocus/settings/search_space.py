@@ -11,8 +11,8 @@ loguniform, lognormal         exp(x): `min_value`, `max_value` and `mu` are expo
 quniform, qnormal             round(x / q) * q
 qloguniform, qlognormal       round(exp(x) / q) * q
 
-What no parameter may be is not drawn: normal distributions and `randint` are cut to the
-parameter's range, a range written out that reaches beyond it is an error.
+Only allowed values are drawn: normal distributions and `randint` are cut to the parameter's
+range; explicit ends beyond it are an error.
 """
 
 import ast
@@ -35,7 +35,7 @@ from autofocus.settings.spelling import did_you_mean, spelled
 _REST_FORM = re.compile(r"\s*([A-Za-z_]+)\s*\((.*)\)\s*", re.DOTALL)
 
 _ENDS, _BELL, _STEP = ("min_value", "max_value"), ("mu", "sigma"), ("q",)
-# The arguments of each distribution, in the order of its string form.
+# Arguments of each distribution, in the order of its string form.
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "choice": ("values",),
     "uniform": _ENDS,
@@ -52,38 +52,38 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some values, all equally likely."""
+    """Values that are equally likely."""
 
     values: tuple[Any, ...]
 
     @property
     def type(self) -> str:
-        """The published name."""
+        """Published name."""
         return "choice"
 
 
 @dataclass(frozen=True)
 class Randint:
-    """Whole numbers from `lower` to `upper` - 1."""
+    """Whole numbers from `lower` to `upper` - 1, all equally likely."""
 
     upper: int
     lower: int = 0
 
     @property
     def type(self) -> str:
-        """The published name."""
+        """Published name."""
         return "randint"
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Numbers between two ends.
+    """Uniform distribution between two ends.
 
     Attributes:
         min_value: Least value, or its exponent.
         max_value: Greatest value, or its exponent.
-        q: Values are multiples of it; None for any.
-        base: Values are `base` to the power of what is drawn; None draws the values themselves.
+        q: Step of the values; None: no steps.
+        base: Base of a power whose exponent is drawn; None: the value itself is drawn.
     """
 
     min_value: float
@@ -93,21 +93,21 @@ class Uniform:
 
     @property
     def type(self) -> str:
-        """The published name."""
+        """Published name."""
         return _name("uniform", self.q, self.base)
 
 
 @dataclass(frozen=True)
 class Normal:
-    """Numbers around `mu`, cut off at the ends of what the parameter may be.
+    """Normal distribution, cut to the range of the parameter.
 
     Attributes:
-        mu: Mean of what is drawn, which is an exponent where there is a `base`.
+        mu: Mean of the drawn number, which is an exponent where there is a `base`.
         sigma: Its standard deviation.
-        q: Values are multiples of it; None for any.
-        base: Values are `base` to the power of what is drawn; None draws the values themselves.
-        low: What is drawn is not smaller.
-        high: What is drawn is not larger.
+        q: Step of the values; None: no steps.
+        base: Base of a power whose exponent is drawn; None: the value itself is drawn.
+        low: Lower bound of the drawn number.
+        high: Upper bound of the drawn number.
     """
 
     mu: float
@@ -119,7 +119,7 @@ class Normal:
 
     @property
     def type(self) -> str:
-        """The published name."""
+        """Published name."""
         return _name("normal", self.q, self.base)
 
 
@@ -136,7 +136,7 @@ def parse_space(raw: object, log_base: float = math.e) -> tuple[SearchSpace, lis
     """Return the sub-spaces of a job's `search_space`, and a sentence for every problem.
 
     Args:
-        raw: The list in the job; one mapping counts as a list of one.
+        raw: List in the job; a mapping counts as a list of one.
         log_base: Base of the exponents of log distributions (`sweep.sampling_algorithm.logbase`).
     """
     entries = [raw] if isinstance(raw, Mapping) else raw
@@ -145,11 +145,11 @@ def parse_space(raw: object, log_base: float = math.e) -> tuple[SearchSpace, lis
     space: list[SubSpace] = []
     problems: list[str] = []
     for index, entry in enumerate(entries):
-        place = f"search_space.{index}"
+        key = f"search_space.{index}"
         if not isinstance(entry, Mapping) or not entry:
-            problems.append(f"{place}: must be a mapping of parameters to distributions.")
+            problems.append(f"{key}: must be a mapping of parameters to distributions.")
             continue
-        space.append(_parse_subspace(entry, place, log_base, problems))
+        space.append(_parse_subspace(entry, key, log_base, problems))
     return tuple(space), problems
 
 
@@ -160,31 +160,31 @@ _WHAT_IT_IS = (
 
 
 def _parse_subspace(
-    entry: Mapping[Any, Any], place: str, log_base: float, problems: list[str]
+    entry: Mapping[Any, Any], key: str, log_base: float, problems: list[str]
 ) -> SubSpace:
     problems += [
-        f"{place}.{name}: is given as {PARAMETER_ALIASES[name]} too; leave one of them out."
+        f"{key}.{name}: is given as {PARAMETER_ALIASES[name]} too; leave one of them out."
         for name in given_twice(entry)
     ]
     subspace: dict[str, Distribution] = {}
     for name, value in canonical_names(entry).items():
         if name not in PARAMETERS:
             hint = did_you_mean(name, [*PARAMETERS, *PARAMETER_ALIASES])
-            problems.append(f"{place}.{name}: is not a parameter{hint}")
+            problems.append(f"{key}.{name}: is not a parameter{hint}")
             continue
         if value is None:
             continue
         try:
             subspace[name] = _fitted(name, parse_distribution(value, log_base))
         except ValueError as error:
-            problems.append(f"{place}.{name}: {error}")
+            problems.append(f"{key}.{name}: {error}")
     return subspace
 
 
 def canonical_space(raw: object) -> object:
     """Return a `search_space` under the YAML's spelling, in object form, as far as it can be read.
 
-    What is wrong with the rest is for `parse_space` to say.
+    `parse_space` names the problems of the rest.
     """
     entries = [raw] if isinstance(raw, Mapping) else raw
     if not isinstance(entries, list):
@@ -208,7 +208,7 @@ def parse_distribution(value: object, log_base: float = math.e) -> Distribution:
     """Return the distribution that a mapping, a string in REST form or a bare value means.
 
     Raises:
-        ValueError: If it means none; a sentence.
+        ValueError: If it means none; the message is a sentence.
     """
     if isinstance(value, str):
         value = read_rest_form(value)
@@ -273,7 +273,7 @@ def _finite(kind: str, name: str, value: object) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(f"{name} of {kind} must be a number, got {value!r}.")
-    # 8 stays 8: a whole q makes whole values.
+    # 8 stays an int: a whole q makes whole values.
     return int(number) if isinstance(value, int | str) and number == int(number) else number
 
 
@@ -281,7 +281,7 @@ def read_rest_form(text: str) -> object:
     """Return the object form of `uniform(0.001,0.01)`; other text is a value.
 
     Raises:
-        ValueError: If it looks like a distribution and is none.
+        ValueError: If it looks like a distribution but is none.
     """
     match = _REST_FORM.fullmatch(text)
     if match is None:
@@ -316,10 +316,10 @@ def _value(text: str) -> object:
 
 
 def _fitted(name: str, distribution: Distribution) -> Distribution:
-    """Return a distribution that only gives what the parameter may be.
+    """Return a distribution that gives only values allowed for the parameter.
 
     Raises:
-        ValueError: If what is written out cannot be.
+        ValueError: If explicit values or ends are not allowed.
     """
     parse = PARSERS.get(name)
     if parse is None:
@@ -378,12 +378,12 @@ def _cut_bell(distribution: Normal, number: Number) -> Normal:
 
 
 def shaped(drawn: float, q: float | None, base: float | None) -> float:
-    """Return the value that a drawn number stands for.
+    """Return the value of a drawn number.
 
     Args:
-        drawn: From a uniform or normal distribution.
-        q: Values are multiples of it.
-        base: Of the exponent that was drawn.
+        drawn: Number from a uniform or normal distribution.
+        q: Step of the values; None: no steps.
+        base: Base of the drawn exponent; None: the value itself was drawn.
     """
     try:
         value = drawn if base is None else base**drawn

@@ -1,4 +1,4 @@
-"""Names as people write them: other spellings of a known name, and the nearest one to a typo."""
+"""Names as people write them: spellings of a known name, and the known name nearest to a typo."""
 
 import difflib
 from collections.abc import Iterable

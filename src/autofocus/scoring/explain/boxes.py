@@ -61,7 +61,7 @@ class BoxExplainer(ModelExplainer):
         if reason := why_unavailable(folder):
             raise ModelFolderError(f"{folder}: {reason}")
         manifest = read_manifest(folder)
-        check_files(folder, manifest, may_lack=(WEIGHTS_NAME,))
+        check_files(folder, manifest, optional=(WEIGHTS_NAME,))
         return cls(
             manifest, OnnxBackend(folder / ONNX_NAME, num_threads or num_cores()), max_pixels
         )
