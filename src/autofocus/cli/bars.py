@@ -1,4 +1,7 @@
-"""How a progress bar looks, wherever one is drawn."""
+"""Progress bars.
+
+A file of its own: only commands that draw a bar import it from rich.
+"""
 
 from rich.console import Console
 from rich.progress import (
@@ -21,11 +24,11 @@ class _Rate(ProgressColumn):
 
 
 def make_bars(console: Console, **options: bool) -> Progress:
-    """Return bars with rate and ETA; entering it draws them.
+    """Return bars with rate and ETA; entering the result draws them.
 
     Args:
-        console: Where.
-        **options: Of rich's `Progress`.
+        console: Terminal to draw on.
+        **options: Options of rich's `Progress`.
     """
     columns = (
         TextColumn("{task.description}"),

@@ -1,4 +1,4 @@
-"""`autofocus data`: look at data before it is trained on, and bring it into the published form."""
+"""`autofocus data`: check data before training, and convert it into the published form."""
 
 import shlex
 from collections.abc import Iterator
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
-from autofocus.cli.output import command, emit, emit_json, note, progress
-from autofocus.errors import JobError
+from autofocus.cli.output import AsJson, command, emit, emit_json, note, progress
+from autofocus.errors import InputError, JobError
 
 if TYPE_CHECKING:
     from autofocus.data.options import ReadOptions
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
-_CLASSES_SHOWN = 20
-_ISSUES_SHOWN = 20
-_SHOWN_PER_CODE = 3
+_MAX_CLASSES = 20
+_MAX_ISSUES = 20
+_MAX_PER_CODE = 3
 _DEFAULT_CLASS = "object"
 
 SourceArgument = Annotated[
@@ -34,7 +34,6 @@ ImageColumn = Annotated[str, typer.Option(help="Column of the images.")]
 ImageRoot = Annotated[Path | None, typer.Option(help="Where relative image_url start.")]
 Maps = Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR; may be repeated.")]
 ClassName = Annotated[str, typer.Option(help="Class of objects that have no name: masks, VIA.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
 @app.command()
@@ -69,7 +68,7 @@ def check(
     splits = find_splits(source)
     found = {split: find_source(path, options) for split, path in splits.items()}
     first = found.get("train") or find_source(source, options)
-    # Rows that look like nothing are checked as the simplest ones, to say what is wrong.
+    # Rows of no known task are checked as the simplest ones, to name their problems.
     name = _choose_task(task, first, options)
     record_type = RECORD_TYPES[name] if name else MulticlassRecord
     depth: Literal["rows", "headers", "pixels"] = (
@@ -90,7 +89,7 @@ def check(
             emit(f"{split}: {part.num_rows} rows, {part.num_valid} usable")
         _show(report, output_dir, _next_command(name, source, options))
     if log.num_errors:
-        raise typer.Exit(2)
+        raise typer.Exit(InputError.exit_status)
 
 
 @app.command()
@@ -135,10 +134,10 @@ def convert(
     if as_json:
         emit_json(_written_document(name, written))
     else:
-        # What was written has its own columns and places: no flag is needed any more.
-        # Of several splits the folder is named: training finds the others beside it.
-        place = written[0].path if len(written) == 1 else output_dir
-        _show_written(written, _next_command(name, str(place), ReadOptions()))
+        # Written rows have the default columns and paths, so no flag is needed. Of several splits
+        # the folder is named: training finds them all in it.
+        source = str(written[0].path if len(written) == 1 else output_dir)
+        _show_written(written, _next_command(name, source, ReadOptions()))
 
 
 def _options(
@@ -152,7 +151,7 @@ def _options(
 
     parsed = {}
     if maps:
-        # What fetches images takes a sixth of this command's start-up; rows alone do without.
+        # This import takes a sixth of the command's start-up, and rows alone do without.
         from autofocus.data.images.locate import parse_maps
 
         parsed = parse_maps(maps)
@@ -162,10 +161,10 @@ def _options(
 
 
 def _choose_task(task: str | None, source: "Source", options: "ReadOptions") -> str | None:
-    """Return the task that was named or that the rows show, or None when they show nothing.
+    """Return the task that was named or that the rows fit, or None when they fit none.
 
     Raises:
-        JobError: If there is no such task, or the rows fit several.
+        JobError: If the named task is unknown, or the rows fit several.
     """
     from autofocus.data.rows.records import RECORD_TYPES
     from autofocus.data.sources.find import infer_tasks
@@ -190,7 +189,7 @@ def _task_names() -> str:
 
 @contextmanager
 def _issues_file(folder: Path | None) -> Iterator[BinaryIO | None]:
-    """Open `folder/issues.jsonl`, which appears only when it is complete."""
+    """Open `folder/issues.jsonl`, which appears only once it is complete."""
     if folder is None:
         yield None
         return
@@ -261,21 +260,21 @@ def _show(report: "SourceReport", output_dir: Path | None, train: str) -> None:
 
 def _show_classes(classes: dict[str, int]) -> None:
     frequent = sorted(classes.items(), key=lambda item: (-item[1], item[0]))
-    for name, num in frequent[:_CLASSES_SHOWN]:
+    for name, num in frequent[:_MAX_CLASSES]:
         emit(f"{num:>9}  {name}")
-    if len(frequent) > _CLASSES_SHOWN:
-        emit(f"{'…':>9}  and {len(frequent) - _CLASSES_SHOWN} more; all of them with --json")
+    if len(frequent) > _MAX_CLASSES:
+        emit(f"{'…':>9}  and {len(frequent) - _MAX_CLASSES} more; all of them with --json")
 
 
 def _show_examples(report: "SourceReport") -> None:
-    """Print the first few issues of each code, the gravest codes first."""
+    """Print the first few issues of each code, the most severe codes first."""
     log = report.issues
     examples = log.examples()
     few = [
         issue
         for code in log.codes()
-        for issue in [example for example in examples if example.code == code][:_SHOWN_PER_CODE]
-    ][:_ISSUES_SHOWN]
+        for issue in [example for example in examples if example.code == code][:_MAX_PER_CODE]
+    ][:_MAX_ISSUES]
     for issue in few:
         emit(f"{issue.severity}: {issue.text()}")
     num_more = sum(log.counts.values()) - len(few)
@@ -284,10 +283,10 @@ def _show_examples(report: "SourceReport") -> None:
 
 
 def _next_command(task: str | None, source: str, options: "ReadOptions") -> str:
-    """Return the command that goes on with what was checked, as a shell takes it."""
+    """Return the command that goes on with the checked data, quoted for a shell."""
     words = ["autofocus", "train", "--task", task or "TASK", "--data", source]
     if options.class_name != _DEFAULT_CLASS:
-        # A job has no name for such classes; converted rows have.
+        # A job cannot name such classes, but converted rows do.
         words = ["autofocus", "data", "convert", source, "--task", task or "TASK"]
         words += ["--class-name", options.class_name, "-o", "DIR"]
     if options.label_column != "label":

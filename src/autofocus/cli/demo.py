@@ -1,4 +1,4 @@
-"""`autofocus demo`: the whole way on rendered photos, without a download."""
+"""`autofocus demo`: every step from data to endpoint on rendered photos, without a download."""
 
 import base64
 import json
@@ -14,12 +14,12 @@ from typing import Annotated, Any
 
 import typer
 
-from autofocus.cli.output import command, emit, emit_json, note, progress, showing_run
+from autofocus.cli.output import AsJson, command, emit, emit_json, note, progress, showing_run
 from autofocus.errors import AutofocusError, InputError
 
 NUM_TRAINING = 240
 NUM_TEST = 80
-# The whole demo stays under two minutes on two cores.
+# Keeps the whole demo under two minutes on two cores.
 BUDGET_S = 60.0
 START_TIMEOUT_S = 30.0
 
@@ -35,7 +35,7 @@ def demo(
     ] = NUM_TRAINING,
     seed: Annotated[int, typer.Option(help="Another seed, other photos.")] = 0,
     output_dir: Annotated[Path, typer.Option(help="Where photos and run go.")] = Path("runs/demo"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Draw photos, check, train, package, serve and score them; or only draw, with --render."""
     from autofocus.data.rows.records import RECORD_TYPES
@@ -47,7 +47,7 @@ def demo(
         rows = _draw(render, task, num_images, seed)
         emit_json({"data": str(rows), "num_images": num_images}) if as_json else emit(str(rows))
         return
-    result = _road(task, num_images, seed, output_dir, as_json)
+    result = _run_all(task, num_images, seed, output_dir, as_json)
     if as_json:
         emit_json(result)
 
@@ -59,7 +59,9 @@ def _draw(folder: Path, task: str, num_images: int, seed: int) -> Path:
     return write_scenes(folder, RECORD_TYPES[task], num_images, seed, progress())
 
 
-def _road(task: str, num_images: int, seed: int, output_dir: Path, as_json: bool) -> dict[str, Any]:
+def _run_all(
+    task: str, num_images: int, seed: int, output_dir: Path, as_json: bool
+) -> dict[str, Any]:
     from autofocus import api
 
     note(f"1/4  drawing {num_images} photos to train on and {NUM_TEST} to test with")
@@ -105,7 +107,7 @@ def _serve_and_score(model: Path, photo: Path) -> dict[str, Any]:
 
 
 def _published_client(url: str, sample_image: Path) -> dict[str, Any]:
-    """The request of the published data schema, sent to `url`."""
+    """Send the request of the published data schema to `url`; return request and response."""
     request_json = {
         "input_data": {
             "columns": ["image"],

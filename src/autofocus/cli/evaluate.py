@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from autofocus.cli.output import command, emit, emit_json, note, progress
+from autofocus.cli.output import AsJson, command, emit, emit_json, note, progress
 from autofocus.cli.picture_files import DrawingFolder
 
 Split = Literal["test", "validation", "train"]
@@ -30,7 +30,7 @@ def evaluate(
             metavar="DIR",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score labelled data and print the published metrics."""
     from autofocus.data.images.locate import parse_maps

@@ -1,14 +1,14 @@
-"""`autofocus explain`: pictures of what speaks for a class or a box, and what they are worth."""
+"""`autofocus explain`: saliency maps of classes and boxes as pictures, and their quality."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from autofocus.cli.output import command, emit, emit_json, note, progress
+from autofocus.cli.output import AsJson, command, emit, emit_json, line_progress, note, progress
 from autofocus.cli.picture_files import FileNames, file_name
+from autofocus.errors import ImageError, InputError
 from autofocus.explain.algorithms import ALGORITHMS
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 else:
     Algorithm = Literal[tuple(ALGORITHMS)]
 Style = Literal["panel", "overlay", "heatmap"]
-
-_INPUT_IS_WRONG = 2
 
 
 @command
@@ -67,7 +65,7 @@ def explain(
     image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image_url",
     image_root: Annotated[Path | None, typer.Option(help="Where relative image_url start.")] = None,
     map_: Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Explain image files with MODEL; writes a picture a class or box into the output folder.
 
@@ -75,7 +73,6 @@ def explain(
     centred Gaussian, and how much of a map stays when the weights are shuffled. Where the data has
     boxes or outlines, also how often the highest value lies on the object.
     """
-    from autofocus.errors import InputError
     from autofocus.scoring.model_path import resolve_model
 
     folder = resolve_model(model)
@@ -102,15 +99,13 @@ def explain(
             return
         failed = _report(_explain(folder, images or [], parameters, output, npy), output, as_json)
     except InputError as error:
-        # Parameters are checked by their names in a request; here they are flags.
+        # Checks name parameters as in a request, but the user gave flags.
         raise InputError([_as_flags(problem) for problem in error.problems]) from error
     if failed:
-        raise typer.Exit(_INPUT_IS_WRONG)
+        raise typer.Exit(InputError.exit_status)
 
 
 def _check_mode(evaluate: bool, data: str | None, images: list[str] | None) -> None:
-    from autofocus.errors import InputError
-
     if evaluate and (data is None or images):
         raise InputError(
             "--evaluate measures on data and takes no images:"
@@ -123,7 +118,6 @@ def _check_mode(evaluate: bool, data: str | None, images: list[str] | None) -> N
 
 
 def _require(folder: Path, model: Path) -> None:
-    from autofocus.errors import InputError
     from autofocus.scoring.explain.needs import why_unavailable
 
     if reason := why_unavailable(folder):
@@ -133,8 +127,8 @@ def _require(folder: Path, model: Path) -> None:
 def _explain(
     folder: Path, images: list[str], raw: dict[str, Any], output: Path, npy: bool
 ) -> Iterator[dict[str, Any]]:
-    """Return what is written for each image, as it is written."""
-    from autofocus.runtime import no_progress, num_cores
+    """Explain images and yield the row of each as its files are written."""
+    from autofocus.runtime import num_cores
     from autofocus.scoring.explain.explanations import explain_images, load_explainer
     from autofocus.scoring.explain.request import checked_parameters
     from autofocus.scoring.image_paths import expand_images, read_image
@@ -150,8 +144,7 @@ def _explain(
     scorer = Scorer.load(folder, num_threads=num_cores())
     output.mkdir(parents=True, exist_ok=True)
     explained = explain_images(scorer, explainer, map(read_image, paths), parameters)
-    # Lines that appear on a terminal are progress enough, and a bar would write over them.
-    track = no_progress if sys.stdout.isatty() else progress()
+    track = line_progress()
     stems, parts = FileNames(), FileNames()
     pairs = zip(paths, track(explained, "Explaining", len(paths)), strict=True)
     return (
@@ -161,8 +154,7 @@ def _explain(
 
 
 def _written(path: Path, stem: Path, found: Any, npy: bool, names: FileNames) -> dict[str, Any]:
-    """Write one image's files; return what they are."""
-    from autofocus.errors import ImageError
+    """Write one image's files; return its row."""
     from autofocus.scoring.request import error_object
     from autofocus.tasks.responses import CORNERS
 
@@ -190,7 +182,7 @@ def _written(path: Path, stem: Path, found: Any, npy: bool, names: FileNames) ->
 
 
 def _report(found: Iterable[dict[str, Any]], output: Path, as_json: bool) -> bool:
-    """Print what was written; return whether no image could be read."""
+    """Print the written files; return whether no image could be read."""
     images = []
     num_failed = 0
     for image in found:
@@ -221,7 +213,7 @@ def _lines(image: dict[str, Any]) -> list[str]:
 
 
 def _part_name(target: Any) -> str:
-    """Return the class, behind a box's position in the reply."""
+    """Return the class, preceded by the box's position in the reply where there is a box."""
     label = file_name(target.label).replace(" ", "_")
     return label if target.xyxy_frac is None else f"{target.box_index:02d}-{label}"
 
@@ -268,7 +260,7 @@ def _evaluate(
     return measure_explanations(folder, rows, measuring, track)
 
 
-# Column -> its name in a row, and what is better.
+# Column -> its meaning.
 _MEASURES: Final = {
     "insertion": "insertion: higher is better",
     "deletion": "deletion: lower is better",
@@ -285,13 +277,13 @@ def _print_quality(result: dict[str, Any], as_json: bool) -> None:
         return
     emit(f"{result['num_images']} images, {result['num_explanations']} explanations")
     rows = result["algorithms"]
-    shown = [key for key in _MEASURES if any(row.get(key) is not None for row in rows.values())]
-    emit(f"{'':22}" + "".join(f"{_HEADINGS.get(key, key):>16}" for key in shown))
+    columns = [key for key in _MEASURES if any(row.get(key) is not None for row in rows.values())]
+    emit(f"{'':22}" + "".join(f"{_HEADINGS.get(key, key):>16}" for key in columns))
     for name, row in rows.items():
-        emit(f"{name:22}" + "".join(f"{_measured(row, key):>16}" for key in shown))
+        emit(f"{name:22}" + "".join(f"{_measured(row, key):>16}" for key in columns))
     for name, reason in result["refused"].items():
         emit(f"{name:22}{reason}")
-    emit("; ".join(_MEASURES[key] for key in shown))
+    emit("; ".join(_MEASURES[key] for key in columns))
 
 
 def _measured(row: dict[str, Any], key: str) -> str:

@@ -1,4 +1,4 @@
-"""`autofocus job`: write a job file to begin with."""
+"""`autofocus job`: write a first job file."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from autofocus.cli.output import command, emit, emit_json
+from autofocus.cli.output import AsJson, command, emit, emit_json
 from autofocus.errors import JobError
 
 app = typer.Typer(no_args_is_help=True)
@@ -26,7 +26,7 @@ def init(
         Path, typer.Option("-o", "--output", help="The file; '-' is standard output.")
     ] = Path("job.yml"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a job YAML with a comment for everything that can be set.
 
@@ -72,8 +72,8 @@ def _task(name: str | None, data: str | None) -> Any:
         options = ReadOptions()
         fitting = infer_tasks(find_source(data, options), options)
         if len(fitting) != 1:
-            seen = " or ".join(fitting) or "no task"
-            raise JobError(f"{data}: the rows look like {seen}. Say it with --task: {allowed}.")
+            found = " or ".join(fitting) or "no task"
+            raise JobError(f"{data}: the rows look like {found}. Say it with --task: {allowed}.")
         name = fitting[0]
     name = name or next(iter(TASKS))
     if name not in TASKS:
@@ -82,7 +82,7 @@ def _task(name: str | None, data: str | None) -> Any:
 
 
 def _from(folder: Path, path: str) -> str:
-    """Return a local path as the job's folder sees it."""
+    """Return a local path relative to the job's folder."""
     if "://" in path or os.path.isabs(path):
         return path
     return Path(os.path.relpath(path, folder)).as_posix()

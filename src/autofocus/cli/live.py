@@ -1,7 +1,7 @@
-"""The lower end of a terminal while a run goes on: its trials, and the bars of what happens now.
+"""Live view of a run at the lower end of a terminal: its trials, and progress bars.
 
-Log lines scroll above it. What it shows is read from the run folder, so that a run looks the same
-from the terminal that trains it and from any other.
+Log lines scroll above it. The view is read from the run folder, so that a run looks the same from
+the terminal that trains it and from any other.
 """
 
 import logging
@@ -29,26 +29,26 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Between two pictures; bars move that often.
+# Time between two pictures, in which bars move.
 FRAME_S = 0.25
-# Between two looks at the run folder, and at the memory.
+# Time between two readings of the run folder, and of the memory.
 LOOK_S = 1.0
 MEMORY_S = 3.0
-# Of a core that may go into drawing; a slow terminal or a big run gets fewer pictures, at least
-# one in the longest time.
+# Share of a core that drawing may take: a slow terminal or a big run gets fewer pictures, with the
+# longest time between two.
 CPU_SHARE = 0.01
 LONGEST_S = 2.0
-# What a terminal echoes of Ctrl-C must not break the last line.
+# Room for the echo of Ctrl-C, which must not break the last line.
 MARGIN = 3
 GIB = 1 << 30
 
 
 class LiveRun:
-    """Shows the run that this process trains, from its first trial to its last.
+    """Live view of the run that this process trains.
 
     Args:
-        output_dir: Where the run will be; None is a folder below `runs/`.
-        console: The terminal; None is stderr.
+        output_dir: Future run folder; None: a new one below `runs/`.
+        console: Terminal; None: stderr.
     """
 
     def __init__(self, output_dir: str | None, console: Console | None = None) -> None:
@@ -65,11 +65,11 @@ class LiveRun:
             vertical_overflow="crop",
             get_renderable=self._picture,
         )
-        # Who prints above the picture and who draws it anew take turns.
-        self._turn = threading.RLock()
+        # Printing above the picture and drawing it exclude each other.
+        self._screen_lock = threading.RLock()
         self._is_over = threading.Event()
         self._painter = threading.Thread(target=self._paint, name="live view", daemon=True)
-        self._streams = _above(self._console, self._turn)
+        self._streams = _print_above(self._console, self._screen_lock)
 
     def __enter__(self) -> "LiveRun":
         self._live.start()
@@ -87,7 +87,7 @@ class LiveRun:
         try:
             self._painter.join()
         finally:
-            # A terminal that was closed is no reason to lose what a run came to.
+            # A closed terminal must not lose the result of the run.
             with suppress(OSError):
                 self._leave()
             self._streams.__exit__(None, None, None)
@@ -109,7 +109,7 @@ class LiveRun:
                 started_s = time.thread_time()
                 self._look()
                 # A closed terminal shows nothing, and training goes on.
-                with suppress(OSError), self._turn:
+                with suppress(OSError), self._screen_lock:
                     self._live.refresh()
                 spent_s = time.thread_time() - started_s
                 wait_s = min(LONGEST_S, max(FRAME_S, spent_s / CPU_SHARE))
@@ -141,11 +141,11 @@ class LiveRun:
 
 
 class Board:
-    """The trials of a run, as they were when its folder was last looked at.
+    """Table of a run's trials, as of the last reading of its folder.
 
     Args:
-        console: Where they are drawn.
-        always: Show even a run that can have one trial only.
+        console: Terminal, whose size limits the table.
+        always: Whether to show even a run that has one trial only.
 
     Attributes:
         is_over: Whether the run has ended.
@@ -161,7 +161,7 @@ class Board:
         self._memory = ""
 
     def follow(self, path: Path, process: int | None = None) -> None:
-        """Look at a run folder from now on.
+        """Read a run folder from now on.
 
         Args:
             path: The folder.
@@ -171,16 +171,16 @@ class Board:
 
     @property
     def is_known(self) -> bool:
-        """Whether there is a folder to look at."""
+        """Whether the run folder is known."""
         return self._reader is not None
 
     @property
     def is_shown(self) -> bool:
-        """Whether the run has trials to show: a single run's bars say all there is."""
+        """Whether there are trials to show; of a single trial, bars say everything."""
         return self._snapshot is not None and (self._always or self._snapshot.is_several)
 
     def look(self, *, at_once: bool = False) -> Snapshot | None:
-        """Look at the folder, where that was not done just now; return what was last seen."""
+        """Read the folder, unless that was done just now; return the latest snapshot."""
         now_s = time.monotonic()
         if self._reader is None or (now_s - self._looked_s < LOOK_S and not at_once):
             return self._snapshot
@@ -192,7 +192,7 @@ class Board:
         return self._snapshot
 
     def picture(self) -> Group:
-        """Return what is drawn of it now."""
+        """Return the table as it is now."""
         snapshot = self._snapshot
         assert snapshot is not None, "it was looked at"
         width, height = self._console.size
@@ -213,17 +213,17 @@ class SteadyConsole(Console):
 
 
 def follow_run(path: Path, console: Console) -> None:
-    """Show a run until it ends, from a terminal that may be any.
+    """Show a run until it ends, on any terminal.
 
     Args:
         path: The run folder.
-        console: The terminal.
+        console: Terminal.
     """
     board = Board(console, always=True)
     board.follow(path)
     found = board.look(at_once=True)
     live = Live(console=console, auto_refresh=False, get_renderable=board.picture)
-    # Ctrl-C ends the look, not the run.
+    # Ctrl-C ends the view, not the run.
     with live, suppress(KeyboardInterrupt):
         while found is not None and found.status == "running":
             live.refresh()
@@ -232,29 +232,29 @@ def follow_run(path: Path, console: Console) -> None:
         board.is_over = True
 
 
-class _Above(FileProxy):
-    """Prints lines above the picture."""
+class _AbovePicture(FileProxy):
+    """Stream whose lines appear above the picture."""
 
     def __init__(
-        self, console: Console, file: IO[str], turn: AbstractContextManager[object]
+        self, console: Console, file: IO[str], lock: AbstractContextManager[object]
     ) -> None:
         super().__init__(console, file)
-        self._turn = turn
+        self._lock = lock
 
     def write(self, text: str) -> int:
-        with self._turn:
+        with self._lock:
             return super().write(text)
 
     def flush(self) -> None:
-        with self._turn:
+        with self._lock:
             super().flush()
 
 
 @contextmanager
-def _above(console: Console, turn: AbstractContextManager[object]) -> Iterator[None]:
-    """Let what is written to the terminal appear above the picture, log lines among it."""
+def _print_above(console: Console, lock: AbstractContextManager[object]) -> Iterator[None]:
+    """Print what is written to the terminal, log lines too, above the picture."""
     before = sys.stdout, sys.stderr
-    above = cast(IO[str], _Above(console, sys.stderr, turn))
+    above = cast(IO[str], _AbovePicture(console, sys.stderr, lock))
     handlers = [
         handler
         for handler in logging.getLogger().handlers
@@ -262,7 +262,7 @@ def _above(console: Console, turn: AbstractContextManager[object]) -> Iterator[N
     ]
     sys.stderr = above
     if sys.stdout.isatty():
-        sys.stdout = cast(IO[str], _Above(console, sys.stdout, turn))
+        sys.stdout = cast(IO[str], _AbovePicture(console, sys.stdout, lock))
     for handler in handlers:
         handler.setStream(above)
     try:
@@ -274,19 +274,19 @@ def _above(console: Console, turn: AbstractContextManager[object]) -> Iterator[N
 
 
 class _NewLocks:
-    """Finds the run folder that this process has taken, by the lock that it holds there.
+    """Finder of the run folder that this process has locked.
 
     Args:
-        folder: Where it will be; None is somewhere below `runs/`.
+        folder: Future run folder; None: somewhere below `runs/`.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        # A process that trains one job after the other has written older ones itself.
+        # A process that trains several jobs has written older locks itself.
         self._before = {lock: _stamp(lock) for lock in self._locks()}
 
     def found(self) -> Path | None:
-        """Return the folder, or None while there is none."""
+        """Return the locked folder, or None while there is none."""
         for lock in self._locks():
             if _stamp(lock) != self._before.get(lock) and _holder(lock) == str(os.getpid()):
                 return lock.parent
@@ -309,15 +309,15 @@ def _holder(lock: Path) -> str:
     try:
         return lock.read_text(encoding="utf-8").strip()
     except OSError:
-        # Windows lets nobody read what is locked; bars are all that is shown there.
+        # Windows lets nobody read a locked file; only bars are shown there.
         return ""
 
 
 def memory_text(process: int | None) -> str:
-    """Return what a process and those it started hold, and what is free; empty where unknown.
+    """Return the memory of a process tree and the free memory as text; empty where unknown.
 
     Args:
-        process: None says only what is free.
+        process: Root of the tree; None: only the free memory.
     """
     # Elsewhere `free_memory_bytes` guesses, which is good enough for a cache and not for people.
     if not sys.platform.startswith("linux"):
@@ -328,9 +328,9 @@ def memory_text(process: int | None) -> str:
 
 
 def tree_bytes(process: int) -> int | None:
-    """Return what a process and all below it hold in memory; None where the system hides it.
+    """Return the resident memory of a process tree; None where the system hides it.
 
-    What they share, such as torch's code and mapped images, counts once.
+    Shared pages, such as torch's code and mapped images, count once.
     """
     if not Path("/proc/thread-self/children").exists():
         return None
@@ -350,7 +350,7 @@ def tree_bytes(process: int) -> int | None:
 
 
 def _children(tasks: Path) -> list[int]:
-    """Return the processes that the threads of one have started."""
+    """Return the child processes of all threads of a process."""
     try:
         threads = os.listdir(tasks)
     except OSError:
@@ -359,7 +359,7 @@ def _children(tasks: Path) -> list[int]:
 
 
 def _text(path: Path) -> str:
-    """Return what a file of /proc says; empty once its process or thread is gone."""
+    """Return the text of a file of /proc; empty once its process or thread is gone."""
     try:
         return path.read_text()
     except OSError:

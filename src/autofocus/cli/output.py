@@ -1,4 +1,4 @@
-"""What commands share: exit statuses, one JSON document, progress bars."""
+"""Output of commands: exit statuses, one JSON document, lines, progress."""
 
 import functools
 import io
@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import orjson
 import typer
@@ -20,6 +20,8 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 INTERRUPTED = 130
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
@@ -38,7 +40,7 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
         except AutofocusError as error:
             _fail(error, as_json)
         except BrokenPipeError:
-            # The reader went away (`| head`): nothing is wrong with us.
+            # The reader went away (`| head`), which is no error.
             sys.stderr.close()
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
@@ -55,19 +57,19 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def refuse_usage(error: typer.TyperException, *, as_json: bool) -> int:
-    """Say in one line which argument is wrong; return the exit status."""
+    """Print in one line which argument is wrong; return the exit status."""
     problem = error.format_message().strip()
     context = getattr(error, "ctx", None)
     if context is not None and problem:
         problem = f"{problem.rstrip('.')}. '{context.command_path} --help' says what it takes."
-    # Without any argument the help was shown instead, and there is no message.
+    # Without arguments the help was printed instead, and there is no message.
     if problem:
         _report("UsageError", (problem,), as_json)
     return error.exit_code
 
 
 def never_fail_on_a_character() -> None:
-    """Let stdout escape what its encoding has no character for, as stderr does by itself.
+    """Let stdout escape characters that its encoding lacks, as stderr does by itself.
 
     Windows writes files and pipes in a code page; a file name may be any bytes.
     """
@@ -77,7 +79,7 @@ def never_fail_on_a_character() -> None:
 
 
 def emit_json(document: Any) -> None:
-    """Write one JSON document to stdout; of several processes only the first does."""
+    """Write one JSON document to stdout; of several processes only rank 0 does."""
     if process_rank() > 0:
         return
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
@@ -90,7 +92,7 @@ def emit_json(document: Any) -> None:
 
 
 def emit(line: str = "") -> None:
-    """Write one line of result to stdout; of several processes only the first does."""
+    """Write one line of result to stdout; of several processes only rank 0 does."""
     if process_rank() > 0:
         return
     sys.stdout.write(line + "\n")
@@ -108,13 +110,21 @@ def progress() -> Track:
     return _bar if sys.stderr.isatty() else no_progress
 
 
+def line_progress() -> Track:
+    """Return progress for results that are printed line by line: no bar where lines show it.
+
+    On a terminal a bar would write over the lines.
+    """
+    return no_progress if sys.stdout.isatty() else progress()
+
+
 @contextmanager
 def showing_run(output_dir: str | None, *, as_json: bool) -> Iterator[Track]:
-    """Show on a terminal what a run that is trained in this process does; yield its `Track`.
+    """Show the run that is trained in this process; yield its progress display.
 
     Args:
-        output_dir: Where the run will be; None is a folder below `runs/`.
-        as_json: Leaves it at progress bars, as a dumb terminal does.
+        output_dir: Future run folder; None: a new one below `runs/`.
+        as_json: Whether to show progress bars only, as on a dumb terminal.
     """
     if as_json or process_rank() > 0 or not _is_smart_terminal():
         yield progress()
@@ -139,7 +149,7 @@ def _bar(items: Iterable[T], description: str, total: int | None = None) -> Iter
 
 
 def _escaped(value: Any) -> Any:
-    """Return the value with what is no text in its texts escaped: file names may be any bytes."""
+    """Return the value with undecodable bytes in its texts escaped, as in file names."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
@@ -163,13 +173,13 @@ def _report(kind: str, problems: Sequence[str], as_json: bool) -> None:
 
 
 def _os_message(error: OSError) -> str:
-    place = f"{error.filename}: " if error.filename else ""
+    file = f"{error.filename}: " if error.filename else ""
     way_on = " Make room, or write elsewhere." if error.errno in DISK_FULL else ""
-    return f"{place}{error.strerror or error}.{way_on}"
+    return f"{file}{error.strerror or error}.{way_on}"
 
 
 def _configure_logging() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    # Libraries talk at INFO too; people asked for ours.
+    # Libraries log at INFO too, which nobody asked for.
     is_first = process_rank() == 0
     logging.getLogger("autofocus").setLevel(logging.INFO if is_first else logging.ERROR)

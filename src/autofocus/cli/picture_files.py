@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.cli.output import note
+from autofocus.errors import InputError
 
-# What a file system takes in one name is 255 bytes, mostly.
+# Most file systems take 255 bytes in one name.
 _MAX_BYTES = 100
 _JPEG_QUALITY = 92
 
 
 class FileNames:
-    """Gives names that no other file of this run got, in any case of letters."""
+    """File names that differ from each other in more than the case of letters."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
 
     def give(self, wanted: str) -> str:
-        """Return the name that was wanted, with a number behind it where it is taken."""
+        """Return the wanted name, with a number appended where it is taken."""
         name, number = wanted, 1
         while name.casefold() in self._taken:
             number += 1
@@ -29,25 +30,23 @@ class FileNames:
 
 
 def file_name(text: str) -> str:
-    """Return a text with whatever a file system may not like replaced, and not too long."""
+    """Return a text as a file name: unsafe characters replaced, and cut to length."""
     short = text.encode("utf-8", "replace")[:_MAX_BYTES].decode(errors="ignore")
     return re.sub(r"[^\w. -]+", "_", short) or "_"
 
 
 class DrawingFolder:
-    """Writes pictures as `<name of the source>.jpg`.
+    """Folder of pictures named `<name of the source>.jpg`.
 
     Args:
-        folder: Made when it is not there.
+        folder: Made if missing.
         sources: Paths or URLs of all images that will be drawn.
 
     Raises:
-        InputError: If a source lies in the folder: its picture would stand in its place.
+        InputError: If a source lies in the folder, where its picture might replace it.
     """
 
     def __init__(self, folder: Path, sources: Iterable[str | Path]) -> None:
-        from autofocus.errors import InputError
-
         for source in sources:
             if Path(source).parent.resolve() == folder.resolve():
                 raise InputError(
@@ -76,6 +75,6 @@ class DrawingFolder:
         self.num_written += 1
 
     def report(self) -> None:
-        """Say on stderr how many pictures are where."""
+        """Print the number of pictures and their folder to stderr."""
         pictures = "drawing" if self.num_written == 1 else "drawings"
         note(f"{self.num_written} {pictures} in {self._folder}/")

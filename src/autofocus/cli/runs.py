@@ -1,4 +1,4 @@
-"""`autofocus runs`: what run folders hold, go on with one, stop one."""
+"""`autofocus runs`: list, show, compare, resume and stop runs."""
 
 import os
 import time
@@ -7,15 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from autofocus.cli.output import command, emit, emit_json, showing_run
+from autofocus.cli.output import AsJson, command, emit, emit_json, showing_run
 from autofocus.cli.train import show_result
 
 app = typer.Typer(no_args_is_help=True)
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 Folder = Annotated[Path, typer.Argument(help="The run folder.")]
 
-NUM_SHOWN = 20
+MAX_TRIALS = 20
 WATCH_S = 1.0
 
 
@@ -28,7 +27,7 @@ def runs() -> None:
 @command
 def list_(
     root: Annotated[Path, typer.Argument(help="Where run folders are.")] = Path("runs"),
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the runs in a folder, those that changed last first."""
     from autofocus.study.folder.runs import find_runs
@@ -57,7 +56,7 @@ def show(
         bool,
         typer.Option("--follow", "-f", "--watch", help="Until it ends, as 'train' shows it."),
     ] = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show a run's leaderboard and the trials that are under way.
 
@@ -80,7 +79,7 @@ def show(
 @command
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.")],
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what several runs came to, and where their jobs differ."""
     from autofocus.study.folder.runs import differences, read_run
@@ -104,13 +103,13 @@ def compare(
 
 @app.command()
 @command
-def resume(run: Folder, as_json: Json = False) -> None:
+def resume(run: Folder, as_json: AsJson = False) -> None:
     """Go on with a run that was stopped or killed; a finished one prints its result."""
     from autofocus import api
     from autofocus.study.folder.runs import request
 
     job, folder = request(run)
-    # Its relative paths are those of the command that began it.
+    # Relative paths in the job start where the run was started.
     os.chdir(folder)
     with showing_run(job["output_dir"], as_json=as_json) as track:
         result = api.train(job, track=track)
@@ -122,7 +121,7 @@ def resume(run: Folder, as_json: Json = False) -> None:
 
 @app.command()
 @command
-def stop(run: Folder, as_json: Json = False) -> None:
+def stop(run: Folder, as_json: AsJson = False) -> None:
     """Ask a run to stop; it saves what is running, and 'runs resume' goes on with it."""
     from autofocus.study.folder.runs import stop_run
 
@@ -137,7 +136,7 @@ def _watch(run: Path) -> None:
     from autofocus.cli.live import SteadyConsole, follow_run
     from autofocus.study.folder.runs import read_run
 
-    # Says what is wrong with a folder that is none.
+    # Raises an error if this is no run folder.
     read_run(run)
     console = SteadyConsole()
     if console.is_interactive and not console.is_dumb_terminal:
@@ -147,15 +146,15 @@ def _watch(run: Path) -> None:
 
 
 def _follow(run: Path) -> None:
-    """Write a line a trial as it ends: what a log wants."""
+    """Print a line for each trial as it ends, as for a log."""
     from autofocus.study.folder.runs import read_run
 
-    seen: set[str] = set()
+    printed: set[str] = set()
     while True:
         view = read_run(run)
         for row in view.leaderboard:
-            if row["id"] not in seen:
-                seen.add(row["id"])
+            if row["id"] not in printed:
+                printed.add(row["id"])
                 emit(_line(row, view.curve(row["id"])))
         if view.status != "running":
             return
@@ -168,9 +167,9 @@ def _lines(view: Any) -> list[str]:
         f"{view.path}  {view.status}  {view.task} by {view.metric}",
         f"{len(view.leaderboard)} trials ended, at most {limits['max_trials']}{_memory(view)}",
     ]
-    lines += [_line(row, view.curve(row["id"])) for row in view.leaderboard[:NUM_SHOWN]]
-    if len(view.leaderboard) > NUM_SHOWN:
-        lines.append(f"… {len(view.leaderboard) - NUM_SHOWN} more in leaderboard.json")
+    lines += [_line(row, view.curve(row["id"])) for row in view.leaderboard[:MAX_TRIALS]]
+    if len(view.leaderboard) > MAX_TRIALS:
+        lines.append(f"… {len(view.leaderboard) - MAX_TRIALS} more in leaderboard.json")
     return [*lines, *(_line(row, view.curve(row["id"])) for row in view.running)]
 
 
@@ -185,7 +184,7 @@ def _line(row: dict[str, Any], curve: list[float | None]) -> str:
 
 
 def _memory(view: Any) -> str:
-    """Return what the driver holds in memory, where the system tells."""
+    """Return the driver's memory as text; empty where the system does not tell."""
     path = Path(f"/proc/{view.process}/statm")
     if view.process is None or not path.exists():
         return ""

@@ -1,4 +1,4 @@
-"""Score image files: what the endpoint would answer, on stdout."""
+"""`autofocus score`: score image files and print what the endpoint would reply."""
 
 import shutil
 import sys
@@ -9,14 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from autofocus.cli.output import command, emit, note, progress
+from autofocus.cli.output import command, emit, line_progress, note
 from autofocus.cli.picture_files import DrawingFolder
+from autofocus.errors import InputError
 
 # Images held at once; also the network's batch.
 _BATCH = 16
-# Of results in memory; more go to a temporary file.
+# Results kept in memory; more go to a temporary file.
 _HELD_BYTES = 64 << 20
-_INPUT_IS_WRONG = 2
 
 
 @command
@@ -37,7 +37,7 @@ def score(
 
     A file that cannot be read keeps its place with an error. Exit status 2 when none could.
     """
-    from autofocus.runtime import no_progress, num_cores
+    from autofocus.runtime import num_cores
     from autofocus.scoring.image_paths import expand_images
     from autofocus.scoring.model_path import resolve_model
     from autofocus.scoring.scorer import Scorer
@@ -46,9 +46,7 @@ def score(
     paths = expand_images(images)
     drawings = DrawingFolder(draw, paths) if draw else None
     scorer = Scorer.load(folder, num_threads=num_cores())
-    # Lines that appear on a terminal are progress enough, and a bar would write over them.
-    track = no_progress if sys.stdout.isatty() else progress()
-    results = track(_score_files(scorer, paths, drawings), "Scoring", len(paths))
+    results = line_progress()(_score_files(scorer, paths, drawings), "Scoring", len(paths))
     num_failed = (
         _write_json(results) if as_json else _write_lines(paths, results, scorer.task.summarize)
     )
@@ -57,7 +55,7 @@ def score(
     if drawings:
         drawings.report()
     if num_failed == len(paths):
-        raise typer.Exit(_INPUT_IS_WRONG)
+        raise typer.Exit(InputError.exit_status)
 
 
 def _score_files(
@@ -89,12 +87,12 @@ def _draw(
 
 
 def _write_json(results: Iterable[dict[str, Any]]) -> int:
-    """Write one JSON array once it is whole, and return how many results are errors."""
+    """Write one JSON array once it is complete; return the number of errors."""
     import orjson
 
     num_failed = 0
     separator = b"["
-    # What fails halfway must leave stdout to the document that says so.
+    # After a failure halfway, stdout must hold only the document that reports it.
     with tempfile.SpooledTemporaryFile(_HELD_BYTES) as whole:
         for result in results:
             whole.write(separator + orjson.dumps(result, option=orjson.OPT_SERIALIZE_NUMPY))
@@ -116,6 +114,6 @@ def _write_lines(
     for path, result in zip(paths, results, strict=True):
         failed = "error" in result
         num_failed += failed
-        said = f"error: {result['error']['message']}" if failed else summarize(result)
-        emit(f"{path}: {said}")
+        text = f"error: {result['error']['message']}" if failed else summarize(result)
+        emit(f"{path}: {text}")
     return num_failed

@@ -1,4 +1,4 @@
-"""Serve a model over HTTP, exactly as the published endpoint does."""
+"""`autofocus serve`: serve a model over HTTP, exactly as the published endpoint does."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`autofocus train`: from data to a servable model."""
+"""`autofocus train`: train a servable model on data."""
 
 import textwrap
 import time
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from autofocus.cli.output import command, emit, emit_json, progress, showing_run
+from autofocus.cli.output import AsJson, command, emit, emit_json, progress, showing_run
 from autofocus.runtime import PROCESS_STARTED_S
 
 
@@ -52,7 +52,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, touch nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train, package and verify a model.
 
@@ -83,7 +83,7 @@ def train(
     for node, document in jobs.items():
         if output_dir is not None and len(jobs) > 1:
             keys["output_dir"] = str(Path(output_dir) / node)
-        # A pipeline's jobs run one after the other, each with its own budget.
+        # Jobs of a pipeline run one after the other, each with its own budget.
         started_s = time.monotonic() if done else PROCESS_STARTED_S
         options = _Options(set_ or (), overwrite, dry_run, as_json, started_s)
         done[node] = _run(document, keys, options)
@@ -122,11 +122,11 @@ def _run(document: dict[str, Any], keys: dict[str, Any], options: _Options) -> d
 
 
 def show_result(result: dict[str, Any], node: str = "") -> None:
-    """Write what a run came to, for people.
+    """Print the result of a run for people.
 
     Args:
-        result: What `train --json` prints.
-        node: Of a pipeline.
+        result: Document of `train --json`.
+        node: Name of the job's node in a pipeline.
     """
     metric = result["primary_metric"]
     value = result["value"]
@@ -163,7 +163,7 @@ def _show_plan(plan: dict[str, Any], node: str) -> None:
     )
     for model in plan["models"]:
         emit(f"model    {model['name']} ({model['licence']})")
-        emit(_wrapped(_listed(model["recipe"])))
+        emit(_wrapped(_settings_text(model["recipe"])))
     if plan["sweep"] is not None:
         _show_sweep(plan["sweep"])
     if plan["automode"] is not None:
@@ -182,7 +182,7 @@ def _show_automode(automode: dict[str, Any]) -> None:
     emit(f"around   their recipes: learning rate x {low:g} to {high:g}, input side x {sides},")
     frozen = ", ".join(f"{frac:.0%}" for frac in automode["frozen_frac"])
     emit(f"         {frozen} of the layers frozen, augmentation {_any_of(automode)}")
-    emit(f"stopping {_listed(automode['early_termination'])}")
+    emit(f"stopping {_settings_text(automode['early_termination'])}")
 
 
 def _any_of(automode: dict[str, Any]) -> str:
@@ -194,12 +194,12 @@ def _show_sweep(sweep: dict[str, Any]) -> None:
     name = "sobol" if sampling["rule"] == "sobol" else sampling["type"]
     emit(f"sampler  {name} · {sweep['num_trials']} trials")
     policy = sweep["early_termination"]
-    emit(f"stopping {'none' if policy is None else _listed(policy)}")
+    emit(f"stopping {'none' if policy is None else _settings_text(policy)}")
     for subspace in sweep["search_space"]:
         for index, (name, value) in enumerate(subspace.items()):
             emit(f"{'space' if index == 0 else '':9}{name}: {_distribution(value)}")
     for number, drawn in enumerate(sweep["first_trials"]):
-        emit(f"trial {number}  {_listed(drawn)}")
+        emit(f"trial {number}  {_settings_text(drawn)}")
 
 
 def _distribution(value: Any) -> str:
@@ -214,5 +214,5 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, 99, initial_indent=indent, subsequent_indent=indent)
 
 
-def _listed(values: dict[str, Any]) -> str:
+def _settings_text(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)

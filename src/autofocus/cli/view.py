@@ -1,4 +1,4 @@
-"""A run as lines for a terminal: the best trials, those under way, when it ends, what it takes."""
+"""A run as lines for a terminal: its best and running trials, its end, its memory."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,25 +15,25 @@ CURVE_WIDTH = 16
 # Narrower terminals get shorter curves.
 WIDE = 90
 STYLES = {"running": "cyan", "failed": "red"}
-# Title, state, memory, head of the table, twice what is left out, what happens now, and its bar.
+# Title, state, memory, head of the table, two lines of omissions, activity, and its bar.
 NUM_OTHER_LINES = 8
 MAX_ROWS = 8
 
 
 def view(snapshot: Snapshot, memory: str, width: int, height: int, now: float) -> Group:
-    """Return what a terminal shows of a run.
+    """Return a run as lines for a terminal.
 
     Args:
-        snapshot: The run.
-        memory: What it takes, in words; empty where unknown.
-        width: Of the terminal, in characters.
-        height: Of the terminal, in lines; a low one shows fewer trials.
-        now: Unix time.
+        snapshot: State of the run.
+        memory: Memory of the run, in words; empty where unknown.
+        width: Width of the terminal, in characters.
+        height: Height of the terminal, in lines; a low one shows fewer trials.
+        now: Unix time, in seconds.
     """
     num_rows = max(2, height - NUM_OTHER_LINES)
     running = snapshot.running[: min(MAX_ROWS, num_rows // 2)]
     best = snapshot.best[: min(MAX_ROWS, num_rows - len(running))]
-    # A model that all have need not take the place of what they differ in.
+    # A model that all trials share is named once, in the title.
     models = {trial.model for trial in (*best, *running)}
     model = next(iter(models)) if len(models) == 1 else ""
     lines = [_line(_title(snapshot, model), "bold"), _line(_state(snapshot, now))]
@@ -85,7 +85,7 @@ def _times(snapshot: Snapshot, now: float) -> Iterable[str]:
 
 
 def _head(metric: str, width: int, model: str) -> str:
-    # A long name stands in the title only.
+    # A long name is in the title only.
     value = metric if len(metric) <= 8 else "value"
     about = "parameters" if model else "model, parameters"
     curve = f"{'curve':{_curve_width(width)}}"
@@ -150,7 +150,7 @@ def parameters_text(parameters: Mapping[str, Any]) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a span as `42 s`, `3:05` or `2:03:05`."""
+    """Return a duration as `42 s`, `3:05` or `2:03:05`."""
     whole = math.ceil(max(0.0, seconds))
     if whole < 60:
         return f"{whole} s"
@@ -160,11 +160,11 @@ def clock(seconds: float) -> str:
 
 
 def sparkline(curve: Sequence[float | None], width: int = CURVE_WIDTH) -> str:
-    """Return the last points of a curve, a character each, from its lowest to its highest.
+    """Return the last points of a curve, a character each, scaled to its range.
 
     Args:
-        curve: None is undefined, and shown as a gap.
-        width: Characters at most.
+        curve: Values; None is undefined and becomes a gap.
+        width: Most characters.
     """
     known = [value for value in curve if value is not None]
     if not known:
