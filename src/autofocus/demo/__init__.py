@@ -1,7 +1,7 @@
-"""Rendered scenes of four kinds of package, exact ground truth for all four tasks, no assets.
+"""Rendered scenes of four classes of packages, with exact ground truth for all four tasks.
 
-Made to try the whole road without data of one's own. A score on them says that the road works;
-it says nothing about photographs.
+They let users try every step without data of their own. A score on them shows that the steps
+work; it says nothing about photographs.
 """
 
 from autofocus.demo.scene import MAX_OBJECTS, Scene, SceneObject, render_scene

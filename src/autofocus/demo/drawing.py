@@ -1,4 +1,4 @@
-"""What every drawn thing is made of: sprites, colours, noise, and pictures laid on faces.
+"""Drawing primitives: sprites, colours, noise, polygons, pictures laid on faces.
 
 Notation for array shapes:
     - h, w: height and width of a sprite or picture, in pixels
@@ -23,12 +23,12 @@ _SHIFT = 4  # cv2 takes points in 1/16 pixel
 
 @dataclass(frozen=True)
 class Sprite:
-    """An upright drawn thing, larger than it will appear.
+    """Upright drawing of a thing, larger than it will appear.
 
     Attributes:
         rgb: uint8 [h, w, 3], painted beyond the outline too, so that edges get no fringe.
-        coverage: uint8 [h, w], 255 inside the outline: what a mask of it covers.
-        opacity: uint8 [h, w], how much of what is behind it hides; below coverage for glass.
+        coverage: uint8 [h, w], 255 inside the outline: the mask of the thing.
+        opacity: uint8 [h, w], 255 where it hides what is behind; below coverage for glass.
     """
 
     rgb: Rgb
@@ -74,19 +74,19 @@ def as_floats(values: NDArray[Any]) -> Plane:
 
 
 def as_bytes(values: Plane) -> Rgb:
-    """Return values clipped to what a pixel can hold."""
+    """Return values clipped to [0, 255], as uint8."""
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
 def fill(canvas: NDArray[np.uint8], points: Sequence[Point], colour: Sequence[float]) -> None:
     """Fill one polygon in place with smooth edges; points are (x, y) pixels, area convention."""
-    # cv2 puts integer coordinates in the middle of pixels.
+    # Integer coordinates of cv2 are centres of pixels.
     fixed = np.round((np.array(points) - 0.5) * 2**_SHIFT).astype(np.int32)
     cv2.fillPoly(canvas, [fixed], [float(c) for c in colour], cv2.LINE_AA, _SHIFT)
 
 
 def ellipse_points(centre: Point, radii: Point, num_points: int = 40) -> list[Point]:
-    """Return the corners of a polygon that passes for an ellipse."""
+    """Return the corners of a polygon that approximates an ellipse."""
     angles = np.linspace(0, 2 * np.pi, num_points, endpoint=False)
     xs, ys = centre[0] + radii[0] * np.cos(angles), centre[1] + radii[1] * np.sin(angles)
     return list(zip(xs.tolist(), ys.tolist(), strict=True))
@@ -98,7 +98,7 @@ def lay_on(canvas: Rgb, picture: Rgb, quad: Sequence[Point], brightness: float) 
     Args:
         canvas: uint8 [h, w, 3].
         picture: uint8 [any, any, 3].
-        quad: Where the picture's corners go: top left, top right, bottom right, bottom left.
+        quad: Targets of the picture's corners: top left, top right, bottom right, bottom left.
         brightness: Factor on the picture's colours.
     """
     height, width = picture.shape[:2]

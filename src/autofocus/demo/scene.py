@@ -22,7 +22,7 @@ _SIZE_RANGE = MAX_SIZE_FRAC - MIN_SIZE_FRAC
 _FRAMES = ((240, 320), (300, 400), (320, 240), (400, 300))
 MAX_ROTATION_DEG = 30.0
 MIN_VISIBLE_FRAC = 0.5
-# A distractor may be hidden more than an object, but not wholly.
+# Distractors may be hidden more than objects, but not wholly.
 MIN_VISIBLE_DISTRACTOR_FRAC = 0.3
 _ATTEMPTS = 16
 
@@ -33,7 +33,7 @@ WHOLE_IMAGE: Region = ((0.0, 0.0), (1.0, 1.0))
 
 @dataclass(frozen=True)
 class Stamp:
-    """A sprite at its final size and angle.
+    """Sprite at its final size and angle.
 
     Attributes:
         rgb: float32 [height, width, 3].
@@ -48,12 +48,12 @@ class Stamp:
 
 @dataclass
 class Placed:
-    """A stamp in the image.
+    """Stamp in the image.
 
     Attributes:
-        label: None for a distractor.
-        visible: bool [h, w], what nothing hides so far.
-        area: Pixels of the whole mask.
+        label: Class; None for a distractor.
+        visible: bool [h, w], the pixels that nothing hides so far.
+        area: Number of pixels in the whole mask.
     """
 
     label: str | None
@@ -61,18 +61,18 @@ class Placed:
     area: int
 
     def survives(self, cover: NDArray[np.bool_]) -> bool:
-        """Return whether enough stays in sight when `cover`, bool [h, w], is put in front."""
+        """Return whether enough stays visible behind `cover`, bool [h, w]."""
         least = MIN_VISIBLE_DISTRACTOR_FRAC if self.label is None else MIN_VISIBLE_FRAC
         return int(np.count_nonzero(self.visible & ~cover)) >= least * self.area
 
 
 @dataclass
 class Composition:
-    """An image in the making.
+    """Unfinished image.
 
     Attributes:
         image: float32 [h, w, 3] in [0, 255].
-        placed: What stands in it, back to front.
+        placed: Stamps in it, back to front.
     """
 
     image: Plane
@@ -86,17 +86,17 @@ class Composition:
         within: Region = WHOLE_IMAGE,
         must: bool = False,
     ) -> bool:
-        """Put a stamp in front of everything, at a place where it hides nothing too much.
+        """Put a stamp in front of everything, where it hides nothing too much.
 
         Args:
-            rng: Decides the place.
-            stamp: Not larger than the image.
-            label: None for a distractor.
-            within: Where its middle may lie; what would stick out of the image is moved in.
-            must: Whether to hide too much rather than to give up.
+            rng: Source of positions.
+            stamp: Stamp not larger than the image.
+            label: Class; None for a distractor.
+            within: Region of its centre; a stamp that would stick out of the image is moved in.
+            must: Whether to place it even where it hides too much.
 
         Returns:
-            Whether there was a place.
+            Whether it was placed.
         """
         frame = np.array(self.image.shape[:2])
         size = np.array(stamp.mask.shape)
@@ -115,7 +115,7 @@ class Composition:
         return False
 
     def around(self, placed: Placed, size: tuple[int, int]) -> Region:
-        """Return where a thing of that size, in pixels, most likely overlaps another."""
+        """Return the region of centres where a stamp of `size` pixels likely overlaps `placed`."""
         height, width = placed.visible.shape
         rows = np.nonzero(placed.visible.any(axis=1))[0]
         columns = np.nonzero(placed.visible.any(axis=0))[0]
@@ -132,7 +132,7 @@ class Composition:
         region += stamp.opacity[..., None] * (stamp.rgb - region)
 
     def _cast_shadow(self, rng: np.random.Generator, stamp: Stamp, top: int, left: int) -> None:
-        """Darken what lies around the thing, more to one side."""
+        """Darken the surroundings of the stamp, more to one side."""
         height, width = stamp.mask.shape
         spread = max(2, round(0.06 * max(height, width)))
         shade = np.pad(stamp.mask.astype(np.float32), 3 * spread)
@@ -142,19 +142,21 @@ class Composition:
         frame_height, frame_width = self.image.shape[:2]
         rows = slice(max(top, 0), min(top + shade.shape[0], frame_height))
         columns = slice(max(left, 0), min(left + shade.shape[1], frame_width))
-        seen = shade[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        self.image[rows, columns] *= (1 - seen)[..., None]
+        shade = shade[
+            rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+        ]
+        self.image[rows, columns] *= (1 - shade)[..., None]
 
 
 def stamp_sprite(
     sprite: Sprite, size_frac: float, angle_deg: float, frame: tuple[int, int]
 ) -> Stamp:
-    """Turn a sprite, and scale it so that its box just fits in a part of the frame.
+    """Turn a sprite and scale its box to a share of the frame.
 
     Args:
-        sprite: What to turn.
-        size_frac: The box's height over the frame's, or width over width: the larger one.
-        angle_deg: Clockwise.
+        sprite: Upright sprite.
+        size_frac: Height of the box over the frame's, or width over width, whichever is larger.
+        angle_deg: Clockwise angle, in degrees.
         frame: Height and width of the image, in pixels.
     """
     solid = (sprite.coverage > 127).astype(np.uint8)
@@ -166,10 +168,10 @@ def stamp_sprite(
     scale = size_frac * float(np.min(np.array(frame[::-1]) / (high - low)))
     size = np.ceil((high - low) * scale).astype(np.intp) + 2
 
-    # cv2 counts from the middle of pixels: half a pixel is added before and taken off after.
+    # Coordinates of cv2 start at centres of pixels: add half a pixel before, subtract it after.
     offset = 0.5 - low * scale + scale * (turn @ np.array([0.5, 0.5]))
     matrix = np.hstack([turn * scale, offset[:, None]])
-    # Linear sampling reads 2 x 2 pixels: shrinking by more than that would skip some.
+    # Linear sampling reads 2 x 2 pixels, so shrinking by more would skip some.
     softness = 0.4 / scale if scale < 0.7 else 0.0
 
     def warp(plane: NDArray[np.uint8], border: int) -> Plane:
@@ -187,14 +189,14 @@ def stamp_sprite(
 
 
 @dataclass(frozen=True)
-class _Manner:
-    """How a scene is framed.
+class _Framing:
+    """Sizes and positions of things in a scene.
 
     Attributes:
         size_skew: Power of a uniform number; the lower, the more objects are large.
-        region: Where the middles of objects lie.
+        region: Region of the centres of objects.
         distractor_size_frac: Least and greatest size of distractors.
-        max_in_front: How many distractors at most hide parts of objects.
+        max_in_front: Most distractors that hide parts of objects.
     """
 
     size_skew: float
@@ -203,14 +205,14 @@ class _Manner:
     max_in_front: int
 
 
-# A photograph of one thing has it large, near the middle, and the clutter behind.
-_ALONE = _Manner(0.12, ((0.36, 0.36), (0.64, 0.64)), (0.06, 0.26), max_in_front=1)
-_AMONG_OTHERS = _Manner(0.7, WHOLE_IMAGE, (0.1, 0.45), max_in_front=2)
+# In a photograph of one thing it is large and central, with the clutter behind.
+_ALONE = _Framing(0.12, ((0.36, 0.36), (0.64, 0.64)), (0.06, 0.26), max_in_front=1)
+_AMONG_OTHERS = _Framing(0.7, WHOLE_IMAGE, (0.1, 0.45), max_in_front=2)
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One labelled object.
+    """Labelled object.
 
     Attributes:
         label: One of `LABELS`.
@@ -250,13 +252,13 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A rendered image and what is in it.
+    """Rendered image and its objects.
 
     Attributes:
         image: uint8 [h, w, 3], RGB.
         objects: Labelled objects, back to front; at least one.
-        num_distractors: How many unlabelled things stand around; at least two.
-        jpeg_quality: What it wants to be stored with.
+        num_distractors: Number of unlabelled things; at least two.
+        jpeg_quality: JPEG quality to store the image with.
     """
 
     image: Rgb
@@ -269,29 +271,29 @@ def render_scene(seed: int, index: int, max_objects: int = MAX_OBJECTS) -> Scene
     """Render scene `index` of the endless set `seed`; the same arguments give the same pixels.
 
     Args:
-        seed: Which set.
-        index: Which scene of it; any four in a row from a multiple of four have, as their
-            first object, one of each label.
-        max_objects: The scene has 1 to this many objects.
+        seed: Seed of the set.
+        index: Scene number; the first objects of four scenes in a row, from a multiple of four,
+            have one of each label.
+        max_objects: Most objects; the least is 1.
     """
     rng = np.random.default_rng([seed, index])
     frame = _FRAMES[rng.integers(len(_FRAMES))]
     scene = Composition(paint_background(rng, *frame))
     num_objects = int(rng.integers(1, max_objects + 1))
-    manner = _ALONE if num_objects == 1 else _AMONG_OTHERS
+    framing = _ALONE if num_objects == 1 else _AMONG_OTHERS
 
     for _ in range(int(rng.integers(2, 4))):
-        distractor = _random_distractor(rng, manner, frame)
+        distractor = _random_distractor(rng, framing, frame)
         scene.place(rng, distractor, None, must=len(scene.placed) < 2)
     for number in range(num_objects):
         label = _first_label(seed, index) if number == 0 else LABELS[rng.integers(len(LABELS))]
-        size_frac = MIN_SIZE_FRAC + _SIZE_RANGE * rng.random() ** manner.size_skew
+        size_frac = MIN_SIZE_FRAC + _SIZE_RANGE * rng.random() ** framing.size_skew
         stamp = _random_stamp(rng, OBJECTS[label], size_frac, frame)
-        scene.place(rng, stamp, label, within=manner.region, must=number == 0)
-    for _ in range(int(rng.integers(0, manner.max_in_front + 1))):
+        scene.place(rng, stamp, label, within=framing.region, must=number == 0)
+    for _ in range(int(rng.integers(0, framing.max_in_front + 1))):
         labelled = [placed for placed in scene.placed if placed.label is not None]
         target = labelled[rng.integers(len(labelled))]
-        distractor = _random_distractor(rng, manner, frame)
+        distractor = _random_distractor(rng, framing, frame)
         scene.place(rng, distractor, None, within=scene.around(target, distractor.mask.shape))
 
     objects = tuple(
@@ -308,21 +310,23 @@ def render_scene(seed: int, index: int, max_objects: int = MAX_OBJECTS) -> Scene
 
 
 def _first_label(seed: int, index: int) -> str:
-    """Return the label that keeps the classes balanced, shuffled in every four scenes."""
-    block, place = divmod(index, len(LABELS))
+    """Return the label of the first object: balanced classes, shuffled in every four scenes."""
+    block, position = divmod(index, len(LABELS))
     order = np.random.default_rng([seed, block, len(LABELS)]).permutation(len(LABELS))
-    return LABELS[int(order[place])]
+    return LABELS[int(order[position])]
 
 
-def _random_distractor(rng: np.random.Generator, manner: _Manner, frame: tuple[int, int]) -> Stamp:
+def _random_distractor(
+    rng: np.random.Generator, framing: _Framing, frame: tuple[int, int]
+) -> Stamp:
     draw = DISTRACTORS[rng.integers(len(DISTRACTORS))]
-    return _random_stamp(rng, draw, rng.uniform(*manner.distractor_size_frac), frame)
+    return _random_stamp(rng, draw, rng.uniform(*framing.distractor_size_frac), frame)
 
 
 def _random_stamp(
     rng: np.random.Generator, draw: Draw, size_frac: float, frame: tuple[int, int]
 ) -> Stamp:
-    # Half again as large as it will appear, for smooth edges.
+    # Drawn at 1.5 times its final size, for smooth edges.
     sprite = draw(rng, max(48, round(1.5 * size_frac * frame[0])))
     angle_deg = rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG)
     return stamp_sprite(sprite, size_frac, angle_deg, frame)

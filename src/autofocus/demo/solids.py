@@ -28,7 +28,7 @@ SKIN_ROWS = 160
 
 @dataclass
 class Skin:
-    """What is wrapped on the visible half.
+    """Surface of the visible half of a round solid.
 
     Attributes:
         rgb: uint8 [SKIN_ROWS, any, 3]; rows from top to bottom, columns from left to right.
@@ -55,13 +55,13 @@ class Skin:
 
 @dataclass(frozen=True)
 class Viewpoint:
-    """From where a thing is seen and lit.
+    """Position of viewer and light.
 
     Attributes:
-        height: Of the sprite's axis, in pixels.
+        height: Length of the sprite's axis, in pixels.
         tilt: Height of a horizontal circle over its width: 0 is eye level.
         light: Sine of the light's angle, -1 (left) to 1 (right).
-        gloss: 0 (paper) to 1 (metal).
+        gloss: Gloss, from 0 (paper) to 1 (metal).
     """
 
     height: int
@@ -76,11 +76,11 @@ def random_view(rng: np.random.Generator, height: int, gloss: tuple[float, float
 
 
 def turn(profile: Sequence[tuple[float, float]], skin: Skin, view: Viewpoint, lid: Plane) -> Sprite:
-    """Draw the thing.
+    """Draw a round solid.
 
     Args:
-        profile: Pairs (distance from the top, radius), from top 0 to bottom 1.
-        skin: What is wrapped around.
+        profile: Pairs of distance from the top, 0 to 1, and radius.
+        skin: Surface of the visible half.
         view: Size, tilt, light and gloss.
         lid: Colour of the flat top, float32 [3].
     """
@@ -90,8 +90,8 @@ def turn(profile: Sequence[tuple[float, float]], skin: Skin, view: Viewpoint, li
     x = ((np.arange(2 * half) + 0.5 - half) / view.height).astype(np.float32)[None, :]
     y = ((np.arange(top + view.height + bottom) + 0.5 - top) / view.height).astype(np.float32)
 
-    # The front of a horizontal circle hangs below its middle, by how much depends on the radius
-    # there: one step of fixed-point iteration is enough to look right.
+    # The front of a horizontal circle hangs below its centre by an amount that depends on the
+    # radius there; one step of fixed-point iteration looks right.
     across = np.clip(x / np.interp(y, at, radii).astype(np.float32)[:, None], -1, 1)
     facing = np.sqrt(1 - across**2)
     radius = np.interp(y, at, radii).astype(np.float32)[:, None]
@@ -114,7 +114,7 @@ def turn(profile: Sequence[tuple[float, float]], skin: Skin, view: Viewpoint, li
 
 
 def _wrap(skin: Skin, across: Plane, on_axis: Plane) -> tuple[Plane, Plane]:
-    """Return the skin's colours, float32 [h, w, 3], and opacity, [h, w], where it is seen."""
+    """Return the skin's colours, float32 [h, w, 3], and opacity, [h, w], in the sprite."""
     angle = np.arcsin(np.clip(across, -1, 1)) / np.pi + 0.5
     columns = (angle * (skin.rgb.shape[1] - 1)).astype(np.float32)
     rows = (np.clip(on_axis, 0, 1) * (SKIN_ROWS - 1)).astype(np.float32)
@@ -166,7 +166,7 @@ def draw_block(rng: np.random.Generator, height: int, print_: Rgb, width: float)
 
 
 def draw_gable_top(rng: np.random.Generator, height: int, print_: Rgb, width: float) -> Sprite:
-    """Draw a carton with a sloping roof, a fin on it, and mostly a screw cap."""
+    """Draw a carton with a sloping roof, a fin on it, and often a screw cap."""
     side, rise = rng.uniform(0.06, 0.2), rng.uniform(0.01, 0.05)
     ridge = rng.uniform(0.05, 0.1)
     eaves = ridge + rng.uniform(0.14, 0.22)
@@ -181,7 +181,7 @@ def draw_gable_top(rng: np.random.Generator, height: int, print_: Rgb, width: fl
         (width, 1),
     ]
     roof: list[Point] = [(left, ridge), (right, ridge), (width, eaves), (0, eaves)]
-    # The fold between roof and flank: a triangle, as a quad with two corners in one place.
+    # The fold between roof and flank is a triangle: a quad with two equal corners.
     fold: list[Point] = [
         (right, ridge),
         (right, ridge),
@@ -202,7 +202,7 @@ def draw_gable_top(rng: np.random.Generator, height: int, print_: Rgb, width: fl
 
 
 class _Canvas:
-    """Faces painted one over the other, with the outline of them all."""
+    """Faces painted over each other, and their common outline."""
 
     def __init__(self, height: int, width: float) -> None:
         self.height = height

@@ -14,7 +14,7 @@ Background = Callable[[np.random.Generator, int, int], Plane]
 
 
 def paint_background(rng: np.random.Generator, height: int, width: int) -> Plane:
-    """Return one of the backgrounds, drawn anew."""
+    """Return a new background of a random kind."""
     return BACKGROUNDS[rng.integers(len(BACKGROUNDS))](rng, height, width)
 
 
@@ -134,10 +134,10 @@ BACKGROUNDS: tuple[Background, ...] = (
 
 
 def photograph(rng: np.random.Generator, scene: Plane) -> Rgb:
-    """Return the scene as a camera of no great merit would see it.
+    """Return a photograph of the scene: uneven light, a colour cast, blur, grain.
 
     Args:
-        rng: Decides light, blur and grain.
+        rng: Source of light, blur and grain.
         scene: float32 [height, width, 3] in [0, 255].
     """
     height, width = scene.shape[:2]
@@ -150,7 +150,7 @@ def photograph(rng: np.random.Generator, scene: Plane) -> Rgb:
 
 
 def _cast(rng: np.random.Generator) -> Plane:
-    """Return a factor a channel, float32 [3]: exposure and the colour of the light."""
+    """Return a factor for each channel, float32 [3]: exposure and colour of the light."""
     return (rng.uniform(0.65, 1.2) * rng.uniform(0.86, 1.12, size=3)).astype(np.float32)
 
 
@@ -174,7 +174,7 @@ def _blur(rng: np.random.Generator, image: Plane) -> Plane:
 
 
 def _shake(rng: np.random.Generator) -> Plane:
-    """Return the kernel of a hand that moved in one direction."""
+    """Return the blur kernel of a hand that moves in one direction."""
     length = int(rng.integers(3, 8))
     size = 2 * length + 1
     kernel = np.zeros((size, size), dtype=np.float32)

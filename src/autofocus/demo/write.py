@@ -32,15 +32,14 @@ def write_scenes(
     """Write `images/NNNN.jpg` and their rows; the same arguments write the same bytes.
 
     Args:
-        folder: Made when missing; files of the same names are replaced.
-        record_type: Of which task the rows are to be. Multi-class scenes hold one object, the
-            others 1 to 5.
-        num_images: How many.
-        seed: Which set of scenes.
-        track: Shows progress.
+        folder: Made if missing; files of the same names are replaced.
+        record_type: Row type of the task. Multi-class scenes hold one object, others 1 to 5.
+        num_images: Number of scenes.
+        seed: Seed of the set of scenes.
+        track: Progress display.
 
     Returns:
-        Path of the JSONL file. It appears only when every image is there.
+        Path of the JSONL file, which appears only once every image is there.
 
     Raises:
         OSError: If the folder cannot be written.
@@ -71,9 +70,9 @@ def scene_to_record(scene: Scene, record_type: type[ImageRecord], image_url: str
     """Return the scene's row for one task.
 
     Args:
-        scene: For `MulticlassRecord` with one object.
+        scene: Scene; of one object for `MulticlassRecord`.
         record_type: One of the four row types.
-        image_url: Where the image will lie.
+        image_url: URL of the image.
     """
     height, width = scene.image.shape[:2]
     details = ImageDetails(format="jpg", width=width, height=height)
@@ -123,7 +122,7 @@ def _to_segmentation(scene: Scene, image_url: str, details: ImageDetails) -> Ima
 
 
 def _frac(pixels: int, side: int) -> float:
-    # Six decimals move no edge by more than a thousandth of a pixel, and keep rows short.
+    # Six decimals are exact to a thousandth of a pixel and keep rows short.
     return round(pixels / side, 6)
 
 
