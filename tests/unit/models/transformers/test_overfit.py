@@ -81,13 +81,13 @@ FULL: Final = {
 # RT-DETR's boxes start from a grid, and its tiny backbone sees too little to move one from there to
 # an object between two of its points: whether one is near enough would be luck.
 _WIDER: Final = {
-    "encoder_hidden_dim": 64,
-    "encoder_ffn_dim": 64,
-    "encoder_in_channels": [32, 48, 64],
-    "d_model": 64,
-    "decoder_in_channels": [64, 64, 64],
-    "decoder_ffn_dim": 64,
-    "backbone": {"embedding_size": 16, "hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 1, 1]},
+    "encoder_hidden_dim": 128,
+    "encoder_ffn_dim": 128,
+    "encoder_in_channels": [64, 96, 128],
+    "d_model": 128,
+    "decoder_in_channels": [128, 128, 128],
+    "decoder_ffn_dim": 128,
+    "backbone": {"embedding_size": 32, "hidden_sizes": [32, 64, 96, 128], "depths": [1, 1, 1, 1]},
 }
 # The same families, each part about as small as it goes. At higher rates some seeds lose queries:
 # RF-DETR's boxes leave the picture and do not come back.
