@@ -41,7 +41,7 @@ PARTS = {
     ("autofocus.training.probe_trial", "fit_probe_once"): "probe's head",
     ("autofocus.training.loop", "_Loop.__init__"): "optimizer",
     ("autofocus.training.loop", "_Loop._start"): "first evaluation",
-    ("autofocus.training.loop", "_Loop._fit_into_memory"): "rehearsal",
+    ("autofocus.training.loop", "_Loop._fit_into_memory"): "dry step",
 }
 FIRST_STEP = ("autofocus.training.loop", "_Loop._step")
 

@@ -30,7 +30,7 @@ from autofocus.training import checkpoint
 from autofocus.training.averaging import Mixture, WeightAverage
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, mean_loss
 from autofocus.training.losses import Objective
-from autofocus.training.memory import Rehearsal, fitting_batch
+from autofocus.training.memory import DryStep, fitting_batch
 from autofocus.training.optim import (
     build_optimizer,
     freeze_layers,
@@ -225,7 +225,7 @@ class _Loop:
         num_images = self.stepper.micro_batch or self.fit.training.own_batch_size
         self._to_train_mode()
         network = self.accelerator.unwrap_model(self.model)
-        step = Rehearsal(network, self.optimizer, self.fit.objective, self.accelerator)
+        step = DryStep(network, self.optimizer, self.fit.objective, self.accelerator)
         num_fitting = fitting_batch(step, self.fit.training, num_images)
         if num_fitting < num_images:
             self.stepper.micro_batch = num_fitting

@@ -34,7 +34,7 @@ MakeBatch = Callable[[int], Batch]
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class DryStep:
     """An optimiser step without the optimiser's update.
 
     Attributes:
@@ -59,11 +59,11 @@ class Rehearsal:
             return self.objective.loss(self.network, images, targets)
 
 
-def fitting_batch(step: Rehearsal, training: Loader, num_images: int) -> int:
+def fitting_batch(step: DryStep, training: Loader, num_images: int) -> int:
     """Return the number of images of the worst batch that every process can compute at once.
 
     Args:
-        step: Step to rehearse.
+        step: Dry step to run.
         training: Loader of the worst batch.
         num_images: Images wanted at once; the maximum of the result.
     """
@@ -77,11 +77,11 @@ def fitting_batch(step: Rehearsal, training: Loader, num_images: int) -> int:
     return num_fitting
 
 
-def largest_batch(step: Rehearsal, worst: MakeBatch, num_images: int) -> int:
+def largest_batch(step: DryStep, worst: MakeBatch, num_images: int) -> int:
     """Halve the batch until it goes forward and back; a single image is not tried.
 
     Args:
-        step: Step to rehearse.
+        step: Dry step to run.
         worst: Function from a number of images to the worst batch of so many.
         num_images: Images wanted at once; the maximum of the result.
     """
@@ -97,7 +97,7 @@ def largest_batch(step: Rehearsal, worst: MakeBatch, num_images: int) -> int:
     return size
 
 
-def _goes_through(step: Rehearsal, batch: Batch) -> bool:
+def _goes_through(step: DryStep, batch: Batch) -> bool:
     """Return whether there is memory for a batch to go forward and back."""
     device = step.accelerator.device
     try:
@@ -116,11 +116,11 @@ def _goes_through(step: Rehearsal, batch: Batch) -> bool:
     return True
 
 
-def safe_batch(step: Rehearsal, worst: MakeBatch, num_images: int) -> int:
+def safe_batch(step: DryStep, worst: MakeBatch, num_images: int) -> int:
     """Return the number of images that fit, predicted from the activations of a few.
 
     Args:
-        step: Step to rehearse.
+        step: Dry step to run.
         worst: Function from a number of images to the worst batch of so many.
         num_images: Images wanted at once; the maximum of the result.
     """
@@ -142,7 +142,7 @@ def safe_batch(step: Rehearsal, worst: MakeBatch, num_images: int) -> int:
     return size
 
 
-def _saved_bytes(step: Rehearsal, batch: Batch) -> int:
+def _saved_bytes(step: DryStep, batch: Batch) -> int:
     """Return the bytes that forward keeps for backward, without weights."""
     known = {tensor.untyped_storage().data_ptr() for tensor in step.network.state_dict().values()}
     sizes: dict[int, int] = {}

@@ -21,7 +21,7 @@ from autofocus.training.device import make_accelerator
 from autofocus.training.loop import Fit, fit
 from autofocus.training.losses import multiclass
 from autofocus.training.losses.classification import ClassificationObjective
-from autofocus.training.memory import Rehearsal, fitting_batch, largest_batch, safe_batch
+from autofocus.training.memory import DryStep, fitting_batch, largest_batch, safe_batch
 from autofocus.training.optim import build_optimizer
 from autofocus.training.recipe import Recipe
 from support.limited_memory import Hungry
@@ -37,11 +37,11 @@ def a_batch(num_images: int, side: int = 32) -> Batch:
     return Batch(images, index, list(index % 3), [Frame((side, side))] * num_images)
 
 
-def rehearsal(network: nn.Module, recipe: Recipe = RECIPE) -> Rehearsal:
+def dry_step(network: nn.Module, recipe: Recipe = RECIPE) -> DryStep:
     classes = Network()
     classes.num_classes = 3
     objective = ClassificationObjective(multiclass, recipe, np.arange(3), classes)
-    return Rehearsal(
+    return DryStep(
         network.train(),
         torch.optim.AdamW(network.parameters()),
         objective,
@@ -60,7 +60,7 @@ def test_a_gpu_is_asked_for_half_as_many_until_they_fit(
 ) -> None:
     hungry = Hungry(network, most, error("CUDA out of memory. Tried to allocate 2.00 GiB"))
     with caplog.at_level(logging.WARNING):
-        size = largest_batch(rehearsal(hungry), a_batch, 12)
+        size = largest_batch(dry_step(hungry), a_batch, 12)
     # One image is the least there is: whether it fits, the first step says.
     assert size == {40: 12, 5: 3, 0: 1}[most]
     assert hungry.seen == seen
@@ -74,7 +74,7 @@ def test_a_gpu_is_asked_for_half_as_many_until_they_fit(
 
 def test_other_errors_are_not_hidden(network: Classifier) -> None:
     with pytest.raises(RuntimeError, match="Kernel size"):
-        largest_batch(rehearsal(network), lambda n: a_batch(n, side=0), 4)
+        largest_batch(dry_step(network), lambda n: a_batch(n, side=0), 4)
 
 
 class Layers(nn.Module):
@@ -106,7 +106,7 @@ def test_a_cpu_takes_as_many_as_the_count_of_activations_says(
         return a_batch(num_images)
 
     with caplog.at_level(logging.WARNING):
-        size = safe_batch(rehearsal(Layers()), worst, 64)
+        size = safe_batch(dry_step(Layers()), worst, 64)
     assert made == [2], "more would take the memory that is asked about"
     # Three MiB an image, twice that for backward, of 60 % of the memory; a little for the rest.
     expected = min(64, max(1, int(0.6 * free_mib / (2 * 3.03))))
@@ -118,7 +118,7 @@ def test_a_cpu_takes_as_many_as_the_count_of_activations_says(
 
 def test_weights_and_optimiser_take_their_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_memory_bytes", lambda: 100 * MIB)
-    small, large = rehearsal(Layers()), rehearsal(Layers())
+    small, large = dry_step(Layers()), dry_step(Layers())
     weights = nn.Parameter(torch.zeros(15 * MIB // 4))
     large.optimizer.add_param_group({"params": [weights]})
     # 15 MiB of gradients and of two means leave 15 of 60.
@@ -139,7 +139,7 @@ def test_nothing_is_touched(
     optimizer = build_optimizer(network, RECIPE)
     start = copy.deepcopy(network.state_dict())
     random = torch.get_rng_state()
-    step = Rehearsal(network, optimizer, run.objective, run.accelerator)
+    step = DryStep(network, optimizer, run.objective, run.accelerator)
     assert fitting_batch(step, run.training, 8) == 8
     assert torch.equal(torch.get_rng_state(), random)
     assert all(torch.equal(value, start[name]) for name, value in network.state_dict().items())
