@@ -185,8 +185,8 @@ def test_encoder_learns_as_optimizers_expect(network: Network) -> None:
     freeze_layers(network, 0)
 
 
-def exported(name: str, path: Path) -> None:
-    """Hold the outputs of the ONNX graph against torch's."""
+def assert_exported_agrees(name: str, path: Path) -> None:
+    """Export a network and compare the outputs of its ONNX graph with torch's."""
     import onnxruntime
 
     torch.manual_seed(0)
@@ -233,7 +233,7 @@ def quiet() -> Iterator[None]:
 @pytest.mark.parametrize("head", ["fcos", "maskrcnn"])
 def test_onnx_agrees(head: str, tmp_path: Path) -> None:
     with quiet():
-        exported(f"{head}_test_resnet_fpn", tmp_path / "model.onnx")
+        assert_exported_agrees(f"{head}_test_resnet_fpn", tmp_path / "model.onnx")
 
 
 @pytest.mark.parametrize(
@@ -271,4 +271,4 @@ def test_manifests_from_before_suppression_was_an_option_load() -> None:
 @pytest.mark.parametrize("head", HEADS)
 def test_onnx_agrees_on_every_backbone(head: str, backbone: str, tmp_path: Path) -> None:
     with quiet():
-        exported(f"{head}_{backbone}_fpn", tmp_path / "model.onnx")
+        assert_exported_agrees(f"{head}_{backbone}_fpn", tmp_path / "model.onnx")

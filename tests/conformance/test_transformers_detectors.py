@@ -190,10 +190,14 @@ def test_a_copy_is_of_its_own(name: str) -> None:
 @each_family
 def test_inference_before_training_does_no_harm(name: str) -> None:
     network = build_tiny(name)
+    unused = copy.deepcopy(network)
     with torch.inference_mode():
         network(_images(name))
-    network.train()
-    _total(network(_images(name), _targets(network, name, 1, 2))).backward()
+    for trained in (network, unused):
+        torch.manual_seed(0)
+        _total(trained.train()(_images(name), _targets(trained, name, 1, 2))).backward()
+    for (key, one), other in zip(network.named_parameters(), unused.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, msg=key)
 
 
 @each_family

@@ -132,8 +132,10 @@ def test_large_grids_run_in_batches(photo: bytes) -> None:
     assert max(backend.batches) == MAX_BATCH
 
 
-def test_warm_up_of_a_tiled_model() -> None:
-    Scorer(manifest(Tiling(3, 2)), RedSquares()).warm_up()
+def test_warm_up_of_a_tiled_model_runs_the_network_once() -> None:
+    backend = RedSquares()
+    Scorer(manifest(Tiling(3, 2)), backend).warm_up()
+    assert backend.batches == [1]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 7), (100, 333)])
