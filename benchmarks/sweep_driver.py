@@ -109,7 +109,7 @@ def show_driver(measured: dict[str, Any]) -> None:
 
 
 def draw_photos(folder: Path, num_labels: int, num_images: int, size: tuple[int, int]) -> None:
-    from conftest import draw_photo, write_photo
+    from support.photos import draw_photo, write_photo
 
     for k in range(num_labels):
         for i in range(num_images):

@@ -2,8 +2,6 @@
 
 import base64
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,8 @@ import pytest
 from PIL import Image
 
 from autofocus.api import load
+from support.commands import run
 
-COMMAND = [sys.executable, "-m", "autofocus"]
 SIZE = (48, 64)
 # Gaps and no order: what counts is the name.
 CATEGORIES = {90: "square", 7: "bar"}
@@ -27,12 +25,6 @@ SETTINGS = (
     *("--set", "training_parameters.early_stopping=false"),
     *("--set", "training_parameters.evaluation_frequency=12"),
 )
-
-
-def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, **options
-    )
 
 
 def draw(folder: Path, num_images: int) -> None:

@@ -23,11 +23,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner, Result
 
-from autofocus.cli.__main__ import app
 from autofocus.data.rows.records import RECORD_TYPES
 from autofocus.manifest import read_manifest
+from support.commands import command_line, invoke, run
 
 MULTICLASS, _, DETECTION, _ = RECORD_TYPES
 NUM_GOOD = 4
@@ -81,6 +80,7 @@ def encoded(rows: Rows) -> bytes:
 
 
 def photo(seed: int, image_format: str = "PNG") -> bytes:
+    """Encode noise, of which half a file is far from whole."""
     pixels = np.random.default_rng(seed).integers(0, 255, (40, 48, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, image_format)
@@ -295,10 +295,6 @@ def write_case(folder: Path, case: Case) -> Path:
     return path
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 def cases() -> list[Any]:
     return [pytest.param(name, marks=case.marks) for name, case in CASES.items()]
 
@@ -309,7 +305,7 @@ def test_data_check_says_each_problem_once(name: str, tmp_path: Path) -> None:
     path = write_case(tmp_path, case)
     depth = () if "--no-images" in case.flags else ("--decode",)
     task = () if name == "an empty file" else ("--task", case.task)
-    checked = run("data", "check", path, *task, *depth, *case.flags, "--json")
+    checked = invoke("data", "check", path, *task, *depth, *case.flags, "--json")
     document = json.loads(checked.stdout)
     assert checked.exit_code == case.status
     assert checked.stderr == ""
@@ -320,7 +316,7 @@ def test_data_check_says_each_problem_once(name: str, tmp_path: Path) -> None:
     ]
     assert [problem for problem in found if problem != FEW] == list(case.problems)
 
-    shown = run("data", "check", path, *task, *depth, *case.flags)
+    shown = invoke("data", "check", path, *task, *depth, *case.flags)
     assert shown.exit_code == case.status
     lines = [line for line in shown.stdout.splitlines() if str(path) in line and ": " in line]
     for code, severity, line, _ in case.problems[:1]:
@@ -342,7 +338,7 @@ def test_train_refuses_what_holds_nothing(name: str, tmp_path: Path) -> None:
     path = write_case(tmp_path, CASES[name])
     output = tmp_path / "run"
     command = ("train", "--task", MULTICLASS, "--data", path, "--output-dir", output)
-    refused = run(*command, "--json")
+    refused = invoke(*command, "--json")
     assert refused.exit_code == 2
     document = json.loads(refused.stdout)
     assert document["error"]["type"] == "DataError"
@@ -353,7 +349,7 @@ def test_train_refuses_what_holds_nothing(name: str, tmp_path: Path) -> None:
 def test_on_invalid_error_refuses_what_would_be_skipped(tmp_path: Path) -> None:
     path = write_case(tmp_path, CASES["missing keys"])
     command = ("train", "--task", MULTICLASS, "--data", path, "--output-dir", tmp_path / "run")
-    refused = run(*command, "--set", "data.on_invalid=error")
+    refused = invoke(*command, "--set", "data.on_invalid=error")
     assert refused.exit_code == 2
     assert [line.split(" ")[1] for line in refused.stderr.splitlines() if "error: " in line] == [
         f"{path}:{BAD_LINE}:",
@@ -367,16 +363,6 @@ TINY = (
     *("--set", "training_parameters.validation_crop_size=64"),
     *("--set", "training_parameters.number_of_epochs=0"),
 )
-
-
-def command_line(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "autofocus", *map(str, arguments)]
-
-
-def finish(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command_line(*arguments), capture_output=True, text=True, check=False, **options
-    )
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +389,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_train_goes_on_with_every_good_row(everything: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     command = ("train", "--task", MULTICLASS, "--data", everything, "--output-dir", output)
-    done = finish(*command, *TINY, "--json")
+    done = run(*command, *TINY, "--json")
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     result = json.loads(done.stdout)
@@ -437,15 +423,15 @@ def test_score_keeps_the_place_of_every_bad_image(tiny_model: Path, tmp_path: Pa
     for name, (content, _) in images.items():
         (tmp_path / name).write_bytes(content)
     paths = [tmp_path / name for name in images]
-    scored = run("score", tiny_model, *paths, tmp_path / "gone.png", "--json")
+    scored = invoke("score", tiny_model, *paths, tmp_path / "gone.png", "--json")
     assert scored.exit_code == 0
     codes = [row["error"]["code"] if "error" in row else None for row in json.loads(scored.stdout)]
     assert codes == [*(code for _, code in images.values()), "image.missing"]
-    none = run("score", tiny_model, *paths[1:3], "--json")
+    none = invoke("score", tiny_model, *paths[1:3], "--json")
     assert none.exit_code == 2
     assert len(json.loads(none.stdout)) == 2
     (tmp_path / "album.png").mkdir()
-    folder = run("score", tiny_model, tmp_path / "album.png")
+    folder = invoke("score", tiny_model, tmp_path / "album.png")
     assert folder.exit_code == 2
     assert "album.png: has no image files" in folder.stderr
 
@@ -463,7 +449,7 @@ def test_a_full_disk_while_rows_are_written(command: str, tmp_path: Path) -> Non
     path = write_case(tmp_path, CASES["missing keys"])
     path.write_bytes(path.read_bytes() + b"{}\n" * 500)
     output = tmp_path / "out"
-    done = finish(
+    done = run(
         *("data", command, path, "-o", output, "--task", MULTICLASS),
         preexec_fn=limit_files(4_096),
     )
@@ -479,7 +465,7 @@ def test_a_full_disk_while_rows_are_written(command: str, tmp_path: Path) -> Non
 def test_a_full_disk_while_the_model_is_written(everything: Path, tmp_path: Path) -> None:
     output = tmp_path / "run"
     command = ("train", "--task", MULTICLASS, "--data", everything, "--output-dir", output, *TINY)
-    done = finish(*command, "--json", preexec_fn=limit_files(100_000))
+    done = run(*command, "--json", preexec_fn=limit_files(100_000))
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -511,7 +497,7 @@ def killed(everything: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed
         time.sleep(0.005)
     first.send_signal(signal.SIGSTOP)
     assert not (output / "models" / "1").exists()
-    second = finish(*command)
+    second = run(*command)
     first.kill()
     first.wait()
     return Killed(command, output, second)
@@ -528,15 +514,15 @@ def test_a_second_driver_is_refused(killed: Killed) -> None:
 @posix
 def test_a_killed_writer_leaves_nothing_half_written(killed: Killed, tmp_path: Path) -> None:
     assert not (killed.run / "best_model").exists()
-    refused = run("serve", killed.run, "--port", "0")
+    refused = invoke("serve", killed.run, "--port", "0")
     assert refused.exit_code == 2
     assert "has no best_model yet" in refused.stderr
-    done = finish(*killed.command, "--json")
+    done = run(*killed.command, "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert [path.name for path in (killed.run / "models").iterdir()] == ["1"]
     (tmp_path / "a.png").write_bytes(photo(1))
-    scored = run("score", result["run"], tmp_path / "a.png", "--json")
+    scored = invoke("score", result["run"], tmp_path / "a.png", "--json")
     assert scored.exit_code == 0
     assert json.loads(scored.stdout)[0]["labels"] == ["can", "carton"]
 
@@ -559,7 +545,7 @@ def test_a_killed_conversion_shows_no_half_file(tmp_path: Path) -> None:
     )
     assert process.returncode == -signal.SIGKILL
     assert not [file for file in output.iterdir() if not file.name.startswith(".")]
-    done = run(*arguments)
+    done = invoke(*arguments)
     assert done.exit_code == 0, done.output
     rows = (output / "train.jsonl").read_text().splitlines()
     assert len(rows) == NUM_GOOD

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from autofocus.cli.__main__ import app
+from support.commands import invoke
 
 # Changes of a good manifest, or its bytes, and what must be said about it.
 MANIFESTS: dict[str, tuple[dict[str, Any] | bytes, str]] = {
@@ -64,7 +63,7 @@ def test_a_hostile_manifest_is_one_line(
     if name in SERVED:
         commands.append(("serve", model, "--port", "0"))
     for command in commands:
-        refused = CliRunner().invoke(app, [str(word) for word in command])
+        refused = invoke(*command)
         assert refused.exit_code == 2, refused.exception
         (line,) = refused.stderr.splitlines()
         assert line.startswith("error: ")

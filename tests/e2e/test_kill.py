@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import draw_photo, write_photo
+from support import commands
+from support.photos import draw_photo, write_photo
 
 # Of the default tests; ten kills need more to happen in.
 FEW, MANY = 10, 30
@@ -192,12 +193,7 @@ def test_interrupted_it_says_how_to_go_on(
     assert "The same command goes on" in said
     assert not (run.folder / "result.json").exists()
     photo = next(hard_photos.rglob("*.png"))
-    scored = subprocess.run(
-        [sys.executable, "-m", "autofocus", "score", run.folder / "best_model", photo, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    scored = commands.run("score", run.folder / "best_model", photo, "--json")
     assert scored.returncode == 0, scored.stderr
     assert "probs" in scored.stdout
     assert run.start() == 0, run.lines

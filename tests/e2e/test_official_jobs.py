@@ -5,8 +5,6 @@ Only `--set` changes them: local paths, random weights, two trials of one epoch,
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ import yaml
 
 from autofocus.api import load
 from autofocus.settings.job_file import override
+from support.commands import run
 from support.photo_tables import COLORS, write_table
 
 SAMPLES = Path(__file__).parents[3] / "shared" / "reference" / "azure-jobs"
@@ -133,15 +132,7 @@ def everywhere(official: Official, data: Path) -> list[str]:
 
 def train(job: Path, folder: Path, assignments: Sequence[str]) -> dict[str, Any]:
     set_ = [part for assignment in assignments for part in ("--set", assignment)]
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "autofocus", "train", str(job)),
-            *("--output-dir", str(folder), "--json", *set_),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run("train", job, "--output-dir", folder, "--json", *set_)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from support.commands import run
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="torchrun is for Linux and macOS")
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
@@ -74,12 +76,7 @@ def test_one_conducts_and_both_train(trained: tuple[Path, Any], photo_folder: Pa
     assert len(said) == len(set(said)) == 4
     assert [trial["status"] for trial in result["trials"]] == ["completed", "completed"]
     assert decisions_of(folder).count("recipe") == decisions_of(folder).count("probe") == 1
-    scored = subprocess.run(
-        [sys.executable, "-m", "autofocus", "score", folder, photo_folder / "red" / "0.png"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    scored = run("score", folder, photo_folder / "red" / "0.png")
     assert scored.returncode == 0, scored.stderr
 
 

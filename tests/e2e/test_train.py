@@ -4,26 +4,19 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 import autofocus
+from support.commands import command_line, run
 
-COMMAND = [sys.executable, "-m", "autofocus"]
 # The frozen probe alone: what is tested here does not depend on how long training goes on.
 PROBE_ONLY = (
     *("--set", "training_parameters.number_of_epochs=0"),
     *("--set", "limits.max_trials=1"),
 )
-
-
-def run(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, **options
-    )
 
 
 @pytest.fixture(scope="module")
@@ -147,19 +140,20 @@ def test_all_problems_of_a_job_come_at_once(tmp_path: Path) -> None:
 
 
 def test_killed_run_starts_again_where_its_features_are(photo_folder: Path, tmp_path: Path) -> None:
-    arguments = [
-        *COMMAND,
+    arguments = (
         "train",
-        *("--task", "image_classification", "--data", str(photo_folder), "--seed", "5"),
-        *("--output-dir", str(tmp_path / "run"), "--json", *PROBE_ONLY),
-    ]
-    first = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        *("--task", "image_classification", "--data", photo_folder, "--seed", "5"),
+        *("--output-dir", tmp_path / "run", "--json", *PROBE_ONLY),
+    )
+    first = subprocess.Popen(
+        command_line(*arguments), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
     assert first.stderr is not None
     for line in first.stderr:
         if b"features of" in line:
             first.send_signal(signal.SIGKILL)
             break
     first.communicate()
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["trials"][0]["status"] == "completed"

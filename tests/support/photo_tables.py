@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from conftest import write_photo
+from support.photos import write_photo
 
 HEIGHT, WIDTH = 48, 64
 SIDE = 20

@@ -1,7 +1,6 @@
-"""Fixtures for tests that serve: a tiny model folder, photos, servers as processes. No torch."""
+"""Fixtures for tests that serve: servers as processes, and requests to them. No torch."""
 
 import base64
-import io
 import json
 import os
 import re
@@ -17,101 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-
-LABELS = ["can", "carton", "milk_bottle", "water_bottle"]
-
-
-def encode_photo(
-    seed: int = 0, size: tuple[int, int] = (48, 64), image_format: str = "JPEG"
-) -> bytes:
-    """Return a small encoded image of smooth noise; size is (height, width)."""
-    from PIL import Image
-
-    rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
-    buffer = io.BytesIO()
-    coarse.resize(size[::-1], Image.Resampling.BICUBIC).save(buffer, image_format)
-    return buffer.getvalue()
-
-
-def write_tiny_model(
-    folder: Path, labels: list[str], task: str = "image_classification", crop: int = 32
-) -> Path:
-    """Write a model folder whose network is: mean colour, then one linear layer."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    from autofocus.manifest import (
-        DataInfo,
-        Manifest,
-        ResizeCrop,
-        WeightsInfo,
-        encode_manifest,
-        file_sha256,
-    )
-
-    weight = np.random.default_rng(7).normal(size=(3, len(labels))).astype(np.float32)
-    graph = helper.make_graph(
-        [
-            helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-            helper.make_node("Flatten", ["pooled"], ["flat"]),
-            helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
-        ],
-        "tiny",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, crop, crop])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(labels)])],
-        [numpy_helper.from_array(weight, "weight")],
-    )
-    opsets = [helper.make_opsetid("", 17)]
-    folder.mkdir(parents=True)
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "model.onnx")
-    manifest = Manifest(
-        task=task,
-        labels=labels,
-        model_name="tiny",
-        preprocess=ResizeCrop(resize_size=crop, crop_size=crop),
-        weights=WeightsInfo(source="random", licence="Apache-2.0"),
-        data=DataInfo(fingerprint="0" * 64, num_training=8, num_validation=2),
-        files={"model.onnx": file_sha256(folder / "model.onnx")},
-    )
-    (folder / "manifest.json").write_bytes(encode_manifest(manifest))
-    return folder
 
 
 def request_for(*rows: bytes | str) -> dict[str, Any]:
     """Return the published request: images as bytes, or rows as they are sent."""
     data = [base64.encodebytes(row).decode() if isinstance(row, bytes) else row for row in rows]
     return {"input_data": {"columns": ["image"], "data": data}}
-
-
-@pytest.fixture(scope="session")
-def photo() -> bytes:
-    return encode_photo()
-
-
-@pytest.fixture(scope="session")
-def make_photo() -> Callable[..., bytes]:
-    """Encode photos that differ: `make_photo(seed, (height, width), "PNG")`."""
-    return encode_photo
-
-
-@pytest.fixture(scope="session")
-def make_model() -> Callable[..., Path]:
-    """Write model folders: `make_model(folder, labels, task)`."""
-    return write_tiny_model
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny", LABELS)
-
-
-@pytest.fixture(scope="session")
-def tiny_multilabel_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "tiny_multilabel"
-    return write_tiny_model(folder, LABELS, "image_classification_multilabel")
 
 
 @dataclass

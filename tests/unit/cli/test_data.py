@@ -1,28 +1,23 @@
 """`autofocus data check` and `convert`: documents, exit statuses and messages."""
 
-import io
 import json
 import shlex
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from autofocus.cli.data import app
 from autofocus.data.rows.records import RECORD_TYPES
 from autofocus.data.sources.find import find_splits
 from autofocus.data.sources.read import read_data
+from support.commands import invoke
 from support.object_sources import CAN, CUP, OUTSIDE, write_coco, write_masks, write_text, write_voc
+from support.photos import encode_photo
+from support.rows import row
 
 TASKS = list(RECORD_TYPES)
 BOX = {"label": "can", "topX": 0.1, "topY": 0.2, "bottomX": 0.5, "bottomY": 0.6, "isCrowd": 1}
-
-
-def run(*arguments: Any) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def document(result: Result) -> Any:
@@ -31,28 +26,21 @@ def document(result: Result) -> Any:
 
 def write_photo(path: Path, seed: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(seed).integers(0, 255, (20, 40, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    path.write_bytes(file.getvalue())
+    path.write_bytes(encode_photo(seed, (20, 40), "PNG"))
 
 
 def write(folder: Path, *rows: Any, name: str = "train.jsonl") -> Path:
-    for i, row in enumerate(rows):
-        if isinstance(row, dict):
-            write_photo(folder / row["image_url"], i)
+    for i, item in enumerate(rows):
+        if isinstance(item, dict):
+            write_photo(folder / item["image_url"], i)
     path = folder / name
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(item) + "\n" for item in rows))
     return path
-
-
-def row(url: str, label: Any) -> dict[str, Any]:
-    return {"image_url": url, "label": label}
 
 
 def test_check_prints_the_documented_object(tmp_path: Path) -> None:
     path = write(tmp_path, row("a.png", "x"), row("b.png", "y"), row("b.png", 1.5))
-    result = run("check", path, "--json")
+    result = invoke("data", "check", path, "--json")
     assert result.exit_code == 2
     found = document(result)
     keys = ["task", "num_rows", "num_valid", "splits", "classes", "counts", "issues"]
@@ -76,16 +64,18 @@ def test_check_prints_the_documented_object(tmp_path: Path) -> None:
 def test_check_exits_0_without_errors(tmp_path: Path) -> None:
     path = write(tmp_path, row("a.png", "x"), row("b.png", "y"))
     for flags in ((), ("--no-images",), ("--decode",), ("--json",)):
-        result = run("check", path, *flags)
+        result = invoke("data", "check", path, *flags)
         assert result.exit_code == 0, result.output
-    assert f"autofocus train --task {TASKS[0]} --data {path}" in run("check", path).stdout
+    assert (
+        f"autofocus train --task {TASKS[0]} --data {path}" in invoke("data", "check", path).stdout
+    )
 
 
 def test_no_images_looks_at_no_file(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row("gone.png", "x")))
-    assert run("check", path, "--no-images").exit_code == 0
-    result = run("check", path)
+    assert invoke("data", "check", path, "--no-images").exit_code == 0
+    result = invoke("data", "check", path)
     assert result.exit_code == 2
     assert "gone.png" in result.stdout
 
@@ -93,7 +83,7 @@ def test_no_images_looks_at_no_file(tmp_path: Path) -> None:
 def test_all_issues_are_written_when_asked_for(tmp_path: Path) -> None:
     path = write(tmp_path, row("a.png", "x"), *(row("a.png", 1.5) for _ in range(150)))
     out = tmp_path / "out"
-    result = run("check", path, "-o", out, "--json")
+    result = invoke("data", "check", path, "-o", out, "--json")
     issues = [json.loads(line) for line in (out / "issues.jsonl").read_text().splitlines()]
     found = document(result)
     assert len(issues) == sum(found["counts"].values())
@@ -103,7 +93,7 @@ def test_all_issues_are_written_when_asked_for(tmp_path: Path) -> None:
 
 def test_the_table_names_codes_first_issues_and_what_to_do(tmp_path: Path) -> None:
     path = write(tmp_path, row("a.png", "x"), row("b.png", "y"), row("c.png", None))
-    text = run("check", path).stdout
+    text = invoke("data", "check", path).stdout
     assert "3 rows, 2 usable, 2 classes" in text
     assert f"error: {path}:3: label is missing." in text
     assert "go on without what cannot be used: autofocus train" in text
@@ -111,12 +101,12 @@ def test_the_table_names_codes_first_issues_and_what_to_do(tmp_path: Path) -> No
 
 def test_the_task_is_asked_for_when_it_cannot_be_told(tmp_path: Path) -> None:
     path = write(tmp_path, row("a.png", []), row("b.png", []))
-    result = run("check", path)
+    result = invoke("data", "check", path)
     assert result.exit_code == 2
     assert "--task" in result.stderr
     assert all(name in result.stderr for name in TASKS[1:])
-    assert run("check", path, "--task", TASKS[2]).exit_code == 2  # class.none
-    result = run("check", path, "--task", "detection", "--json")
+    assert invoke("data", "check", path, "--task", TASKS[2]).exit_code == 2  # class.none
+    result = invoke("data", "check", path, "--task", "detection", "--json")
     assert result.exit_code == 2
     assert "must be one of" in document(result)["error"]["problems"][0]
 
@@ -137,7 +127,7 @@ def test_a_file_without_a_usable_row_is_reported_and_exits_2(tmp_path: Path, nam
     content, code = HOSTILE[name]
     path = tmp_path / "rows.jsonl"
     path.write_bytes(content)
-    result = run("check", path, "--json", "--no-images")
+    result = invoke("data", "check", path, "--json", "--no-images")
     assert result.exit_code == 2
     found = document(result)
     assert found["num_valid"] == 0
@@ -147,21 +137,21 @@ def test_a_file_without_a_usable_row_is_reported_and_exits_2(tmp_path: Path, nam
 def test_columns_by_other_names_are_asked_for_and_taken(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"photo": "a.png", "kind": "x"}\n{"photo": "b.png", "kind": "y"}\n')
-    result = run("check", path, "--no-images")
+    result = invoke("data", "check", path, "--no-images")
     assert result.exit_code == 2
     assert "photo, kind; name the column with --target-column" in result.stdout
     flags = ("--image-column", "photo", "--target-column", "kind")
-    assert run("check", path, "--no-images", *flags).exit_code == 0
+    assert invoke("data", "check", path, "--no-images", *flags).exit_code == 0
 
 
 def test_windows_paths_are_mapped(tmp_path: Path) -> None:
     write_photo(tmp_path / "photos" / "a.png")
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row("C:\\data\\photos\\a.png", "x")))
-    result = run("check", path)
+    result = invoke("data", "check", path)
     assert result.exit_code == 2
     assert "--map" in result.stdout
-    assert run("check", path, "--map", f"C:\\data={tmp_path}").exit_code == 0
+    assert invoke("data", "check", path, "--map", f"C:\\data={tmp_path}").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -169,14 +159,14 @@ def test_windows_paths_are_mapped(tmp_path: Path) -> None:
 )
 def test_wrong_flags_exit_2_with_one_line(tmp_path: Path, flags: tuple[str, ...]) -> None:
     path = write(tmp_path, row("a.png", "x"))
-    result = run("check", path, *flags)
+    result = invoke("data", "check", path, *flags)
     assert result.exit_code == 2
     assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_source_that_is_not_there_is_one_error(tmp_path: Path) -> None:
     for command in (("check",), ("convert", "-o", tmp_path / "out")):
-        result = run(*command, tmp_path / "nothing", "--json")
+        result = invoke("data", *command, tmp_path / "nothing", "--json")
         assert result.exit_code == 2
         assert document(result)["error"]["type"] == "DataError"
 
@@ -185,7 +175,7 @@ def test_class_folders_convert_to_rows_beside_the_images(tmp_path: Path) -> None
     write_photo(tmp_path / "can" / "a.png")
     write_photo(tmp_path / "box" / "b.png")
     before = read_data(tmp_path, RECORD_TYPES[TASKS[0]])
-    result = run("convert", tmp_path, "--to", "jsonl", "-o", tmp_path, "--json")
+    result = invoke("data", "convert", tmp_path, "--to", "jsonl", "-o", tmp_path, "--json")
     assert result.exit_code == 0, result.output
     assert document(result) == {
         "task": TASKS[0],
@@ -208,7 +198,7 @@ def test_images_elsewhere_become_absolute_and_splits_are_kept(tmp_path: Path) ->
     for split in ("train", "val", "test"):
         write_photo(tmp_path / "photos" / split / "can" / "a.png")
     out = tmp_path / "out"
-    result = run("convert", tmp_path / "photos", "-o", out, "--mltable")
+    result = invoke("data", "convert", tmp_path / "photos", "-o", out, "--mltable")
     assert result.exit_code == 0, result.output
     assert list(find_splits(out)) == ["train", "validation", "test"]
     for split, folder in (("train", "training"), ("validation", "validation"), ("test", "test")):
@@ -223,7 +213,9 @@ def test_remote_and_mapped_urls_stay_as_they_are(tmp_path: Path) -> None:
     url = "azureml://datastores/blob/paths/a.png"
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row(url, "x")))
-    result = run("convert", path, "-o", tmp_path / "out", "--map", f"blob={tmp_path / 'store'}")
+    result = invoke(
+        "data", "convert", path, "-o", tmp_path / "out", "--map", f"blob={tmp_path / 'store'}"
+    )
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "out" / "train.jsonl").read_text()) == row(url, "x")
 
@@ -239,7 +231,7 @@ def test_what_is_dropped_is_listed_with_its_reason(tmp_path: Path) -> None:
     with open(path, "a") as file:
         file.write(json.dumps(row("gone.png", [BOX])) + "\n{\n")
     out = tmp_path / "out"
-    result = run("convert", path, "-o", out)
+    result = invoke("data", "convert", path, "-o", out)
     assert result.exit_code == 0, result.output
     dropped = [json.loads(line) for line in (out / "dropped.jsonl").read_text().splitlines()]
     # A missing file waits for the others, so that one map can be proposed for all of them.
@@ -252,7 +244,7 @@ def test_what_is_dropped_is_listed_with_its_reason(tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
     assert [len(item["label"]) for item in rows] == [1, 1]
     # What was written is clean.
-    assert run("check", out / "train.jsonl", "--json").exit_code == 0
+    assert invoke("data", "check", out / "train.jsonl", "--json").exit_code == 0
 
 
 def test_absolute_coordinates_become_fractions(tmp_path: Path) -> None:
@@ -260,8 +252,8 @@ def test_absolute_coordinates_become_fractions(tmp_path: Path) -> None:
     pixels = {"label": "can", "topX": 4, "topY": "2", "bottomX": 40.1, "bottomY": 10}
     ring = {"label": "can", "polygon": [[4, 2, 20, 2, 20, 10]]}
     boxes = write(tmp_path, row("a.png", [pixels]), row("b.png", [BOX]), row("c.png", []))
-    assert run("check", boxes, "--json").exit_code == 2
-    result = run("convert", boxes, "-o", tmp_path / "boxes", "--absolute")
+    assert invoke("data", "check", boxes, "--json").exit_code == 2
+    result = invoke("data", "convert", boxes, "-o", tmp_path / "boxes", "--absolute")
     assert result.exit_code == 0, result.output
     data = read_data(tmp_path / "boxes" / "train.jsonl", RECORD_TYPES[TASKS[2]])
     scaled = data.records[0].label[0]  # type: ignore[attr-defined]
@@ -270,14 +262,14 @@ def test_absolute_coordinates_become_fractions(tmp_path: Path) -> None:
     kept = data.records[1].label[0]  # type: ignore[attr-defined]
     assert (kept.top_x, kept.bottom_y, kept.is_crowd) == (0.1, 0.6, True)
     rings = write(tmp_path, row("a.png", [ring]), name="rings.jsonl")
-    assert run("convert", rings, "-o", tmp_path / "rings", "--absolute").exit_code == 0
+    assert invoke("data", "convert", rings, "-o", tmp_path / "rings", "--absolute").exit_code == 0
     data = read_data(tmp_path / "rings" / "train.jsonl", RECORD_TYPES[TASKS[3]])
     assert data.records[0].label[0].polygon == [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]  # type: ignore[attr-defined]
 
 
 def test_absolute_is_refused_for_rows_without_coordinates(tmp_path: Path) -> None:
     path = write(tmp_path, row("a.png", "x"))
-    result = run("convert", path, "-o", tmp_path / "out", "--absolute")
+    result = invoke("data", "convert", path, "-o", tmp_path / "out", "--absolute")
     assert result.exit_code == 2
     assert "--absolute" in result.stderr
 
@@ -285,7 +277,7 @@ def test_absolute_is_refused_for_rows_without_coordinates(tmp_path: Path) -> Non
 def test_convert_overwrites_nothing_it_reads(tmp_path: Path) -> None:
     path = write(tmp_path, row("a.png", "x"))
     before = path.read_bytes()
-    result = run("convert", path, "-o", tmp_path)
+    result = invoke("data", "convert", path, "-o", tmp_path)
     assert result.exit_code == 2
     assert "name another folder with -o" in result.stderr
     assert path.read_bytes() == before
@@ -293,7 +285,7 @@ def test_convert_overwrites_nothing_it_reads(tmp_path: Path) -> None:
 
 def test_convert_to_another_format_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, row("a.png", "x"))
-    result = run("convert", path, "--to", "coco", "-o", tmp_path / "out")
+    result = invoke("data", "convert", path, "--to", "coco", "-o", tmp_path / "out")
     assert result.exit_code == 2
     assert "got 'coco'" in result.stderr
 
@@ -304,14 +296,14 @@ def test_the_command_to_go_on_with_carries_the_flags(tmp_path: Path) -> None:
     write_photo(folder / "b.png", 1)
     path = folder / "rows.jsonl"
     rows = [{"file": f"h://host/{name}.png", "kind": name} for name in "ab"]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(item) + "\n" for item in rows))
     flags = ("--target-column", "kind", "--image-column", "file", "--map", f"h://host={folder}")
-    result = run("check", path, *flags)
+    result = invoke("data", "check", path, *flags)
     assert result.exit_code == 0, result.output
     command = shlex.split(result.stdout.splitlines()[-1].removeprefix("next: "))
     task = ["--task", TASKS[0]]
     assert command == ["autofocus", "train", *task, "--data", str(path), *flags]
-    result = run("convert", path, *flags, "-o", tmp_path / "out")
+    result = invoke("data", "convert", path, *flags, "-o", tmp_path / "out")
     command = shlex.split(result.stdout.splitlines()[-1].removeprefix("next: "))
     assert command == ["autofocus", "train", *task, "--data", str(tmp_path / "out/train.jsonl")]
 
@@ -320,7 +312,7 @@ def test_check_looks_at_all_splits_of_a_source(tmp_path: Path) -> None:
     write_voc(tmp_path, {"a": [CAN], "b": [CAN, OUTSIDE], "c": [CUP]})
     for name, stem in (("train", "a"), ("val", "b"), ("test", "c")):
         write_text(tmp_path / "ImageSets" / "Main" / f"{name}.txt", stem)
-    result = run("check", tmp_path, "--json")
+    result = invoke("data", "check", tmp_path, "--json")
     assert result.exit_code == 2
     found = document(result)
     assert found["task"] == TASKS[2]
@@ -331,7 +323,7 @@ def test_check_looks_at_all_splits_of_a_source(tmp_path: Path) -> None:
     bad = next(issue for issue in found["issues"] if issue["severity"] == "error")
     assert bad["file"] == str(tmp_path / "Annotations" / "b.xml")
     assert bad["path"] == "object[1].bndbox"
-    text = run("check", tmp_path).stdout
+    text = invoke("data", "check", tmp_path).stdout
     assert "validation: 1 rows, 1 usable" in text
     assert "xmin 31, ymin 6, xmax 60, ymax 15" in text
 
@@ -342,7 +334,7 @@ def test_objects_are_converted_with_their_splits(tmp_path: Path) -> None:
         lines = "\n".join(stems.split())
         write_text(tmp_path / "voc" / "ImageSets" / "Main" / f"{name}.txt", lines)
     out = tmp_path / "out"
-    result = run("convert", tmp_path / "voc", "-o", out, "--mltable", "--json")
+    result = invoke("data", "convert", tmp_path / "voc", "-o", out, "--mltable", "--json")
     assert result.exit_code == 0
     files = document(result)["files"]
     assert {split: part["num_records"] for split, part in files.items()} == {
@@ -371,15 +363,15 @@ def test_objects_are_converted_with_their_splits(tmp_path: Path) -> None:
     ]
     assert rows[1]["label"] == []
     assert list(find_splits(out)) == ["train", "validation", "test"]
-    assert f"--data {out}\n" in run("convert", tmp_path / "voc", "-o", out).stdout
-    assert run("check", out, "--json").exit_code == 0
+    assert f"--data {out}\n" in invoke("data", "convert", tmp_path / "voc", "-o", out).stdout
+    assert invoke("data", "check", out, "--json").exit_code == 0
     for folder in ("training", "validation", "test"):
         assert read_data(out / f"{folder}-mltable-folder", RECORD_TYPES[TASKS[2]]).records
 
 
 def test_converted_beside_the_images_they_are_found_anywhere(tmp_path: Path) -> None:
     path = write_coco(tmp_path / "coco", {"a": [CAN], "b": [CUP]})
-    result = run("convert", path, "--task", TASKS[3], "-o", path)
+    result = invoke("data", "convert", path, "--task", TASKS[3], "-o", path)
     assert result.exit_code == 0, result.output
     moved = path.rename(tmp_path / "elsewhere")
     data = read_data(moved, RECORD_TYPES[TASKS[3]])
@@ -389,22 +381,24 @@ def test_converted_beside_the_images_they_are_found_anywhere(tmp_path: Path) -> 
 def test_a_source_with_boxes_and_outlines_asks_for_the_task(tmp_path: Path) -> None:
     path = write_coco(tmp_path / "coco", {"a": [CAN]})
     for command in (("check",), ("convert", "-o", tmp_path / "out")):
-        result = run(command[0], path, *command[1:])
+        result = invoke("data", command[0], path, *command[1:])
         assert result.exit_code == 2
         assert f"the rows fit {TASKS[2]}, {TASKS[3]}" in result.stderr
 
 
 def test_pixels_are_said_of_json_lines_only(tmp_path: Path) -> None:
     path = write_coco(tmp_path / "coco", {"a": [CAN]})
-    result = run("convert", path, "--task", TASKS[2], "--absolute", "-o", tmp_path / "out")
+    result = invoke(
+        "data", "convert", path, "--task", TASKS[2], "--absolute", "-o", tmp_path / "out"
+    )
     assert result.exit_code == 2
     assert "--absolute is about JSON Lines" in result.stderr
 
 
 def test_objects_of_masks_may_be_named(tmp_path: Path) -> None:
     path = write_masks(tmp_path / "masks", {"a": [CAN, CUP], "b": []})
-    result = run("check", path, "--class-name", "cell", "--json")
+    result = invoke("data", "check", path, "--class-name", "cell", "--json")
     assert document(result)["classes"] == {"cell": 2}
-    assert run("check", path, "--class-name", "").exit_code == 2
-    assert "data convert" in run("check", path, "--class-name", "cell").stdout
-    assert "--class-name cell" in run("check", path, "--class-name", "cell").stdout
+    assert invoke("data", "check", path, "--class-name", "").exit_code == 2
+    assert "data convert" in invoke("data", "check", path, "--class-name", "cell").stdout
+    assert "--class-name cell" in invoke("data", "check", path, "--class-name", "cell").stdout

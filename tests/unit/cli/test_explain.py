@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +19,7 @@ from autofocus.explain.algorithms import ALGORITHMS, CLASS_ALGORITHMS
 from autofocus.explain.parameters import VISUALIZATION_STYLES
 from autofocus.manifest import MANIFEST_NAME, encode_manifest, read_manifest
 from autofocus.tasks.detection import ObjectDetection
+from support.commands import run
 from support.tiny_detector import bright_photo, write_tiny_detector
 
 Capture = pytest.CaptureFixture[str]
@@ -254,10 +253,7 @@ def test_choices_are_the_published_ones() -> None:
 
 
 def test_unknown_algorithm_is_a_usage_error_before_anything_is_loaded(tmp_path: Path) -> None:
-    argv = [sys.executable, "-m", "autofocus", "explain", str(tmp_path), "x.jpg"]
-    done = subprocess.run(
-        [*argv, "--algorithm", "lime"], capture_output=True, text=True, timeout=60
-    )
+    done = run("explain", tmp_path, "x.jpg", "--algorithm", "lime", timeout=60)
     assert done.returncode == 2
     assert "guided_gradcam" in done.stderr
     assert len(done.stderr.splitlines()) == 1

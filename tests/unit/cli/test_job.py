@@ -1,15 +1,12 @@
 """`autofocus job init` and `autofocus train --dry-run`, as a shell sees them."""
 
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from autofocus.cli.__main__ import app
+from support.commands import invoke
 
 PIPELINE = """
 type: pipeline
@@ -20,14 +17,6 @@ jobs:
   second: {type: automl, task: image_classification, training_data: "${{parent.inputs.rows}}"}
   third: {type: command}
 """
-
-
-@pytest.fixture(autouse=True)
-def _quiet_again() -> Iterator[None]:
-    logger = logging.getLogger("autofocus")
-    level = logger.level
-    yield
-    logger.setLevel(level)
 
 
 @pytest.fixture
@@ -42,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*words: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, list(words))
+    result = invoke(*words)
     return result.exit_code, result.stdout
 
 
@@ -85,14 +74,14 @@ def test_init_writes_to_standard_output(folder: Path) -> None:
 
 
 def test_init_names_the_tasks(folder: Path) -> None:
-    result = CliRunner().invoke(app, ["job", "init", "--task", "image_clasification"])
+    result = invoke(*["job", "init", "--task", "image_clasification"])
     assert result.exit_code == 2
     assert "did you mean 'image_classification'?" in result.stderr
 
 
 def test_init_asks_when_rows_do_not_say(folder: Path) -> None:
     (folder / "odd.jsonl").write_text('{"image_url": "0.jpg", "label": []}\n')
-    result = CliRunner().invoke(app, ["job", "init", "--data", "odd.jsonl"])
+    result = invoke(*["job", "init", "--data", "odd.jsonl"])
     assert result.exit_code == 2
     assert "Say it with --task" in result.stderr
 

@@ -1,22 +1,19 @@
 """`autofocus runs`: what a folder says of its run, as a shell sees it."""
 
 import json
-import logging
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from autofocus import api
-from autofocus.cli.__main__ import app
+from support.commands import invoke
 from support.simulated_sweep import SimulatedExecutor, scheduled, sweep_job
 
 HOLD = """
@@ -27,14 +24,6 @@ held = hold_folder(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(600)
 """
-
-
-@pytest.fixture(autouse=True)
-def _quiet_again() -> Iterator[None]:
-    logger = logging.getLogger("autofocus")
-    level = logger.level
-    yield
-    logger.setLevel(level)
 
 
 @pytest.fixture(scope="module")
@@ -58,23 +47,23 @@ def _value(number: int, epoch: int) -> float:
     return 0.5 + 0.1 * number + 0.01 * epoch
 
 
-def invoke(*arguments: object) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, ["runs", *map(str, arguments)])
+def ask(*arguments: object) -> tuple[int, str, str]:
+    done = invoke("runs", *arguments)
     return done.exit_code, done.stdout, done.stderr
 
 
 def document(*arguments: object) -> Any:
-    status, said, complaint = invoke(*arguments, "--json")
+    status, said, complaint = ask(*arguments, "--json")
     assert status == 0, complaint
     return json.loads(said)
 
 
 def test_list_has_the_last_changed_first(runs: Path) -> None:
     assert [Path(run["run"]).name for run in document("list", runs)] == ["killed", "whole"]
-    status, said, _ = invoke("list", runs)
+    status, said, _ = ask("list", runs)
     assert status == 0
     assert "3 trials  accuracy 0.7400  test_" in said
-    assert invoke("list", runs / "none")[1].strip().endswith("no runs")
+    assert ask("list", runs / "none")[1].strip().endswith("no runs")
 
 
 def test_show_has_the_leaderboard_and_what_runs(runs: Path) -> None:
@@ -84,7 +73,7 @@ def test_show_has_the_leaderboard_and_what_runs(runs: Path) -> None:
     killed = document("show", runs / "killed")
     assert killed["leaderboard"] == []
     assert [row["status"] for row in killed["running"]] == ["running"]
-    status, said, _ = invoke("show", runs / "whole")
+    status, said, _ = ask("show", runs / "whole")
     assert status == 0
     (best,) = [line for line in said.splitlines() if line.startswith("    2")]
     assert "0.7400  " in best
@@ -94,7 +83,7 @@ def test_show_has_the_leaderboard_and_what_runs(runs: Path) -> None:
 
 
 def test_watching_what_does_not_run_ends_after_one_look(runs: Path) -> None:
-    status, said, _ = invoke("show", runs / "whole", "--watch")
+    status, said, _ = ask("show", runs / "whole", "--watch")
     assert status == 0
     assert len(said.splitlines()) == 3
 
@@ -102,7 +91,7 @@ def test_watching_what_does_not_run_ends_after_one_look(runs: Path) -> None:
 def test_compare_says_where_jobs_differ(runs: Path) -> None:
     compared = document("compare", runs / "whole", runs / "killed")
     assert compared["differences"] == {"seed": [0, 7]}
-    said = invoke("compare", runs / "whole", runs / "killed")[1]
+    said = ask("compare", runs / "whole", runs / "killed")[1]
     assert "seed: 0 | 7" in said
 
 
@@ -115,7 +104,7 @@ def test_stop_asks_the_driver(runs: Path) -> None:
         assert document("show", folder)["status"] == "running"
         assert document("stop", folder)["process"] == driver.pid
         assert driver.wait(30) == -signal.SIGTERM
-    status, _, complaint = invoke("stop", folder)
+    status, _, complaint = ask("stop", folder)
     assert status == 2
     assert "nothing is running here" in complaint
 
@@ -124,7 +113,7 @@ def test_resume_asks_the_same_again_where_it_was_asked(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = runs / "whole"
-    status, _, complaint = invoke("resume", folder)
+    status, _, complaint = ask("resume", folder)
     assert status == 2
     assert "request.json is missing" in complaint
     asked = {"job": {"training_data": "rows.jsonl"}, "folder": str(tmp_path)}
@@ -143,7 +132,7 @@ def test_resume_asks_the_same_again_where_it_was_asked(
 
 
 def test_what_is_no_run_folder_is_said(tmp_path: Path) -> None:
-    status, _, complaint = invoke("show", tmp_path)
+    status, _, complaint = ask("show", tmp_path)
     assert status == 2
     assert "not a run folder" in complaint
 
@@ -158,11 +147,11 @@ def test_a_run_of_another_format_is_refused_and_no_list_fails_on_it(
     (future / "run.json").write_text('{"format": 7}')
     (future / "request.json").write_text('{"job": {}, "folder": "."}')
     for command in ("show", "compare", "resume", "stop"):
-        status, _, complaint = invoke(command, future)
+        status, _, complaint = ask(command, future)
         assert status == 2
         (line,) = complaint.splitlines()
         assert f"{future}: holds a run of format 7" in line
-    status, listed, _ = invoke("list", tmp_path)
+    status, listed, _ = ask("list", tmp_path)
     assert status == 0
     assert str(folder) in listed
     assert str(future) not in listed

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,17 +11,12 @@ from typing import Any
 
 import pytest
 
+from support.commands import run
 from support.serving import request_for
 
 
 def run_serve(*arguments: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "autofocus", "serve", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, **env},
-    )
+    return run("serve", *arguments, timeout=60, env={**os.environ, **env})
 
 
 def test_first_line_says_what_is_served_and_how_to_try_it(
