@@ -1,4 +1,4 @@
-"""AutoMode beside one run of the default recipe, and the frozen probe where there is one.
+"""AutoMode beside one run of the default recipe and, for classifiers, the frozen probe.
 
     scripts/bench automode fridge --budget 5m
     scripts/bench automode bccd nuclei --budget 20m
@@ -55,7 +55,7 @@ KINDS = {
 
 @dataclass
 class Judged:
-    """Predictions of one kind of run for the images that judge, over all seeds."""
+    """Predictions of one kind of run for the test images, over all seeds."""
 
     predictions: list[Any]
     targets: list[Any]

@@ -1,4 +1,4 @@
-"""A difference of two models with its interval, by resampling the images that judge."""
+"""Difference of two models with its interval, by resampling the test images."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ def difference(first: Value, second: Value, num_images: int, num_draws: int) -> 
     """Return second minus first with a paired bootstrap 90 % interval; None where undefined.
 
     Args:
-        first: From positions of images to the first model's metric, None where it is undefined.
+        first: Metric of the first model for positions of images; None where undefined.
         second: The same of the second model.
         num_images: n.
         num_draws: Resamples.

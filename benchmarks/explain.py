@@ -43,7 +43,7 @@ Contenders = dict[str, Callable[[], Any]]
 
 
 def cpu_ms(contenders: Contenders, repetitions: int) -> dict[str, float]:
-    """Return the least CPU time of each, run in turns."""
+    """Run the methods in turns; return the least CPU time of each."""
     best = dict.fromkeys(contenders, float("inf"))
     for _ in range(repetitions):
         for name, call in contenders.items():
@@ -164,7 +164,7 @@ def theirs(name: str) -> Contenders:
 
 
 def answer(side: Callable[[str], Contenders], name: str, pipe: Connection) -> None:
-    """Run in a process of its own: for each contender's name, send its CPU time back."""
+    """Run in a process of its own: for each name of a method, send its CPU time back."""
     prepare()
     contenders = side(name)
     while (wanted := pipe.recv()) is not None:

@@ -1,4 +1,4 @@
-"""What fine-tuning adds to the frozen probe, on images that neither has seen.
+"""Gain of fine-tuning over the frozen probe, on images that neither has seen.
 
     python benchmarks/finetune_gain.py bccd-crops coco-kinds scenes --budget 2m
     python benchmarks/finetune_gain.py coco-multilabel --budget 2m

@@ -112,7 +112,7 @@ def v2_transform() -> v2.Compose:
 
 
 def batched_v2(load: Callable[[int], object], num_images: int) -> None:
-    """Do what a DataLoader does, without its queues."""
+    """Load batches as a DataLoader does, without its queues."""
     transform = v2_transform()
     for start in range(0, num_images, BATCH_SIZE):
         torch.stack([transform(load(i)) for i in range(start, min(num_images, start + BATCH_SIZE))])
@@ -184,7 +184,7 @@ def run_epoch(loader: Loader, epoch: int) -> None:
 
 
 def take_turns(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return each one's CPU seconds, round by round; an unmeasured round goes before."""
+    """Run functions in turns, after an unmeasured round; return their CPU seconds by round."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(rounds + 1):
         for name, run in contestants.items():
@@ -196,7 +196,7 @@ def take_turns(contestants: dict[str, Callable[[], object]], rounds: int) -> dic
 
 
 def time_stages(photos: list[str], rounds: int) -> dict[str, float]:
-    """Return the cost of each step of one image, ms, when it runs alone."""
+    """Return the cost of each step of one image when it runs alone, in ms."""
     files = [open_bytes(path) for path in photos]
     images = [decode(data) for data in files]
     numbers = range(len(photos))

@@ -179,7 +179,7 @@ def batched_v2(
     kind: str,
     load: Callable[[str], object],
 ) -> None:
-    """Do what a DataLoader does, without its queues."""
+    """Load batches as a DataLoader does, without its queues."""
     for start in range(0, len(photos), BATCH_SIZE):
         drawn = [
             transform(load(path), v2_target(target, kind))

@@ -1,4 +1,4 @@
-"""What the real command makes of real photos with objects, judged on images it has never seen.
+"""Quality of the real command on real photos with objects, on images it has never seen.
 
     python benchmarks/object_quality.py bccd --budget 15m --seeds 0 1
     python benchmarks/object_quality.py bccd --budget 5m --models fcos_tf_efficientnet_lite0_fpn \

@@ -1,4 +1,4 @@
-"""How much of a mask survives as the polygon of a reply, beside contours as OpenCV gives them.
+"""Overlap of masks with the polygons of responses, beside the contours of OpenCV.
 
     python benchmarks/polygon_fidelity.py
 

@@ -1,4 +1,4 @@
-"""Plain scoring while the same server explains, and what explanations cost a client.
+"""Latency of scoring while the same server explains, and cost of explanations to a client.
 
     python benchmarks/serve_explain.py [--model FOLDER] [--seconds 10] [--rounds 3]
 
@@ -152,7 +152,7 @@ def percentiles(latencies: list[float]) -> dict[str, float]:
 
 @contextmanager
 def explaining(url: str, image: bytes) -> Iterator[list[int]]:
-    """Explain without a pause until the block ends; the list counts how often."""
+    """Explain without a pause until the block ends; the list counts the explanations."""
     counts = [0]
     stop = threading.Event()
     body = explain_body(image, "xrai")

@@ -1,4 +1,4 @@
-"""CPU milliseconds a `/score` request costs, beside decode + inference in one process.
+"""CPU milliseconds of a `/score` request, beside decode + inference in one process.
 
     python benchmarks/serve_score.py [--requests 400] [--rounds 5]
     python benchmarks/serve_score.py --model FOLDER --image FILE
@@ -103,7 +103,7 @@ def measure_round(
 
 
 def describe(model: Path, image: bytes) -> str:
-    """Return what is scored by what, and what comes back."""
+    """Return a line about the model, the photo and the response."""
     scorer = Scorer.load(model)
     height, width = decode(image).shape[:2]
     reply = scorer.task.summarize(scorer.score([image])[0])
@@ -238,7 +238,7 @@ def send_requests(
 
 
 def floor_ms(model: Path, image: bytes, num_images: int) -> tuple[float, float]:
-    """Return the CPU ms an image of decode + inference, and those of what comes after."""
+    """Return the CPU ms an image of decode + inference, and of the steps after them."""
     score = score_function(model, image)
     for _ in range(10):
         score()
@@ -247,7 +247,7 @@ def floor_ms(model: Path, image: bytes, num_images: int) -> tuple[float, float]:
 
 
 def score_function(model: Path, image: bytes) -> Callable[[], tuple[float, float]]:
-    """Return what scores an image and returns the CPU seconds of either part."""
+    """Return a function that scores an image and returns the CPU seconds of both parts."""
     manifest = read_manifest(model)
     backend = OnnxBackend(model / ONNX_NAME, num_threads=1)
     task, settings, spec = TASKS[manifest.task], manifest.settings, manifest.preprocess

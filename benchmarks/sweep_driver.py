@@ -1,4 +1,4 @@
-"""What a sweep costs besides training.
+"""Cost of a sweep besides training.
 
     python benchmarks/sweep_driver.py --trials 1000
     python benchmarks/sweep_driver.py warm
@@ -144,7 +144,7 @@ def _count_fsyncs() -> Callable[[], int]:
 
 
 def measure_warm(num_trials: int, data: str | None, models: Sequence[str]) -> dict[str, Any]:
-    """Return what lay between the trials of each worker of a real sweep, in seconds."""
+    """Return the gaps between the trials of each worker of a real sweep, in seconds."""
     from autofocus.study import study
     from autofocus.study.executors import local
     from autofocus.study.run import run
@@ -186,7 +186,7 @@ def measure_warm(num_trials: int, data: str | None, models: Sequence[str]) -> di
 def gaps(
     trials: Sequence[dict[str, Any]], publishing: Sequence[tuple[float, float]]
 ) -> list[dict[str, Any]]:
-    """Return what lay between one trial and the next, for each two in one process."""
+    """Return the gaps between consecutive trials in one process."""
     found = []
     for process in {trial["process"] for trial in trials}:
         mine = [trial for trial in trials if trial["process"] == process]
@@ -214,7 +214,7 @@ def show_warm(measured: dict[str, Any]) -> None:
 
 
 def work() -> None:
-    """Be a worker that writes down when each of its trials began, first stepped and ended."""
+    """Run a worker that records the begin, first step and end of each of its trials."""
     from autofocus.study.executors import worker as workers
 
     now: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Small objects in large images: what tiles find, and that everything that scores obeys alike.
+"""Small objects in large images: gain of tiles, and agreement of everything that scores.
 
     python benchmarks/tiling.py FOLDER              # a detector trained on BCCD (run or model)
 
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def compose(photos: Data[Any], folder: Path) -> Data[Any]:
-    """Return the photos three by three, as rows of their own; what is left over is left out."""
+    """Return the photos three by three, as rows of their own, without the remainder."""
     rows: list[Row] = []
     step = SIDE * SIDE
     for start in range(0, len(photos.records) - step + 1, step):
@@ -92,7 +92,7 @@ def compose(photos: Data[Any], folder: Path) -> Data[Any]:
 
 
 def placed(record: Any, row: int, column: int) -> list[dict[str, Any]]:
-    """Return a photo's boxes where they are in its composite."""
+    """Return the boxes of a photo within its composite."""
     return [
         {
             "label": box.label,
@@ -143,7 +143,7 @@ def show_quality(
 
 
 def show_agreement(composites: Data[Any], arms: dict[str, Path]) -> bool:
-    """Print how far replies are apart; return whether all are within the tolerance."""
+    """Print the differences of responses; return whether all are within the tolerance."""
     images = [Path(location).read_bytes() for location in composites.locations]
     largest = 0.0
     print("\n| composites | scored by | objects | difference | unpaired | CPU ms an image |")
@@ -172,14 +172,14 @@ def show_agreement(composites: Data[Any], arms: dict[str, Path]) -> bool:
 
 
 def timed(scorer: Scorer, images: Sequence[bytes]) -> tuple[list[Reply], float]:
-    """Return the replies and the CPU milliseconds of one."""
+    """Return the responses and the CPU milliseconds of one."""
     started = time.process_time()
     replies = scorer.score(images)
     return replies, (time.process_time() - started) * 1e3 / len(images)
 
 
 def served(folder: Path, images: Sequence[bytes]) -> list[Reply]:
-    """Return a server's replies, one image a request."""
+    """Return a server's responses, one image a request."""
     server, place = open_server(folder, "--workers", "1", "--no-explain-warm-up")
     try:
         connection = http.client.HTTPConnection(place, timeout=60)

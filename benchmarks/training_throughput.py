@@ -128,7 +128,7 @@ def print_table(result: dict) -> None:
 
 
 class Watch:
-    """Measures from the end of step `warmup` to the end of step `warmup + steps`."""
+    """Measurement from the end of step `warmup` to the end of step `warmup + steps`."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._first, self._last = arguments.warmup, arguments.warmup + arguments.steps
@@ -137,7 +137,7 @@ class Watch:
         self.measured: dict[str, float] = {}
 
     def step_is_done(self) -> bool:
-        """Return whether that was the last step."""
+        """Note a step; return whether it was the last one."""
         self._num_done += 1
         if self._num_done == self._first:
             self._wall_s, self._cpu_s = time.monotonic(), cpu_s()
@@ -161,13 +161,13 @@ def processes() -> Iterator[object]:
 
 
 def cpu_s() -> float:
-    """CPU seconds of this process and of its workers."""
+    """Return the CPU seconds of this process and of its workers."""
     times = [process.cpu_times() for process in processes()]
     return sum(each.user + each.system for each in times)
 
 
 def peak_mb() -> float:
-    """The most that this process took, and what is its workers' own now."""
+    """Return the peak memory of this process and the present memory of its workers, in MB."""
     own_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     _, *workers = processes()
     return own_mb + sum(worker.memory_full_info().uss for worker in workers) / 1e6

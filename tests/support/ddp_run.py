@@ -26,7 +26,7 @@ from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training import distributed, finetune_trial, loop
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.device import make_accelerator
-from autofocus.training.finetune_trial import Finetuning, run_finetune, take_part
+from autofocus.training.finetune_trial import Finetuning, run_finetune, train_on_worker
 from autofocus.training.loop import Trained
 from autofocus.training.probe_trial import Probed, ProbeSetup
 from autofocus.training.recipe import Recipe
@@ -110,9 +110,9 @@ def main(photos: Path, folder: Path, seconds: float | None, changes: dict[str, A
         distributed.connect()
         order = distributed.receive()
         accelerator = make_accelerator(torch.device(order.device_type))
-        assert order.run is take_part
+        assert order.run is train_on_worker
         job = order.kind(**order.fields, accelerator=accelerator)
-        say(folder, accelerator, take_part(job, *order.rest), len(writes))
+        say(folder, accelerator, train_on_worker(job, *order.rest), len(writes))
         return
     distributed.connect()
     accelerator = make_accelerator(setup.device)
