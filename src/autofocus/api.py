@@ -144,9 +144,9 @@ class Model:
         checked = checked_parameters(parameters, self._explainer.selector, self.labels)
         explained = []
         found = explain_images(self._scorer, self._explainer, _contents(images), checked)
-        for place, item in enumerate(found):
+        for position, item in enumerate(found):
             if isinstance(item, ImageError):
-                raise ImageError(item.code, f"images[{place}]: {item.message}")
+                raise ImageError(item.code, f"images[{position}]: {item.message}")
             explained.append(item)
         return explained
 
