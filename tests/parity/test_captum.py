@@ -64,13 +64,17 @@ def _assert_close(got: Tensor, expected: Tensor, relative: float = 1e-4) -> None
 @pytest.mark.parametrize("method", APPROXIMATION_METHODS)
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "tf_efficientnet_lite0"])
 def test_integrated_gradients(name: str, method: str) -> None:
+    # captum computes the points of the path in single precision, which has these exactly: between
+    # two points that differ by rounding, a unit of the network may begin or cease to pass on.
+    n_steps = 9 if method == "riemann_trapezoid" else 8
     network, images = freeze(_build(name).double()), _images(dtype=torch.float64)
     expected = _quietly(
         lambda: captum.IntegratedGradients(network).attribute(
-            images, target=TARGETS, n_steps=7, method=method
+            images, target=TARGETS, n_steps=n_steps, method=method
         )
     )
-    got = _ours("integrated_gradients", network, images, n_steps=7, approximation_method=method)
+    options = {"n_steps": n_steps, "approximation_method": method}
+    got = _ours("integrated_gradients", network, images, **options)
     _assert_close(got, expected)
 
 
