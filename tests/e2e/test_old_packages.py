@@ -58,8 +58,9 @@ def test_it_explains_as_it_did(unpacked: Path, version: str, task: str, number: 
         {"label": each.label, "probability": each.probability, "map": coarse(each.map)}
         for each in found
     ]
-    # Gradients through random weights: sums of large numbers that nearly cancel.
-    assert_same(replies, known["explanations"], tolerance=1e-4)
+    # Rounding, which is another on another processor, lets single rectifiers pass or not. A map is
+    # at most 1; that of another algorithm or class is further away.
+    assert_same(replies, known["explanations"], tolerance=5e-3)
 
 
 def test_one_of_a_format_to_come_is_refused_in_one_line(unpacked: Path, tmp_path: Path) -> None:
