@@ -1,7 +1,8 @@
-"""Greedy soup: the mean of several trainings of one network, at the price of one.
+"""Means of weights: of several trainings (soup), over steps (EMA), with the initial ones (WiSE-FT).
 
-Wortsman et al. 2022 (arXiv 2203.05482), recipe 1: the best first; each other one is added, in the
-order of its own score, if the mean with it is judged at least as good as without.
+The greedy soup is recipe 1 of Wortsman et al. 2022 (arXiv 2203.05482): the best first; each other
+one is added, in the order of its own score, if the mean with it is scored at least as good as
+without. WiSE-FT is Wortsman et al. 2021 (arXiv 2109.01903).
 """
 
 import copy
@@ -95,30 +96,30 @@ class WeightAverage:
 
 
 class Mixture:
-    """Mean of a network's weights with the initial ones.
+    """Mean of a network's weights with the initial ones (WiSE-FT).
 
     Args:
-        start: Network before the first step.
+        initial: Network before the first step.
         share: Share of its weights in the mean, in (0, 1).
     """
 
-    def __init__(self, start: nn.Module, share: float) -> None:
+    def __init__(self, initial: nn.Module, share: float) -> None:
         self.share = share
-        self._start = {name: value.clone() for name, value in start.state_dict().items()}
-        self._network = copy.deepcopy(start).eval().requires_grad_(False)
+        self._initial = {name: value.clone() for name, value in initial.state_dict().items()}
+        self._network = copy.deepcopy(initial).eval().requires_grad_(False)
 
     def of(self, network: nn.Module) -> nn.Module:
         """Return the mean with a network, in eval mode; the next call changes it."""
-        self._network.load_state_dict(interpolate(self._start, network.state_dict(), self.share))
+        self._network.load_state_dict(interpolate(self._initial, network.state_dict(), self.share))
         return self._network
 
 
 def interpolate(
-    start: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float
+    initial: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float
 ) -> dict[str, Tensor]:
-    """Return `share` of `start` and the rest of `trained`; integers are those of `trained`."""
+    """Return `share` of `initial` and the rest of `trained`; integers are those of `trained`."""
     return {
-        name: torch.lerp(value, start[name].to(value), share)
+        name: torch.lerp(value, initial[name].to(value), share)
         if value.is_floating_point()
         else value
         for name, value in trained.items()

@@ -87,7 +87,7 @@ def run_finetune(job: Finetuning, probed: Probed) -> Finetuned:
 
 
 def run_refit(
-    job: Finetuning, probed: Probed, before: Candidate, wise_ft_alpha: float
+    job: Finetuning, probed: Probed, before: Candidate, initial_share: float
 ) -> Finetuned:
     """Refit a fine-tuned model on training and validation images together.
 
@@ -98,12 +98,12 @@ def run_refit(
         job: Run with `keeps_latest`, and as many epochs as the model before had.
         probed: Probe with all images in `train` and an `initial_model` fitted on all of them.
         before: The model that was validated.
-        wise_ft_alpha: Share of the initial weights in the model before, in [0, 1].
+        initial_share: Share of the initial weights in the model before, in [0, 1].
     """
     initial = {name: value.clone() for name, value in probed.initial_model.state_dict().items()}
     with _running(job, probed) as (trained, loader):
         network = _contiguous(trained)
-        network.load_state_dict(interpolate(initial, network.state_dict(), wise_ft_alpha))
+        network.load_state_dict(interpolate(initial, network.state_dict(), initial_share))
         temperature = before.manifest.calibration.temperature
         network.set_head(network.head.weight / temperature, network.head.bias / temperature)
         validation = _validation_set(job, probed, loader)

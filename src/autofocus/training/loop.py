@@ -112,7 +112,7 @@ class Trained:
         reason: Reason why it ended.
         improved: Whether any epoch beat the initial network.
         best_epoch: Epoch of these weights; 0 is the initial network.
-        wise_ft_alpha: Share of the initial weights in these weights.
+        initial_share: Share of the initial weights in these weights.
     """
 
     network: Network
@@ -122,7 +122,7 @@ class Trained:
     reason: str
     improved: bool
     best_epoch: int = 0
-    wise_ft_alpha: float = 0.0
+    initial_share: float = 0.0
 
 
 @dataclass
@@ -184,7 +184,7 @@ class _Loop:
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         decay = run.recipe.ema_decay
         self.average = None if decay is None else WeightAverage(run.network, decay)
-        share = run.recipe.wise_ft_alpha
+        share = run.recipe.initial_share
         self.mixture = Mixture(run.network, share) if share > 0 else None
         # The last evaluated network, and the share of the initial weights in it.
         self.evaluated: tuple[Network, float] = run.network, 0.0
@@ -557,7 +557,7 @@ class _Loop:
             reason,
             improved=self.at.best_epoch > 0,
             best_epoch=self.at.best_epoch,
-            wise_ft_alpha=best[1].get("start_share", 0.0),
+            initial_share=best[1].get("start_share", 0.0),
         )
 
 

@@ -36,7 +36,7 @@ class Recipe:
         clip_norm: Limit of the gradients' norm; None for no limit.
         ema_decay: Decay of the averaged weights, which are evaluated and kept; None for no
             average.
-        wise_ft_alpha: Share of the initial weights in their mean with the trained ones, which is
+        initial_share: Share of the initial weights in their mean with the trained ones, which is
             evaluated too (WiSE-FT); 0 for no mean.
         weighted_loss: Class weights: 0 none, 1 square roots, 2 full; for imbalance above 2.
         layers_to_freeze: Leading groups of layers that do not learn (published groups).
@@ -78,7 +78,7 @@ class Recipe:
     clip_value: float | None = None
     clip_norm: float | None = 1.0
     ema_decay: float | None = 0.999
-    wise_ft_alpha: float = 0.0
+    initial_share: float = 0.0
     label_smoothing: float = 0.0
     weighted_loss: int = 0
     layers_to_freeze: int = 0
@@ -100,7 +100,7 @@ class Recipe:
     def document(self) -> dict[str, Any]:
         """Return the recipe as `decisions.jsonl` and a dry run have it."""
         return {
-            "start_share" if name == "wise_ft_alpha" else name: value
+            "start_share" if name == "initial_share" else name: value
             for name, value in vars(self).items()
         }
 
@@ -183,7 +183,7 @@ def default_recipe(
     if num_images > LARGE_SET:
         return Recipe(batch_size=32, label_smoothing=0.1, augmentation="medium", **rates)
     # Some tens of validation images cannot tell when to stop: the schedule does.
-    return Recipe(label_smoothing=label_smoothing, early_stopping=False, wise_ft_alpha=0.5, **rates)
+    return Recipe(label_smoothing=label_smoothing, early_stopping=False, initial_share=0.5, **rates)
 
 
 def detector_recipe(defaults: Mapping[str, Any], num_images: int, is_azure: bool) -> Recipe:

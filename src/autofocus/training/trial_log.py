@@ -1,4 +1,4 @@
-"""The log of a trial in its own folder, below facts about it."""
+"""The log of a trial in its own folder, below facts about it, and its curves as a picture."""
 
 import json
 import logging

@@ -21,7 +21,7 @@ from autofocus.training.losses import multilabel
 from autofocus.training.losses.classification import ClassificationObjective
 from autofocus.training.recipe import Recipe
 
-RECIPE = Recipe(num_epochs=3, batch_size=4, early_stopping=False, ema_decay=0.9, wise_ft_alpha=0.5)
+RECIPE = Recipe(num_epochs=3, batch_size=4, early_stopping=False, ema_decay=0.9, initial_share=0.5)
 NUM_BATCHES = 4  # 18 photos in batches of 4; the last 2 are left out
 MakeFit = Callable[..., Fit]
 
@@ -54,7 +54,7 @@ def assert_same_run(folder: Path, other: Path, trained: Trained, other_trained: 
         other_trained.improved,
     )
     assert trained.best_epoch == other_trained.best_epoch
-    assert trained.wise_ft_alpha == other_trained.wise_ft_alpha
+    assert trained.initial_share == other_trained.initial_share
     assert np.array_equal(probs_of(trained), probs_of(other_trained))
 
 
@@ -97,7 +97,7 @@ def test_learns_and_returns_the_best_epoch(make_fit: MakeFit) -> None:
 
 def test_the_mean_with_the_start_is_kept_where_it_is_better(make_fit: MakeFit) -> None:
     """Trained far too fast: half of the way back is better than all of it."""
-    recipe = replace(RECIPE, learning_rate=0.05, ema_decay=None, num_epochs=2, wise_ft_alpha=0.5)
+    recipe = replace(RECIPE, learning_rate=0.05, ema_decay=None, num_epochs=2, initial_share=0.5)
     start = make_fit("start", recipe=replace(recipe, num_epochs=0)).network.state_dict()
     run = make_fit(recipe=recipe, score=lambda metrics: -float(metrics["log_loss"]))
     trained = fit(replace(run, initial_is_valid=True, sample_losses=lambda found: [0.0]))
@@ -105,7 +105,7 @@ def test_the_mean_with_the_start_is_kept_where_it_is_better(make_fit: MakeFit) -
     name = next(name for name, value in last.items() if value.is_floating_point())
     weights = trained.network.state_dict()
     assert trained.best_epoch == 2
-    assert trained.wise_ft_alpha == metrics_of(run.folder)[-1]["start_share"] == 0.5
+    assert trained.initial_share == metrics_of(run.folder)[-1]["start_share"] == 0.5
     assert torch.allclose(weights[name], (start[name] + last[name]) / 2)
     assert not torch.equal(weights[name], last[name])
 
@@ -123,13 +123,13 @@ def test_few_images_keep_the_mean_with_the_start_unless_clearly_worse(
     losses = iter([[1.0] * 6, of_mean, of_trained, kept])
     run = make_fit(recipe=replace(RECIPE, num_epochs=1))
     trained = fit(replace(run, sample_losses=lambda found: next(losses)))
-    assert trained.wise_ft_alpha == share
+    assert trained.initial_share == share
     assert trained.best_epoch == 1
 
 
 def test_few_images_keep_the_latest_weights_unless_clearly_worse(make_fit: MakeFit) -> None:
     losses = iter([[1.0] * 6, [0.1, 0.2, 0.1, 0.2, 0.1, 0.2], [0.2, 0.1] * 3, [0.9] * 6])
-    run = make_fit(recipe=replace(RECIPE, wise_ft_alpha=0.0))
+    run = make_fit(recipe=replace(RECIPE, initial_share=0.0))
     trained = fit(replace(run, sample_losses=lambda found: next(losses)))
     assert [row["is_best"] for row in metrics_of(run.folder)] == [True, True, True, False]
     assert trained.best_epoch == 2
@@ -367,7 +367,7 @@ def test_exploding_loss_fails_the_trial_and_keeps_the_best(
 def test_nan_fails_the_trial_and_keeps_the_last_good_epoch(
     make_fit: MakeFit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make_fit(recipe=replace(RECIPE, ema_decay=None, wise_ft_alpha=0.0))
+    run = make_fit(recipe=replace(RECIPE, ema_decay=None, initial_share=0.0))
     original, calls = run.training.epoch, iter(range(1000))
 
     def poisoned(*args: Any) -> Any:
@@ -455,7 +455,7 @@ def test_deadline_is_planned_for_and_kept(
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(loop, "time", clock)
-    run = make_fit(recipe=replace(RECIPE, num_epochs=10_000, wise_ft_alpha=0.0))
+    run = make_fit(recipe=replace(RECIPE, num_epochs=10_000, initial_share=0.0))
     original_epoch, original_evaluate = run.training.epoch, loop.evaluate
 
     def slow(*args: Any):

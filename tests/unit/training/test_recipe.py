@@ -104,14 +104,14 @@ def test_transformers_learn_slower_below_the_head() -> None:
 @pytest.mark.parametrize("name", [None, "tf_efficientnet_lite0", "convnext_tiny"])
 def test_other_names_train_with_ours(name: str | None) -> None:
     recipe = recipe_of("image_classification", name)
-    assert recipe == Recipe(label_smoothing=0.05, early_stopping=False, wise_ft_alpha=0.5)
+    assert recipe == Recipe(label_smoothing=0.05, early_stopping=False, initial_share=0.5)
     assert recipe.optimizer == "adamw"
     assert recipe.cosine_cycles == 0.5
     large = recipe_of("image_classification", name, 5_000)
     assert large.label_smoothing > recipe.label_smoothing
     assert large.batch_size > recipe.batch_size
     # There validation can tell when to stop, and training ends far from where it began.
-    assert (large.early_stopping, large.wise_ft_alpha) == (True, 0.0)
+    assert (large.early_stopping, large.initial_share) == (True, 0.0)
 
 
 @pytest.mark.parametrize("model", ["resnet50", "tf_efficientnet_lite0"])

@@ -173,7 +173,7 @@ def _train(
     common: Common,
     trained: TrainedTrial,
     num_epochs: int,
-    wise_ft_alpha: float,
+    initial_share: float,
     deadline_s: float | None,
     hooks: Hooks,
 ) -> Finetuned:
@@ -196,7 +196,7 @@ def _train(
         recipe_for(plan, len(common.train)),
         num_epochs=num_epochs,
         early_stopping=False,
-        wise_ft_alpha=0.0,
+        initial_share=0.0,
     )
     job = Finetuning(
         setup=setup,
@@ -213,7 +213,7 @@ def _train(
     probed = replace(
         probed, initial_model=initial_model, train=everything, validation=common.validation
     )
-    return run_refit(job, probed, trained.candidate, wise_ft_alpha)
+    return run_refit(job, probed, trained.candidate, initial_share)
 
 
 def _rejected(made: Finetuned, trained: TrainedTrial, num_epochs: int) -> str | None:
