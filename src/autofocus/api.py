@@ -1,6 +1,6 @@
 """autofocus from Python: `train` and `load`. The commands of `cli/` are thin layers over these."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ def train(
     set_: Iterable[str] = (),
     started_s: float | None = None,
     track: Track = no_progress,
+    on_folder: Callable[[Path], None] | None = None,
     **keys: Any,
 ) -> dict[str, Any]:
     """Train and return the result document of `train --json`.
@@ -40,6 +41,7 @@ def train(
         set_: Assignments such as `limits.max_trials=3`, as `--set`.
         started_s: Start of the budget, by `time.monotonic()`; None: now.
         track: Progress display.
+        on_folder: Called with the run folder once it is this run's; None: nobody asks.
         **keys: Keys of the job; `data`, `model`, `target_column` and `image_column` are short for
             `training_data`, `training_parameters.model_name`, `target_column_name` and
             `image_column_name`. They win over `job`.
@@ -50,7 +52,9 @@ def train(
     from autofocus.study.run import run_distributed
 
     document = _document(job, set_, keys)
-    return run_distributed(document, overwrite=overwrite, started_s=started_s, track=track)
+    return run_distributed(
+        document, overwrite=overwrite, started_s=started_s, track=track, on_folder=on_folder
+    )
 
 
 def plan(

@@ -24,10 +24,12 @@ log = logging.getLogger("autofocus.fake")
 num_trials, how, epoch_s = int(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 
 
-def train(document: Any, track: Any, **options: Any) -> dict[str, Any]:
+def train(document: Any, track: Any, on_folder: Any, **options: Any) -> dict[str, Any]:
     folder = Path(options.get("output_dir") or "runs/fake-12345678")
     folder.mkdir(parents=True, exist_ok=True)
     held = hold_folder(folder)
+    if on_folder is not None:
+        on_folder(folder)
     started = time.time()
     several: dict[str, Any] = {} if num_trials > 1 else {"search_space": None}
     write_run(folder, limits={"max_trials": num_trials}, **several)

@@ -69,17 +69,17 @@ def _run_all(
     test = _draw(output_dir / "test", task, NUM_TEST, seed + 1)
 
     note("2/4  checking and training")
-    folder = str(output_dir / "run")
-    with showing_run(folder, as_json=as_json) as track:
+    with showing_run(as_json=as_json) as (track, on_folder):
         result = api.train(
             task=task,
             data=str(training),
             test_data=str(test),
             seed=seed,
             budget=BUDGET_S,
-            output_dir=folder,
+            output_dir=str(output_dir / "run"),
             overwrite=True,
             track=track,
+            on_folder=on_folder,
         )
     note("3/4  starting the server")
     photo = sorted((test.parent / "images").iterdir())[0]

@@ -46,17 +46,17 @@ GIB = 1 << 30
 class LiveRun:
     """Live view of the run that this process trains.
 
+    Only its bars are shown until `follow` names its folder.
+
     Args:
-        output_dir: Future run folder; None: a new one below `runs/`.
         console: Terminal; None: stderr.
     """
 
-    def __init__(self, output_dir: str | None, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self._console = console or SteadyConsole(stderr=True, highlight=False)
         self._bars = make_bars(self._console, auto_refresh=False)
         self._is_broken = False
         self._board = Board(self._console)
-        self._locks = _NewLocks(None if output_dir is None else Path(output_dir))
         self._live = Live(
             console=self._console,
             auto_refresh=False,
@@ -92,6 +92,10 @@ class LiveRun:
                 self._leave()
             self._streams.__exit__(None, None, None)
 
+    def follow(self, folder: Path) -> None:
+        """Show the trials of the run folder that this process holds."""
+        self._board.follow(folder, os.getpid())
+
     def track(self, items: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
         """Show a bar while items are consumed; see `Track`."""
         bar = self._bars.add_task(description, total=total)
@@ -107,21 +111,16 @@ class LiveRun:
             wait_s = FRAME_S
             while not self._is_over.wait(wait_s):
                 started_s = time.thread_time()
-                self._look()
+                self._board.look()
                 # A closed terminal shows nothing, and training goes on.
                 with suppress(OSError), self._screen_lock:
                     self._live.refresh()
                 spent_s = time.thread_time() - started_s
                 wait_s = min(LONGEST_S, max(FRAME_S, spent_s / CPU_SHARE))
-            self._look(at_once=True)
+            self._board.look(at_once=True)
         except Exception:
             self._is_broken = True
             log.exception("nothing is shown of the trials any more; training goes on")
-
-    def _look(self, *, at_once: bool = False) -> None:
-        if not self._board.is_known and (found := self._locks.found()) is not None:
-            self._board.follow(found, os.getpid())
-        self._board.look(at_once=at_once)
 
     def _leave(self) -> None:
         """Leave the last picture of the trials on the terminal, or nothing where there are none."""
@@ -168,11 +167,6 @@ class Board:
             process: Its driver, where that is known.
         """
         self._reader = RunReader(path, process=process)
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the run folder is known."""
-        return self._reader is not None
 
     @property
     def is_shown(self) -> bool:
@@ -271,46 +265,6 @@ def _print_above(console: Console, lock: AbstractContextManager[object]) -> Iter
         for handler in handlers:
             handler.setStream(before[1])
         sys.stdout, sys.stderr = before
-
-
-class _NewLocks:
-    """Finder of the run folder that this process has locked.
-
-    Args:
-        folder: Future run folder; None: somewhere below `runs/`.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        # A process that trains several jobs has written older locks itself.
-        self._before = {lock: _stamp(lock) for lock in self._locks()}
-
-    def found(self) -> Path | None:
-        """Return the locked folder, or None while there is none."""
-        for lock in self._locks():
-            if _stamp(lock) != self._before.get(lock) and _holder(lock) == str(os.getpid()):
-                return lock.parent
-        return None
-
-    def _locks(self) -> list[Path]:
-        return (
-            list(Path("runs").glob("*/lock")) if self._folder is None else [self._folder / "lock"]
-        )
-
-
-def _stamp(path: Path) -> int | None:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return None
-
-
-def _holder(lock: Path) -> str:
-    try:
-        return lock.read_text(encoding="utf-8").strip()
-    except OSError:
-        # Windows lets nobody read a locked file; only bars are shown there.
-        return ""
 
 
 def memory_text(process: int | None) -> str:

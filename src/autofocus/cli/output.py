@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import orjson
@@ -119,20 +120,19 @@ def line_progress() -> Track:
 
 
 @contextmanager
-def showing_run(output_dir: str | None, *, as_json: bool) -> Iterator[Track]:
-    """Show the run that is trained in this process; yield its progress display.
+def showing_run(*, as_json: bool) -> Iterator[tuple[Track, Callable[[Path], None] | None]]:
+    """Show the run that is trained in this process; yield `track` and `on_folder` of `api.train`.
 
     Args:
-        output_dir: Future run folder; None: a new one below `runs/`.
         as_json: Whether to show progress bars only, as on a dumb terminal.
     """
     if as_json or process_rank() > 0 or not _is_smart_terminal():
-        yield progress()
+        yield progress(), None
         return
     from autofocus.cli.live import LiveRun
 
-    with LiveRun(output_dir) as live:
-        yield live.track
+    with LiveRun() as live:
+        yield live.track, live.follow
 
 
 def _is_smart_terminal() -> bool:

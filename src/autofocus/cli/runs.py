@@ -111,8 +111,8 @@ def resume(run: Folder, as_json: AsJson = False) -> None:
     job, folder = request(run)
     # Relative paths in the job start where the run was started.
     os.chdir(folder)
-    with showing_run(job["output_dir"], as_json=as_json) as track:
-        result = api.train(job, track=track)
+    with showing_run(as_json=as_json) as (track, on_folder):
+        result = api.train(job, track=track, on_folder=on_folder)
     if as_json:
         emit_json(result)
     else:

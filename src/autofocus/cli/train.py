@@ -104,19 +104,17 @@ class _Options:
 
 def _run(document: dict[str, Any], keys: dict[str, Any], options: _Options) -> dict[str, Any]:
     from autofocus import api
-    from autofocus.settings.job_file import override
 
     if options.dry_run:
         return api.plan(document, set_=options.assignments, track=progress(), **keys)
-    given = {key: value for key, value in keys.items() if value is not None}
-    output_dir = override({**document, **given}, options.assignments).get("output_dir")
-    with showing_run(output_dir, as_json=options.as_json) as track:
+    with showing_run(as_json=options.as_json) as (track, on_folder):
         return api.train(
             document,
             overwrite=options.overwrite,
             set_=options.assignments,
             started_s=options.started_s,
             track=track,
+            on_folder=on_folder,
             **keys,
         )
 

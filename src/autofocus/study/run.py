@@ -33,6 +33,7 @@ def run(
     overwrite: bool = False,
     started_s: float | None = None,
     track: Track = no_progress,
+    on_folder: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:
     """Train as the job says and return the result document (`train --json`).
 
@@ -41,6 +42,7 @@ def run(
         overwrite: Delete an earlier run in the same folder.
         started_s: Time (`time.monotonic()`) at which the budget began; None for now.
         track: Progress display.
+        on_folder: Called with the run folder once it is this run's; None: nobody asks.
 
     Raises:
         JobError: If the job is wrong; names every problem.
@@ -58,6 +60,8 @@ def run(
     resolved = plan.job.model_dump(mode="json", by_alias=True)
     path = _run_path(plan.job, resolved, sources)
     with RunFolder(path, resolved, sources.fingerprint, overwrite) as folder:
+        if on_folder is not None:
+            on_folder(path)
         if finished := folder.result():
             log.info("%s: finished before; nothing to do (--overwrite starts anew)", path)
             # It may have been moved since.

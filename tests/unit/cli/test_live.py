@@ -177,17 +177,13 @@ def console_on(terminal: Terminal) -> Console:
     return SteadyConsole(file=terminal, force_terminal=True, width=110, height=30, highlight=False)
 
 
-def test_the_run_of_this_process_is_found_by_its_lock(
-    run: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(run.parent.parent)
-    (run.parent).rename(run.parent.parent / "runs")
-    others = Path("runs/other")
-    write_run(others)
-    (others / "lock").write_text(str(os.getpid()))
-    with LiveRun(None, console_on(terminal)), hold_folder(Path("runs/run")):
-        wait_until(terminal, "image_classification by accuracy · tiny_net · runs/run")
-    assert "runs/other" not in terminal.getvalue()
+def test_trials_are_shown_once_the_folder_is_known(run: Path, terminal: Terminal) -> None:
+    with LiveRun(console_on(terminal)) as live:
+        for _ in live.track(range(5), "reading", 5):
+            time.sleep(0.06)
+        assert "by accuracy" not in terminal.getvalue()
+        live.follow(run)
+        wait_until(terminal, "image_classification by accuracy · tiny_net")
 
 
 def test_bars_and_log_lines_live_with_it(
@@ -198,7 +194,8 @@ def test_bars_and_log_lines_live_with_it(
     logger = logging.getLogger("autofocus.live_test")
     logging.getLogger().addHandler(handler)
     try:
-        with LiveRun(str(run), console_on(terminal)) as live, hold_folder(run):
+        with LiveRun(console_on(terminal)) as live:
+            live.follow(run)
             wait_until(terminal, "now: trial 4, epoch 2")
             for _ in live.track(range(3), "epoch 7", 3):
                 wait_until(terminal, "epoch 7 ")
@@ -227,7 +224,8 @@ def test_a_single_run_has_bars_only(run: Path, terminal: Terminal, num_trials: i
     else:
         (run / "progress.json").unlink()
         write_run(run, search_space=None)
-    with LiveRun(str(run), console_on(terminal)) as live, hold_folder(run):
+    with LiveRun(console_on(terminal)) as live:
+        live.follow(run)
         for _ in live.track(range(5), "epoch 7", 5):
             time.sleep(0.06)
     assert "epoch 7" in terminal.getvalue()
@@ -240,7 +238,8 @@ def test_an_error_in_the_picture_does_not_end_the_run(
     def broken(*args: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    with LiveRun(str(run), console_on(terminal)) as live, hold_folder(run):
+    with LiveRun(console_on(terminal)) as live:
+        live.follow(run)
         wait_until(terminal, "now: trial 4, epoch 2")
         monkeypatch.setattr(live_module, "view", broken)
         while live._painter.is_alive():

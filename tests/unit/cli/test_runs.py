@@ -120,7 +120,7 @@ def test_resume_asks_the_same_again_where_it_was_asked(
     (folder / "request.json").write_text(json.dumps(asked))
     seen: list[Any] = []
 
-    def train(job: dict[str, Any], track: object) -> dict[str, Any]:
+    def train(job: dict[str, Any], **display: object) -> dict[str, Any]:
         seen.append((job, Path.cwd()))
         return {"value": 1}
 
