@@ -1,7 +1,9 @@
 """Rendered scenes as training data on disk: images and a JSONL file in the published row format."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import msgspec
@@ -46,7 +48,7 @@ def write_scenes(
     """
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
-    max_objects = 1 if record_type is MulticlassRecord else MAX_OBJECTS
+    max_objects = _ROWS[record_type].max_objects
     encode = msgspec.json.Encoder().encode
     annotations = folder / ANNOTATIONS
     with whole_file(annotations) as rows:
@@ -71,28 +73,27 @@ def scene_to_record(scene: Scene, record_type: type[ImageRecord], image_url: str
 
     Args:
         scene: Scene; of one object for `MulticlassRecord`.
-        record_type: One of the four row types.
+        record_type: Row type of the task.
         image_url: URL of the image.
     """
     height, width = scene.image.shape[:2]
     details = ImageDetails(format="jpg", width=width, height=height)
-    return _TO_RECORD[record_type](scene, image_url, details)
+    label = _ROWS[record_type].to_label(scene)
+    return record_type(image_url=image_url, image_details=details, label=label)  # type: ignore[call-arg]
 
 
-def _to_multiclass(scene: Scene, image_url: str, details: ImageDetails) -> ImageRecord:
+def _to_class(scene: Scene) -> str:
     (only,) = scene.objects
-    return MulticlassRecord(image_url=image_url, image_details=details, label=only.label)
+    return only.label
 
 
-def _to_multilabel(scene: Scene, image_url: str, details: ImageDetails) -> ImageRecord:
-    labels = sorted({found.label for found in scene.objects})
-    return MultilabelRecord(image_url=image_url, image_details=details, label=labels)
+def _to_classes(scene: Scene) -> list[str]:
+    return sorted({found.label for found in scene.objects})
 
 
-def _to_detection(scene: Scene, image_url: str, details: ImageDetails) -> ImageRecord:
+def _to_boxes(scene: Scene) -> list[BoxLabel]:
     height, width = scene.image.shape[:2]
-    boxes = [_to_box(found, height, width) for found in scene.objects]
-    return DetectionRecord(image_url=image_url, image_details=details, label=boxes)
+    return [_to_box(found, height, width) for found in scene.objects]
 
 
 def _to_box(found: SceneObject, height: int, width: int) -> BoxLabel:
@@ -106,9 +107,9 @@ def _to_box(found: SceneObject, height: int, width: int) -> BoxLabel:
     )
 
 
-def _to_segmentation(scene: Scene, image_url: str, details: ImageDetails) -> ImageRecord:
+def _to_outlines(scene: Scene) -> list[PolygonLabel]:
     height, width = scene.image.shape[:2]
-    outlines = [
+    return [
         PolygonLabel(
             label=found.label,
             polygon=[
@@ -118,7 +119,6 @@ def _to_segmentation(scene: Scene, image_url: str, details: ImageDetails) -> Ima
         )
         for found in scene.objects
     ]
-    return InstanceSegmentationRecord(image_url=image_url, image_details=details, label=outlines)
 
 
 def _frac(pixels: int, side: int) -> float:
@@ -126,9 +126,22 @@ def _frac(pixels: int, side: int) -> float:
     return round(pixels / side, 6)
 
 
-_TO_RECORD: dict[type[ImageRecord], Callable[[Scene, str, ImageDetails], ImageRecord]] = {
-    MulticlassRecord: _to_multiclass,
-    MultilabelRecord: _to_multilabel,
-    DetectionRecord: _to_detection,
-    InstanceSegmentationRecord: _to_segmentation,
+@dataclass(frozen=True)
+class _Row:
+    """How a scene becomes a row of one record type.
+
+    Attributes:
+        to_label: Label of a scene.
+        max_objects: Objects in a scene, at most.
+    """
+
+    to_label: Callable[[Scene], Any]
+    max_objects: int = MAX_OBJECTS
+
+
+_ROWS: dict[type[ImageRecord], _Row] = {
+    MulticlassRecord: _Row(_to_class, max_objects=1),
+    MultilabelRecord: _Row(_to_classes),
+    DetectionRecord: _Row(_to_boxes),
+    InstanceSegmentationRecord: _Row(_to_outlines),
 }

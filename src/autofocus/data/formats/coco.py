@@ -205,7 +205,7 @@ class _Reader:
             return
         is_crowd = read_flag(annotation.iscrowd, f"{path}.iscrowd", row.issues)
         has_box = annotation.bbox is not None and annotation.bbox != []
-        wants_outline = self._record_type is InstanceSegmentationRecord
+        wants_outline = self._record_type.object_shape == "outline"
         if has_box and not wants_outline:
             _read_box(annotation.bbox, f"{path}.bbox", name, is_crowd, row)
         elif bytes(annotation.segmentation) not in (b"null", b"[]"):

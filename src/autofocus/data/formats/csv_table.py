@@ -13,7 +13,12 @@ from pathlib import Path
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, short_value
-from autofocus.data.rows.records import ImageRecord, MulticlassRecord, MultilabelRecord
+from autofocus.data.rows.records import (
+    ImageRecord,
+    MulticlassRecord,
+    MultilabelRecord,
+    ObjectsRecord,
+)
 from autofocus.data.rows.text import name_binary, sniff_encoding
 from autofocus.errors import DataError
 
@@ -72,15 +77,13 @@ class CsvTable(Format):
         Raises:
             DataError: If the file is no such table or the task wants more than classes.
         """
-        if record_type not in (MulticlassRecord, MultilabelRecord):
+        if issubclass(record_type, ObjectsRecord):
             raise DataError(f"{path}: a CSV holds classes of images. This task needs a JSONL file.")
         table = _read_table(path, options)
         yield from table.lost
         separator = _separator([entry.label for entry in table.entries]) or " "
         for entry in table.entries:
-            label: str | list[str] | None = entry.label or None
-            if record_type is MultilabelRecord:
-                label = [name for part in entry.label.split(separator) if (name := part.strip())]
+            label = record_type.label_of_text(entry.label, separator)
             image_url = _image_url(entry.image, table.file.parent, options)
             yield RawRow(
                 str(table.file),

@@ -8,7 +8,7 @@ from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import is_image, walk_files
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, short_value
-from autofocus.data.rows.records import ImageRecord, MulticlassRecord, MultilabelRecord
+from autofocus.data.rows.records import ImageRecord, MulticlassRecord, ObjectsRecord
 from autofocus.errors import DataError
 
 # Folders that other formats put beside each other; none of them is a class.
@@ -38,7 +38,7 @@ class ClassFolders(Format):
         Raises:
             DataError: If the task wants more than a class an image.
         """
-        if record_type not in (MulticlassRecord, MultilabelRecord):
+        if issubclass(record_type, ObjectsRecord):
             raise DataError(
                 f"{path}: a folder a class says which class an image has, not where its "
                 "objects are. This task needs a JSONL file."
@@ -59,8 +59,7 @@ class ClassFolders(Format):
                         "Its name has no image's end.",
                     )
                     continue
-                name = folder.name
-                label = name if record_type is MulticlassRecord else [name]
+                label = record_type.label_of_text(folder.name, None)
                 values = {"image_url": file.relative_to(path).as_posix(), "label": label}
                 yield RawRow(str(path), str(path), None, values)
 

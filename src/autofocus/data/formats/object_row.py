@@ -12,24 +12,17 @@ from typing import Any
 from autofocus.data.formats.base import RawRow
 from autofocus.data.formats.pixels import LabelledPixels
 from autofocus.data.rows.issues import RowIssues, Scalar
-from autofocus.data.rows.records import (
-    DetectionRecord,
-    ImageRecord,
-    InstanceSegmentationRecord,
-    MultilabelRecord,
-)
+from autofocus.data.rows.records import ImageRecord
 from autofocus.data.rows.values import clip_frac, to_number
 from autofocus.errors import DataError
 
 # Text with six decimals may be this far outside without anybody having meant it.
 ROUNDING = 1e-5
 
-_OBJECT_TYPES = (DetectionRecord, InstanceSegmentationRecord, MultilabelRecord)
-
 
 def refuse_classes_of_images(record_type: type[ImageRecord], path: Path) -> None:
     """Raise DataError for a task that wants one class an image, not objects in it."""
-    if record_type not in _OBJECT_TYPES:
+    if record_type.object_shape is None:
         raise DataError(
             f"{path}: says where objects are, not which one class an image has. "
             "Name another task with --task."
@@ -57,6 +50,7 @@ class ObjectRow:
     ) -> None:
         self.issues = RowIssues(file, None)
         self._record_type = record_type
+        self._is_outlined = record_type.object_shape == "outline"
         self._pixels = pixels or LabelledPixels((1, 1))
         self._height, self._width = self._pixels.size
         self._rule = (
@@ -80,7 +74,7 @@ class ObjectRow:
             is_crowd: Whether it is a crowd.
         """
         self._num_objects += 1
-        if self._record_type is InstanceSegmentationRecord:
+        if self._is_outlined:
             hint = "A box is no outline: is this a detection task?"
             self.issues.error("polygon.missing", path, "must have an outline", hint=hint)
         elif fractions := self._read_box(path, corners, given):
@@ -103,7 +97,7 @@ class ObjectRow:
         if read is None:
             return
         read = [self._pixels.ring_upright(ring) for ring in read]
-        if self._record_type is InstanceSegmentationRecord:
+        if self._is_outlined:
             self._labels.append({"label": name, "isCrowd": is_crowd, "polygon": read})
             return
         x = [number for ring in read for number in ring[::2]]
@@ -122,7 +116,8 @@ class ObjectRow:
     ) -> RawRow:
         """Return the row; without values when there were objects and all of them are lost."""
         file = self.issues.file
-        values: dict[str, Any] | None = {"image_url": image_url, "label": self._label()}
+        label = self._record_type.label_of_objects(self._labels)
+        values: dict[str, Any] | None = {"image_url": image_url, "label": label}
         if values is not None and details is not None:
             values["image_details"] = details
         if self._num_objects and not self._labels:
@@ -131,11 +126,6 @@ class ObjectRow:
             self.issues.error("row.nothing_valid", image_url, "has no valid object", hint=hint)
             values = None
         return RawRow(file, str(base_dir), None, values, tuple(self.issues.issues))
-
-    def _label(self) -> list[Any]:
-        if self._record_type is MultilabelRecord:
-            return list(dict.fromkeys(label["label"] for label in self._labels))
-        return self._labels
 
     def _keep(self, name: str, is_crowd: bool, box: tuple[float, float, float, float]) -> None:
         edges = zip(("topX", "topY", "bottomX", "bottomY"), box, strict=True)

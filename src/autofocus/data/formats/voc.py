@@ -17,7 +17,7 @@ from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_
 from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues, short_value
-from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.data.rows.records import DetectionRecord, ImageRecord
 from autofocus.data.rows.text import sniff_encoding
 from autofocus.data.rows.values import read_flag
 from autofocus.errors import DataError
@@ -85,7 +85,7 @@ class Voc(Format):
             DataError: If the task wants outlines or a class an image.
         """
         refuse_classes_of_images(record_type, path)
-        if record_type is InstanceSegmentationRecord:
+        if record_type.object_shape == "outline":
             raise DataError(f"{path}: VOC files hold boxes; this task wants outlines.")
         layout = _Layout(root := _root_of_list(path) or path, options.image_root)
         sizes = ImageSizes(options)

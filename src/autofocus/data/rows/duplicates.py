@@ -1,36 +1,20 @@
-"""Rows that name the same image twice: found in little memory, resolved by each task's rule.
+"""Rows that name the same image twice, found in little memory.
 
-Of classification rows the last one counts; of rows with objects, all objects do.
+Of rows of whole images the last one counts; of rows with objects, all objects do
+(`ImageRecord.after`).
 """
 
 from array import array
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from autofocus.data.rows.issues import KEPT_PER_CODE, Issue, IssueLog
 from autofocus.data.rows.jsonl import RowBlock
-from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.data.rows.records import ImageRecord, ObjectsRecord
 
 CODE = "image_url.repeated"
 
 # Hashes that fit into a set for less than numpy costs.
 _FEW = 100_000
-_WITH_OBJECTS = (DetectionRecord, InstanceSegmentationRecord)
-
-
-def resolve_duplicates(earlier: ImageRecord, later: ImageRecord) -> ImageRecord:
-    """Return the record that stands for two rows of one image."""
-    if not isinstance(later, _WITH_OBJECTS):
-        return later
-    assert isinstance(earlier, _WITH_OBJECTS)
-    objects: list[Any] = list(earlier.label)
-    # The same line twice must not put two boxes on one object.
-    objects += [item for item in later.label if item not in earlier.label]
-    return type(later)(
-        image_url=later.image_url,
-        image_details=later.image_details or earlier.image_details,
-        label=objects,
-    )
 
 
 def repeated_issue(
@@ -49,7 +33,7 @@ def repeated_issue(
         first: File and line of the first row with this image.
         image_url: The image.
     """
-    merges = issubclass(record_type, _WITH_OBJECTS)
+    merges = issubclass(record_type, ObjectsRecord)
     where = f"line {first[1]}" if first[0] == place[0] else f"{first[0]}:{first[1]}"
     return Issue(
         file=place[0],

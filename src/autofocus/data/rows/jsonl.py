@@ -2,7 +2,7 @@
 
 A block of whole lines is decoded at once where all its rows are sound. Only a block with an
 exception in it is taken apart: each line typed once more, and those that still do not fit are read
-by hand (`rows.py`), so that a bad line costs itself and nothing else.
+by hand (`rules.py`), so that a bad line costs itself and nothing else.
 """
 
 import codecs

@@ -4,9 +4,13 @@ These are the *canonical* rows that the rest of the system sees. Wire names (`to
 appear only as aliases; column names other than `image_url` and `label` are the reader's concern
 (`data/rows/jsonl.py`). Coordinates are fractions of the image's width or height, origin top left.
 Source: the published data schema, `reference/data-schema.ko.txt`.
+
+A record type also says what formats and checks must know of its label, so that none of them asks
+which task it is; `data/rows/wire.py` has how the label is read.
 """
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 
@@ -23,10 +27,45 @@ class ImageDetails(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Columns of rows of all tasks. Unknown keys are ignored: labelling tools add columns."""
+    """Columns of rows of all tasks. Unknown keys are ignored: labelling tools add columns.
+
+    Attributes:
+        image_url: Place of the image.
+        image_details: Format and size as the row has them.
+        object_shape: What a format that says where objects are reads of each for this record; None
+            for a record that such formats cannot fill.
+        min_classes: Classes that data must have for a model to learn to tell anything.
+    """
 
     image_url: Name
     image_details: ImageDetails | None = None
+
+    object_shape: ClassVar[Literal["box", "outline"] | None] = None
+    min_classes: ClassVar[int] = 1
+
+    @classmethod
+    def fits(cls, label: Any) -> bool:
+        """Return whether a label, as JSON has it, looks like one of this record."""
+        raise NotImplementedError
+
+    @classmethod
+    def label_of_text(cls, text: str, separator: str | None) -> Any:
+        """Return the label that a table's cell or a folder's name means, as JSON has it.
+
+        Args:
+            text: The cell or the name.
+            separator: What stands between several classes; None where the text is one.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def label_of_objects(cls, objects: list[dict[str, Any]]) -> list[Any]:
+        """Return the label that objects make, as JSON has both; only where `object_shape` is."""
+        return objects
+
+    def after(self, earlier: Self) -> Self:
+        """Return the record that stands for two rows of one image: the later one."""
+        return self
 
 
 class MulticlassRecord(ImageRecord, frozen=True, kw_only=True):
@@ -34,11 +73,42 @@ class MulticlassRecord(ImageRecord, frozen=True, kw_only=True):
 
     label: Name
 
+    min_classes: ClassVar[int] = 2
+
+    @classmethod
+    def fits(cls, label: Any) -> bool:
+        """Return whether it is text or a whole number."""
+        return isinstance(label, str) or (isinstance(label, int) and not isinstance(label, bool))
+
+    @classmethod
+    def label_of_text(cls, text: str, separator: str | None) -> str | None:
+        """Return the text, whatever separates others; None when it is empty."""
+        return text or None
+
 
 class MultilabelRecord(ImageRecord, frozen=True, kw_only=True):
     """An image of any number of classes, none included."""
 
     label: list[Name]
+
+    object_shape: ClassVar[Literal["box", "outline"] | None] = "box"
+
+    @classmethod
+    def fits(cls, label: Any) -> bool:
+        """Return whether it is a list of anything but objects."""
+        return isinstance(label, list) and not (label and isinstance(label[0], dict))
+
+    @classmethod
+    def label_of_text(cls, text: str, separator: str | None) -> list[str]:
+        """Return the classes between separators."""
+        if separator is None:
+            return [text]
+        return [name for part in text.split(separator) if (name := part.strip())]
+
+    @classmethod
+    def label_of_objects(cls, objects: list[dict[str, Any]]) -> list[Any]:
+        """Return the classes of the objects, each once."""
+        return list(dict.fromkeys(item["label"] for item in objects))
 
 
 class BoxLabel(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -52,10 +122,43 @@ class BoxLabel(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     is_crowd: bool = False
 
 
-class DetectionRecord(ImageRecord, frozen=True, kw_only=True):
+class ObjectsRecord(ImageRecord, frozen=True, kw_only=True):
+    """An image with objects that have places in it.
+
+    Attributes:
+        label: Objects, each with the name of its class in `label`.
+        place_key: Key of an object's JSON by which this record is told from others.
+    """
+
+    label: Sequence[Any]
+
+    place_key: ClassVar[str]
+
+    @classmethod
+    def fits(cls, label: Any) -> bool:
+        """Return whether it is a list, empty or of objects with a place of this record's kind."""
+        if not isinstance(label, list):
+            return False
+        return not label or (isinstance(label[0], dict) and cls.place_key in label[0])
+
+    def after(self, earlier: Self) -> Self:
+        """Return a record of the objects of both."""
+        # The same line twice must not put two boxes on one object.
+        added = [item for item in self.label if item not in earlier.label]
+        return type(self)(
+            image_url=self.image_url,
+            image_details=self.image_details or earlier.image_details,
+            label=[*earlier.label, *added],
+        )
+
+
+class DetectionRecord(ObjectsRecord, frozen=True, kw_only=True):
     """An image with boxes; an empty list is an image known to contain no object."""
 
     label: list[BoxLabel]
+
+    object_shape: ClassVar[Literal["box", "outline"] | None] = "box"
+    place_key: ClassVar[str] = "topX"
 
 
 class PolygonLabel(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -66,10 +169,13 @@ class PolygonLabel(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     is_crowd: bool = False
 
 
-class InstanceSegmentationRecord(ImageRecord, frozen=True, kw_only=True):
+class InstanceSegmentationRecord(ObjectsRecord, frozen=True, kw_only=True):
     """An image with outlined objects."""
 
     label: list[PolygonLabel]
+
+    object_shape: ClassVar[Literal["box", "outline"] | None] = "outline"
+    place_key: ClassVar[str] = "polygon"
 
 
 # The only place outside tasks/ that spells the four names.

@@ -4,23 +4,12 @@ Returns the canonical record when there is one: what is tolerable is put right a
 is not costs the object, and a row all of whose objects are lost is skipped, never made a negative.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from autofocus.data.rows.issues import Issue, RowIssues, short_value
-from autofocus.data.rows.object_rules import read_box, read_polygon
-from autofocus.data.rows.records import (
-    DetectionRecord,
-    ImageDetails,
-    ImageRecord,
-    InstanceSegmentationRecord,
-    MulticlassRecord,
-    MultilabelRecord,
-)
-from autofocus.data.rows.values import ANOTHER_TASK, read_name, read_text
-from autofocus.data.rows.wire import IMAGE_FORMATS, MAX_PIXELS, parse_pixels
-
-LabelT = TypeVar("LabelT")
+from autofocus.data.rows.records import ImageDetails, ImageRecord
+from autofocus.data.rows.values import read_text
+from autofocus.data.rows.wire import IMAGE_FORMATS, MAX_PIXELS, WIRES, parse_pixels
 
 _MAX_KEYS_SHOWN = 8
 _COCO_KEYS = {"images", "annotations", "categories"}
@@ -62,7 +51,7 @@ def check_row(
             "label.missing", label_column, "is missing", hint=_keys_hint(row, "--target-column")
         )
     else:
-        label = _LABEL_READERS[record_type](row[label_column], label_column, issues)
+        label = WIRES[record_type].read(row[label_column], label_column, issues)
     if image_url is None or label is None:
         return None, issues.issues
     record = record_type(
@@ -145,48 +134,3 @@ def _read_pixels(value: Any, path: str, issues: RowIssues) -> int | None:
         "Ignored; the image's own size counts.",
     )
     return None
-
-
-def _read_multilabel(value: Any, path: str, issues: RowIssues) -> list[str] | None:
-    names = _read_list(value, path, issues, read_name)
-    if names is None:
-        return None
-    distinct = list(dict.fromkeys(names))
-    if len(distinct) < len(names):
-        issues.warning(
-            "label.repeated", path, "must name a class once", short_value(value), "Counted once."
-        )
-    return distinct
-
-
-def _read_list(
-    value: Any,
-    path: str,
-    issues: RowIssues,
-    read: Callable[[Any, str, RowIssues], LabelT | None],
-) -> list[LabelT] | None:
-    if not isinstance(value, list):
-        hint = ANOTHER_TASK if isinstance(value, str) else ""
-        issues.error("label.type", path, "must be a list", short_value(value), hint)
-        return None
-    read_items = (read(item, f"{path}[{i}]", issues) for i, item in enumerate(value))
-    items = [item for item in read_items if item is not None]
-    if value and not items:
-        issues.error(
-            "row.nothing_valid",
-            path,
-            "has no valid item",
-            hint="The image is skipped, not made a negative.",
-        )
-        return None
-    return items
-
-
-_LABEL_READERS: dict[type[ImageRecord], Callable[[Any, str, RowIssues], Any]] = {
-    MulticlassRecord: read_name,
-    MultilabelRecord: _read_multilabel,
-    DetectionRecord: lambda value, path, issues: _read_list(value, path, issues, read_box),
-    InstanceSegmentationRecord: lambda value, path, issues: _read_list(
-        value, path, issues, read_polygon
-    ),
-}

@@ -1,6 +1,6 @@
-"""The fast path: rows as the published schema has them, decoded and checked by msgspec.
+"""How each record's label is read, and the fast path: published rows, decoded by msgspec.
 
-A row that does not fit is not wrong yet: `rows.py` re-reads it by hand, accepts what is tolerable
+A row that does not fit is not wrong yet: `rules.py` re-reads it by hand, accepts what is tolerable
 and names what is not. A row that fits must give the same record on both paths.
 """
 
@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from autofocus.data.rows.issues import RowIssues
+from autofocus.data.rows.label_rules import read_boxes, read_classes, read_polygons
 from autofocus.data.rows.records import (
     BoxLabel,
     DetectionRecord,
@@ -26,6 +28,7 @@ from autofocus.data.rows.records import (
     Name,
     PolygonLabel,
 )
+from autofocus.data.rows.values import read_name
 
 # As `image_details.format` may say; images themselves may also be GIF or WebP.
 IMAGE_FORMATS = ("jpg", "jpeg", "png", "jpe", "jfif", "bmp", "tif", "tiff")
@@ -61,19 +64,21 @@ class WirePolygon(msgspec.Struct, rename="camel", gc=False):
 
 @dataclass(frozen=True)
 class WireRules:
-    """Rules of the fast path for one record type.
+    """Reading of one record type's label.
 
     Attributes:
         label_type: Type of the label column.
         are_sound: Whether labels that decoded also keep the rules between their fields.
         to_label: Map from the decoded to the canonical label.
         names: All class names in the given labels, decoded or canonical, one an object.
+        read: The slow path: the canonical label of a value, or None after naming what is wrong.
     """
 
     label_type: Any
     are_sound: Callable[[Iterable[Any]], bool]
     to_label: Callable[[Any], Any]
     names: Callable[[Iterable[Any]], Iterable[str | int]]
+    read: Callable[[Any, str, RowIssues], Any]
 
 
 def build_row_type(
@@ -198,23 +203,27 @@ WIRES: dict[type[ImageRecord], WireRules] = {
         are_sound=lambda labels: True,
         to_label=str,
         names=lambda labels: labels,
+        read=read_name,
     ),
     MultilabelRecord: WireRules(
         label_type=list[WireName],
         are_sound=_are_labels_distinct,
         to_label=lambda names: list(dict.fromkeys(map(str, names))),  # 3 and "3" are one
         names=chain.from_iterable,
+        read=read_classes,
     ),
     DetectionRecord: WireRules(
         label_type=list[WireBox],
         are_sound=_are_boxes_ordered,
         to_label=_to_boxes,
         names=_object_names,
+        read=read_boxes,
     ),
     InstanceSegmentationRecord: WireRules(
         label_type=list[WirePolygon],
         are_sound=_are_rings_even,
         to_label=_to_polygons,
         names=_object_names,
+        read=read_polygons,
     ),
 }

@@ -17,7 +17,7 @@ from autofocus.data.rows.duplicates import RepeatedUrls
 from autofocus.data.rows.issues import Issue, IssueLog
 from autofocus.data.rows.jsonl import RowBlock, Schema
 from autofocus.data.rows.labels import similar_labels
-from autofocus.data.rows.records import ImageRecord, MulticlassRecord
+from autofocus.data.rows.records import ImageRecord
 from autofocus.data.rows.wire import WIRES
 from autofocus.data.sources.find import Source
 from autofocus.data.sources.read import read_rows
@@ -129,7 +129,8 @@ def _check_whole(
         return [_issue(place, "source.nothing_valid", "error", message, "See the issues above.")]
     if not classes:
         hint = "A model needs something to find."
-        return [_issue(place, "class.none", "error", "has no label in any row", hint)]
+        none = _issue(place, "class.none", "error", "has no label in any row", hint)
+        return [none] if record_type.min_classes else []
     return chain(
         _check_number_of_classes(place, record_type, classes),
         _check_balance(place, classes),
@@ -142,13 +143,11 @@ def _check_number_of_classes(
 ) -> Iterable[Issue]:
     if len(classes) > 1:
         return
-    if issubclass(record_type, MulticlassRecord):
-        message = f"has only one class, {next(iter(classes))!r}"
+    message = f"has only one class, {next(iter(classes))!r}"
+    hint = "Is that meant?"
+    if record_type.min_classes > 1:
         hint = "A classifier needs at least two; check the label column."
-        yield _issue(place, "class.only_one", "warning", message, hint)
-    else:
-        message = f"has only one class, {next(iter(classes))!r}"
-        yield _issue(place, "class.only_one", "warning", message, "Is that meant?")
+    yield _issue(place, "class.only_one", "warning", message, hint)
 
 
 def _check_balance(place: str, classes: dict[str, int]) -> Iterable[Issue]:

@@ -18,7 +18,7 @@ from autofocus.data.images.header import read_header
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, IssueLog, short_value
 from autofocus.data.rows.jsonl import Schema, write_jsonl
-from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.data.rows.records import ImageRecord, ObjectsRecord
 from autofocus.data.rows.values import to_number
 from autofocus.data.rows.wire import parse_pixels
 from autofocus.data.sources.find import find_source, find_splits
@@ -79,7 +79,7 @@ def convert_to_jsonl(
     Raises:
         DataError: If nothing in a split can be used or a file of the source would be overwritten.
     """
-    if absolute and not _has_coordinates(record_type):
+    if absolute and not issubclass(record_type, ObjectsRecord):
         raise DataError("--absolute is about boxes and polygons; rows of this task have none.")
     options = replace(options, on_invalid="skip")
     splits: dict[str, Path | str] = {**find_splits(source)} or {"train": source}
@@ -161,10 +161,6 @@ def _schema(record_type: type[ImageRecord], options: ReadOptions, absolute: bool
     if absolute:
         return AbsoluteSchema(record_type, options)
     return Schema(record_type, options.image_column, options.label_column)
-
-
-def _has_coordinates(record_type: type[ImageRecord]) -> bool:
-    return record_type in (DetectionRecord, InstanceSegmentationRecord)
 
 
 def _refuse_overwriting(target: Path, sources: list[str]) -> None:

@@ -18,14 +18,7 @@ from autofocus.data.images.locate import Locator
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import IssueLog
 from autofocus.data.rows.jsonl import JsonlFile, parse_line, read_blocks
-from autofocus.data.rows.records import (
-    RECORD_TYPES,
-    DetectionRecord,
-    ImageRecord,
-    InstanceSegmentationRecord,
-    MulticlassRecord,
-    MultilabelRecord,
-)
+from autofocus.data.rows.records import RECORD_TYPES, ImageRecord
 from autofocus.errors import DataError
 
 Split = Literal["test", "validation", "train"]
@@ -54,7 +47,6 @@ _COMMON_NAMES = {
 }
 
 _NUM_ROWS = 1000  # by which the task is told
-_ANY_LIST = (MultilabelRecord, DetectionRecord, InstanceSegmentationRecord)
 
 
 @dataclass(frozen=True)
@@ -199,24 +191,15 @@ def _guess_from_rows(files: Sequence[JsonlFile], label_column: str) -> list[type
     for label in islice(_labels(files, label_column), _NUM_ROWS):
         votes[_fitting(label)] += 1
     votes.pop((), None)
-    # An empty list fits anything but a single class: it only counts when there is nothing else.
-    clear = Counter({types: num for types, num in votes.items() if types != _ANY_LIST})
+    # An empty list fits every kind of list: it only counts when there is nothing else.
+    any_list = _fitting([])
+    clear = Counter({types: num for types, num in votes.items() if types != any_list})
     best = (clear or votes).most_common(1)
     return list(best[0][0]) if best else []
 
 
 def _fitting(label: Any) -> tuple[type[ImageRecord], ...]:
-    if isinstance(label, str) or (isinstance(label, int) and not isinstance(label, bool)):
-        return (MulticlassRecord,)
-    if not isinstance(label, list):
-        return ()
-    if not label:
-        return _ANY_LIST
-    if not isinstance(label[0], dict):
-        return (MultilabelRecord,)
-    has_box, has_polygon = "topX" in label[0], "polygon" in label[0]
-    types = ((DetectionRecord, has_box), (InstanceSegmentationRecord, has_polygon))
-    return tuple(record_type for record_type, fits in types if fits)
+    return tuple(record_type for record_type in RECORD_TYPES.values() if record_type.fits(label))
 
 
 def _labels(files: Sequence[JsonlFile], label_column: str) -> Iterator[Any]:

@@ -17,7 +17,7 @@ import msgspec
 from autofocus.data.formats import RawRow
 from autofocus.data.images.files import ImageFiles
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.duplicates import repeated_issue, resolve_duplicates
+from autofocus.data.rows.duplicates import repeated_issue
 from autofocus.data.rows.issues import Issue, IssueLog
 from autofocus.data.rows.jsonl import (
     BLOCK_BYTES,
@@ -156,7 +156,7 @@ class _Collected:
         log.add(
             repeated_issue(schema.record_type, schema.image_column, place, first, record.image_url)
         )
-        self.records[index] = resolve_duplicates(self.records[index], record)
+        self.records[index] = record.after(self.records[index])
         self.locations[index] = location
 
 

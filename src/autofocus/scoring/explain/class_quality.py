@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from autofocus.data.rows.records import ObjectsRecord
 from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError, InputError
 from autofocus.explain.algorithms import CLASS_ALGORITHMS, explain
@@ -17,12 +18,7 @@ from autofocus.explain.base import Parameters
 from autofocus.explain.class_measures import measure
 from autofocus.runtime import Track, num_cores
 from autofocus.scoring.explain.classes import ClassExplainer
-from autofocus.scoring.explain.measuring import (
-    PLACED_RECORDS,
-    Measuring,
-    class_masks,
-    sample_photos,
-)
+from autofocus.scoring.explain.measuring import Measuring, class_masks, sample_photos
 from autofocus.scoring.scorer import Scorer, sample_of
 
 log = logging.getLogger(__name__)
@@ -93,7 +89,7 @@ def _cases(scorer: Scorer, explainer: ClassExplainer, record: Any, image: bytes)
         raise pixels
     spec = explainer.manifest.preprocess
     tensor, frame = sample_of(pixels, spec)
-    if isinstance(record, PLACED_RECORDS):
+    if isinstance(record, ObjectsRecord):
         masks = class_masks(record, scorer.labels, frame, spec.size)
         return [_Case(tensor, index, truth) for index, truth in masks.items()]
     prediction = scorer.predict(pixels)

@@ -9,13 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.images.fetch import open_bytes
-from autofocus.data.rows.records import (
-    BoxLabel,
-    DetectionRecord,
-    ImageRecord,
-    InstanceSegmentationRecord,
-    PolygonLabel,
-)
+from autofocus.data.rows.records import BoxLabel, ObjectsRecord, PolygonLabel
 from autofocus.data.sources.read import Data
 from autofocus.errors import InputError
 from autofocus.explain.base import Parameters
@@ -28,9 +22,6 @@ from autofocus.structures.predictions import Polygon
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 
 log = logging.getLogger(__name__)
-
-# Records that say where their objects are, the most exact first.
-PLACED_RECORDS: Final = (InstanceSegmentationRecord, DetectionRecord)
 
 # Least IoU of a found box and the labelled object of its class that it found.
 _SAME_OBJECT_IOU: Final = 0.5
@@ -62,7 +53,7 @@ def sample_photos(data: Data[Any], measuring: Measuring) -> Iterator[tuple[Any, 
 
 
 def class_masks(
-    record: ImageRecord, labels: Sequence[str], frame: Frame, size: tuple[int, int]
+    record: ObjectsRecord, labels: Sequence[str], frame: Frame, size: tuple[int, int]
 ) -> dict[int, Mask]:
     """Return the pixels of each class's objects, by index in `labels`, bool [h, w].
 
@@ -74,7 +65,6 @@ def class_masks(
         frame: Position of the canvas in the image.
         size: (height, width) of the canvas, in pixels.
     """
-    assert isinstance(record, PLACED_RECORDS)
     found = {}
     for index, label in enumerate(labels):
         outlines = [_on_canvas(item, frame) for item in record.label if item.label == label]

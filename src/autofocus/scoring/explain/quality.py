@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.records import RECORD_TYPES, ImageRecord
+from autofocus.data.rows.records import RECORD_TYPES, ImageRecord, ObjectsRecord
 from autofocus.data.sources.find import find_source, infer_tasks
 from autofocus.data.sources.read import Data, read_data
 from autofocus.manifest import Manifest, read_manifest
 from autofocus.runtime import Track, no_progress
-from autofocus.scoring.explain.measuring import PLACED_RECORDS, Measuring
+from autofocus.scoring.explain.measuring import Measuring
 from autofocus.scoring.explain.request import BoxSelector, selector_of
 from autofocus.scoring.scorer import task_of
 
@@ -31,12 +31,15 @@ def read_photos(
 
 def _record_type(manifest: Manifest, source: str | Path, options: ReadOptions) -> type[ImageRecord]:
     own = task_of(manifest).record_type
-    if own in PLACED_RECORDS:
+    if issubclass(own, ObjectsRecord):
         return own
     fitting = {RECORD_TYPES[name] for name in infer_tasks(find_source(source, options), options)}
     # Rows whose labels are all empty lists fit the model's own type too.
-    placed = [] if own in fitting else [kind for kind in PLACED_RECORDS if kind in fitting]
-    return placed[0] if placed else own
+    placed = [kind for kind in fitting if issubclass(kind, ObjectsRecord)]
+    if own in fitting or not placed:
+        return own
+    # Outlines say more than boxes.
+    return max(placed, key=lambda kind: kind.object_shape == "outline")
 
 
 def measure_explanations(

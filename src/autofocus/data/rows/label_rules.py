@@ -1,13 +1,16 @@
-"""The objects of detection and segmentation rows, read by hand.
+"""The labels of rows that are lists, read by hand: class names, boxes, outlines.
 
-A reader returns None after it has named everything that is wrong with the object.
+A reader returns None after it has named everything that is wrong; that costs the object, and the
+row when all its objects are lost.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from autofocus.data.rows.issues import RowIssues, short_value
 from autofocus.data.rows.records import BoxLabel, PolygonLabel
 from autofocus.data.rows.values import (
+    ANOTHER_TASK,
     clip_frac,
     range_hint,
     read_coordinate,
@@ -16,12 +19,60 @@ from autofocus.data.rows.values import (
     to_number,
 )
 
+LabelT = TypeVar("LabelT")
+
 _EDGES = ("topX", "topY", "bottomX", "bottomY")
 _MIN_RING = 6  # three points
 
 
-def read_box(value: Any, path: str, issues: RowIssues) -> BoxLabel | None:
-    """Return a detection row's object; one that has only a polygon gets the box around it."""
+def read_classes(value: Any, path: str, issues: RowIssues) -> list[str] | None:
+    """Return a row's class names, each once."""
+    names = _read_list(value, path, issues, read_name)
+    if names is None:
+        return None
+    distinct = list(dict.fromkeys(names))
+    if len(distinct) < len(names):
+        issues.warning(
+            "label.repeated", path, "must name a class once", short_value(value), "Counted once."
+        )
+    return distinct
+
+
+def read_boxes(value: Any, path: str, issues: RowIssues) -> list[BoxLabel] | None:
+    """Return a detection row's objects; one that has only a polygon gets the box around it."""
+    return _read_list(value, path, issues, _read_box)
+
+
+def read_polygons(value: Any, path: str, issues: RowIssues) -> list[PolygonLabel] | None:
+    """Return a segmentation row's objects; a box beside a polygon is ignored."""
+    return _read_list(value, path, issues, _read_polygon)
+
+
+def _read_list(
+    value: Any,
+    path: str,
+    issues: RowIssues,
+    read: Callable[[Any, str, RowIssues], LabelT | None],
+) -> list[LabelT] | None:
+    """Return a list's items that can be used, None when it has some and none can."""
+    if not isinstance(value, list):
+        hint = ANOTHER_TASK if isinstance(value, str) else ""
+        issues.error("label.type", path, "must be a list", short_value(value), hint)
+        return None
+    read_items = (read(item, f"{path}[{i}]", issues) for i, item in enumerate(value))
+    items = [item for item in read_items if item is not None]
+    if value and not items:
+        issues.error(
+            "row.nothing_valid",
+            path,
+            "has no valid item",
+            hint="The image is skipped, not made a negative.",
+        )
+        return None
+    return items
+
+
+def _read_box(value: Any, path: str, issues: RowIssues) -> BoxLabel | None:
     if not _is_object(value, path, issues):
         return None
     name = _read_label(value, path, issues)
@@ -35,8 +86,7 @@ def read_box(value: Any, path: str, issues: RowIssues) -> BoxLabel | None:
     )
 
 
-def read_polygon(value: Any, path: str, issues: RowIssues) -> PolygonLabel | None:
-    """Return a segmentation row's object; a box beside the polygon is ignored."""
+def _read_polygon(value: Any, path: str, issues: RowIssues) -> PolygonLabel | None:
     if not _is_object(value, path, issues):
         return None
     name = _read_label(value, path, issues)
