@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from autofocus.settings.fields import Duration
 from autofocus.settings.parameters import (
     PARAMETER_ALIASES,
     PARAMETERS,
@@ -51,21 +52,9 @@ DATA_FLAGS = {
     "test_data": "--test-data",
 }
 
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)?\s*")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
-
 # `azureml:fridge:1`, `azureml:fridge@latest` and ids of a workspace. The SDK writes local paths
 # as `azureml:./data/train`, without a version.
 _ASSET = re.compile(r"azureml:(/subscriptions/.*|[^/\\:@]+[:@][^/\\]+)", re.IGNORECASE)
-
-
-def parse_duration(value: object) -> object:
-    """Turn `90`, `"90s"`, `"5m"`, `"1h"` into seconds; leave the rest for the validator."""
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        return float(match[1]) * _SECONDS[match[2]]
-    if isinstance(value, str):
-        raise ValueError("must be seconds, or a number with s, m, h or d, such as 90s, 5m or 1h")
-    return value
 
 
 def local_path(path: str) -> str:
@@ -295,7 +284,7 @@ class Job(Closed):
     map: dict[str, str] = {}
     datastores: dict[str, str] = {}
     data: DataRules = DataRules()
-    budget: Annotated[float, Field(gt=0), BeforeValidator(parse_duration)] | None = None
+    budget: Annotated[float, Duration(), Field(gt=0)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     device: str = "auto"
     output_dir: str | None = None

@@ -22,11 +22,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from autofocus.settings.fields import Number
 from autofocus.settings.parameters import (
     PARAMETER_ALIASES,
     PARAMETERS,
     PARSERS,
-    Number,
     canonical_names,
     given_twice,
 )
@@ -348,7 +348,7 @@ def _fitted(name: str, distribution: Distribution) -> Distribution:
 
 def _parsed(name: str, value: object) -> Any:
     try:
-        return PARSERS[name](value)
+        return PARSERS[name].parse(value)
     except ValueError as error:
         raise ValueError(f"must be {error}, got {value!r}.") from None
 

@@ -15,7 +15,6 @@ from autofocus.settings.job import (
     TruncationSelection,
     check_job,
     local_path,
-    parse_duration,
 )
 from autofocus.settings.parameters import PARAMETER_ALIASES, PARAMETERS
 
@@ -108,13 +107,6 @@ def test_both_spellings_mean_the_same(alias: str) -> None:
 def test_both_spellings_at_once_are_refused() -> None:
     (problem,) = problems_of({"training_parameters": {"img_size": 3, "image_size": 4}})
     assert problem.endswith("'img_size' and 'image_size' are the same parameter; leave one out.")
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90.0), ("90s", 90.0), ("5m", 300.0), ("1.5h", 5400.0)]
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
 
 
 def test_budget_is_the_smaller_of_ours_and_azures() -> None:

@@ -1,0 +1,257 @@
+"""Kinds of values that settings have: what is taken, how it is read, and what is said of it.
+
+A kind is the metadata of a pydantic field, so that one line declares a setting:
+
+    n_steps: Annotated[int, Number(2, 1000, whole=True)] = 50
+
+reads the value, says what is allowed, and writes the field's JSON schema. Kinds can also be used
+alone: `Number(0, 1).parse("0.5")`.
+
+Published parsing of the runtime (`reference/azure.md` §1.5): "4.0" is an int, 4.2 is not;
+y/yes/t/true/on/1 and their opposites are booleans. A kind that is `strict` takes JSON's types as
+they are instead, as a request has them.
+"""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from autofocus.settings.spelling import spelled
+
+Schema = dict[str, Any]
+
+_TRUE = ("1", "true", "t", "yes", "y", "on", "enable", "enabled")
+_FALSE = ("0", "false", "f", "no", "n", "off", "disable", "disabled")
+# The SDK writes `log_training_metrics: LogTrainingMetrics.ENABLE` into its YAML.
+_ENUM_CLASS = re.compile(r"^log[a-z]+\.")
+_UNSET = ("none", "not_set")
+
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)?\s*")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
+
+
+class Kind(ABC):
+    """One kind of values."""
+
+    @property
+    @abstractmethod
+    def allowed(self) -> str:
+        """Allowed values in words that follow "must be"."""
+
+    @abstractmethod
+    def parse(self, value: object) -> Any:
+        """Return the value that `value` means; None: not set.
+
+        Raises:
+            ValueError: If it is not allowed; the message is `allowed`.
+        """
+
+    @abstractmethod
+    def schema(self) -> Schema:
+        """Return the JSON schema of a value as it should be written."""
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._validated)
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> Schema:
+        return self.schema()
+
+    def _validated(self, value: object) -> Any:
+        try:
+            return self.parse(value)
+        except ValueError:
+            raise ValueError(f"must be {self.allowed}") from None
+
+
+@dataclass(frozen=True)
+class Number(Kind):
+    """Numbers in a range.
+
+    Attributes:
+        low: Least value.
+        high: Greatest value; None: unlimited.
+        above: Whether `low` itself is excluded.
+        below: Whether `high` itself is excluded.
+        whole: Whether only whole numbers are allowed.
+        least: Floor to which smaller values in the range are raised; None: no floor.
+        strict: Whether texts, and floats for whole numbers, are refused.
+    """
+
+    low: float
+    high: float | None = None
+    above: bool = False
+    below: bool = False
+    whole: bool = False
+    least: float | None = None
+    strict: bool = False
+
+    def parse(self, value: object) -> float:
+        """See `Kind.parse`."""
+        number = self._as_float(value)
+        if not self.holds(number):
+            raise ValueError(self.allowed)
+        if self.strict:
+            # As given: 1 stays an int.
+            return value  # type: ignore[return-value]
+        if self.least is not None:
+            number = max(self.least, number)
+        return int(number) if self.whole else number
+
+    @property
+    def allowed(self) -> str:
+        """See `Kind.allowed`."""
+        if self.whole:
+            start = f"a whole number ≥ {self.low:g}"
+            both = f"a whole number in [{self.low:.0f}, {self.high or 0:.0f}]"
+            return start if self.high is None else both
+        start = f"a number {'>' if self.above else '≥'} {self.low:g}"
+        end = "" if self.high is None else f" and {'<' if self.below else '≤'} {self.high:g}"
+        return start + end
+
+    def schema(self) -> Schema:
+        """See `Kind.schema`."""
+        schema: Schema = {"type": "integer" if self.whole else "number"}
+        schema["exclusiveMinimum" if self.above else "minimum"] = self.low
+        if self.high is not None:
+            schema["exclusiveMaximum" if self.below else "maximum"] = self.high
+        return schema
+
+    def holds(self, number: float) -> bool:
+        """Return whether a number is allowed."""
+        if not math.isfinite(number) or (self.whole and number != int(number)):
+            return False
+        if number < self.low or (self.above and number == self.low):
+            return False
+        return self.high is None or number < self.high or (number == self.high and not self.below)
+
+    def _as_float(self, value: object) -> float:
+        types = (int,) if self.strict and self.whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, types if self.strict else _NUMERIC):
+            raise ValueError(self.allowed)
+        try:
+            return float(value)
+        except (ValueError, OverflowError):
+            raise ValueError(self.allowed) from None
+
+
+_NUMERIC = (int, float, str)
+
+
+@dataclass(frozen=True)
+class Flag(Kind):
+    """True or false.
+
+    Attributes:
+        strict: Whether only JSON's true and false are taken.
+    """
+
+    strict: bool = False
+
+    def parse(self, value: object) -> bool:
+        """See `Kind.parse`."""
+        if isinstance(value, bool):
+            return value
+        text = _ENUM_CLASS.sub("", str(value).strip().lower()).removesuffix(".0")
+        if self.strict or text not in _TRUE + _FALSE:
+            raise ValueError(self.allowed)
+        return text in _TRUE
+
+    @property
+    def allowed(self) -> str:
+        """See `Kind.allowed`."""
+        return "true or false"
+
+    def schema(self) -> Schema:
+        """See `Kind.schema`."""
+        if self.strict:
+            return {"type": "boolean"}
+        words = [word for word in _TRUE[1:] + _FALSE[1:] for word in (word, word.capitalize())]
+        return {"anyOf": [{"type": "boolean"}, {"enum": [0, 1, *words]}]}
+
+
+@dataclass(frozen=True)
+class OneOf(Kind):
+    """Names, in any of their spellings.
+
+    Attributes:
+        names: Known names.
+        may_be_unset: Whether `none` and `not_set` mean "not set".
+        strict: Whether names are taken only as they are written in `names`.
+    """
+
+    names: tuple[str, ...]
+    may_be_unset: bool = False
+    strict: bool = False
+
+    def parse(self, value: object) -> str | None:
+        """See `Kind.parse`."""
+        if self.may_be_unset and is_unset(value):
+            return None
+        name = spelled(value, self.names)
+        if name is None or (self.strict and name != value):
+            raise ValueError(self.allowed)
+        return name
+
+    @property
+    def allowed(self) -> str:
+        """See `Kind.allowed`."""
+        return f"one of {', '.join(self.names)}"
+
+    def schema(self) -> Schema:
+        """See `Kind.schema`."""
+        return {"enum": [*self.names, *(_UNSET if self.may_be_unset else ())]}
+
+
+@dataclass(frozen=True)
+class Text(Kind):
+    """Any text; numbers are texts too."""
+
+    def parse(self, value: object) -> str:
+        """See `Kind.parse`."""
+        return str(value)
+
+    @property
+    def allowed(self) -> str:
+        """See `Kind.allowed`."""
+        return "a text"
+
+    def schema(self) -> Schema:
+        """See `Kind.schema`."""
+        return {"type": "string"}
+
+
+@dataclass(frozen=True)
+class Duration(Kind):
+    """Times in seconds: `90`, `90s`, `5m`, `1.5h`, `2d`."""
+
+    def parse(self, value: object) -> float:
+        """See `Kind.parse`."""
+        match = None if isinstance(value, bool) else _DURATION.fullmatch(str(value))
+        if match is None:
+            raise ValueError(self.allowed)
+        return float(match[1]) * _SECONDS[match[2]]
+
+    @property
+    def allowed(self) -> str:
+        """See `Kind.allowed`."""
+        return "seconds, or a number with s, m, h or d, such as 90s, 5m or 1h"
+
+    def schema(self) -> Schema:
+        """See `Kind.schema`."""
+        pattern = f"^{_DURATION.pattern}$"
+        number = {"type": "number", "exclusiveMinimum": 0}
+        return {"anyOf": [number, {"type": "string", "pattern": pattern}]}
+
+
+def is_unset(value: object) -> bool:
+    """Return whether a value is a published word for "not set"."""
+    return str(value).strip().lower() in _UNSET
