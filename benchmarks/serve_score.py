@@ -43,7 +43,6 @@ from autofocus.scoring.model_path import resolve_model
 from autofocus.scoring.scorer import MAX_BATCH, ONNX_NAME, Scorer, prepare
 from autofocus.scoring.tiling import tile_views
 from autofocus.tasks import TASKS
-from autofocus.tasks.tiles import merge_tiles
 
 IMAGE_BYTES = 50_000
 CONCURRENCY = 8
@@ -269,7 +268,7 @@ def score_function(model: Path, image: bytes) -> Callable[[], tuple[float, float
         predictions = task.postprocess(outputs, frames, settings)
         if manifest.tiling:
             regions = [view.region for view in views]
-            predictions = [merge_tiles(task, predictions, regions, settings)]
+            predictions = [task.merge_views(predictions, regions, settings)]
         task.encode(predictions[0], manifest.labels)
         return found - started, time.process_time() - found
 

@@ -1,11 +1,13 @@
 """Every task passes this suite; a new one is picked up from `TASKS`."""
 
+import cv2
 import msgspec
 import numpy as np
 import pytest
 
 from autofocus.data.rows.records import RECORD_TYPES
 from autofocus.models.base import CLASSIFIER, SEGMENTER
+from autofocus.pictures.boxes import draw_evaluated
 from autofocus.runtime import plain
 from autofocus.structures.frames import Frame
 from autofocus.tasks import TASKS
@@ -120,6 +122,18 @@ def test_wire_difference_is_zero_for_the_same_and_grows(task: Task) -> None:
     other = task.encode(task.postprocess(outputs(task, 1), FRAMES, {})[0], LABELS)
     assert task.wire_difference(first, first) == 0
     assert task.wire_difference(first, other) > 1e-3
+
+
+def test_what_is_reported_is_drawn_beside_the_labels(task: Task) -> None:
+    image = cv2.imencode(".png", np.full((48, 64, 3), 128, np.uint8))[1].tobytes()
+    drawn = [
+        draw_evaluated(task, {}, LABELS, record, image, prediction)
+        for record, prediction in zip(
+            records(task), task.postprocess(outputs(task), FRAMES, {}), strict=True
+        )
+    ]
+    assert all(picture.shape[1] >= 64 for picture in drawn)
+    assert not np.array_equal(drawn[0], drawn[1])
 
 
 def test_summary_is_one_line(task: Task) -> None:

@@ -10,7 +10,7 @@ word, and objects found in error are dashed in their class's colour.
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import compress
 from typing import Any, Final
 
@@ -22,13 +22,13 @@ from autofocus.data.images.decode import decode
 from autofocus.pictures.palette import INK, WHITE, Colour, class_colours
 from autofocus.pictures.text import Band, Label, Pixels, place_labels, with_caption
 from autofocus.structures.boxes import box_iou
-from autofocus.structures.predictions import ClassScores, Detections, Instances
+from autofocus.structures.predictions import Detections, Instances, WholeImage
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 from autofocus.tasks.base import Settings, Task
-from autofocus.tasks.objects import ObjectsTask, rounded
+from autofocus.tasks.objects import rounded
 
 Ring = NDArray[np.float64]  # [p, 2], (x, y) in pixels; the last point joins the first
-Prediction = ClassScores | Detections
+Prediction = WholeImage | Detections
 
 # Lower limits, in pixels, of the longer side and of the median object: smaller pictures are
 # enlarged, but not beyond _MAX_ENLARGED. No picture is larger than _MAX_SIDE.
@@ -53,6 +53,9 @@ _FEW: Final = 12
 _TINT, _LESS_TINT = 0.35, 0.2
 # OpenCV takes points in 1/8 pixels.
 _SHIFT: Final = 3
+
+# IoU from which an object counts as found, as published.
+DEFAULT_OVERLAP: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -81,23 +84,23 @@ def draw(
     prediction: Prediction,
     labels: Sequence[str],
     truth: BoxTarget | Sequence[str] | None = None,
-    iou_threshold: float = 0.5,
+    iou_threshold: float = DEFAULT_OVERLAP,
 ) -> Pixels:
     """Return a picture of a prediction, RGB.
 
     Args:
         image: RGB [h, w, 3]; not changed.
-        prediction: Classes of the image, or the objects found in it.
+        prediction: What the whole image shows, or the objects found in it.
         labels: All classes of the model; a class's colour is that of its position.
-        truth: Labelled objects, or the names of the image's labelled classes. None draws the
+        truth: `Task.drawn_truth`: labelled objects, or words on the whole image. None draws the
             prediction alone.
         iou_threshold: IoU of two boxes from which an object counts as found.
     """
     colours = class_colours(labels)
-    if isinstance(prediction, ClassScores):
-        assert not isinstance(truth, BoxTarget), "classes are compared with classes"
+    if not isinstance(prediction, Detections):
+        assert not isinstance(truth, BoxTarget), "whole images are compared with words"
         picture = _resized(image, np.empty(0))
-        bands = _class_bands(prediction, labels, truth, colours)
+        bands = _image_bands(prediction, labels, truth, colours)
         return with_caption(picture, bands, _text_size(picture, None))
     assert truth is None or isinstance(truth, BoxTarget), "objects are compared with objects"
     boxes = np.array(rounded(prediction.xyxy_frac)).reshape(-1, 4)
@@ -125,40 +128,23 @@ def draw_evaluated(
         image: The encoded file; it decodes.
         prediction: The prediction as measured, with objects that the endpoint would not report.
     """
-    pixels = decode(image)
-    if not isinstance(task, ObjectsTask):
-        return draw(pixels, prediction, labels, list(task.record_labels(record)))
-    assert isinstance(prediction, Detections), "tasks of objects predict objects"
-    threshold = task.number(settings, "box_score_threshold")
-    cap = int(task.number(settings, "box_detections_per_image"))
-    num_reported = sum(score >= threshold for score in rounded(prediction.scores))
-    (target,) = task.encode_targets([record], labels)
-    assert isinstance(target, BoxTarget), "objects have boxes"
-    overlap = task.number(settings, "validation_iou_threshold")
-    return draw(pixels, _first(prediction, min(num_reported, cap)), labels, target, overlap)
+    truth = task.drawn_truth(record, labels)
+    overlap = float(settings.get("validation_iou_threshold", DEFAULT_OVERLAP))
+    return draw(decode(image), task.reported(prediction, settings), labels, truth, overlap)
 
 
-def _first(prediction: Detections, num: int) -> Detections:
-    """Return the objects with the highest scores."""
-    rows: dict[str, Any] = {
-        name: getattr(prediction, name)[:num] for name in ("xyxy_frac", "scores", "classes")
-    }
-    if isinstance(prediction, Instances):
-        rows["polygons"] = prediction.polygons[:num]
-    return replace(prediction, **rows)
-
-
-def _class_bands(
-    prediction: ClassScores,
+def _image_bands(
+    prediction: WholeImage,
     labels: Sequence[str],
     truth: Sequence[str] | None,
     colours: Mapping[str, Colour],
 ) -> list[Band]:
-    """Return the bands below a picture of a whole image: its classes, then the labelled ones."""
-    ranked = sorted(zip(prediction.probs, labels, strict=True), reverse=True)
-    num = max(_NUM_CLASSES, sum(prob >= _PROBABLE for prob, _ in ranked))
+    """Return the bands below a picture of a whole image: what is predicted, then the labels."""
+    named = prediction.named_numbers(labels)
+    num = max(_NUM_CLASSES, sum(number >= _PROBABLE for _, number in named))
     bands: list[Band] = [
-        (label, f" {prob:.2f}", colours[label]) for prob, label in ranked[: min(num, _MAX_CLASSES)]
+        (label, f" {number:.2f}", colours[label])
+        for label, number in named[: min(num, _MAX_CLASSES)]
     ]
     if truth is not None:
         bands.append((f"labelled: {', '.join(truth) or 'no class'}", "", WHITE))

@@ -23,7 +23,6 @@ from autofocus.scoring.tiling import check_tiles, tile_views
 from autofocus.structures.frames import Frame, Region
 from autofocus.tasks import TASKS
 from autofocus.tasks.base import Settings, Task
-from autofocus.tasks.tiles import merge_tiles
 
 ONNX_NAME = "model.onnx"
 MAX_BATCH = 16
@@ -162,7 +161,7 @@ class Scorer:
             samples = [(view.tensor, view.frame) for view in some]
             predictions += self._predict_samples(samples, settings)
             regions += [view.region for view in some]
-        return merge_tiles(self.task, predictions, regions, settings)
+        return self.task.merge_views(predictions, regions, settings)
 
     def _predict_samples(self, samples: Sequence[Sample], settings: Settings) -> list[Any]:
         predictions: list[Any] = []

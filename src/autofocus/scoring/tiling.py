@@ -13,7 +13,6 @@ from autofocus.errors import ModelFolderError
 from autofocus.manifest import Preprocess, Tiling
 from autofocus.structures.frames import Frame, Region
 from autofocus.tasks.base import Task
-from autofocus.tasks.tiles import can_tile
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def check_tiles(task: Task[Any, Any]) -> None:
     Raises:
         ModelFolderError: If it predicts for whole images only.
     """
-    if not can_tile(task):
+    if not task.finds_objects:
         raise ModelFolderError(
             f"manifest.json: tiling is for models that find objects; {task.name} says what a "
             "whole image shows. Remove tiling."

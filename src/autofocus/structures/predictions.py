@@ -1,6 +1,8 @@
 """Predictions for one image. Values only: numpy arrays with checked shapes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,14 @@ from numpy.typing import NDArray
 # Points [p, 2] of (x, y), closed by itself; rings of one outline are exclusive or.
 Ring = NDArray[np.float32]
 Polygon = tuple[Ring, ...]
+
+
+class WholeImage(Protocol):
+    """What is predicted of an image as a whole."""
+
+    def named_numbers(self, labels: Sequence[str]) -> list[tuple[str, float]]:
+        """Return what is predicted as (label, number), the most telling first."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,11 @@ class ClassScores:
         """Raise ValueError unless there is one probability a class."""
         if len(self.probs) != num_classes:
             raise ValueError(f"{len(self.probs)} outputs for {num_classes} labels")
+
+    def named_numbers(self, labels: Sequence[str]) -> list[tuple[str, float]]:
+        """Return every class and its probability, the likeliest first."""
+        ranked = sorted(zip(self.probs.tolist(), labels, strict=True), reverse=True)
+        return [(label, prob) for prob, label in ranked]
 
 
 @dataclass(frozen=True)

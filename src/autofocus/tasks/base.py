@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.rows.records import ImageRecord
-from autofocus.structures.frames import Frame
+from autofocus.structures.frames import Frame, Region
+from autofocus.structures.targets import BoxTarget
 
 # Values of the manifest that a user may edit, such as thresholds.
 Settings = Mapping[str, float | str]
@@ -29,6 +30,8 @@ class Task(ABC, Generic[RecordT, PredictionT]):
         primary_metrics: Names the published schema accepts, the default first.
         response_columns: Keys of the wire object; whether every response has them.
         wire_tolerance: The largest `wire_difference` that rounding explains.
+        finds_objects: Whether predictions are objects with places: images can be cut into tiles,
+            and boxes explained.
 
     Notation for array shapes:
         - n: number of images
@@ -41,6 +44,7 @@ class Task(ABC, Generic[RecordT, PredictionT]):
     primary_metrics: ClassVar[tuple[str, ...]]
     response_columns: ClassVar[dict[str, bool]]
     wire_tolerance: ClassVar[float]
+    finds_objects: ClassVar[bool] = False
 
     @abstractmethod
     def record_labels(self, record: RecordT) -> Sequence[str]:
@@ -122,3 +126,43 @@ class Task(ABC, Generic[RecordT, PredictionT]):
     def evaluation_settings(self, settings: Settings) -> Settings:
         """Return the settings for predictions that are measured."""
         return settings
+
+    def reported(self, prediction: PredictionT, settings: Settings) -> PredictionT:
+        """Return what the endpoint reports of a prediction made with `evaluation_settings`."""
+        return prediction
+
+    def drawn_truth(self, record: RecordT, labels: Sequence[str]) -> BoxTarget | Sequence[str]:
+        """Return what is labelled, for a picture: objects, or words on the whole image."""
+        return list(self.record_labels(record))
+
+    def merge_views(
+        self, predictions: Sequence[PredictionT], regions: Sequence[Region], settings: Settings
+    ) -> PredictionT:
+        """Return one image's prediction; only where the task `finds_objects`.
+
+        Args:
+            predictions: One a view of the image, made with `settings`.
+            regions: Region of each view, in fractions of the image.
+            settings: Settings of the manifest.
+        """
+        raise NotImplementedError(f"{self.name} says what a whole image shows")
+
+    def merge_images(
+        self,
+        predictions: Sequence[PredictionT],
+        entries: Sequence[tuple[int, Region]],
+        settings: Settings,
+    ) -> list[PredictionT]:
+        """Return one prediction an image, in order; only where the task `finds_objects`.
+
+        Args:
+            predictions: One an entry.
+            entries: (position of the image, region) of each view, images in order.
+            settings: Settings of the manifest.
+        """
+        views: dict[int, tuple[list[PredictionT], list[Region]]] = {}
+        for prediction, (index, region) in zip(predictions, entries, strict=True):
+            found, regions = views.setdefault(index, ([], []))
+            found.append(prediction)
+            regions.append(region)
+        return [self.merge_views(found, regions, settings) for found, regions in views.values()]

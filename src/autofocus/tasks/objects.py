@@ -3,23 +3,25 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.rows.records import DetectionRecord, ImageDetails, InstanceSegmentationRecord
+from autofocus.data.rows.records import ImageDetails, ObjectsRecord
 from autofocus.structures.boxes import clip_boxes, nms
-from autofocus.structures.frames import Frame
-from autofocus.structures.predictions import Detections
+from autofocus.structures.frames import Frame, Region
+from autofocus.structures.merge_views import merge_views
+from autofocus.structures.predictions import Detections, Instances
+from autofocus.structures.targets import BoxTarget
 from autofocus.tasks.base import Settings, Task
 from autofocus.tasks.responses import CORNERS, response_difference
 
 logger = logging.getLogger(__name__)
 
-ObjectRecordT = TypeVar("ObjectRecordT", DetectionRecord, InstanceSegmentationRecord)
+ObjectRecordT = TypeVar("ObjectRecordT", bound=ObjectsRecord)
 DetectionsT = TypeVar("DetectionsT", bound=Detections)
 
 # Averages of precision are taken over detections down to this score (docs/design.md).
@@ -58,6 +60,7 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
     primary_metrics: ClassVar[tuple[str, ...]] = ("mean_average_precision",)
     response_columns: ClassVar[dict[str, bool]] = {"boxes": True}
     wire_tolerance: ClassVar[float] = 1e-3
+    finds_objects = True
     default_values: ClassVar[dict[str, float | str]] = {
         "box_score_threshold": 0.3,
         "nms_iou_threshold": 0.5,
@@ -126,6 +129,31 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
             "box_score_threshold": EVALUATION_SCORE,
             "box_detections_per_image": cap,
         }
+
+    def reported(self, prediction: DetectionsT, settings: Settings) -> DetectionsT:
+        """Return the objects with scores above the threshold, as many as are asked for."""
+        threshold = self.number(settings, "box_score_threshold")
+        num_above = sum(score >= threshold for score in rounded(prediction.scores))
+        num = min(num_above, int(self.number(settings, "box_detections_per_image")))
+        first: dict[str, Any] = {
+            name: getattr(prediction, name)[:num] for name in ("xyxy_frac", "scores", "classes")
+        }
+        if isinstance(prediction, Instances):
+            first["polygons"] = prediction.polygons[:num]
+        return replace(prediction, **first)
+
+    def drawn_truth(self, record: ObjectRecordT, labels: Sequence[str]) -> BoxTarget:
+        """Return the labelled objects."""
+        (target,) = self.encode_targets([record], labels)
+        assert isinstance(target, BoxTarget), "objects have boxes"
+        return target
+
+    def merge_views(
+        self, predictions: Sequence[DetectionsT], regions: Sequence[Region], settings: Settings
+    ) -> DetectionsT:
+        """Return the objects of one image, each once."""
+        cap = int(self.number(settings, "box_detections_per_image"))
+        return merge_views(predictions, regions, settings, cap)
 
     def number(self, settings: Settings, name: str) -> float:
         """Return a setting, or its published default, as a number."""

@@ -14,9 +14,8 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from autofocus.data.batches.loader import Loader
 from autofocus.models.network import Network, to_numpy
-from autofocus.structures.frames import Frame
+from autofocus.structures.frames import Frame, Region
 from autofocus.tasks.base import Settings, Targets, Task
-from autofocus.tasks.tiles import Region, merge_images
 from autofocus.training.losses import Objective
 from autofocus.training.step import DivergedError
 
@@ -70,7 +69,7 @@ def evaluate(
         # Batch by batch: a detector's outputs are a thousand times larger than its predictions.
         predictions += task.postprocess(outputs, frames, settings)
     if data.entries:
-        predictions = merge_images(task, predictions, data.entries, settings)
+        predictions = task.merge_images(predictions, data.entries, settings)
     metrics = task.evaluate(predictions, data.targets, data.labels, data.settings)
     return Evaluation(predictions, metrics)
 

@@ -20,7 +20,6 @@ from autofocus.scoring.scorer import Scorer
 from autofocus.structures.predictions import Detections
 from autofocus.tasks.base import Task
 from autofocus.tasks.explaining import ExplainsClasses
-from autofocus.tasks.objects import ObjectsTask
 
 if TYPE_CHECKING:
     from autofocus.explain.base import Parameters
@@ -150,7 +149,7 @@ def selector_of(task: Task[Any, Any]) -> TargetSelector | None:
     """Return the selector for a task's predictions; None where they cannot be explained."""
     if isinstance(task, ExplainsClasses):
         return ClassSelector(task)
-    return BoxSelector() if isinstance(task, ObjectsTask) else None
+    return BoxSelector() if task.finds_objects else None
 
 
 def _box(labels: Sequence[str], prediction: Detections, i: int) -> ExplanationTarget:

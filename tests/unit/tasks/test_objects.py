@@ -1,14 +1,15 @@
-"""Predictions of tiles as predictions of images."""
+"""What tasks of objects share: predictions of tiles as predictions of images, what is reported."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from autofocus.data.batches.tiles import evaluation_entries
 from autofocus.manifest import Tiling
-from autofocus.structures.predictions import Detections
+from autofocus.structures.predictions import ClassScores, Detections
 from autofocus.tasks import TASKS
 from autofocus.tasks.detection import ObjectDetection
-from autofocus.tasks.tiles import can_tile, merge_images
 
 TASK = ObjectDetection()
 
@@ -32,7 +33,7 @@ def test_views_of_an_image_become_one_prediction_in_order() -> None:
         *(found(), found(), found()),
         *(found(), found(halves[0]), found(second, halves[1])),
     ]
-    merged = merge_images(TASK, predictions, entries, {})
+    merged = TASK.merge_images(predictions, entries, {})
     assert [len(prediction) for prediction in merged] == [1, 0, 2]
     boxes = merged[2].xyxy_frac[np.argsort(merged[2].xyxy_frac[:, 0])]
     np.testing.assert_allclose(boxes, [third, second], atol=1e-6)
@@ -42,15 +43,30 @@ def test_settings_say_how_many_and_how_alike() -> None:
     entries = evaluation_entries(1, Tiling(2, 1, 0.0))
     many = [[x / 10, 0.1, x / 10 + 0.05, 0.2] for x in range(4)]
     predictions = [found(*many), found(score=0.5), found()]
-    (merged,) = merge_images(TASK, predictions, entries, {"box_detections_per_image": 3})
+    (merged,) = TASK.merge_images(predictions, entries, {"box_detections_per_image": 3})
     assert len(merged) == 3
     predictions = [found([0.1, 0.1, 0.3, 0.3]), found([0.2, 0.1, 0.4, 0.3]), found()]
     for threshold, number in ((0.25, 1), (0.5, 2)):
         settings = {"tile_predictions_nms_threshold": threshold}
-        (merged,) = merge_images(TASK, predictions, entries, settings)
+        (merged,) = TASK.merge_images(predictions, entries, settings)
         assert len(merged) == number
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_what_finds_objects_can_be_tiled(name: str) -> None:
-    assert can_tile(TASKS[name]) == ("boxes" in TASKS[name].response_columns)
+    assert TASKS[name].finds_objects == ("boxes" in TASKS[name].response_columns)
+
+
+def test_what_is_reported_are_the_first_objects_above_the_threshold() -> None:
+    boxes = [[x / 10, 0.1, x / 10 + 0.05, 0.2] for x in range(4)]
+    measured = replace(found(*boxes), scores=np.float32([0.9, 0.6, 0.3, 0.29]))
+    assert len(TASK.reported(measured, {})) == 3, "0.3 in single precision is at the threshold"
+    capped = TASK.reported(measured, {"box_detections_per_image": 2})
+    np.testing.assert_array_equal(capped.xyxy_frac, measured.xyxy_frac[:2])
+
+
+def test_a_whole_image_is_reported_as_it_is_and_has_no_views() -> None:
+    task, scores = TASKS["image_classification"], ClassScores(np.float32([0.2, 0.8]))
+    assert task.reported(scores, {"box_score_threshold": 0.9}) is scores
+    with pytest.raises(NotImplementedError, match="image_classification says what a whole image"):
+        task.merge_views([scores], [(0.0, 0.0, 1.0, 1.0)], {})
