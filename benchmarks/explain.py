@@ -32,7 +32,8 @@ from autofocus.explain.segmentation.masks import xrai_masks
 from autofocus.explain.segmentation.regions import rank_regions
 from autofocus.explain.xrai import warm_up
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import Classifier, build_classifier
+from autofocus.models.network import Classifier
+from autofocus.models.timm.classifiers import build_classifier
 from autofocus.runtime import keep_big_blocks
 
 STEPS = 50

@@ -9,6 +9,7 @@ AutofocusError                 exit status 1: something failed
   + ModelFolderError           a model folder is incomplete, damaged or unsafe
   + RequestError               a scoring request; `status` is the HTTP status
   + RunFolderError             the run folder belongs to another job, or to a running driver
+  + PluginError                an entry that another distribution adds cannot be used
 * VerificationError            a written package differs from the trained network
 * TrainingError                training diverged before it had learnt anything
 * BudgetError                  the time budget ended before there was a model
@@ -88,6 +89,10 @@ class RequestError(InputError):
 
 class RunFolderError(InputError):
     """The run folder belongs to another job or to a driver that is still running."""
+
+
+class PluginError(InputError):
+    """An entry that another distribution adds to a table cannot be used."""
 
 
 class VerificationError(AutofocusError):

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from autofocus.explain.algorithms import CLASS_ALGORITHMS, attribution_method
+from autofocus.explain.algorithms import attribution_method, names_of
 from autofocus.explain.base import Attribution, Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.models.catalog import RECOMMENDED, resolve
-from autofocus.models.timm.classifiers import Classifier, build_classifier
+from autofocus.models.network import Classifier
+from autofocus.models.timm.classifiers import build_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,7 +74,7 @@ def _explain(name: str, network: FrozenClassifier, images: torch.Tensor) -> list
     )
 
 
-@pytest.mark.parametrize("name", CLASS_ALGORITHMS)
+@pytest.mark.parametrize("name", names_of("classes"))
 def test_maps_are_finite_and_of_the_images_shape_and_tell_classes_and_images_apart(
     name: str, network: FrozenClassifier, images: torch.Tensor
 ) -> None:
@@ -96,7 +97,7 @@ def test_maps_are_finite_and_of_the_images_shape_and_tell_classes_and_images_apa
     assert not any(np.array_equal(a, b) for i, a in enumerate(varied) for b in varied[:i])
 
 
-@pytest.mark.parametrize("name", CLASS_ALGORITHMS)
+@pytest.mark.parametrize("name", names_of("classes"))
 def test_a_batch_gives_what_single_images_give(
     name: str, network: FrozenClassifier, images: torch.Tensor
 ) -> None:

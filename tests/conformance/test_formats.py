@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autofocus.data.formats import FORMATS, Format
+from autofocus.data.formats import FORMATS
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import (
     DetectionRecord,
@@ -21,20 +21,19 @@ from autofocus.errors import DataError
 from support.object_sources import CAN, CUP, HEIGHT, OUTSIDE, WIDTH, WRITERS, Scene, Thing
 
 OPTIONS = ReadOptions()
-BY_NAME: dict[str, Format] = {form.name: form for form in FORMATS}
 SCENE: Scene = {"a": [CAN], "b": [CUP, CAN], "c": []}
 # Formats in which an object can be where no image is.
 WITH_COORDINATES = ["coco", "via", "voc", "yolo"]
 WITH_OBJECTS = [*WITH_COORDINATES, "masks", "object_masks"]
 
 
-@pytest.fixture(params=BY_NAME)
+@pytest.fixture(params=FORMATS)
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 def record_types(name: str, path: Path) -> list[type[ImageRecord]]:
-    return BY_NAME[name].guess(path, OPTIONS)
+    return FORMATS[name].guess(path, OPTIONS)
 
 
 def box_of(label: object) -> tuple[float, ...]:
@@ -49,8 +48,8 @@ def box_of(label: object) -> tuple[float, ...]:
 
 
 def test_every_format_has_a_writer() -> None:
-    assert WRITERS.keys() == BY_NAME.keys()
-    assert len(BY_NAME) == len(FORMATS)
+    assert WRITERS.keys() == FORMATS.keys()
+    assert all(form.name == name for name, form in FORMATS.items())
 
 
 def test_it_is_recognised_as_itself_and_as_a_task(name: str, tmp_path: Path) -> None:
@@ -58,8 +57,8 @@ def test_it_is_recognised_as_itself_and_as_a_task(name: str, tmp_path: Path) -> 
     source = find_source(path, OPTIONS)
     assert source.kind == name
     assert infer_tasks(source, OPTIONS)
-    assert not BY_NAME[name].is_source(tmp_path / "nothing")
-    assert BY_NAME[name].splits(tmp_path / "nothing") == {}
+    assert not FORMATS[name].is_source(tmp_path / "nothing")
+    assert FORMATS[name].splits(tmp_path / "nothing") == {}
 
 
 def test_all_its_guesses_can_be_read_and_checked(name: str, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import torch
 
 from autofocus.models.base import ModelSpec
 from autofocus.models.catalog import RECOMMENDED, resolve
-from autofocus.models.timm.classifiers import Classifier, build_classifier
+from autofocus.models.network import Classifier
+from autofocus.models.timm.classifiers import build_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

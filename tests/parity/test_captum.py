@@ -17,7 +17,8 @@ from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.guided_gradcam import forward_with_map, gradcam
 from autofocus.explain.parameters import APPROXIMATION_METHODS
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import Classifier, build_classifier
+from autofocus.models.network import Classifier
+from autofocus.models.timm.classifiers import build_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop, WeightsInfo
 from autofocus.models import catalog
 from autofocus.models.base import LoadedWeights
-from autofocus.models.timm.classifiers import Classifier, build_classifier
+from autofocus.models.network import Classifier
+from autofocus.models.timm.classifiers import build_classifier
 from autofocus.runtime import no_progress, process_rank
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training import distributed, finetune_trial, loop

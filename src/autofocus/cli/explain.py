@@ -2,20 +2,30 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import typer
 
 from autofocus.cli.output import AsJson, command, emit, emit_json, line_progress, note, progress
 from autofocus.cli.picture_files import FileNames, file_name
 from autofocus.errors import ImageError, InputError
-from autofocus.explain.algorithms import ALGORITHMS
+from autofocus.explain.algorithms import ALGORITHMS, names_of
 
-if TYPE_CHECKING:
-    Algorithm = str
-else:
-    Algorithm = Literal[tuple(ALGORITHMS)]
 Style = Literal["panel", "overlay", "heatmap"]
+
+
+def _known(name: str | None) -> str | None:
+    names = (*names_of("classes"), *names_of("boxes"))
+    if name is None or name in names:
+        return name
+    raise typer.BadParameter(f"must be one of {', '.join(names)}, got '{name}'.")
+
+
+_ALGORITHM: Final = typer.Option(
+    help="How to explain (default: xrai; d_rise for models that find objects):"
+    f" {', '.join(ALGORITHMS)}.",
+    callback=_known,
+)
 
 
 @command
@@ -24,10 +34,7 @@ def explain(
     images: Annotated[
         list[str] | None, typer.Argument(help="Image files, folders or patterns.", metavar="IMAGE…")
     ] = None,
-    algorithm: Annotated[
-        Algorithm | None,
-        typer.Option(help="How to explain (default: xrai; d_rise for models that find objects)."),
-    ] = None,
+    algorithm: Annotated[str | None, _ALGORITHM] = None,
     target: Annotated[
         str | None, typer.Option(help="The class to explain (default: whatever is predicted).")
     ] = None,

@@ -1,11 +1,16 @@
 """The algorithms by their published names. A new one is one row of `ALGORITHMS` and one file.
 
+One from outside is a row that a script adds, or an entry point (docs/extending.md).
+
 Imports neither torch nor numpy before one is used: command line and requests read names here.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
+
+from autofocus.errors import AutofocusError
+from autofocus.plugins import with_plugins
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,19 +19,22 @@ if TYPE_CHECKING:
     from autofocus.explain.frozen import FrozenClassifier
 
 
+# Classes of whole images, by gradients of a torch network; boxes, by the outputs of any network.
+Explains = Literal["classes", "boxes"]
+
+
 @dataclass(frozen=True)
 class Algorithm:
     """An algorithm that explains.
 
     Attributes:
-        explains: Classes of whole images, by gradients of a torch network, or boxes, by the
-            outputs of any network.
+        explains: Kind of predictions it explains.
         title: Name on pictures.
         parameters: Request parameters besides those of every algorithm.
         method: Loads it, and torch with it; None for boxes, see `d_rise.box_maps`.
     """
 
-    explains: Literal["classes", "boxes"]
+    explains: Explains
     title: str
     parameters: tuple[str, ...] = ()
     method: "Callable[[], AttributionMethod] | None" = None
@@ -69,19 +77,34 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {
     "d_rise": Algorithm("boxes", "D-RISE", ("num_masks", "grid", "seed", "max_boxes")),
 }
 
-CLASS_ALGORITHMS: Final = tuple(
-    name for name, algorithm in ALGORITHMS.items() if algorithm.explains == "classes"
-)
-BOX_ALGORITHMS: Final = tuple(
-    name for name, algorithm in ALGORITHMS.items() if algorithm.explains == "boxes"
-)
+
+def names_of(explains: Explains) -> tuple[str, ...]:
+    """Return the names of the algorithms that explain one kind of predictions, default first."""
+    known = with_plugins(ALGORITHMS, "autofocus.explainers", _problem)
+    return tuple(name for name, algorithm in known.items() if algorithm.explains == explains)
+
+
+def _problem(entry: object) -> str | None:
+    if not isinstance(entry, Algorithm):
+        return f"{entry!r} is no Algorithm object"
+    return None if entry.method is not None else "its method is None; boxes have D-RISE alone"
 
 
 def attribution_method(name: str) -> "AttributionMethod":
-    """Load the algorithm of a name that explains classes."""
+    """Load the algorithm of a name that explains classes.
+
+    Raises:
+        AutofocusError: If it calls itself by another name.
+    """
     load = ALGORITHMS[name].method
     assert load is not None, f"{name} explains boxes"
-    return load()
+    method = load()
+    if method.name != name:
+        raise AutofocusError(
+            f"ALGORITHMS['{name}']: {type(method).__name__}.name must be '{name}', got "
+            f"'{method.name}'. Maps are named by it."
+        )
+    return method
 
 
 def explain(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from autofocus.errors import InputError
-from autofocus.models.timm.classifiers import Classifier
+from autofocus.models.network import Classifier
 
 log = logging.getLogger(__name__)
 

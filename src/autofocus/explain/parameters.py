@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 from autofocus.errors import RequestError
-from autofocus.explain.algorithms import ALGORITHMS, BOX_ALGORITHMS, CLASS_ALGORITHMS
+from autofocus.explain.algorithms import names_of
 from autofocus.explain.base import Parameters
 from autofocus.explain.quadrature import METHODS
 from autofocus.tasks.explaining import Activation
@@ -42,7 +42,7 @@ def parse_parameters(raw: Mapping[str, Any] | None, kind: ExplainedKind) -> Para
     Raises:
         RequestError: If a key is unknown or a value not allowed; names every one of them.
     """
-    algorithms = BOX_ALGORITHMS if kind == "boxes" else CLASS_ALGORITHMS
+    algorithms = names_of("boxes" if kind == "boxes" else "classes")
     given = {"xai_algorithm": algorithms[0], **(raw or {})}
     checks = {**_CHECKS, "xai_algorithm": _one_of(*algorithms)}
     problems = []
@@ -90,7 +90,7 @@ def _class_name(value: Any) -> str | None:
 
 
 _CHECKS: Final[dict[str, Check]] = {
-    "xai_algorithm": _one_of(*ALGORITHMS),
+    "xai_algorithm": _one_of(),
     "n_steps": _whole(2, MAX_STEPS),
     "approximation_method": _one_of(*APPROXIMATION_METHODS),
     "xrai_fast": _flag,

@@ -57,7 +57,7 @@ class ModelSpec:
         revision: Branch, tag or commit of that repository; None is its main branch.
         num_params: Parameters with the pretrained head, where reviewed.
         aliases: Other names that mean this model.
-        family: A key of `models.families.FAMILIES`.
+        family: Key of its family in `models.families.FAMILIES`.
         backbone: Catalog name of the pretrained encoder of a torchvision detector.
         weights_enum: Entry of torchvision's weights for the whole network, where it has some.
     """
@@ -133,9 +133,9 @@ class Family(ABC):
             ModelFolderError: If the options are not this family's.
         """
 
-    @abstractmethod
-    def stand_in(self, spec: ModelSpec) -> str:
-        """Return the name of the model of `spec`'s kind that the embedded weights are for."""
+    def stand_in(self, spec: ModelSpec) -> str | None:
+        """Return the name of the model that the embedded weights are for; None: the default one."""
+        return None
 
     def network_options(
         self,
@@ -166,18 +166,22 @@ class Family(ABC):
             parameters: May have `image_size`, or `min_size` and `max_size`, as published.
             is_cpu: Whether it runs without an accelerator.
         """
-        raise AssertionError(f"{spec.name} classifies whole images")
+        raise NotImplementedError(f"{type(self).__name__}.input_spec, for {spec.kind} {spec.name}")
 
     def head(self, spec: ModelSpec) -> str:
-        """Return the name of the model's head, a key of `recipes`."""
-        raise AssertionError(f"{spec.name} has one linear layer")
+        """Return the name of the model's head, a key of `recipes`; the architecture by default."""
+        return spec.architecture
 
     def recipe_defaults(self, spec: ModelSpec) -> Mapping[str, Any]:
         """Return fields of `training.recipe.Recipe` that the model's head trains best with.
 
+        A classifier has one linear layer as a head, and the recipe's own defaults.
+
         Raises:
             AutofocusError: If the head has no recipe.
         """
+        if spec.kind == CLASSIFIER:
+            return {}
         head = self.head(spec)
         if head not in self.recipes:
             raise AutofocusError(

@@ -1,4 +1,4 @@
-"""The models by name. A new one is one line here.
+"""The models by name. A new one is one line here; one from outside, see docs/extending.md.
 
 Any timm name works, and any as the backbone of a detector: `<head>_<timm name>_fpn`. The table
 holds those that were reviewed (weights, licence, size), under their timm names and under the names
@@ -15,6 +15,7 @@ from autofocus.errors import InputError, JobError, WeightsError
 from autofocus.manifest import ResizeCrop, ResizeFit
 from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER, UNKNOWN_LICENCE, ModelSpec
 from autofocus.models.transformers.catalog import TRANSFORMERS
+from autofocus.plugins import with_plugins
 
 DEFAULT_MODEL: Final = "tf_efficientnet_lite0.in1k"
 DEFAULT_DETECTOR: Final = "fcos_tf_efficientnet_lite0_fpn"
@@ -80,8 +81,8 @@ def resolve(name: str) -> ModelSpec:
         WeightsError: If the name belongs to a family that is AGPL.
     """
     wanted = re.sub(r"^(hf[-_]hub:)?(timm/)?", "", name.strip())
-    if spec := _BY_NAME.get(wanted.lower()):
-        return spec
+    if spec := with_plugins(MODELS, "autofocus.models", _problem).get(wanted.lower()):
+        return _named(spec)
     if re.match(r"(?i)(ultralytics/|fastsam|rtdetr-[lx]\b|yolo)", wanted):
         raise WeightsError(
             f"model '{name}': YOLO weights and code of this name are AGPL-3.0, which autofocus"
@@ -92,6 +93,19 @@ def resolve(name: str) -> ModelSpec:
     if spec := _detector_spec(wanted) or _timm_spec(wanted):
         return spec
     raise JobError(_unknown_name(name, wanted))
+
+
+def _named(spec: ModelSpec) -> ModelSpec:
+    """Return a model that can be found again by its name, as a package does it."""
+    if MODELS.get(spec.name.lower()) == spec:
+        return spec
+    raise JobError(
+        f"MODELS: the model '{spec.name}' must be an entry under its own name in lower case."
+    )
+
+
+def _problem(entry: object) -> str | None:
+    return None if isinstance(entry, ModelSpec) else f"{entry!r} is no ModelSpec object"
 
 
 def preferred_models(kind: str) -> tuple[str, ...]:
@@ -195,7 +209,8 @@ RECOMMENDED: Final[tuple[ModelSpec, ...]] = (
     _row("swinv2_base_window12_192.ms_in22k", MIT, 109_280_841, 192, 0.9, IMAGENET),
 )
 
-_BY_NAME: Final[dict[str, ModelSpec]] = {
+# By names in lower case. What is added has its own name as a key, and others as it likes.
+MODELS: Final[dict[str, ModelSpec]] = {
     name.lower(): spec
     # Reversed, so that of two rows with one architecture the first keeps the bare name.
     for spec in reversed((*RECOMMENDED, *TRANSFORMERS))
@@ -219,7 +234,7 @@ def _detector_spec(name: str) -> ModelSpec | None:
     weights_enum = COCO_WEIGHTS.get(bare) if name.lower() == bare else None
     # The short name, where it means this backbone and nothing else.
     is_short = weights_enum is not None or (
-        _BY_NAME.get(backbone.architecture) == backbone and bare not in COCO_WEIGHTS
+        MODELS.get(backbone.architecture) == backbone and bare not in COCO_WEIGHTS
     )
     crop = backbone.preprocess
     return ModelSpec(
@@ -274,11 +289,12 @@ def _unknown_name(name: str, wanted: str) -> str:
     architecture, _, tag = wanted.lower().partition(".")
     tags = list(timm.list_pretrained(f"{architecture}.*")) if tag else []
     detectors = {f"{head}_{spec.architecture}_fpn" for head in HEADS for spec in RECOMMENDED}
-    known_names = tags or {*_BY_NAME, *timm.list_models(), *detectors}
+    known_names = tags or {*MODELS, *timm.list_models(), *detectors}
     near = difflib.get_close_matches(wanted.lower(), known_names, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return (
         f"model_name must be a model that autofocus knows, got '{name}'.{hint}"
         " Names: docs/reference/models.md, or any timm classification model, such as"
         " 'resnet50.a1_in1k', alone or as a detector's backbone: 'fcos_resnet50.a1_in1k_fpn'."
+        " A model of another distribution needs that one installed (docs/extending.md)."
     )

@@ -1,11 +1,16 @@
-"""The families of models by name. A new family is one line here. Imports no torch."""
+"""The families of models by name. A new family is one line here. Imports no torch.
+
+One from outside is an entry that a script adds, or an entry point (docs/extending.md).
+"""
 
 from typing import Final
 
+from autofocus.errors import WeightsError
 from autofocus.models.base import Family, ModelSpec
 from autofocus.models.timm.family import TimmFamily
 from autofocus.models.torchvision.family import TorchvisionFamily
 from autofocus.models.transformers.family import TransformersFamily
+from autofocus.plugins import with_plugins
 
 FAMILIES: Final[dict[str, Family]] = {
     "timm": TimmFamily(),
@@ -15,5 +20,20 @@ FAMILIES: Final[dict[str, Family]] = {
 
 
 def family_of(spec: ModelSpec) -> Family:
-    """Return the family of a model."""
-    return FAMILIES[spec.family]
+    """Return the family of a model.
+
+    Raises:
+        WeightsError: If there is none of that name in this process.
+    """
+    families = with_plugins(FAMILIES, "autofocus.families", _problem)
+    if spec.family not in families:
+        raise WeightsError(
+            f"model '{spec.name}': its family must be one of {', '.join(families)}, got "
+            f"'{spec.family}'. What a script adds to FAMILIES is in its own process only; trials "
+            "in parallel and other commands need an entry point (docs/extending.md)."
+        )
+    return families[spec.family]
+
+
+def _problem(entry: object) -> str | None:
+    return None if isinstance(entry, Family) else f"{entry!r} is no Family object"

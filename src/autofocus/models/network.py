@@ -1,7 +1,15 @@
-"""The interface of a built network to training, packaging and scoring, the same in all families."""
+"""The interface of a built network to training, packaging and scoring, the same in all families.
+
+Notation for tensor shapes:
+    - n: images in a batch
+    - h, w: height and width of the network's input, in pixels
+    - d: features of an image
+    - k: classes
+"""
 
 from typing import Any, Literal
 
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -30,6 +38,50 @@ class Network(nn.Module):
     takes_any_size: bool = False
     size_multiple: int = 32
     stride: int = 4
+
+
+class Classifier(Network):
+    """An encoder and a linear head; the classifiers of all families are this or a subclass.
+
+    Args:
+        encoder: Maps images [n, 3, h, w] to pooled features [n, d], unless `features` is another.
+        head: From d features to k classes.
+        input_size: Side of the square input that the encoder was built for, in pixels.
+
+    Attributes:
+        num_features: d.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Linear, input_size: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.num_features = head.in_features
+        self.num_classes = head.out_features
+        self.input_size = input_size
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return pooled features before the head, float32 [n, d], of images [n, 3, h, w]."""
+        features: Tensor = self.encoder(images)
+        return features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, float32 [n, k], of normalised images, float32 [n, 3, h, w]."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+    def set_head(self, weight: Tensor | NDArray[Any], bias: Tensor | NDArray[Any]) -> None:
+        """Replace the head's numbers, such as by those of a fitted probe.
+
+        Args:
+            weight: [k, d].
+            bias: [k].
+        """
+        assert tuple(weight.shape) == tuple(self.head.weight.shape), "head weight must be [k, d]"
+        assert tuple(bias.shape) == tuple(self.head.bias.shape), "head bias must be [k]"
+        with torch.no_grad():
+            self.head.weight.copy_(torch.as_tensor(weight))
+            self.head.bias.copy_(torch.as_tensor(bias))
 
 
 def to_numpy(output: Tensor) -> NDArray[Any]:

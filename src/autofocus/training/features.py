@@ -15,7 +15,7 @@ from autofocus.data.images.decode import decode
 from autofocus.data.images.fetch import content_hash, open_bytes
 from autofocus.errors import InputError
 from autofocus.manifest import ResizeCrop
-from autofocus.models.timm.classifiers import Classifier
+from autofocus.models.network import Classifier
 from autofocus.runtime import Track, no_progress, num_cores
 from autofocus.training.feature_cache import FeatureCache
 

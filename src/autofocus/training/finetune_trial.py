@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from autofocus.data.batches.loader import Loader
 from autofocus.manifest import MANIFEST_NAME, Calibration, encode_manifest
 from autofocus.metrics.calibration import MIN_CALIBRATION_IMAGES, fit_temperature
-from autofocus.models.timm.classifiers import Classifier
+from autofocus.models.network import Classifier
 from autofocus.runtime import Track, write_atomically
 from autofocus.structures.frames import Frame
 from autofocus.tasks.base import Targets

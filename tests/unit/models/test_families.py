@@ -4,8 +4,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from autofocus.errors import AutofocusError
-from autofocus.models.catalog import HEADS, RECOMMENDED, resolve
+from autofocus.errors import AutofocusError, JobError, WeightsError
+from autofocus.models.catalog import HEADS, MODELS, RECOMMENDED, default_model, resolve
 from autofocus.models.families import FAMILIES, family_of
 from autofocus.models.transformers.catalog import TRANSFORMERS
 from autofocus.training.recipe import Recipe, detector_recipe
@@ -19,7 +19,7 @@ def test_every_model_of_the_catalog_has_a_recipe_and_a_stand_in(name: str) -> No
     spec = resolve(name)
     family = family_of(spec)
     assert set(family.recipe_defaults(spec)) <= {field.name for field in fields(Recipe)}
-    stand_in = resolve(family.stand_in(spec))
+    stand_in = resolve(family.stand_in(spec) or default_model(spec.kind))
     assert stand_in.kind == spec.kind
     assert "tf_efficientnet_lite0" in stand_in.name
 
@@ -45,3 +45,18 @@ def test_errors_can_name_the_tensors_of_every_family() -> None:
 
 def test_only_networks_that_take_any_shape_read_its_parameters() -> None:
     assert [name for name in FAMILIES if FAMILIES[name].takes_any_shape] == ["torchvision"]
+
+
+def test_a_family_that_this_process_does_not_know_is_named() -> None:
+    spec = replace(resolve("resnet18"), family="toy")
+    with pytest.raises(WeightsError, match=r"one of timm, torchvision.*got 'toy'.*entry point"):
+        family_of(spec)
+
+
+def test_a_model_is_an_entry_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(resolve("resnet18"), name="Toy.v1")
+    monkeypatch.setitem(MODELS, "toy", spec)
+    with pytest.raises(JobError, match=r"'Toy\.v1' must be an entry under its own name"):
+        resolve("toy")
+    monkeypatch.setitem(MODELS, "toy.v1", spec)
+    assert resolve("TOY") == resolve("toy.V1") == spec

@@ -14,7 +14,8 @@ from autofocus.data.batches.loader import Loader
 from autofocus.data.batches.views import ClassificationViews
 from autofocus.manifest import ResizeCrop
 from autofocus.models import catalog
-from autofocus.models.timm.classifiers import Classifier, build_classifier
+from autofocus.models.network import Classifier
+from autofocus.models.timm.classifiers import build_classifier
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training.device import make_accelerator
 from autofocus.training.evaluate import EvaluationSet

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from autofocus.models.timm.classifiers import Classifier
+from autofocus.models.network import Classifier
 from autofocus.training import checkpoint
 from autofocus.training.checkpoint import (
     load_checkpoint,

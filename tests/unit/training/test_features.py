@@ -10,7 +10,8 @@ import torch
 from autofocus.errors import ImageError
 from autofocus.manifest import ResizeCrop
 from autofocus.models import catalog
-from autofocus.models.timm.classifiers import Classifier, build_classifier
+from autofocus.models.network import Classifier
+from autofocus.models.timm.classifiers import build_classifier
 from autofocus.training import features as features_module
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.features import Features, extract_features
@@ -55,7 +56,7 @@ def test_cached_features_are_the_same_bits_without_the_network(
     def forbidden(self: Classifier, images: torch.Tensor) -> torch.Tensor:
         raise AssertionError("computed although cached")
 
-    monkeypatch.setattr(Classifier, "features", forbidden)
+    monkeypatch.setattr(type(network), "features", forbidden)
     with FeatureCache(tmp_path / "c.sqlite", "net") as cache:
         again = extract(network, photos, cache, views=views)
     assert (first.rows == again.rows).all()

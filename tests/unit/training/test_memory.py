@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from autofocus.data.batches.cache.budget import MIB
 from autofocus.data.batches.loader import Batch
-from autofocus.models.network import Network
-from autofocus.models.timm.classifiers import Classifier
+from autofocus.models.network import Classifier, Network
 from autofocus.structures.frames import Frame
 from autofocus.training import memory
 from autofocus.training.device import make_accelerator

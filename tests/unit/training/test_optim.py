@@ -8,7 +8,8 @@ from torch import nn
 
 from autofocus.errors import JobError
 from autofocus.models import catalog
-from autofocus.models.timm.classifiers import Classifier, build_classifier
+from autofocus.models.network import Classifier
+from autofocus.models.timm.classifiers import build_classifier
 from autofocus.training.optim import (
     build_optimizer,
     freeze_layers,

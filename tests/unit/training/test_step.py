@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autofocus.models.timm.classifiers import Classifier
+from autofocus.models.network import Classifier
 from autofocus.training import step
 from autofocus.training.device import make_accelerator
 from autofocus.training.losses import multiclass, multilabel

@@ -1,7 +1,7 @@
 """Formats, splits and tasks of a user's data.
 
 A source is a JSONL file, an MLTable folder (or its file), a folder with `train.jsonl`, or anything
-that one of `FORMATS` knows.
+that one of `known_formats()` knows.
 """
 
 import re
@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from autofocus.data.formats import FORMATS, Format
+from autofocus.data.formats import Format, known_formats
 from autofocus.data.formats.layout import SPLIT_NAMES, entries_by_name
 from autofocus.data.images.locate import Locator
 from autofocus.data.options import ReadOptions
@@ -105,7 +105,7 @@ def find_source(source: str | Path, options: ReadOptions) -> Source:
 
         files = tuple(read_mltable(folder, options.maps))
         return Source(str(folder), folder, _short_name(folder), "mltable", files)
-    form = next((form for form in FORMATS if form.is_source(path)), None)
+    form = next((form for form in known_formats() if form.is_source(path)), None)
     if form is not None:
         return Source(str(path), path, _short_name(path), form.name, format=form)
     if not path.exists():
@@ -130,7 +130,7 @@ def find_splits(source: str | Path) -> dict[str, Path]:
     named = _named_splits(path) if path.is_dir() else {}
     if "train" in named and (_is_jsonl(named["train"]) or _mltable_folder(named["train"])):
         return named
-    for form in FORMATS:
+    for form in known_formats():
         if described := form.splits(path):
             return described
     return named if "train" in named else {}
@@ -222,7 +222,7 @@ def _is_jsonl(path: Path) -> bool:
 def _is_source(path: Path) -> bool:
     if not path.is_dir():
         return _is_jsonl(path)
-    return bool(_mltable_folder(path)) or any(form.is_source(path) for form in FORMATS)
+    return bool(_mltable_folder(path)) or any(form.is_source(path) for form in known_formats())
 
 
 def _mltable_folder(path: Path) -> Path | None:

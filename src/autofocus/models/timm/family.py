@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from autofocus.models.base import Family, LoadedWeights, ModelSpec, Size
-from autofocus.models.catalog import default_model
 
 if TYPE_CHECKING:
     from autofocus.models.network import Network
@@ -44,10 +43,6 @@ class TimmFamily(Family):
         from autofocus.models.timm.classifiers import build_classifier
 
         return build_classifier(spec, num_classes, weights, size[0])
-
-    def stand_in(self, spec: ModelSpec) -> str:
-        """Return the default classifier."""
-        return default_model(spec.kind)
 
     def recipe_defaults(self, spec: ModelSpec) -> Mapping[str, Any]:
         """Return the rates of networks with attention; the others keep the recipe's own."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from autofocus.manifest import ResizeFit
 from autofocus.models.base import Family, LoadedWeights, ModelSpec, Size
 from autofocus.models.box_profile import BoxProfile
-from autofocus.models.catalog import default_model
 from autofocus.models.transformers.sizes import (
     D_FINE,
     DEIMV2,
@@ -134,10 +133,6 @@ class TransformersFamily(Family):
     def head(self, spec: ModelSpec) -> str:
         """Return the architecture without its size, a key of `recipes`."""
         return SIZES[spec.architecture].family
-
-    def stand_in(self, spec: ModelSpec) -> str:
-        """Return the default model of the same kind."""
-        return default_model(spec.kind)
 
 
 def _num_needed(profile: BoxProfile) -> int:

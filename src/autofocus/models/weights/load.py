@@ -21,7 +21,7 @@ from torch import Tensor
 from autofocus.errors import WeightsError
 from autofocus.manifest import WeightsInfo, file_sha256
 from autofocus.models.base import LoadedWeights, ModelSpec, StateDict, is_permissive
-from autofocus.models.catalog import resolve
+from autofocus.models.catalog import default_model, resolve
 from autofocus.models.families import family_of
 from autofocus.models.torchvision import weights as torchvision_weights
 from autofocus.models.weights import embedded, hub
@@ -119,7 +119,7 @@ def _of_backbone(
     except WeightsError as error:
         raise WeightsError([f"{spec.name}: {problem}" for problem in error.problems]) from error
     if loaded.spec != backbone:
-        spec = resolve(family_of(spec).stand_in(spec))
+        spec = _stand_in(spec)
     line = loaded.line.replace("weights: ", f"weights: {spec.name}: encoder ", 1)
     return replace(loaded, spec=spec, line=line)
 
@@ -190,7 +190,7 @@ def _from_hub_cache(spec: ModelSpec, accept_licences: Collection[str]) -> Loaded
         or (Path(home).expanduser() / "hub" if home else constants.HF_HUB_CACHE)
     )
     if spec.hub_id is None:
-        raise SourceError("hub cache: timm has no weights of this name")
+        raise SourceError("hub cache: there are no weights of this name")
     for filename in _HUB_FILES:
         found = try_to_load_from_cache(
             spec.hub_id, filename, cache_dir=root, revision=spec.revision
@@ -216,7 +216,7 @@ def _from_hub(
 ) -> LoadedWeights:
     """Download, check, and keep for next time."""
     if spec.hub_id is None:
-        raise SourceError("hub: timm has no weights of this name")
+        raise SourceError("hub: there are no weights of this name")
     card = hub.read_card(spec.hub_id, spec.revision, timeouts)
     licence = card.licence or spec.licence
     _check_licence(spec, licence, accept_licences)
@@ -283,7 +283,7 @@ def _substitute(spec: ModelSpec, tried: list[str]) -> LoadedWeights:
     try:
         stand_in = replace(
             _from_package(resolve(embedded.EMBEDDED_MODEL)),
-            spec=resolve(family_of(spec).stand_in(spec)),
+            spec=_stand_in(spec),
         )
     except SourceError as error:
         raise WeightsError(_not_found(spec, [*tried, str(error)])) from error
@@ -292,6 +292,10 @@ def _substitute(spec: ModelSpec, tried: list[str]) -> LoadedWeights:
         f" in the install, stands in for it, licence {stand_in.info.licence}"
     )
     return LoadedWeights(stand_in.spec, stand_in.state_dict, stand_in.info, line)
+
+
+def _stand_in(spec: ModelSpec) -> ModelSpec:
+    return resolve(family_of(spec).stand_in(spec) or default_model(spec.kind))
 
 
 def _not_found(spec: ModelSpec, tried: list[str]) -> str:

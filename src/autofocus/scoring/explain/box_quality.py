@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from autofocus.data.batches.tiles import pixel_region
 from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError
-from autofocus.explain.algorithms import BOX_ALGORITHMS
+from autofocus.explain.algorithms import names_of
 from autofocus.explain.d_rise import FoundBoxes
 from autofocus.explain.measures import (
     Mask,
@@ -77,7 +77,7 @@ class _Measurer:
     """
 
     def __init__(self, folder: Path, measuring: Measuring) -> None:
-        (self._algorithm,) = BOX_ALGORITHMS
+        (self._algorithm,) = names_of("boxes")
         names = (self._algorithm, "random map", "centred Gaussian")
         self.measurements = {name: Measurements() for name in names}
         self.agreements: list[float] = []

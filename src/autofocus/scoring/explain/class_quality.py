@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from autofocus.data.rows.records import ObjectsRecord
 from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError, InputError
-from autofocus.explain.algorithms import CLASS_ALGORITHMS, explain
+from autofocus.explain.algorithms import explain, names_of
 from autofocus.explain.base import Parameters
 from autofocus.explain.class_measures import measure
 from autofocus.runtime import Track, num_cores
@@ -105,7 +105,7 @@ def _usable_algorithms(
 ) -> tuple[dict[str, Parameters], dict[str, str]]:
     """Return the algorithms that explain this network, and the reasons why others cannot."""
     usable, refused = {}, {}
-    for name in CLASS_ALGORITHMS:
+    for name in names_of("classes"):
         fewest = Parameters(xai_algorithm=name, n_steps=2)
         try:
             explain(explainer.network, images[:1], targets[:1], fewest)

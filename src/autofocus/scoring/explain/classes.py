@@ -20,7 +20,7 @@ from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.xrai import warm_up
 from autofocus.manifest import Manifest, ResizeCrop, check_files, read_manifest
-from autofocus.models.timm.classifiers import Classifier
+from autofocus.models.network import Classifier
 from autofocus.pictures.maps import mapped_photo
 from autofocus.runtime import keep_big_blocks
 from autofocus.scoring.backends.torch import load_network

@@ -14,7 +14,7 @@ import pybase64
 from numpy.typing import NDArray
 
 from autofocus.errors import ImageError, RequestError
-from autofocus.explain.algorithms import BOX_ALGORITHMS
+from autofocus.explain.algorithms import names_of
 from autofocus.scoring.request import ImageScorer, RequestRow, in_place, refuse_problems
 from autofocus.scoring.scorer import Scorer
 from autofocus.structures.predictions import Detections
@@ -120,7 +120,7 @@ class BoxSelector:
 
     def accepts(self, raw: Mapping[str, Any] | None) -> bool:
         """Return whether the row names an algorithm for boxes, such as `d_rise`."""
-        return (raw or {}).get("xai_algorithm") in BOX_ALGORITHMS
+        return (raw or {}).get("xai_algorithm") in names_of("boxes")
 
     def select(
         self, labels: Sequence[str], prediction: Detections, parameters: "Parameters"

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from autofocus.manifest import Manifest
-from autofocus.models.network import Network
-from autofocus.models.timm.classifiers import Classifier
+from autofocus.models.network import Classifier, Network
 from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, find_entrants
 from autofocus.study.automode.priors import priors_of
 from autofocus.study.automode.profile import training_image_s

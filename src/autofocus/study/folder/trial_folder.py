@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from autofocus.manifest import MANIFEST_NAME, Manifest, read_manifest
 from autofocus.models import catalog
 from autofocus.models.families import family_of
-from autofocus.models.timm.classifiers import Classifier
+from autofocus.models.network import Classifier
 from autofocus.runtime import whole_file
 from autofocus.training.candidate import Candidate
 from autofocus.training.checkpoint import load_checkpoint

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.models.timm.classifiers import Classifier
+from autofocus.models.network import Classifier
 from autofocus.study.resolve import Plan
 from autofocus.study.study import RESERVE_FACTOR, Study
 from autofocus.study.trials.finetune import probe_setup
