@@ -16,12 +16,14 @@ import math
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from typing import TYPE_CHECKING, Any
 
 from autofocus.settings.spelling import spelled
+
+if TYPE_CHECKING:
+    # Packages carry this module, and `--help` of every command reads it; neither needs pydantic.
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic_core import CoreSchema
 
 Schema = dict[str, Any]
 
@@ -56,12 +58,14 @@ class Kind(ABC):
         """Return the JSON schema of a value as it should be written."""
 
     def __get_pydantic_core_schema__(
-        self, source: object, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
+        self, source: object, handler: "GetCoreSchemaHandler"
+    ) -> "CoreSchema":
+        from pydantic_core import core_schema
+
         return core_schema.no_info_plain_validator_function(self._validated)
 
     def __get_pydantic_json_schema__(
-        self, core: CoreSchema, handler: GetJsonSchemaHandler
+        self, core: "CoreSchema", handler: "GetJsonSchemaHandler"
     ) -> Schema:
         return self.schema()
 
@@ -160,8 +164,10 @@ class Flag(Kind):
         """See `Kind.parse`."""
         if isinstance(value, bool):
             return value
+        if self.strict:
+            raise ValueError(self.allowed)
         text = _ENUM_CLASS.sub("", str(value).strip().lower()).removesuffix(".0")
-        if self.strict or text not in _TRUE + _FALSE:
+        if text not in _TRUE + _FALSE:
             raise ValueError(self.allowed)
         return text in _TRUE
 
@@ -196,8 +202,11 @@ class OneOf(Kind):
         """See `Kind.parse`."""
         if self.may_be_unset and is_unset(value):
             return None
-        name = spelled(value, self.names)
-        if name is None or (self.strict and name != value):
+        if self.strict:
+            name = next((name for name in self.names if name == value), None)
+        else:
+            name = spelled(value, self.names)
+        if name is None:
             raise ValueError(self.allowed)
         return name
 

@@ -1,5 +1,6 @@
 """The written package: complete, pickle-free, movable, verified in another process."""
 
+import ast
 import json
 import os
 import shutil
@@ -60,6 +61,16 @@ def test_carried_code_is_torch_free_and_complete() -> None:
     explaining = {n for n in names if n.startswith("explain/")}
     assert explaining == {"explain/__init__.py", "explain/algorithms.py"}
     assert "scoring/backends/torch.py" not in names
+
+
+def test_carried_code_imports_what_the_package_requires() -> None:
+    statements = [node for path in scoring_modules() for node in ast.parse(path.read_text()).body]
+    imported = {x.name for node in statements if isinstance(node, ast.Import) for x in node.names}
+    imported |= {node.module or "" for node in statements if isinstance(node, ast.ImportFrom)}
+    libraries = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names
+    names = {"opencv-python-headless": "cv2", "pillow": "PIL"}
+    required = {names.get(name, name) for name in mlflow_model.REQUIREMENTS}
+    assert libraries - {"autofocus"} <= required
 
 
 def test_a_package_that_takes_too_long_is_not_published(

@@ -56,6 +56,16 @@ def test_a_refusal_says_what_is_allowed(kind: Kind, value: object) -> None:
         kind.parse(value)
 
 
+@pytest.mark.parametrize("kind", [Flag(strict=True), OneOf(("panel",), strict=True)])
+def test_a_strict_kind_never_writes_out_a_value(kind: Kind) -> None:
+    class Long:
+        def __str__(self) -> str:
+            raise AssertionError
+
+    with pytest.raises(ValueError, match=f"^{re.escape(kind.allowed)}$"):
+        kind.parse(Long())
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90", 90.0), ("90s", 90.0), ("5m", 300.0), ("1.5h", 5400.0), (7, 7.0)]
 )
