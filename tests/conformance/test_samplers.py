@@ -1,4 +1,7 @@
-"""Every sampler passes one suite: the same trial for the same number, and only what is allowed."""
+"""Every sampler passes one suite: the same trial for the same number, and only what is allowed.
+
+It runs on all entries of `SAMPLERS`, those from outside too (docs/extending.md).
+"""
 
 import itertools
 import math
@@ -12,13 +15,15 @@ from autofocus.settings.job import Sampling
 from autofocus.settings.parameters import check_parameters
 from autofocus.settings.search_space import SearchSpace, parse_space
 from autofocus.study.search.samplers import (
+    SAMPLERS,
     Past,
     Sampler,
     make_sampler,
     sampling_problems,
 )
 
-ALGORITHMS = ("random", "sobol", "grid", "bayesian")
+ALGORITHMS = tuple(SAMPLERS)
+BY_NUMBER = [name for name, sampler in SAMPLERS.items() if not sampler.reads_past]
 
 PLAIN = [{"learning_rate": "uniform(0.001,0.01)", "number_of_epochs": "quniform(2,20,2)"}]
 CHOICES = [
@@ -43,7 +48,7 @@ def sampler(algorithm: str, raw: list[dict[str, Any]], seed: int = 3) -> Sampler
 
 
 def raw_for(algorithm: str) -> list[dict[str, Any]]:
-    return CHOICES if algorithm == "grid" else PLAIN
+    return CHOICES if SAMPLERS[algorithm].distributions == ("choice",) else PLAIN
 
 
 def outcome(number: int, parameters: dict[str, Any]) -> Past:
@@ -84,7 +89,7 @@ def test_a_kill_between_trials_changes_nothing(algorithm: str) -> None:
         assert resumed.ask(number, past[:number]) == undisturbed[number]
 
 
-@pytest.mark.parametrize("algorithm", ["random", "sobol", "grid"])
+@pytest.mark.parametrize("algorithm", BY_NUMBER)
 def test_numbers_alone_decide(algorithm: str) -> None:
     backwards = sampler(algorithm, raw_for(algorithm))
     trials = {number: backwards.ask(number) for number in reversed(range(6))}

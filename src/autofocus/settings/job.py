@@ -139,9 +139,14 @@ SAMPLINGS = ("random", "sobol", "grid", "bayesian")
 
 
 class Sampling(Closed):
-    """Sampler of the search space. `type: sobol` is short for its `rule`."""
+    """Sampler of the search space. `type: sobol` is short for its `rule`.
 
-    type: Annotated[Literal["random", "grid", "bayesian"], _spelling_of(*SAMPLINGS)] = "random"
+    Other distributions may add types; `study/search/samplers.py` knows which there are.
+    """
+
+    type: Annotated[Literal["random", "grid", "bayesian"] | str, _spelling_of(*SAMPLINGS)] = (
+        "random"
+    )
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     rule: Annotated[Rule, _spelling_of("random", "sobol")] = "random"
     logbase: Annotated[float, Field(gt=1)] | Literal["e"] = "e"

@@ -457,7 +457,7 @@ class TrialController:
         self._curves[number], self._points[number] = curve, curve.points
 
     def _past(self) -> list[Past]:
-        if self._plan.sampling.type != "bayesian":
+        if not self._sampler.reads_past:
             return []
         return [
             Past(number, row["parameters"], row["value"], is_running=number not in self._ended)

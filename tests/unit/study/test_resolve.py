@@ -116,6 +116,12 @@ def test_a_sweep_is_planned() -> None:
     assert plan.notes == ()
 
 
+def test_an_unknown_sampling_algorithm_is_named_with_the_known_ones() -> None:
+    text = problems_of(search_space=SPACE, sweep={"sampling_algorithm": "baysian"})
+    assert "sweep.sampling_algorithm.type: must be one of random, sobol, grid, bayesian" in text
+    assert "got 'baysian'; did you mean 'bayesian'?" in text
+
+
 def test_without_a_sampling_algorithm_it_is_random() -> None:
     assert resolve(document(search_space=SPACE)).sampling.type == "random"
 

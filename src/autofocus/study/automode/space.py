@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from autofocus.models.base import CLASSIFIER
-from autofocus.settings.search_space import SearchSpace, parse_space
+from autofocus.settings.search_space import parse_space
 from autofocus.study.automode.entrants import Entrant
 from autofocus.study.automode.priors import Priors
-from autofocus.study.search.samplers import Past, RandomSampler
+from autofocus.study.search.samplers import Past, RandomSampler, Sampler
 from autofocus.training.recipe import Recipe
 
 # Sides of an input are multiples of this, in pixels.
@@ -62,8 +62,8 @@ def _choice(values: Sequence[Any]) -> dict[str, Any]:
     return {"type": "choice", "values": list(dict.fromkeys(values))}
 
 
-class AutoSampler:
-    """A `Sampler`: first the default recipes, then random points of the space.
+class AutoSampler(Sampler):
+    """First the default recipes, then random points of the space.
 
     Trial n depends on the seed and n alone, so a kill changes no trial.
 
@@ -73,7 +73,7 @@ class AutoSampler:
         seed: The job's seed.
     """
 
-    num_trials: int | None = None
+    reads_past = False
 
     def __init__(
         self, defaults: Sequence[dict[str, Any]], raw_space: Sequence[dict[str, Any]], seed: int
@@ -81,8 +81,8 @@ class AutoSampler:
         self._defaults = defaults
         space, problems = parse_space(list(raw_space))
         assert not problems, problems
+        super().__init__(space, seed)
         self._random = RandomSampler(space, seed)
-        self.space: SearchSpace = space
 
     def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
         """See `Sampler.ask`."""

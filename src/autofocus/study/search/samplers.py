@@ -3,19 +3,25 @@
 random, sobol and grid depend on the seed and n alone, so that neither the order in which trials
 end nor a kill changes a trial. bayesian (TPE) depends on the seed, n and the trials below n; it
 needs no database: the past is replayed from the leaderboard.
+
+A new one is a class and a line of `SAMPLERS`; one from outside is an entry that a script adds, or
+an entry point (docs/extending.md).
 """
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.plugins import with_plugins
 from autofocus.settings.job import Sampling
 from autofocus.settings.search_space import Choice, SearchSpace
+from autofocus.settings.spelling import did_you_mean
 from autofocus.study.search.space import (
     from_optuna,
     num_dims,
@@ -50,71 +56,53 @@ class Past:
     is_running: bool = False
 
 
-class Sampler(Protocol):
-    """Chooses parameters.
+class Sampler(ABC):
+    """Chooses parameters. Subclasses are made of the sub-spaces and a seed.
 
     Attributes:
         num_trials: Number of different trials; None for no limit.
+        distributions: Names of the distributions that it can search; None for all.
+        reads_past: Whether `ask` reads `past`; otherwise that is empty.
     """
 
-    num_trials: int | None
+    num_trials: int | None = None
+    distributions: ClassVar[tuple[str, ...] | None] = None
+    reads_past: ClassVar[bool] = True
 
+    def __init__(self, space: SearchSpace, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+
+    @abstractmethod
     def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
         """Return the parameters of trial `number`, plain values by published name.
 
         Args:
             number: 0, 1, 2, …; below `num_trials`.
-            past: All trials below `number`; only bayesian reads them.
+            past: All trials below `number`.
         """
 
+    @classmethod
+    def problems(cls, name: str, space: SearchSpace) -> list[str]:
+        """Return a sentence for each part of a space that it cannot search.
 
-def make_sampler(sampling: Sampling, space: SearchSpace, seed: int) -> Sampler:
-    """Return the sampler of a checked job.
-
-    Args:
-        sampling: The algorithm; its own seed wins.
-        space: Sub-spaces without `sampling_problems`.
-        seed: The job's seed.
-    """
-    seed = seed if sampling.seed is None else sampling.seed
-    if sampling.type == "grid":
-        return GridSampler(space)
-    if sampling.type == "bayesian":
-        return BayesianSampler(space, seed)
-    return SobolSampler(space, seed) if sampling.rule == "sobol" else RandomSampler(space, seed)
-
-
-def sampling_problems(sampling: Sampling, space: SearchSpace) -> list[str]:
-    """Return a sentence for each part of a space that the algorithm cannot search."""
-    problems = []
-    algorithm = sampling.type
-    if algorithm == "bayesian" and len(space) > 1:
-        problems.append(
-            "sweep.sampling_algorithm: bayesian takes one sub-space, search_space has "
-            f"{len(space)}: its model of what is good needs every parameter in every trial. "
-            "Take random or grid, or write one sub-space."
-        )
-    if algorithm == "bayesian" and sampling.rule == "sobol":
-        problems.append("sweep.sampling_algorithm: sobol is a rule of random, not of bayesian.")
-    allowed = {"grid": ("choice",), "bayesian": ("choice", "uniform", "quniform")}.get(algorithm)
-    for index, subspace in enumerate(space):
-        problems += [
-            f"search_space.{index}.{name}: {algorithm} takes {', '.join(allowed)}, got "
+        Args:
+            name: Its name in the job.
+            space: The sub-spaces.
+        """
+        return [
+            f"search_space.{index}.{parameter}: {name} takes {', '.join(cls.distributions)}, got "
             f"{distribution.type}. Change it, or take random."
-            for name, distribution in subspace.items()
-            if allowed is not None and distribution.type not in allowed
+            for index, subspace in enumerate(space)
+            for parameter, distribution in subspace.items()
+            if cls.distributions is not None and distribution.type not in cls.distributions
         ]
-    return problems
 
 
-class RandomSampler:
+class RandomSampler(Sampler):
     """Independent points, each in one of the sub-spaces, all equally likely."""
 
-    num_trials: int | None = None
-
-    def __init__(self, space: SearchSpace, seed: int) -> None:
-        self._space = space
-        self._seed = seed
+    reads_past = False
 
     def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
         """See `Sampler.ask`."""
@@ -122,14 +110,13 @@ class RandomSampler:
         return point(self._space, generator.random(num_dims(self._space)).tolist())
 
 
-class SobolSampler:
+class SobolSampler(Sampler):
     """Points of a scrambled Sobol sequence, which cover a space more evenly than random ones."""
 
-    num_trials: int | None = None
+    reads_past = False
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
-        self._space = space
-        self._seed = seed
+        super().__init__(space, seed)
         self._points: NDArray[np.float64] | None = None
 
     def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
@@ -146,10 +133,14 @@ class SobolSampler:
         return points
 
 
-class GridSampler:
+class GridSampler(Sampler):
     """Every combination once: the sub-spaces in turn, in each the last parameter changes first."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    distributions = ("choice",)
+    reads_past = False
+
+    def __init__(self, space: SearchSpace, seed: int = 0) -> None:
+        super().__init__(space, seed)
         choices = [
             {name: dict.fromkeys(d.values) for name, d in subspace.items() if isinstance(d, Choice)}
             for subspace in space
@@ -158,7 +149,7 @@ class GridSampler:
         grids = [itertools.islice(_combinations(subspace), MAX_TRIALS) for subspace in choices]
         in_turn = itertools.chain.from_iterable(itertools.zip_longest(*grids))
         self._points = [entry for entry in in_turn if entry is not None]
-        self.num_trials: int | None = sum(sizes)
+        self.num_trials = sum(sizes)
 
     def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
         """See `Sampler.ask`."""
@@ -170,17 +161,30 @@ def _combinations(subspace: Mapping[str, Iterable[Any]]) -> Iterator[dict[str, A
         yield dict(zip(subspace, values, strict=True))
 
 
-class BayesianSampler:
+class BayesianSampler(Sampler):
     """Optuna's tree-structured Parzen estimator: earlier trials guide the search."""
 
-    num_trials: int | None = None
+    distributions = ("choice", "uniform", "quniform")
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
+        super().__init__(space, seed)
         (self._subspace,) = space
-        self._seed = seed
         self._study: Study | None = None
         # Trials of the study, in the order of their numbers.
         self._known: list[Past] = []
+
+    @classmethod
+    def problems(cls, name: str, space: SearchSpace) -> list[str]:
+        """See `Sampler.problems`; it takes one sub-space."""
+        problems = super().problems(name, space)
+        if len(space) > 1:
+            problems.insert(
+                0,
+                f"sweep.sampling_algorithm: {name} takes one sub-space, search_space has "
+                f"{len(space)}: its model of what is good needs every parameter in every trial. "
+                "Take random or grid, or write one sub-space.",
+            )
+        return problems
 
     def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
         """See `Sampler.ask`."""
@@ -241,3 +245,54 @@ def _new_study() -> "Study":
     # Optuna logs every new study to stderr.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna.create_study(direction="maximize")
+
+
+SAMPLERS: Final[dict[str, type[Sampler]]] = {
+    "random": RandomSampler,
+    "sobol": SobolSampler,
+    "grid": GridSampler,
+    "bayesian": BayesianSampler,
+}
+
+
+def make_sampler(sampling: Sampling, space: SearchSpace, seed: int) -> Sampler:
+    """Return the sampler of a checked job.
+
+    Args:
+        sampling: The algorithm; its own seed wins.
+        space: Sub-spaces without `sampling_problems`.
+        seed: The job's seed.
+    """
+    seed = seed if sampling.seed is None else sampling.seed
+    return _known_samplers()[_name_of(sampling)](space, seed)
+
+
+def sampling_problems(sampling: Sampling, space: SearchSpace) -> list[str]:
+    """Return a sentence for each part of a space that the algorithm cannot search.
+
+    An algorithm that does not exist is one problem.
+    """
+    known, name = _known_samplers(), _name_of(sampling)
+    if name not in known:
+        return [
+            f"sweep.sampling_algorithm.type: must be one of {', '.join(known)}, got {name!r}"
+            f"{did_you_mean(name, known)}"
+        ]
+    problems = known[name].problems(name, space)
+    if sampling.rule == "sobol" and name != "sobol":
+        problems.append(f"sweep.sampling_algorithm: sobol is a rule of random, not of {name}.")
+    return problems
+
+
+def _name_of(sampling: Sampling) -> str:
+    # As published, Sobol's sequence is a rule of random.
+    return sampling.rule if sampling.type == "random" else sampling.type
+
+
+def _known_samplers() -> dict[str, type[Sampler]]:
+    return with_plugins(SAMPLERS, "autofocus.samplers", _problem)
+
+
+def _problem(entry: object) -> str | None:
+    is_sampler = isinstance(entry, type) and issubclass(entry, Sampler)
+    return None if is_sampler else f"{entry!r} is no subclass of Sampler"
