@@ -37,13 +37,24 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile
 
-from autofocus.data.images.header import ImageHeader, read_header
+from autofocus.data.images.header import ImageHeader, count_scans, read_header
 from autofocus.errors import ImageError
 
 __all__ = ["DEFAULT_MAX_PIXELS", "ImageHeader", "decode", "read_header"]
 
-# Where Pillow itself draws the line to decompression bombs: 512 MiB as RGB.
+# Where Pillow itself draws the line to decompression bombs: 512 MiB as RGB. Decoders hold at most
+# 9 bytes a pixel, so that a process of 2 GB bears one such image.
 DEFAULT_MAX_PIXELS = 178_956_970
+# JPEG's own limit. Pillow keeps a pointer a row, whatever the row's length.
+MAX_SIDE = 65_535
+# Where a decoder holds more than that, 15 and 11 bytes, the share of pixels that is allowed.
+_SHARES = {"webp": 0.6, "cmyk": 0.8}
+# A progressive JPEG costs a pass over all pixels a scan, though the scan may be a few bytes long.
+# Encoders write 10 to 20; so many are allowed at the most pixels, more at fewer.
+_SCANS_AT_MOST_PIXELS = 16
+_MAX_SCANS = 256
+# Rows that are converted at once, so that no second copy of the whole image is made.
+_STRIP_ROWS = 256
 
 # Without a handler of its own, Pillow's warnings about odd files would reach stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -65,7 +76,9 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
 
     Args:
         data: The file's content.
-        max_pixels: Height × width above which the image is refused before any pixel is decoded.
+        max_pixels: Height × width above which the image is refused before any pixel is decoded;
+            a WebP or CMYK image, whose decoders hold more, above 0.6 or 0.8 of it. Sides and a
+            JPEG's scans have limits of their own.
 
     Returns:
         RGB pixels [height, width, 3], contiguous.
@@ -74,24 +87,61 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
         ImageError: `image.empty`, `image.unknown_format`, `image.truncated`, `image.corrupt` or
             `image.too_large`.
     """
-    header = read_header(data)
-    _check_size(header.width, header.height, max_pixels)
-    if header.format == "jpeg":
-        return _upright(_decode_jpeg(data, max_pixels), header.orientation)
-    image = _decode_with_pillow(data, header, max_pixels)
-    # Pillow has already turned TIFF, and only TIFF, while loading it.
-    return image if header.format == "tiff" else _upright(image, header.orientation)
+    pixels = _decoded(data, max_pixels)
+    if not isinstance(pixels, ImageError):
+        return pixels
+    # Raised here, without the decoder's frames: they hold its image, and callers keep errors.
+    try:
+        raise pixels
+    finally:
+        del pixels
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def _decoded(data: bytes, max_pixels: int) -> NDArray[np.uint8] | ImageError:
+    try:
+        header = read_header(data)
+        _check_size(header.format, header.width, header.height, max_pixels)
+        if header.format == "jpeg":
+            _check_scans(data, header, max_pixels)
+            return _upright(_decode_jpeg(data, header, max_pixels), header.orientation)
+        image = _decode_with_pillow(data, header, max_pixels)
+        # Pillow has already turned TIFF, and only TIFF, while loading it.
+        return image if header.format == "tiff" else _upright(image, header.orientation)
+    except ImageError as error:
+        return ImageError(error.code, error.message)
+
+
+def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
+    max_pixels = int(max_pixels * _SHARES.get(name, 1))
     if width * height > max_pixels:
+        kind = f" in a {name.upper()} image" if name in _SHARES else ""
         raise ImageError(
             "image.too_large",
-            f"The image has {width:,} x {height:,} pixels; at most {max_pixels:,} are allowed.",
+            f"The image has {width:,} x {height:,} pixels; at most {max_pixels:,} are allowed"
+            f"{kind}.",
+        )
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(
+            "image.too_large",
+            f"The image has {width:,} x {height:,} pixels; a side may have at most {MAX_SIDE:,}.",
         )
 
 
-def _decode_jpeg(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+def _check_scans(data: bytes, header: ImageHeader, max_pixels: int) -> None:
+    # Counting bytes takes microseconds and counts too many, such as those of a thumbnail.
+    if data.count(b"\xff\xda") <= _SCANS_AT_MOST_PIXELS:
+        return
+    affordable = _SCANS_AT_MOST_PIXELS * max_pixels // (header.width * header.height)
+    allowed = min(affordable, _MAX_SCANS)
+    if count_scans(data, allowed + 1) > allowed:
+        raise ImageError(
+            "image.too_large",
+            f"The JPEG image has more than {allowed} scans, too many for its size; save it again "
+            "as a baseline or an ordinary progressive JPEG.",
+        )
+
+
+def _decode_jpeg(data: bytes, header: ImageHeader, max_pixels: int) -> NDArray[np.uint8]:
     try:
         if simplejpeg.decode_jpeg_header(data)[2] in ("YCbCr", "RGB", "Gray"):
             pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB")
@@ -103,14 +153,14 @@ def _decode_jpeg(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         if "corrupt jpeg data: bad" in reason:
             raise ImageError("image.corrupt", f"The JPEG image is damaged: {error}.") from error
     # CMYK and YCCK, and files with harmless oddities such as stray bytes between segments.
-    return _decode_with_pillow(data, read_header(data), max_pixels)
+    return _decode_with_pillow(data, header, max_pixels)
 
 
 def _decode_with_pillow(data: bytes, header: ImageHeader, max_pixels: int) -> NDArray[np.uint8]:
     try:
         with _quiet_pillow():
             image = _PLUGINS[header.format](io.BytesIO(data))
-            _check_size(*image.size, max_pixels)
+            _check_size("cmyk" if image.mode == "CMYK" else header.format, *image.size, max_pixels)
             if header.format == "tiff":
                 _silence_libtiff()
                 image.load()
@@ -154,9 +204,6 @@ def _silence_libtiff() -> None:
 
 
 def _to_rgb(image: ImageFile, header: ImageHeader) -> NDArray[np.uint8]:
-    if image.mode.startswith("I;16"):
-        grey = np.asarray(image) >> (4 if header.bits == 12 else 8)
-        return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
     if image.mode in ("I", "F", "LAB"):
         raise ImageError(
             "image.unknown_format",
@@ -165,7 +212,16 @@ def _to_rgb(image: ImageFile, header: ImageHeader) -> NDArray[np.uint8]:
         )
     # Pillow would warn that transparency is lost, which is the rule here.
     image.info.pop("transparency", None)
-    return np.array(image.convert("RGB"))
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _STRIP_ROWS):
+        strip = image.crop((0, top, width, min(height, top + _STRIP_ROWS)))
+        if image.mode.startswith("I;16"):
+            grey = np.asarray(strip) >> (4 if header.bits == 12 else 8)
+            pixels[top : top + _STRIP_ROWS] = grey[:, :, None]
+        else:
+            pixels[top : top + _STRIP_ROWS] = np.asarray(strip.convert("RGB"))
+    return pixels
 
 
 def _upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

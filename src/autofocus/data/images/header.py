@@ -5,18 +5,27 @@ allocated, so that a limit can be enforced on it. Orientation is EXIF's (JPEG AP
 EXIF, TIFF tag 274) and 1 when absent or damaged.
 """
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from autofocus.errors import ImageError
 
 _WIDTH, _HEIGHT, _BITS, _ORIENTATION = 256, 257, 258, 274
 _WANTED_TAGS = (_WIDTH, _HEIGHT, _BITS, _ORIENTATION)
 _MAX_TAGS = 4096
+# Segments, chunks or blocks of one file. Readers step over each of them; the longest files of
+# real encoders have a few thousand.
+_MAX_SEGMENTS = 65_536
 # TIFF field type -> struct code of one value; the other types hold no numbers we read.
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+# Bytes of one value of each field type; 1 for those not named.
+_TIFF_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# A marker after a scan: stuffed zeros, restarts and fill bytes are none.
+_JPEG_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 _JPEG_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 
 # Endings of file names by format.
@@ -110,7 +119,7 @@ def _guess(data: bytes) -> str:
         return "a HEIC, AVIF or video file"
     if start.isascii() and all(byte >= 9 for byte in start):
         return "text"
-    return f"of no known format (they start {data[:8].hex(' ')})"
+    return "of no known format"
 
 
 _Fields = tuple[int, int, int, int]  # stored height, stored width, orientation, bits
@@ -130,7 +139,7 @@ def _jpeg(data: bytes) -> _Fields:
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield (marker, start, end) of each segment's content up to the pixels."""
     at = 2
-    while True:
+    for _ in range(_MAX_SEGMENTS):
         # Decoders skip stray bytes between segments and any number of fill bytes.
         at = data.find(b"\xff", at)
         if at < 0:
@@ -148,6 +157,35 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
             raise struct.error
         yield marker, at + 3, at + 1 + length
         at += 1 + max(length, 2)
+    raise _too_many_parts("JPEG", "segments")
+
+
+def count_scans(data: bytes, enough: int) -> int:
+    """Return the number of scans of a JPEG that `read_header` has read.
+
+    Args:
+        data: The file's content. What follows the image, such as a film, does not count.
+        enough: Number at which counting stops.
+
+    Raises:
+        ImageError: `image.corrupt` if it consists of far too many parts.
+    """
+    at = max((end for _, _, end in _jpeg_segments(data)), default=2)
+    num_scans = 0
+    for _ in range(_MAX_SEGMENTS):
+        found = _JPEG_MARKER.search(data, at)
+        if found is None or found[1] == b"\xd9" or num_scans >= enough:
+            return num_scans
+        num_scans += found[1] == b"\xda"
+        # Stray bytes between segments are stepped over as decoders do, by the search.
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    raise _too_many_parts("JPEG", "segments")
+
+
+def _too_many_parts(name: str, parts: str) -> ImageError:
+    return ImageError(
+        "image.corrupt", f"The {name} image consists of more than {_MAX_SEGMENTS:,} {parts}."
+    )
 
 
 def _png(data: bytes) -> _Fields:
@@ -172,7 +210,7 @@ def _webp(data: bytes) -> _Fields:
     elif kind == b"VP8 ":
         width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
     else:
-        raise ImageError("image.corrupt", f"The WebP image starts with the chunk {kind!r}.")
+        raise ImageError("image.corrupt", "The WebP image starts with a chunk of no known kind.")
     exif = next((data[a:b] for name, a, b in _chunks(data, 12, "<4sI", 0) if name == b"EXIF"), b"")
     return height, width, _exif_orientation(exif), 8
 
@@ -181,16 +219,35 @@ def _chunks(
     data: bytes, at: int, layout: str, num_checksum: int
 ) -> Iterator[tuple[bytes, int, int]]:
     """Yield (name, start, end) of PNG's or RIFF's chunks, stopping where the data does."""
-    while at + 8 <= len(data):
+    for _ in range(_MAX_SEGMENTS):
+        if at + 8 > len(data):
+            return
         first, second = struct.unpack_from(layout, data, at)
         name, size = (second, first) if isinstance(first, int) else (first, second)
         yield name, at + 8, at + 8 + size
         at += 8 + size + (num_checksum or size % 2)
+    raise _too_many_parts("PNG" if num_checksum else "WebP", "chunks")
 
 
 def _gif(data: bytes) -> _Fields:
     width, height = struct.unpack_from("<HH", data, 6)
+    if sum(1 for _ in islice(_gif_blocks(data), _MAX_SEGMENTS + 1)) > _MAX_SEGMENTS:
+        raise _too_many_parts("GIF", "blocks")
     return height, width, 1, 8
+
+
+def _gif_blocks(data: bytes) -> Iterator[int]:
+    """Yield where each block before the first image starts."""
+    # Header, screen and, where it has one, the screen's colours.
+    at = 13 + (6 << (data[10] & 7) if data[10] & 0x80 else 0)
+    while at < len(data) and data[at] not in b",;":
+        yield at
+        if data[at] == 0x21:
+            at += 2
+            while at < len(data) and data[at]:
+                yield at
+                at += 1 + data[at]
+        at += 1
 
 
 def _bmp(data: bytes) -> _Fields:
@@ -213,7 +270,7 @@ def _tiff(data: bytes) -> _Fields:
 def _exif_orientation(exif: bytes) -> int:
     try:
         orientation = _tiff_tags(exif.removeprefix(b"Exif\0\0")).get(_ORIENTATION, 1)
-    except (struct.error, OverflowError):
+    except (struct.error, OverflowError, ImageError):
         return 1
     return orientation if 1 <= orientation <= 8 else 1
 
@@ -230,16 +287,21 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
     entry, inline = (20, 8) if big else (12, 4)
     at += 8 if big else 2
     tags: dict[int, int] = {}
+    num_bytes = 0
     for start in range(at, at + entry * min(num_entries, _MAX_TAGS), entry):
         tag, kind = struct.unpack_from(order + "HH", data, start)
+        (count,) = struct.unpack_from(order + ("Q" if big else "I"), data, start + 4)
+        num_bytes += count * _TIFF_BYTES.get(kind, 1)
         if tag not in _WANTED_TAGS or kind not in _TIFF_TYPES:
             continue
         code = _TIFF_TYPES[kind]
-        (count,) = struct.unpack_from(order + ("Q" if big else "I"), data, start + 4)
         value_at = start + entry - inline
         if count * struct.calcsize(code) > inline:
             (value_at,) = struct.unpack_from(order + ("Q" if big else "I"), data, value_at)
         tags.setdefault(tag, struct.unpack_from(order + code, data, value_at)[0])
+    # Readers copy every tag's values, and a thousand tags may claim the same ones.
+    if num_entries > _MAX_TAGS or num_bytes > 2 * len(data) + _MAX_SEGMENTS:
+        raise ImageError("image.corrupt", "The TIFF image's tags claim more than the file holds.")
     return tags
 
 

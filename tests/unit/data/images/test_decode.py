@@ -347,3 +347,98 @@ def test_threads_decode_at_the_same_time() -> None:
     for thread in threads:
         thread.join()
     assert problems == []
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes((0xFF, marker)) + struct.pack(">H", len(content) + 2) + content
+
+
+def many_scans(side: int, num_scans: int) -> bytes:
+    """Return a grey progressive JPEG whose scans are a few bytes long and change nothing."""
+    tables = segment(0xC4, b"\0\1" + b"\0" * 15 + b"\0") + segment(
+        0xC4, b"\x10\1" + b"\0" * 15 + b"\xe0"
+    )
+    frame = segment(0xDB, b"\0" + b"\1" * 64) + segment(
+        0xC2, struct.pack(">BHHB3s", 8, side, side, 1, b"\1\x11\0")
+    )
+    scans = segment(0xDA, b"\1\1\0\0\0\0") + bytes((side // 8) ** 2 // 8)
+    for scan in range(num_scans - 1):
+        coefficient, bit = 1 + scan // 14, 13 - scan % 14
+        precision = bit if bit == 13 else (bit + 1) << 4 | bit
+        header = bytes((1, 1, 0, coefficient, coefficient, precision))
+        scans += segment(0xDA, header) + b"\x7f" * 2
+    return b"\xff\xd8" + frame + tables + scans + b"\xff\xd9"
+
+
+def test_scans_of_a_jpeg_are_limited_by_its_pixels_and_at_all() -> None:
+    assert decode(many_scans(64, 100), 64 * 64 * 10).shape == (64, 64, 3)
+    assert "more than 160 scans" in refused(many_scans(64, 200), 64 * 64 * 10).message
+    assert "more than 256 scans" in refused(many_scans(64, 300)).message
+
+
+def test_scans_after_a_jpeg_and_in_its_thumbnail_do_not_count() -> None:
+    data = encode(photo(), "JPEG")
+    film = data + b"\xff\xda\0" * 1000
+    thumbnail = data[:2] + segment(0xE2, b"\xff\xda\0" * 1000) + data[2:]
+    for odd in (film, thumbnail):
+        assert np.array_equal(decode(odd, WIDTH * HEIGHT), decode(data))
+
+
+def test_a_side_is_limited_whatever_the_pixels() -> None:
+    error = refused(png_header(1, 70_000))
+    assert (error.code, "65,535" in error.message) == ("image.too_large", True)
+    assert "600,000 are allowed in a WEBP image" in refused(encode(photo(800, 800), "WEBP")).message
+    cmyk = encode(photo(900, 900).convert("CMYK"), "JPEG")
+    assert "800,000 are allowed in a CMYK image" in refused(cmyk).message
+
+
+PNG_START = encode(Image.new("L", (8, 8)), "PNG")[:33]
+GIF_START = b"GIF89a" + struct.pack("<HH", 10, 10) + b"\0\0\0"
+TAGS_THAT_SHARE = (
+    b"II*\0\x08\0\0\0"
+    + struct.pack("<H", 300)
+    + b"".join(struct.pack("<HHII", tag, 7, 3_000, 0) for tag in range(256, 556))
+)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xd8" + b"\xff\xe2\0\2" * 70_000,
+        PNG_START + b"\0\0\0\0abCd\0\0\0\0" * 70_000,
+        b"RIFF"
+        + struct.pack("<I", 800_022)
+        + b"WEBPVP8X\x0a"
+        + b"\0" * 13
+        + b"abcd\0\0\0\0" * 100_000,
+        GIF_START + b"!\xfe\0" * 70_000,
+        GIF_START + b"!\xfe" + b"\1!" * 70_000,
+        TAGS_THAT_SHARE + bytes(4_000),
+    ],
+)
+def test_files_of_countless_parts_are_refused(data: bytes) -> None:
+    error = refused(data)
+    assert error.code == "image.corrupt"
+    assert "65,536" in error.message or "more than the file holds" in error.message
+
+
+def test_a_failed_decode_keeps_nothing_but_its_words() -> None:
+    broken = encode(photo(400, 400), "PNG")[:-900]
+    errors = [refused(broken, 400 * 400) for _ in range(2)]
+    error = errors[0]
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    held = error.__traceback__
+    while held is not None:
+        assert not any(isinstance(v, Image.Image) for v in held.tb_frame.f_locals.values())
+        held = held.tb_next
+
+
+def test_converting_needs_no_second_copy_of_the_image() -> None:
+    data = encode(Image.new("RGB", (2_000, 2_000)), "PNG")
+    tracemalloc.start()
+    decode(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The result, and a strip; Pillow's own image is not counted.
+    assert peak < 1.4 * 2_000 * 2_000 * 3
