@@ -12,11 +12,13 @@ y/yes/t/true/on/1 and their opposites are booleans. A kind that is `strict` take
 they are instead, as a request has them.
 """
 
+import json
 import math
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from autofocus.settings.spelling import spelled
 
@@ -27,6 +29,13 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
+# Most tiles of an image across, or down.
+MAX_TILES = 16
+_GRID_RULE = (
+    f"tiles across x tiles down, such as 3x2, each at most {MAX_TILES} and more than one tile; "
+    "or auto"
+)
+
 _TRUE = ("1", "true", "t", "yes", "y", "on", "enable", "enabled")
 _FALSE = ("0", "false", "f", "no", "n", "off", "disable", "disabled")
 # The SDK writes `log_training_metrics: LogTrainingMetrics.ENABLE` into its YAML.
@@ -35,6 +44,12 @@ _UNSET = ("none", "not_set")
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)?\s*")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
+
+
+# Part of training that reads a hyperparameter: of every model, of tasks with class weights, of
+# networks that see one crop, of tasks with objects or their outlines, of networks that take any
+# input size, of what stands in for YOLOv5; or nobody here, but a cloud's runtime.
+Reader = Literal["all", "classes", "crops", "objects", "outlines", "any size", "yolov5", "nobody"]
 
 
 class Kind(ABC):
@@ -261,6 +276,66 @@ class Duration(Kind):
         return {"anyOf": [number, {"type": "string", "pattern": pattern}]}
 
 
+class TileGrid(Kind):
+    """`auto`, or a grid of tiles; read as `3x2`, tiles across x tiles down."""
+
+    def parse(self, value: object) -> str | None:
+        """See `Kind.parse`."""
+        if is_unset(value):
+            return None
+        if str(value).strip().lower() == "auto":
+            return "auto"
+        across, down = read_tile_grid(value)
+        return f"{across}x{down}"
+
+    @property
+    def allowed(self) -> str:
+        """See `Kind.allowed`."""
+        return _GRID_RULE
+
+    def schema(self) -> Schema:
+        """See `Kind.schema`."""
+        return {"type": "string", "pattern": r"^(auto|none|[(\[]?\s*\d+\s*[x,]\s*\d+\s*[)\]]?)$"}
+
+
+class JsonObject(Kind):
+    """A JSON object, as a string or a mapping."""
+
+    def parse(self, value: object) -> dict[str, Any] | None:
+        """See `Kind.parse`."""
+        if isinstance(value, str) and is_unset(value):
+            return None
+        try:
+            settings = json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            settings = None
+        if not isinstance(settings, Mapping):
+            raise ValueError(self.allowed)
+        return dict(settings)
+
+    @property
+    def allowed(self) -> str:
+        """See `Kind.allowed`."""
+        return """a JSON object, such as '{"stream_image_files": true}'"""
+
+    def schema(self) -> Schema:
+        """See `Kind.schema`."""
+        return {"type": ["string", "object"]}
+
+
 def is_unset(value: object) -> bool:
     """Return whether a value is a published word for "not set"."""
     return str(value).strip().lower() in _UNSET
+
+
+def read_tile_grid(value: object) -> tuple[int, int]:
+    """Return (across, down) of a `tile_grid_size`: `3x2`, `(3, 2)` or `[3, 2]`.
+
+    Raises:
+        ValueError: If it is no grid, or has one tile or too many; says what is allowed.
+    """
+    numbers = re.fullmatch(r"[(\[]?\s*(\d+)\s*[x×,]\s*(\d+)\s*[)\]]?", str(value).strip().lower())
+    across, down = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
+    if not (1 <= across <= MAX_TILES and 1 <= down <= MAX_TILES) or across * down == 1:
+        raise ValueError(_GRID_RULE)
+    return across, down

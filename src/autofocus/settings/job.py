@@ -9,22 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from autofocus.settings.fields import Duration
-from autofocus.settings.parameters import (
-    PARAMETER_ALIASES,
-    PARAMETERS,
-    canonical_names,
-    given_twice,
-)
+from autofocus.settings.parameters import Parameters
 from autofocus.settings.search_space import canonical_space
 from autofocus.settings.spelling import did_you_mean, spelled
 
@@ -57,9 +45,14 @@ DATA_FLAGS = {
 _ASSET = re.compile(r"azureml:(/subscriptions/.*|[^/\\:@]+[:@][^/\\]+)", re.IGNORECASE)
 
 
+def is_asset(path: str) -> bool:
+    """Return whether a path names data that is registered in a cloud workspace."""
+    return _ASSET.fullmatch(path) is not None
+
+
 def local_path(path: str) -> str:
     """Return a data path without the `azureml:` that the SDK puts before local paths."""
-    if path.startswith("azureml://") or _ASSET.fullmatch(path):
+    if path.startswith("azureml://") or is_asset(path):
         return path
     return path.removeprefix("azureml:")
 
@@ -72,24 +65,6 @@ def _parse_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _canonical_parameters(value: object) -> object:
-    if not isinstance(value, Mapping):
-        return value
-    canonical = canonical_names(value)
-    wrong = [
-        f"{name!r} is not a parameter{did_you_mean(name, [*PARAMETERS, *PARAMETER_ALIASES])}"
-        for name in canonical
-        if name not in PARAMETERS
-    ]
-    wrong += [
-        f"{name!r} and {PARAMETER_ALIASES[name]!r} are the same parameter; leave one out."
-        for name in given_twice(value)
-    ]
-    if wrong:
-        raise ValueError(" ".join(wrong))
-    return canonical
-
-
 def _spelling_of(*names: str) -> BeforeValidator:
     """Let `Debug` and `DEBUG` mean `debug`; leave unknown names for the validator."""
     return BeforeValidator(lambda value: spelled(value, names) or value)
@@ -98,7 +73,7 @@ def _spelling_of(*names: str) -> BeforeValidator:
 class Closed(BaseModel):
     """Part of the job: unknown keys are errors, null means not set."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
@@ -280,7 +255,7 @@ class Job(Closed):
     test_data: Input | None = None
     test_data_size: Frac | None = None
     limits: Limits = Limits()
-    training_parameters: Annotated[dict[str, Any], BeforeValidator(_canonical_parameters)] = {}
+    training_parameters: Parameters = {}
     sweep: Sweep | None = None
     search_space: Annotated[list[dict[str, Any]], BeforeValidator(canonical_space)] | None = None
     # Keys beyond Azure's.
@@ -300,8 +275,7 @@ class Job(Closed):
     @property
     def model_name(self) -> str | None:
         """Name of the model that the user chose, or None."""
-        name = self.training_parameters.get("model_name")
-        return None if name is None else str(name)
+        return self.training_parameters.get("model_name")
 
     @property
     def budget_s(self) -> float | None:
@@ -329,102 +303,3 @@ class Job(Closed):
             if isinstance(output, Mapping) and output.get("path"):
                 keys.append(f"outputs.{name}.path")
         return keys
-
-
-def canonical_parameters(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document's `training_parameters` under the YAML's spelling; {} if not a mapping."""
-    given = document.get("training_parameters")
-    return canonical_names(given) if isinstance(given, Mapping) else {}
-
-
-def check_job(document: Mapping[str, Any]) -> tuple[Job | None, list[str]]:
-    """Check keys and shapes.
-
-    Returns:
-        The job, or None when it has problems, and every problem as a sentence.
-    """
-    document, problems = _with_assets(document)
-    try:
-        job = Job.model_validate(document)
-    except ValidationError as error:
-        return None, [*(_sentence(dict(problem)) for problem in error.errors()), *problems]
-    problems += _node_count_problems(job)
-    return (None if problems else job), problems
-
-
-def _with_assets(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the document with paths of mapped data assets, and the problems of the others."""
-    result, problems = dict(document), []
-    maps: dict[str, str] = {}
-    for key in ("datastores", "map"):
-        given = document.get(key)
-        maps.update(given if isinstance(given, Mapping) else {})
-    for role, flag in DATA_FLAGS.items():
-        entry = document.get(role)
-        path = entry.get("path") if isinstance(entry, Mapping) else entry
-        if not isinstance(path, str):
-            continue
-        if "${{" in path:
-            problems.append(
-                f"{role}: {path} is made by another node of the pipeline, which is not run here. "
-                f"Give the data with {flag} SRC."
-            )
-        if not _ASSET.fullmatch(path):
-            continue
-        if path in maps:
-            result[role] = (
-                {**entry, "path": maps[path]} if isinstance(entry, Mapping) else maps[path]
-            )
-            continue
-        problems.append(
-            f"{role}: {path!r} is registered in a cloud workspace, which is not asked here. Give "
-            f"its data with {flag} SRC, or --map {path}=DIR."
-        )
-    return result, problems
-
-
-def _node_count_problems(job: Job) -> list[str]:
-    count = job.properties.get("node_count_per_trial", 1)
-    if str(count).isdigit() and int(str(count)) >= 1:
-        return []
-    key = "properties.node_count_per_trial"
-    return [f"{key}: must be a whole number ≥ 1, got {count!r}."]
-
-
-# Path of a closed part of the job -> its model.
-_PARTS: dict[tuple[str, ...], type[BaseModel]] = {
-    (): Job,
-    ("limits",): Limits,
-    ("data",): DataRules,
-    ("sweep",): Sweep,
-    ("sweep", "sampling_algorithm"): Sampling,
-    ("sweep", "early_termination", "bandit"): Bandit,
-    ("sweep", "early_termination", "median_stopping"): MedianStopping,
-    ("sweep", "early_termination", "truncation_selection"): TruncationSelection,
-    ("sweep", "early_termination", "asha"): Asha,
-    **{(role,): DataInput for role in DATA_FLAGS},
-}
-
-
-def _sentence(problem: dict[str, Any]) -> str:
-    loc = tuple(str(part) for part in problem["loc"])
-    # pydantic names the policy that a discriminator chose; the job has no such key.
-    key = ".".join(part for part in loc if part not in POLICIES)
-    if problem["type"] == "extra_forbidden":
-        fields = _PARTS[loc[:-1]].model_fields
-        known = [field.alias or name for name, field in fields.items()]
-        return f"{key}: unknown key{did_you_mean(loc[-1], known)}"
-    if problem["type"] == "missing":
-        return f"{key}: required. {_MISSING_HINTS.get(key, '')}".rstrip()
-    message = problem["msg"].removeprefix("Value error, ")
-    if message.endswith((".", "?")):
-        return f"{key}: {message}"
-    return f"{key}: {message}, got {_shortened(problem['input'])}."
-
-
-_MISSING_HINTS = {"training_data": "Give --data SRC, or training_data in the job YAML."}
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,220 +1,371 @@
-"""Published hyperparameters: name, spelling, type and range (`reference/azure.md` §1.5, §1.6)."""
+"""The published hyperparameters, each declared once (`reference/azure.md` §1.5, §1.6).
 
-import json
-import re
-from collections.abc import Mapping
-from typing import Any
+A field of `TrainingParameters` says all there is to know of a parameter but its default, which the
+recipe owns: `training/recipe.py` joins both. Reading, "not used here", suggestions, the job's JSON
+schema, its template and the tables in docs/reference come from here.
+"""
 
-from autofocus.settings.fields import Flag, Kind, Number, OneOf, Schema, is_unset
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-# Runtime spelling, of older pages and notebooks -> the YAML's (azure.md §1.5).
-PARAMETER_ALIASES = {
-    "amsgrad": "ams_gradient",
-    "box_detections_per_img": "box_detections_per_image",
-    "box_score_thresh": "box_score_threshold",
-    "grad_accumulation_step": "gradient_accumulation_step",
-    "img_size": "image_size",
-    "lr_scheduler": "learning_rate_scheduler",
-    "nms_iou_thresh": "nms_iou_threshold",
-    "num_workers": "number_of_workers",
-    "tile_predictions_nms_thresh": "tile_predictions_nms_threshold",
-    "train_crop_size": "training_crop_size",
-    "valid_crop_size": "validation_crop_size",
-    "valid_resize_size": "validation_resize_size",
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    GetPydanticSchema,
+    TypeAdapter,
+    ValidatorFunctionWrapHandler,
+)
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
+
+from autofocus.settings.fields import (
+    Flag,
+    JsonObject,
+    Kind,
+    Number,
+    OneOf,
+    Reader,
+    Schema,
+    Text,
+    TileGrid,
+)
+from autofocus.settings.spelling import did_you_mean
+
+# Reader -> where its parameters count, in words.
+READERS: dict[Reader, str] = {
+    "all": "every model",
+    "classes": "classification",
+    "crops": "classification",
+    "objects": "detection, instance segmentation",
+    "outlines": "instance segmentation",
+    "any size": "detectors that take any input size",
+    "yolov5": "`model_name: yolov5`",
+    "nobody": "not used here",
 }
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Declaration of one hyperparameter, the metadata of its field.
+
+    Attributes:
+        kind: Kind of its values.
+        help: Meaning, without what `kind` says.
+        used_by: Part of training that reads it.
+        alias: Spelling of older pages and notebooks, the runtime's (azure.md §1.5).
+    """
+
+    kind: Kind
+    help: str = ""
+    used_by: Reader = "all"
+    alias: str | None = None
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return self.kind.__get_pydantic_core_schema__(source, handler)
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> Schema:
+        where = "" if self.used_by == "all" else f" ({READERS[self.used_by]})"
+        return {"description": f"{self.help}{where}", **self.kind.schema()}
+
+
+def _whole(low: int, high: int | None = None) -> Number:
+    return Number(low, high, whole=True)
+
+
+class TrainingParameters(BaseModel):
+    """The hyperparameters of a job; None: not set."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model_name: Annotated[
+        str | None, Parameter(Text(), "A timm name, one of the catalog's or of Azure's")
+    ] = None
+    number_of_epochs: Annotated[
+        int | None, Parameter(_whole(0), "Most epochs; 0 does not fine-tune")
+    ] = None
+    training_batch_size: Annotated[
+        int | None, Parameter(_whole(1), "Images of a batch, over all processes")
+    ] = None
+    validation_batch_size: Annotated[
+        int | None, Parameter(_whole(1), "Images evaluated at once")
+    ] = None
+    gradient_accumulation_step: Annotated[
+        int | None, Parameter(_whole(1), "Batches of a step", alias="grad_accumulation_step")
+    ] = None
+    learning_rate: Annotated[
+        float | None, Parameter(Number(0, above=True), "Learning rate of the head")
+    ] = None
+    optimizer: Annotated[
+        str | None, Parameter(OneOf(("sgd", "adam", "adamw"), may_be_unset=True), "Optimiser")
+    ] = None
+    momentum: Annotated[float | None, Parameter(Number(0, 1), "`sgd`")] = None
+    nesterov: Annotated[bool | None, Parameter(Flag(), "Nesterov's momentum; `sgd`")] = None
+    weight_decay: Annotated[
+        float | None, Parameter(Number(0), "Weight decay; never on norms and biases")
+    ] = None
+    beta1: Annotated[
+        float | None, Parameter(Number(0, 1), "Decay of gradients; `adam`, `adamw`")
+    ] = None
+    beta2: Annotated[
+        float | None, Parameter(Number(0, 1), "Decay of squared gradients; `adam`, `adamw`")
+    ] = None
+    ams_gradient: Annotated[
+        bool | None, Parameter(Flag(), "AMSGrad; `adam`, `adamw`", alias="amsgrad")
+    ] = None
+    learning_rate_scheduler: Annotated[
+        str | None,
+        Parameter(
+            OneOf(("warmup_cosine", "step", "flat"), may_be_unset=True),
+            "Schedule",
+            alias="lr_scheduler",
+        ),
+    ] = None
+    warmup_cosine_lr_cycles: Annotated[
+        float | None, Parameter(Number(0), "Cycles; 0.5 ends at zero, 0.45 a little above")
+    ] = None
+    warmup_cosine_lr_warmup_epochs: Annotated[
+        float | None, Parameter(Number(0), "Epochs of linear warm-up")
+    ] = None
+    step_lr_gamma: Annotated[
+        float | None, Parameter(Number(0, 1), "Factor of the rate at each step")
+    ] = None
+    step_lr_step_size: Annotated[int | None, Parameter(_whole(1), "Epochs between steps")] = None
+    early_stopping: Annotated[
+        bool | None, Parameter(Flag(), "End when evaluations get no better")
+    ] = None
+    early_stopping_patience: Annotated[
+        int | None, Parameter(_whole(1), "Evaluations without a better one")
+    ] = None
+    early_stopping_delay: Annotated[
+        int | None, Parameter(_whole(0), "Epochs before patience begins")
+    ] = None
+    evaluation_frequency: Annotated[
+        int | None, Parameter(_whole(1), "Epochs between evaluations; the last is one")
+    ] = None
+    number_of_workers: Annotated[
+        int | None, Parameter(_whole(0), "Threads that make batches; 0 is one", alias="num_workers")
+    ] = None
+    random_seed: Annotated[
+        int | None, Parameter(_whole(0, 2**32 - 1), "Instead of the job's `seed`")
+    ] = None
+    layers_to_freeze: Annotated[
+        int | None, Parameter(_whole(0), "First groups of layers that do not learn")
+    ] = None
+    augmentations: Annotated[
+        str | None,
+        Parameter(OneOf(("none", "light", "medium", "strong")), "Strength of augmentation"),
+    ] = None
+    log_validation_loss: Annotated[
+        bool | None, Parameter(Flag(), "Whether evaluations include the loss on validation images")
+    ] = None
+    weighted_loss: Annotated[
+        int | None,
+        Parameter(
+            _whole(0, 2),
+            "Class weights where classes differ twofold: 0 none, 1 square roots, 2 full",
+            "classes",
+        ),
+    ] = None
+    validation_crop_size: Annotated[
+        int | None,
+        Parameter(_whole(8, 4096), "Side of the input, pixels", "crops", "valid_crop_size"),
+    ] = None
+    validation_resize_size: Annotated[
+        int | None,
+        Parameter(_whole(8, 8192), "Shorter side before the crop", "crops", "valid_resize_size"),
+    ] = None
+    image_size: Annotated[
+        int | None,
+        Parameter(_whole(8, 8192), "Longer side of the input, pixels", "objects", "img_size"),
+    ] = None
+    min_size: Annotated[
+        int | None,
+        Parameter(
+            _whole(8, 8192),
+            "Shorter side of the input, pixels, as far as `max_size` allows",
+            "any size",
+        ),
+    ] = None
+    max_size: Annotated[
+        int | None, Parameter(_whole(8, 8192), "Most of the longer side, pixels", "any size")
+    ] = None
+    model_size: Annotated[
+        str | None,
+        Parameter(
+            OneOf(("small", "medium", "large", "extra_large")), "Size of the model", "yolov5"
+        ),
+    ] = None
+    multi_scale: Annotated[
+        bool | None,
+        Parameter(
+            Flag(),
+            "Batches of 0.5 to 1.5 times the input's size; not set: as augmentation says",
+            "any size",
+        ),
+    ] = None
+    tile_grid_size: Annotated[
+        str | None, Parameter(TileGrid(), "Tiles seen beside the whole image", "objects")
+    ] = None
+    tile_overlap_ratio: Annotated[
+        float | None,
+        Parameter(
+            Number(0, 1, below=True), "Share of a tile that its neighbour shows too", "objects"
+        ),
+    ] = None
+    tile_predictions_nms_threshold: Annotated[
+        float | None,
+        Parameter(
+            Number(0, 1),
+            "IoU above which boxes of two tiles are one",
+            "objects",
+            "tile_predictions_nms_thresh",
+        ),
+    ] = None
+    nms_iou_threshold: Annotated[
+        float | None,
+        Parameter(
+            Number(0, 1), "IoU above which the lower score is dropped", "objects", "nms_iou_thresh"
+        ),
+    ] = None
+    box_score_threshold: Annotated[
+        float | None,
+        Parameter(Number(0, 1), "Least score of a reply's box", "objects", "box_score_thresh"),
+    ] = None
+    box_detections_per_image: Annotated[
+        int | None,
+        Parameter(_whole(1), "Most boxes of an image", "objects", "box_detections_per_img"),
+    ] = None
+    validation_metric_type: Annotated[
+        str | None,
+        Parameter(
+            OneOf(("none", "coco", "voc", "coco_voc")),
+            "Metric; `none`: the last epoch is kept",
+            "objects",
+        ),
+    ] = None
+    validation_iou_threshold: Annotated[
+        float | None,
+        Parameter(Number(0, 1, least=0.1), "IoU of a right box; below 0.1 means 0.1", "objects"),
+    ] = None
+    log_training_metrics: Annotated[
+        bool | None,
+        Parameter(Flag(), "Whether up to 200 training images are measured too", "objects"),
+    ] = None
+    mask_pixel_score_threshold: Annotated[
+        float | None, Parameter(Number(0, 1), "Probability of a pixel of the object", "outlines")
+    ] = None
+    max_number_of_polygon_points: Annotated[
+        int | None, Parameter(_whole(3), "Most points of a polygon", "outlines")
+    ] = None
+    training_crop_size: Annotated[
+        int | None,
+        Parameter(
+            _whole(8, 4096), "Training takes the size of validation", "nobody", "train_crop_size"
+        ),
+    ] = None
+    checkpoint_frequency: Annotated[
+        int | None, Parameter(_whole(1), "Every epoch has a checkpoint", "nobody")
+    ] = None
+    distributed: Annotated[bool | None, Parameter(Flag(), "Start `torchrun`", "nobody")] = None
+    enable_onnx_normalization: Annotated[
+        bool | None, Parameter(Flag(), "`preprocess` is in the package", "nobody")
+    ] = None
+    advanced_settings: Annotated[
+        dict[str, Any] | None, Parameter(JsonObject(), "Settings of the cloud's runtime", "nobody")
+    ] = None
+    export_as_image: Annotated[
+        bool | None, Parameter(Flag(), "Replies have polygons", "nobody")
+    ] = None
+    image_type: Annotated[
+        str | None, Parameter(OneOf(("JPG", "PNG")), "Replies have polygons", "nobody")
+    ] = None
+    checkpoint_run_id: Annotated[
+        str | None, Parameter(Text(), "A cloud's; see `weights` of the job", "nobody")
+    ] = None
+    checkpoint_model: Annotated[
+        str | None, Parameter(Text(), "A cloud's; see `weights` of the job", "nobody")
+    ] = None
+    checkpoint_dataset_id: Annotated[str | None, Parameter(Text(), "A cloud's", "nobody")] = None
+    checkpoint_filename: Annotated[str | None, Parameter(Text(), "A cloud's", "nobody")] = None
+
+
+PARAMETERS: dict[str, Parameter] = {
+    name: next(item for item in field.metadata if isinstance(item, Parameter))
+    for name, field in TrainingParameters.model_fields.items()
+}
+# Runtime spelling -> the YAML's.
+PARAMETER_ALIASES = {one.alias: name for name, one in PARAMETERS.items() if one.alias}
 
 
 def canonical_names(parameters: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return `parameters` under the YAML's spelling; of two spellings the later one wins."""
-    return {
-        PARAMETER_ALIASES.get(str(name), str(name)): value for name, value in parameters.items()
+    """Return `parameters` under the YAML's spelling.
+
+    A runtime spelling stays where the YAML's is there too: whoever reads it refuses it.
+    """
+    renamed = {
+        name: published
+        for name, published in PARAMETER_ALIASES.items()
+        if published not in parameters
     }
+    return {renamed.get(str(name), str(name)): value for name, value in parameters.items()}
 
 
-def given_twice(parameters: Mapping[Any, Any]) -> list[str]:
-    """Return the runtime spellings whose YAML spelling is there too."""
-    return [name for name in parameters if PARAMETER_ALIASES.get(str(name), "") in parameters]
+def _read(value: object, handler: ValidatorFunctionWrapHandler) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise PydanticCustomError("dict_type", "Input should be a valid dictionary")
+    # In the order of the job, which its job.yml keeps. A job that is read back has None for what
+    # was not set.
+    given = {name: item for name, item in canonical_names(value).items() if item is not None}
+    read: TrainingParameters = handler(given)
+    parsed = {name: getattr(read, name) for name in given}
+    return {name: item for name, item in parsed.items() if item is not None}
 
 
-def check_parameters(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the parameters with parsed values, and a sentence for each impossible one."""
-    parsed: dict[str, Any] = {}
-    problems = []
-    for name, value in raw.items():
-        # A job that is read back has None for parameters that were not set.
-        if value is None or name not in PARSERS:
-            parsed[name] = value
-            continue
-        try:
-            parsed[name] = PARSERS[name].parse(value)
-        except ValueError as error:
-            problems.append(f"training_parameters.{name}: must be {error}, got {value!r}.")
-    return {name: value for name, value in parsed.items() if value is not None}, problems
+# Parsed parameters by their published names, without those that are not set.
+Parameters = Annotated[
+    dict[str, Any],
+    GetPydanticSchema(
+        lambda _, handler: core_schema.no_info_wrap_validator_function(
+            _read,
+            handler(TrainingParameters),
+            serialization=core_schema.plain_serializer_function_ser_schema(dict),
+        )
+    ),
+]
+_PARAMETERS = TypeAdapter(Parameters)
 
 
-# Most tiles of an image across, or down.
-MAX_TILES = 16
-_GRID_RULE = (
-    f"tiles across x tiles down, such as 3x2, each at most {MAX_TILES} and more than one tile; "
-    "or auto"
-)
-
-
-def read_tile_grid(value: object) -> tuple[int, int]:
-    """Return (across, down) of a `tile_grid_size`: `3x2`, `(3, 2)` or `[3, 2]`.
+def read_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parsed parameters, without those that are not set.
 
     Raises:
-        ValueError: If it is no grid, or has one tile or too many; says what is allowed.
+        ValidationError: If a name or a value is not allowed.
     """
-    numbers = re.fullmatch(r"[(\[]?\s*(\d+)\s*[x×,]\s*(\d+)\s*[)\]]?", str(value).strip().lower())
-    across, down = (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
-    if not (1 <= across <= MAX_TILES and 1 <= down <= MAX_TILES) or across * down == 1:
-        raise ValueError(_GRID_RULE)
-    return across, down
+    return _PARAMETERS.validate_python(raw)
 
 
-class TileGrid(Kind):
-    """`auto`, or a grid of tiles; read as `3x2`, tiles across x tiles down."""
-
-    def parse(self, value: object) -> str | None:
-        """See `Kind.parse`."""
-        if is_unset(value):
-            return None
-        if str(value).strip().lower() == "auto":
-            return "auto"
-        across, down = read_tile_grid(value)
-        return f"{across}x{down}"
-
-    @property
-    def allowed(self) -> str:
-        """See `Kind.allowed`."""
-        return _GRID_RULE
-
-    def schema(self) -> Schema:
-        """See `Kind.schema`."""
-        return {"type": "string", "pattern": r"^(auto|none|[(\[]?\s*\d+\s*[x,]\s*\d+\s*[)\]]?)$"}
+def not_a_parameter(name: str) -> str:
+    """Return what is wrong with a name that `TrainingParameters` does not take."""
+    if name in PARAMETER_ALIASES:
+        other = PARAMETER_ALIASES[name]
+        return f"{name!r} and {other!r} are the same parameter; leave one out."
+    return f"{name!r} is not a parameter{did_you_mean(name, [*PARAMETERS, *PARAMETER_ALIASES])}"
 
 
-class JsonObject(Kind):
-    """A JSON object, as a string or a mapping."""
-
-    def parse(self, value: object) -> dict[str, Any] | None:
-        """See `Kind.parse`."""
-        if isinstance(value, str) and is_unset(value):
-            return None
-        try:
-            settings = json.loads(value) if isinstance(value, str) else value
-        except ValueError:
-            settings = None
-        if not isinstance(settings, Mapping):
-            raise ValueError(self.allowed)
-        return dict(settings)
-
-    @property
-    def allowed(self) -> str:
-        """See `Kind.allowed`."""
-        return """a JSON object, such as '{"stream_image_files": true}'"""
-
-    def schema(self) -> Schema:
-        """See `Kind.schema`."""
-        return {"type": ["string", "object"]}
-
-
-PARSERS: dict[str, Kind] = {
-    "number_of_epochs": Number(0, whole=True),
-    "training_batch_size": Number(1, whole=True),
-    "validation_batch_size": Number(1, whole=True),
-    "gradient_accumulation_step": Number(1, whole=True),
-    "learning_rate": Number(0, above=True),
-    "optimizer": OneOf(("sgd", "adam", "adamw"), may_be_unset=True),
-    "momentum": Number(0, 1),
-    "nesterov": Flag(),
-    "weight_decay": Number(0),
-    "beta1": Number(0, 1),
-    "beta2": Number(0, 1),
-    "ams_gradient": Flag(),
-    "learning_rate_scheduler": OneOf(("warmup_cosine", "step", "flat"), may_be_unset=True),
-    "warmup_cosine_lr_cycles": Number(0),
-    "warmup_cosine_lr_warmup_epochs": Number(0),
-    "step_lr_gamma": Number(0, 1),
-    "step_lr_step_size": Number(1, whole=True),
-    "early_stopping": Flag(),
-    "early_stopping_patience": Number(1, whole=True),
-    "early_stopping_delay": Number(0, whole=True),
-    "evaluation_frequency": Number(1, whole=True),
-    "checkpoint_frequency": Number(1, whole=True),
-    "distributed": Flag(),
-    "number_of_workers": Number(0, whole=True),
-    "random_seed": Number(0, 2**32 - 1, whole=True),
-    "layers_to_freeze": Number(0, whole=True),
-    "enable_onnx_normalization": Flag(),
-    "augmentations": OneOf(("none", "light", "medium", "strong")),
-    "advanced_settings": JsonObject(),
-    # Classification.
-    "weighted_loss": Number(0, 2, whole=True),
-    "training_crop_size": Number(8, 4096, whole=True),
-    "validation_crop_size": Number(8, 4096, whole=True),
-    "validation_resize_size": Number(8, 8192, whole=True),
-    # Detection and instance segmentation.
-    "image_size": Number(8, 8192, whole=True),
-    "min_size": Number(8, 8192, whole=True),
-    "max_size": Number(8, 8192, whole=True),
-    "model_size": OneOf(("small", "medium", "large", "extra_large")),
-    "multi_scale": Flag(),
-    "box_score_threshold": Number(0, 1),
-    "nms_iou_threshold": Number(0, 1),
-    "box_detections_per_image": Number(1, whole=True),
-    "tile_grid_size": TileGrid(),
-    "tile_overlap_ratio": Number(0, 1, below=True),
-    "tile_predictions_nms_threshold": Number(0, 1),
-    "validation_metric_type": OneOf(("none", "coco", "voc", "coco_voc")),
-    "validation_iou_threshold": Number(0, 1, least=0.1),
-    "log_training_metrics": Flag(),
-    "log_validation_loss": Flag(),
-    # Instance segmentation.
-    "mask_pixel_score_threshold": Number(0, 1),
-    "max_number_of_polygon_points": Number(3, whole=True),
-    "export_as_image": Flag(),
-    "image_type": OneOf(("JPG", "PNG")),
-}
-
-PARAMETERS = (
-    "model_name",
-    *PARSERS,
-    "checkpoint_run_id",
-    "checkpoint_model",
-    "checkpoint_dataset_id",
-    "checkpoint_filename",
-)
-
-# Parameter -> field of `training.recipe.Recipe` that it sets.
-RECIPE_PARAMETERS = {
-    "number_of_epochs": "num_epochs",
-    "training_batch_size": "batch_size",
-    "gradient_accumulation_step": "accumulation",
-    "optimizer": "optimizer",
-    "learning_rate": "learning_rate",
-    "weight_decay": "weight_decay",
-    "beta1": "beta1",
-    "beta2": "beta2",
-    "ams_gradient": "ams_gradient",
-    "momentum": "momentum",
-    "nesterov": "nesterov",
-    "learning_rate_scheduler": "schedule",
-    "warmup_cosine_lr_warmup_epochs": "warmup_epochs",
-    "warmup_cosine_lr_cycles": "cosine_cycles",
-    "step_lr_gamma": "step_gamma",
-    "step_lr_step_size": "step_size",
-    "weighted_loss": "weighted_loss",
-    "layers_to_freeze": "layers_to_freeze",
-    "augmentations": "augmentation",
-    "early_stopping": "early_stopping",
-    "early_stopping_patience": "early_stopping_patience",
-    "early_stopping_delay": "early_stopping_delay",
-    "evaluation_frequency": "evaluation_frequency",
-    "validation_batch_size": "validation_batch_size",
-    "number_of_workers": "num_workers",
-    "multi_scale": "multi_scale",
-    "log_validation_loss": "log_validation_loss",
-    "log_training_metrics": "log_training_metrics",
-}
+def parameter_sentences(errors: Iterable[ErrorDetails]) -> list[str]:
+    """Return the problems of `training_parameters` as sentences, one for all unknown names."""
+    names, values = [], []
+    for error in errors:
+        name = str(error["loc"][-1])
+        if error["type"] == "extra_forbidden":
+            names.append(not_a_parameter(name))
+            continue
+        rule = error["msg"].removeprefix("Value error, ")
+        values.append(f"training_parameters.{name}: {rule}, got {error['input']!r}.")
+    return [f"training_parameters: {' '.join(names)}", *values] if names else values

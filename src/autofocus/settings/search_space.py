@@ -22,13 +22,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autofocus.settings.fields import Number
+from autofocus.settings.fields import Kind, Number
 from autofocus.settings.parameters import (
     PARAMETER_ALIASES,
     PARAMETERS,
-    PARSERS,
     canonical_names,
-    given_twice,
 )
 from autofocus.settings.spelling import did_you_mean, spelled
 
@@ -162,12 +160,12 @@ _WHAT_IT_IS = (
 def _parse_subspace(
     entry: Mapping[Any, Any], key: str, log_base: float, problems: list[str]
 ) -> SubSpace:
-    problems += [
-        f"{key}.{name}: is given as {PARAMETER_ALIASES[name]} too; leave one of them out."
-        for name in given_twice(entry)
-    ]
     subspace: dict[str, Distribution] = {}
     for name, value in canonical_names(entry).items():
+        if name in PARAMETER_ALIASES:
+            other = PARAMETER_ALIASES[name]
+            problems.append(f"{key}.{name}: is given as {other} too; leave one of them out.")
+            continue
         if name not in PARAMETERS:
             hint = did_you_mean(name, [*PARAMETERS, *PARAMETER_ALIASES])
             problems.append(f"{key}.{name}: is not a parameter{hint}")
@@ -321,34 +319,30 @@ def _fitted(name: str, distribution: Distribution) -> Distribution:
     Raises:
         ValueError: If explicit values or ends are not allowed.
     """
-    parse = PARSERS.get(name)
-    if parse is None:
-        if not isinstance(distribution, Choice):
-            raise ValueError(f"{name} can only be a choice, got {distribution.type}.")
-        return Choice(tuple(str(value) for value in distribution.values))
+    kind = PARAMETERS[name].kind
     if isinstance(distribution, Choice):
-        return Choice(tuple(_parsed(name, value) for value in distribution.values))
-    if not isinstance(parse, Number):
+        return Choice(tuple(_parsed(kind, value) for value in distribution.values))
+    if not isinstance(kind, Number):
         raise ValueError(f"{name} can only be a choice, got {distribution.type}.")
     if isinstance(distribution, Randint):
-        return _cut_whole(distribution, parse)
-    if parse.whole and (distribution.q is None or distribution.q != int(distribution.q)):
+        return _cut_whole(distribution, kind)
+    if kind.whole and (distribution.q is None or distribution.q != int(distribution.q)):
         raise ValueError(
-            f"must be {parse.allowed}: take quniform with a whole q, randint or choice instead of "
+            f"must be {kind.allowed}: take quniform with a whole q, randint or choice instead of "
             f"{distribution.type}."
         )
     if isinstance(distribution, Normal):
-        return _cut_bell(distribution, parse)
+        return _cut_bell(distribution, kind)
     for end in (distribution.min_value, distribution.max_value):
         value = shaped(end, distribution.q, distribution.base)
-        if not parse.holds(value):
-            raise ValueError(f"must be {parse.allowed}, {distribution.type} reaches {value:g}.")
+        if not kind.holds(value):
+            raise ValueError(f"must be {kind.allowed}, {distribution.type} reaches {value:g}.")
     return distribution
 
 
-def _parsed(name: str, value: object) -> Any:
+def _parsed(kind: Kind, value: object) -> Any:
     try:
-        return PARSERS[name].parse(value)
+        return kind.parse(value)
     except ValueError as error:
         raise ValueError(f"must be {error}, got {value!r}.") from None
 

@@ -14,23 +14,15 @@ from autofocus.models import catalog
 from autofocus.models.base import ModelSpec
 from autofocus.models.families import family_of
 from autofocus.models.transformers.catalog import yolov5_stand_in
-from autofocus.settings.job import EarlyTermination, Job, Sampling, canonical_parameters, check_job
-from autofocus.settings.parameters import RECIPE_PARAMETERS, check_parameters
+from autofocus.settings.check import check_job
+from autofocus.settings.fields import Reader
+from autofocus.settings.job import EarlyTermination, Job, Sampling
+from autofocus.settings.parameters import PARAMETERS, read_parameters
 from autofocus.settings.search_space import Choice, SearchSpace, parse_space
 from autofocus.settings.spelling import did_you_mean, spelled
 from autofocus.study.search.samplers import GridSampler, sampling_problems
 from autofocus.tasks import TASKS
 from autofocus.tasks.base import Task
-from autofocus.tasks.objects import ObjectsTask
-
-# Parameters for classification, for objects, and for networks that take any input size; then
-# those for all.
-OF_CLASSES = {"weighted_loss", "validation_crop_size", "validation_resize_size"}
-OF_OBJECTS = {"image_size", "tile_grid_size", "tile_overlap_ratio", "log_training_metrics"}
-OF_ANY_SIZE = {"min_size", "max_size", "multi_scale"}
-USED_PARAMETERS = {"model_name", "random_seed", *RECIPE_PARAMETERS} - (
-    OF_CLASSES | OF_OBJECTS | OF_ANY_SIZE
-)
 
 Mode = Literal["single", "sweep", "automode"]
 
@@ -44,7 +36,6 @@ class Plan:
         task: The task.
         model: The model.
         user_named_model: Whether the job names the model; only otherwise may another stand in.
-        parameters: Parsed `training_parameters`; those not set are missing.
         space: Search space of a sweep; empty without `search_space`.
         notes: Sentences on settings that may not be meant.
     """
@@ -53,9 +44,13 @@ class Plan:
     task: Task[Any, Any]
     model: ModelSpec
     user_named_model: bool
-    parameters: dict[str, Any]
     space: SearchSpace = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Parsed `training_parameters`; those not set are missing."""
+        return self.job.training_parameters
 
     @property
     def mode(self) -> Mode:
@@ -86,20 +81,19 @@ class Plan:
     def unused_parameters(self) -> list[str]:
         """Names of parameters that no part of training reads."""
         given = {*self.parameters, *(name for subspace in self.space for name in subspace)}
-        return sorted(given - _used_parameters(self))
+        readers = self._readers
+        return sorted(name for name in given if PARAMETERS[name].used_by not in readers)
 
-
-def _used_parameters(plan: Plan) -> set[str]:
-    """Return the names of parameters that training reads for a task and a model."""
-    if not isinstance(plan.task, ObjectsTask):
-        return USED_PARAMETERS | OF_CLASSES
-    used = USED_PARAMETERS | OF_OBJECTS | {*plan.task.default_values}
-    has_models = any("model_name" in subspace for subspace in plan.space)
-    if has_models or family_of(plan.model).takes_any_shape:
-        used |= OF_ANY_SIZE
-    if has_models or (plan.job.model_name or "").strip().lower() == "yolov5":
-        used |= {"model_size"}
-    return used
+    @property
+    def _readers(self) -> set[Reader]:
+        """Readers of parameters that take part; of all models where the space has several."""
+        readers: set[Reader] = {"all", *self.task.reads}
+        has_models = any("model_name" in subspace for subspace in self.space)
+        if "objects" in readers and (has_models or family_of(self.model).takes_any_shape):
+            readers.add("any size")
+        if "objects" in readers and (has_models or _is_yolov5(self.job.model_name)):
+            readers.add("yolov5")
+        return readers
 
 
 def resolve(document: Mapping[str, Any]) -> Plan:
@@ -111,17 +105,14 @@ def resolve(document: Mapping[str, Any]) -> Plan:
     job, problems = check_job(document)
     task = _task(document.get("task"), problems)
     metric = _metric(document.get("primary_metric"), task, problems)
-    given = canonical_parameters(document)
-    parameters, impossible = check_parameters(given)
-    problems += impossible
-    problems += _weights_problems(document.get("weights"))
-    name = stand_in(given.get("model_name"), parameters)
+    problems += _weights_problems(job.weights)
+    name = job.model_name and _stand_in(job.model_name, job.training_parameters)
     model = _model(name, task, "model_name", problems)
     space = _space(document, job, task, problems)
-    if problems or job is None or task is None or model is None:
+    if problems or task is None or model is None:
         raise JobError(problems)
     filled = job.model_copy(update={"task": task.name, "primary_metric": metric})
-    plan = Plan(filled, task, model, job.model_name is not None, parameters, space)
+    plan = Plan(filled, task, model, job.model_name is not None, space)
     return replace(plan, notes=_notes(plan))
 
 
@@ -132,30 +123,27 @@ def trial_plan(plan: Plan, drawn: Mapping[str, Any]) -> Plan:
         plan: The sweep's plan.
         drawn: Parameters from a sampler.
     """
-    given = {name: value for name, value in drawn.items() if value is not None}
     # 4.0 epochs are 4; ranges were checked when the space was.
-    parsed, problems = check_parameters(given)
-    assert not problems, problems
-    name = given.get("model_name")
+    parsed = read_parameters(drawn)
     parameters = {**plan.parameters, **parsed}
+    name = parsed.get("model_name")
     return replace(
         plan,
-        job=plan.job.model_copy(
-            update={"training_parameters": {**plan.job.training_parameters, **parsed}}
-        ),
-        model=plan.model if name is None else catalog.resolve(str(stand_in(name, parameters))),
+        job=plan.job.model_copy(update={"training_parameters": parameters}),
+        model=plan.model if name is None else catalog.resolve(_stand_in(name, parameters)),
         user_named_model=plan.user_named_model or name is not None,
-        parameters=parameters,
         space=(),
         notes=(),
     )
 
 
-def stand_in(name: object, parameters: Mapping[str, Any]) -> object:
+def _is_yolov5(name: str | None) -> bool:
+    return (name or "").strip().lower() == "yolov5"
+
+
+def _stand_in(name: str, parameters: Mapping[str, Any]) -> str:
     """Return the name to look up: `yolov5` means the permissive model nearest in compute."""
-    if str(name).strip().lower() != "yolov5":
-        return name
-    return yolov5_stand_in(parameters.get("model_size"))[0]
+    return yolov5_stand_in(parameters.get("model_size"))[0] if _is_yolov5(name) else name
 
 
 def _task(name: object, problems: list[str]) -> Task[Any, Any] | None:
@@ -206,22 +194,18 @@ def _model(
 
 
 def _space(
-    document: Mapping[str, Any],
-    job: Job | None,
-    task: Task[Any, Any] | None,
-    problems: list[str],
+    document: Mapping[str, Any], job: Job, task: Task[Any, Any] | None, problems: list[str]
 ) -> SearchSpace:
-    sweep = None if job is None else job.sweep
-    if document.get("search_space") is None:
-        if document.get("sweep") is not None:
+    if job.search_space is None:
+        if job.sweep is not None and document.get("search_space") is None:
             problems.append(
                 "sweep: there is nothing to search without search_space. Add it, or leave sweep "
                 "out: then the system chooses by itself."
             )
         return ()
-    sampling = Sampling() if sweep is None else sweep.sampling_algorithm
+    sampling = Sampling() if job.sweep is None else job.sweep.sampling_algorithm
     log_base = math.e if sampling.logbase == "e" else sampling.logbase
-    space, wrong = parse_space(document["search_space"], log_base)
+    space, wrong = parse_space(job.search_space, log_base)
     problems += wrong
     # What cannot be read cannot be searched either; one sentence is enough.
     problems += [] if wrong else sampling_problems(sampling, space)
@@ -234,7 +218,7 @@ def _space(
 
 def _notes(plan: Plan) -> tuple[str, ...]:
     notes = []
-    if (plan.job.model_name or "").strip().lower() == "yolov5":
+    if _is_yolov5(plan.job.model_name):
         notes.append(yolov5_stand_in(plan.parameters.get("model_size"))[1])
     swept = {name for subspace in plan.space for name in subspace}
     if both := sorted(swept & set(plan.parameters)):

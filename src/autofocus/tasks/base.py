@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.rows.records import ImageRecord
+from autofocus.settings.fields import Reader
 from autofocus.structures.frames import Frame, Region
 from autofocus.structures.targets import BoxTarget
 
@@ -26,6 +27,7 @@ class Task(ABC, Generic[RecordT, PredictionT]):
     Attributes:
         name: The published task name.
         model_kind: The kind of model it accepts, such as `classifier`.
+        reads: Groups of hyperparameters that count, beside those of every model.
         record_type: Its row type.
         primary_metrics: Names the published schema accepts, the default first.
         response_columns: Keys of the wire object; whether every response has them.
@@ -40,6 +42,7 @@ class Task(ABC, Generic[RecordT, PredictionT]):
 
     name: ClassVar[str]
     model_kind: ClassVar[str]
+    reads: ClassVar[frozenset[Reader]] = frozenset()
     record_type: ClassVar[type[ImageRecord]]
     primary_metrics: ClassVar[tuple[str, ...]]
     response_columns: ClassVar[dict[str, bool]]

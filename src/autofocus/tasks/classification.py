@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.settings.fields import Reader
 from autofocus.structures.predictions import ClassScores
 from autofocus.tasks.base import RecordT, Targets, Task
 from autofocus.tasks.explaining import Activation
@@ -26,6 +27,7 @@ class ClassificationTask(Task[RecordT, ClassScores]):
     """
 
     model_kind = "classifier"
+    reads: ClassVar[frozenset[Reader]] = frozenset({"classes", "crops"})
     response_columns: ClassVar[dict[str, bool]] = {
         "probs": True,
         "labels": True,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from autofocus.data.rows.records import InstanceSegmentationRecord
 from autofocus.metrics.detection import segmentation_metrics
+from autofocus.settings.fields import Reader
 from autofocus.structures.contours import mask_rings
 from autofocus.structures.frames import Frame
 from autofocus.structures.polygons import from_wire, outline_box, polygon_iou
@@ -31,6 +32,7 @@ class InstanceSegmentation(ObjectsTask[InstanceSegmentationRecord, Instances]):
 
     name = "image_instance_segmentation"
     model_kind = "instance segmenter"
+    reads: ClassVar[frozenset[Reader]] = frozenset({"objects", "outlines"})
     record_type = InstanceSegmentationRecord
     default_values: ClassVar[dict[str, float | str]] = {
         **ObjectsTask.default_values,

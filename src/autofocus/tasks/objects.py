@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.rows.records import ImageDetails, ObjectsRecord
+from autofocus.settings.fields import Reader
 from autofocus.structures.boxes import clip_boxes, nms
 from autofocus.structures.frames import Frame, Region
 from autofocus.structures.merge_views import merge_views
@@ -58,6 +59,7 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
     """
 
     primary_metrics: ClassVar[tuple[str, ...]] = ("mean_average_precision",)
+    reads: ClassVar[frozenset[Reader]] = frozenset({"objects"})
     response_columns: ClassVar[dict[str, bool]] = {"boxes": True}
     wire_tolerance: ClassVar[float] = 1e-3
     finds_objects = True

@@ -6,10 +6,10 @@ name with ours (`reference/competitors.md` §5.2). The job's own parameters win 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from autofocus.settings.parameters import RECIPE_PARAMETERS
+from autofocus.settings.parameters import PARAMETERS
 
 OptimizerName = Literal["sgd", "adam", "adamw"]
 Schedule = Literal["warmup_cosine", "step", "flat"]
@@ -18,9 +18,15 @@ Schedule = Literal["warmup_cosine", "step", "flat"]
 LARGE_SET = 1_000
 
 
+# Key of a field's metadata: the parameter that sets it, where that has another name.
+_SET_BY = "parameter"
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Hyperparameters of a training run.
+
+    A field is set by the job's parameter of its name, or of the name in its metadata.
 
     Attributes:
         num_epochs: Maximum epochs; a budget may plan for fewer.
@@ -56,9 +62,9 @@ class Recipe:
         log_training_metrics: Whether evaluations include metrics of some training images.
     """
 
-    num_epochs: int = 30
-    batch_size: int = 16
-    accumulation: int = 1
+    num_epochs: int = field(default=30, metadata={_SET_BY: "number_of_epochs"})
+    batch_size: int = field(default=16, metadata={_SET_BY: "training_batch_size"})
+    accumulation: int = field(default=1, metadata={_SET_BY: "gradient_accumulation_step"})
     optimizer: OptimizerName = "adamw"
     learning_rate: float = 1e-3
     backbone_scale: float = 1.0
@@ -69,12 +75,14 @@ class Recipe:
     ams_gradient: bool = False
     momentum: float = 0.9
     nesterov: bool = True
-    schedule: Schedule = "warmup_cosine"
-    warmup_epochs: float = 2.0
+    schedule: Schedule = field(
+        default="warmup_cosine", metadata={_SET_BY: "learning_rate_scheduler"}
+    )
+    warmup_epochs: float = field(default=2.0, metadata={_SET_BY: "warmup_cosine_lr_warmup_epochs"})
     max_warmup_frac: float | None = 0.2
-    cosine_cycles: float = 0.5
-    step_gamma: float = 0.5
-    step_size: int = 5
+    cosine_cycles: float = field(default=0.5, metadata={_SET_BY: "warmup_cosine_lr_cycles"})
+    step_gamma: float = field(default=0.5, metadata={_SET_BY: "step_lr_gamma"})
+    step_size: int = field(default=5, metadata={_SET_BY: "step_lr_step_size"})
     clip_value: float | None = None
     clip_norm: float | None = 1.0
     ema_decay: float | None = 0.999
@@ -84,7 +92,7 @@ class Recipe:
     layers_to_freeze: int = 0
     frozen_frac: float = 0.0
     freeze_norm_stats: bool = True
-    augmentation: str = "light"
+    augmentation: str = field(default="light", metadata={_SET_BY: "augmentations"})
     mixup_alpha: float = 0.0
     max_loss: float = 100.0
     early_stopping: bool = True
@@ -92,7 +100,7 @@ class Recipe:
     early_stopping_delay: int = 5
     evaluation_frequency: int = 1
     validation_batch_size: int | None = None
-    num_workers: int | None = None
+    num_workers: int | None = field(default=None, metadata={_SET_BY: "number_of_workers"})
     multi_scale: bool | None = None
     log_validation_loss: bool = False
     log_training_metrics: bool = False
@@ -104,6 +112,13 @@ class Recipe:
             for name, value in vars(self).items()
         }
 
+
+# Parameter of the job -> field that it sets.
+RECIPE_PARAMETERS: dict[str, str] = {
+    name: one.name
+    for one in fields(Recipe)
+    if (name := one.metadata.get(_SET_BY, one.name)) in PARAMETERS
+}
 
 # azure.md §1.6: what Azure's names train with when the job says nothing.
 AZURE_DEFAULTS: dict[str, Any] = {

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from autofocus.settings.parameters import PARAMETERS, PARSERS, RECIPE_PARAMETERS, check_parameters
+from autofocus.settings.check import check_job
+from autofocus.settings.parameters import PARAMETERS, read_parameters
 
 BOOLEANS = {
     "nesterov",
@@ -71,16 +72,23 @@ OTHERS = {
 }
 
 
+TEXTS = {
+    "model_name",
+    "checkpoint_run_id",
+    "checkpoint_model",
+    "checkpoint_dataset_id",
+    "checkpoint_filename",
+}
+
+
 def parsed(name: str, value: object) -> Any:
-    parameters, problems = check_parameters({name: value})
-    assert problems == []
-    return parameters.get(name)
+    return read_parameters({name: value}).get(name)
 
 
 def problem(name: str, value: object) -> str:
-    parameters, problems = check_parameters({name: value})
-    assert name not in parameters
-    (text,) = problems
+    document = {"training_data": "x", "training_parameters": {"model_name": "m", name: value}}
+    job, (text,) = check_job(document)
+    assert job.training_parameters == {"model_name": "m"}
     assert text.startswith(f"training_parameters.{name}: must be ")
     assert text.endswith(f", got {value!r}.")
     return text
@@ -88,12 +96,7 @@ def problem(name: str, value: object) -> str:
 
 def test_every_parameter_is_covered_here() -> None:
     covered = BOOLEANS | WHOLE.keys() | NUMBERS.keys() | CHOICES.keys() | OTHERS
-    assert covered == PARSERS.keys()
-
-
-def test_only_parameters_of_the_job_are_parsed() -> None:
-    assert PARSERS.keys() <= set(PARAMETERS)
-    assert RECIPE_PARAMETERS.keys() <= PARSERS.keys()
+    assert covered | TEXTS == PARAMETERS.keys()
 
 
 @pytest.mark.parametrize("name", sorted(WHOLE))
@@ -195,7 +198,7 @@ def test_tile_grids_that_cannot_be(value: object) -> None:
 
 
 def test_no_tiles_is_unset() -> None:
-    assert check_parameters({"tile_grid_size": "None"}) == ({}, [])
+    assert read_parameters({"tile_grid_size": "None"}) == {}
 
 
 def test_tiles_overlap_by_less_than_all() -> None:
@@ -221,22 +224,22 @@ def test_advanced_settings_are_json() -> None:
 @pytest.mark.parametrize("name", ["optimizer", "learning_rate_scheduler"])
 @pytest.mark.parametrize("unset", ["none", "None", "NONE", "not_set", None])
 def test_what_a_job_read_back_shows_as_unset_is_unset(name: str, unset: str | None) -> None:
-    assert check_parameters({name: unset}) == ({}, [])
+    assert read_parameters({name: unset}) == {}
 
 
-@pytest.mark.parametrize("name", sorted(PARSERS))
-def test_null_is_unset(name: str) -> None:
-    assert check_parameters({name: None}) == ({}, [])
+def test_null_is_unset() -> None:
+    assert read_parameters(dict.fromkeys(PARAMETERS)) == {}
 
 
-def test_names_without_a_parser_pass() -> None:
-    assert check_parameters({"model_name": "resnet50"}) == ({"model_name": "resnet50"}, [])
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_texts(name: str) -> None:
+    assert (parsed(name, "resnet50"), parsed(name, 18)) == ("resnet50", "18")
 
 
 def test_all_problems_come_at_once() -> None:
     raw = {"number_of_epochs": -1, "optimizer": "lamb", "beta1": 2, "learning_rate": 0.1}
-    parameters, problems = check_parameters(raw)
-    assert parameters == {"learning_rate": 0.1}
+    job, problems = check_job({"training_data": "x", "training_parameters": raw})
+    assert job.training_parameters == {"learning_rate": 0.1}
     assert [text.split(":")[0] for text in problems] == [
         f"training_parameters.{name}" for name in ("number_of_epochs", "optimizer", "beta1")
     ]

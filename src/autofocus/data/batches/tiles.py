@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from autofocus.errors import JobError
 from autofocus.manifest import Tiling
-from autofocus.settings.parameters import read_tile_grid
+from autofocus.settings.fields import read_tile_grid
 from autofocus.structures.frames import Frame, Region
 from autofocus.structures.polygons import outline_box
 from autofocus.structures.predictions import Polygon

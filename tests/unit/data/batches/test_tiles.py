@@ -15,7 +15,7 @@ from autofocus.data.batches.tiles import (
 )
 from autofocus.errors import JobError
 from autofocus.manifest import Tiling
-from autofocus.settings.parameters import check_parameters
+from autofocus.settings.parameters import read_parameters
 from autofocus.structures.targets import BoxTarget, OutlineTarget
 
 SIZE = (1000, 2000)
@@ -168,7 +168,7 @@ def test_tiling_of_a_job() -> None:
     small = boxes([0.5, 0.5, 0.52, 0.54])
     assert tiling_of("3x2", 0.25, [small]) == Tiling(3, 2, 0.25)
     for spelling in ("[3, 2]", "(3, 2)", "3x2"):
-        parsed, _ = check_parameters({"tile_grid_size": spelling})
+        parsed = read_parameters({"tile_grid_size": spelling})
         assert tiling_of(spelling, 0.25, []) == tiling_of(parsed["tile_grid_size"], 0.25, [])
     assert tiling_of("auto", 0.1, [small]) == Tiling(2, 1, 0.1)
     assert tiling_of("auto", 0.1, [boxes([0, 0, 1, 1])]) is None

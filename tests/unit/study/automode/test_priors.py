@@ -4,7 +4,7 @@ import pytest
 
 from autofocus.models import catalog
 from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER, is_permissive
-from autofocus.settings.parameters import PARSERS
+from autofocus.settings.parameters import PARAMETERS
 from autofocus.study.automode.priors import priors_of
 
 KINDS = (CLASSIFIER, DETECTOR, SEGMENTER)
@@ -48,7 +48,7 @@ def test_the_number_of_images_chooses_the_column() -> None:
 def test_what_it_varies_is_allowed(kind: str) -> None:
     priors = priors_of(kind)
     for name in priors.augmentations:
-        assert PARSERS["augmentations"].parse(name) == name
+        assert PARAMETERS["augmentations"].kind.parse(name) == name
     low, high = priors.learning_rate
     assert 0 < low <= 1 <= high
     assert 1.0 in priors.sides, "the default is among what is tried"
