@@ -26,8 +26,8 @@ import torch
 from skimage import data
 
 from autofocus.explain.algorithms import attribution_method
-from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import freeze
+from autofocus.explain.parameters import Parameters
 from autofocus.explain.segmentation.masks import xrai_masks
 from autofocus.explain.segmentation.regions import rank_regions
 from autofocus.explain.xrai import warm_up

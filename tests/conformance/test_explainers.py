@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from autofocus.explain.algorithms import attribution_method, names_of
-from autofocus.explain.base import Attribution, Parameters
+from autofocus.explain.base import Attribution
 from autofocus.explain.frozen import FrozenClassifier, freeze
+from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import RECOMMENDED, resolve
 from autofocus.models.network import Classifier
 from autofocus.models.timm.classifiers import build_classifier

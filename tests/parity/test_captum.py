@@ -12,10 +12,10 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from autofocus.explain.algorithms import attribution_method
-from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.guided_gradcam import forward_with_map, gradcam
-from autofocus.explain.parameters import APPROXIMATION_METHODS
+from autofocus.explain.parameters import Parameters
+from autofocus.explain.quadrature import METHODS
 from autofocus.models.catalog import resolve
 from autofocus.models.network import Classifier
 from autofocus.models.timm.classifiers import build_classifier
@@ -62,7 +62,7 @@ def _assert_close(got: Tensor, expected: Tensor, relative: float = 1e-4) -> None
     torch.testing.assert_close(got, expected, rtol=0, atol=relative * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("method", APPROXIMATION_METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "tf_efficientnet_lite0"])
 def test_integrated_gradients(name: str, method: str) -> None:
     # captum computes the points of the path in single precision, which has these exactly: between

@@ -256,7 +256,7 @@ def _evaluate(
 
     selector = selector_of(task_of(read_manifest(folder)))
     assert selector is not None, "every task has one"
-    parameters = parse_parameters(raw, selector.kind)
+    parameters = parse_parameters(raw, names_of(selector.explains))
     track = progress()
     options = ReadOptions(**{**reading, "maps": parse_maps(reading["maps"])})
     part = part_to_measure(data, options)

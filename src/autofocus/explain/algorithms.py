@@ -15,8 +15,9 @@ from autofocus.plugins import with_plugins
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from autofocus.explain.base import Attribution, AttributionMethod, Parameters
+    from autofocus.explain.base import Attribution, AttributionMethod
     from autofocus.explain.frozen import FrozenClassifier
+    from autofocus.explain.parameters import Parameters
 
 
 # Classes of whole images, by gradients of a torch network; boxes, by the outputs of any network.

@@ -1,4 +1,4 @@
-"""Attributions, the parameters they are made with, and the interface of every algorithm.
+"""Attributions, and the interface of every algorithm.
 
 Imports no torch: boxes are explained without.
 
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.explain.parameters import Parameters
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -29,41 +31,6 @@ Output = Literal["logit", "softmax", "resemblance"]
 #     not whether the pixel matters.
 # value: the map has one value a pixel already.
 Ranking = Literal["positive", "size", "value"]
-
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """Parameters of an explanation. Defaults are the published ones.
-
-    Attributes:
-        xai_algorithm: A name of `algorithms.ALGORITHMS`.
-        n_steps: Points on the path from a baseline to the image (xrai, integrated_gradients).
-        approximation_method: Quadrature on that path, a name of `quadrature.METHODS`.
-        xrai_fast: Rank regions once by their whole mean, instead of after each one taken.
-        visualizations: Return PNGs.
-        attributions: Return the numbers, [3, h, w].
-        confidence_score_threshold_multilabel: Least probability of the classes to explain.
-        target: Class to explain instead of the predicted ones. Ours, not published.
-        visualization_style: A name of `parameters.VISUALIZATION_STYLES`. Ours, not published.
-        num_masks: Number of random masks over the image (d_rise). Ours, as are the next.
-        grid: Cells of a mask along each side of the image (d_rise).
-        seed: Seed of the masks (d_rise).
-        max_boxes: Number of boxes to explain, the highest scores first (d_rise).
-    """
-
-    xai_algorithm: str = "xrai"
-    n_steps: int = 50
-    approximation_method: str = "riemann_middle"
-    xrai_fast: bool = True
-    visualizations: bool = True
-    attributions: bool = False
-    confidence_score_threshold_multilabel: float = 0.5
-    target: str | None = None
-    visualization_style: str = "panel"
-    num_masks: int = 500
-    grid: int = 10
-    seed: int = 0
-    max_boxes: int = 16
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from autofocus.explain.algorithms import explain
-from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.gradients import batch_size
 from autofocus.explain.measures import (
@@ -30,6 +29,7 @@ from autofocus.explain.measures import (
     random_map,
     step_of_pixels,
 )
+from autofocus.explain.parameters import Parameters
 from autofocus.runtime import Track, no_progress
 from autofocus.tasks.explaining import Activation
 

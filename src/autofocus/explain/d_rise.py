@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.explain.base import Parameters
+from autofocus.explain.parameters import Parameters
 from autofocus.structures.boxes import box_iou, clip_boxes
 from autofocus.structures.frames import Frame
 

@@ -11,8 +11,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from autofocus.explain.base import Attribution, Output, Parameters
+from autofocus.explain.base import Attribution, Output
 from autofocus.explain.frozen import FrozenClassifier
+from autofocus.explain.parameters import Parameters
 from autofocus.explain.quadrature import quadrature
 
 # Pixels of one batch: 20 images of 224 × 224, where a CPU is fastest.
@@ -111,7 +112,7 @@ class _Batch:
 
 
 def _batches(num_paths: int, n_steps: int, method: str, size: int) -> Iterator[_Batch]:
-    positions, weights = (values.tolist() for values in quadrature(method, n_steps))
+    positions, weights = quadrature(method, n_steps)
     for begin in range(0, num_paths * n_steps, size):
         points = range(begin, min(begin + size, num_paths * n_steps))
         steps = [point % n_steps for point in points]

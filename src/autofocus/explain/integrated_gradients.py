@@ -9,9 +9,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from autofocus.explain.base import Attribution, Output, Parameters
+from autofocus.explain.base import Attribution, Output
 from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.gradients import integrated_gradients, values_of
+from autofocus.explain.parameters import Parameters
 
 
 class IntegratedGradients:

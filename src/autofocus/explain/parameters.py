@@ -1,115 +1,158 @@
-"""The published `xai_parameters` of a request, checked. Imports no torch.
+"""The published `xai_parameters` of a request, declared once and checked.
 
 Unknown keys and bad values are refused, all at once, each with what is allowed and what was given.
-Values keep the published JSON types; nothing is converted in silence.
+Values keep the published JSON types; nothing is converted in silence. Imports neither torch nor
+numpy: the command line's flags are made from the declaration.
 """
 
 import difflib
-import math
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
 
 from autofocus.errors import RequestError
-from autofocus.explain.algorithms import names_of
-from autofocus.explain.base import Parameters
 from autofocus.explain.quadrature import METHODS
-from autofocus.tasks.explaining import Activation
+from autofocus.settings.fields import Flag, Kind, Number, OneOf, Schema, Text
+from autofocus.settings.options import Help, options_of
 
-# Kind of explained prediction: a class of an image, by its activation, or a found box.
-ExplainedKind = Activation | Literal["boxes"]
-
-APPROXIMATION_METHODS: Final = tuple(METHODS)
 VISUALIZATION_STYLES: Final = ("panel", "overlay", "heatmap")
 
 # Beyond this many steps no digit changes that single precision leaves meaningful.
 MAX_STEPS: Final = 1000
-# Two: the maps of both halves of the masks are compared.
-MIN_MASKS: Final = 2
-MAX_MASKS: Final = 20_000
-MAX_GRID: Final = 64
-MAX_BOXES: Final = 1000
-MAX_SEED: Final = 2**32 - 1
 
 
-def parse_parameters(raw: Mapping[str, Any] | None, kind: ExplainedKind) -> Parameters:
+class _ClassName(Kind):
+    """Name of a class, or null for none; the model knows which there are."""
+
+    @property
+    def allowed(self) -> str:
+        """See `Kind.allowed`."""
+        return "one of the model's class names"
+
+    def parse(self, value: object) -> str | None:
+        """See `Kind.parse`."""
+        if value is None or (isinstance(value, str) and value != ""):
+            return value
+        raise ValueError(self.allowed)
+
+    def schema(self) -> Schema:
+        """See `Kind.schema`."""
+        return {"type": ["string", "null"], "minLength": 1}
+
+
+def _whole(low: int, high: int) -> Number:
+    return Number(low, high, whole=True, strict=True)
+
+
+_Flag = Annotated[bool, Flag(strict=True)]
+
+
+@dataclass(frozen=True)
+class Ours:
+    """Marker of a parameter that is not published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Parameters of an explanation. Names, values and defaults are the published ones."""
+
+    # Which names there are, `algorithms.names_of` says.
+    xai_algorithm: Annotated[
+        str,
+        Text(),
+        Help("How to explain", default="xrai; d_rise for models that find objects"),
+    ] = "xrai"
+    n_steps: Annotated[
+        int,
+        _whole(2, MAX_STEPS),
+        Help("Steps of xrai and integrated_gradients; fewer are faster"),
+    ] = 50
+    approximation_method: Annotated[
+        str, OneOf(tuple(METHODS), strict=True), Help("Quadrature of these steps")
+    ] = "riemann_middle"
+    xrai_fast: Annotated[
+        _Flag, Help("Rank regions once by their whole mean, not after each one taken")
+    ] = True
+    visualizations: Annotated[_Flag, Help("Return PNGs")] = True
+    attributions: Annotated[_Flag, Help("Return the numbers, [3, h, w] or [1, h, w]")] = False
+    confidence_score_threshold_multilabel: Annotated[
+        float,
+        Number(0, 1, strict=True),
+        Help("Multi-label: explain classes of this probability or more"),
+    ] = 0.5
+    target: Annotated[
+        str | None,
+        _ClassName(),
+        Ours(),
+        Help("The class to explain", default="whatever is predicted"),
+    ] = None
+    visualization_style: Annotated[
+        str, OneOf(VISUALIZATION_STYLES, strict=True), Ours(), Help("What a picture shows")
+    ] = "panel"
+    # Two: the maps of both halves of the masks are compared.
+    num_masks: Annotated[
+        int,
+        _whole(2, 20_000),
+        Ours(),
+        Help("Random masks of d_rise; fewer are faster and noisier", "noise falls with their root"),
+    ] = 500
+    grid: Annotated[
+        int,
+        _whole(1, 64),
+        Ours(),
+        Help("Cells of such a mask along each side; more are finer and noisier"),
+    ] = 10
+    seed: Annotated[
+        int, _whole(0, 2**32 - 1), Ours(), Help("Decides the masks, and what --evaluate draws")
+    ] = 0
+    max_boxes: Annotated[
+        int, _whole(1, 1000), Ours(), Help("Boxes explained in an image, best first")
+    ] = 16
+
+
+OPTIONS: Final = options_of(Parameters)
+
+
+def parse_parameters(raw: Mapping[str, Any] | None, algorithms: Sequence[str]) -> Parameters:
     """Return the parameters of one row of a request.
 
     Args:
         raw: The row's `xai_parameters`; None or empty for all defaults.
-        kind: Kind of the model's predictions. Parameters of other kinds are checked and have no
-            effect.
+        algorithms: Names of those that explain the model's predictions, the default first;
+            see `algorithms.names_of`. Parameters of others are checked and have no effect.
 
     Raises:
         RequestError: If a key is unknown or a value not allowed; names every one of them.
     """
-    algorithms = names_of("boxes" if kind == "boxes" else "classes")
+    kinds = {name: option.kind for name, option in OPTIONS.items()}
+    kinds["xai_algorithm"] = OneOf(tuple(algorithms), strict=True)
     given = {"xai_algorithm": algorithms[0], **(raw or {})}
-    checks = {**_CHECKS, "xai_algorithm": _one_of(*algorithms)}
     problems = []
     for key, value in given.items():
-        check = checks.get(key)
-        if check is None:
+        if key not in kinds:
             problems.append(_unknown_key(key))
-        elif (rule := check(value)) is not None:
-            problems.append(f"xai_parameters.{key} must be {rule}, got {_abridged(value)}.")
+            continue
+        try:
+            kinds[key].parse(value)
+        except ValueError:
+            rule, found = allowed(kinds[key]), _abridged(value)
+            problems.append(f"xai_parameters.{key} must be {rule}, got {found}.")
     if problems:
         raise RequestError(" ".join(problems))
     return Parameters(**given)
 
 
-# Returns the allowed values where a value is not allowed, else None.
-Check = Callable[[Any], str | None]
-
-
-def _one_of(*names: str) -> Check:
-    rule = f"one of {', '.join(names)}"
-    return lambda value: None if value in names else rule
-
-
-def _flag(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "true or false"
-
-
-def _whole(low: int, high: int) -> Check:
-    def check(value: Any) -> str | None:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return None if whole and low <= value <= high else f"a whole number from {low} to {high}"
-
-    return check
-
-
-def _probability(value: Any) -> str | None:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    allowed = number and math.isfinite(value) and 0 <= value <= 1
-    return None if allowed else "a number from 0 to 1"
-
-
-def _class_name(value: Any) -> str | None:
-    allowed = value is None or (isinstance(value, str) and value != "")
-    return None if allowed else "one of the model's class names"
-
-
-_CHECKS: Final[dict[str, Check]] = {
-    "xai_algorithm": _one_of(),
-    "n_steps": _whole(2, MAX_STEPS),
-    "approximation_method": _one_of(*APPROXIMATION_METHODS),
-    "xrai_fast": _flag,
-    "visualizations": _flag,
-    "attributions": _flag,
-    "confidence_score_threshold_multilabel": _probability,
-    "target": _class_name,
-    "visualization_style": _one_of(*VISUALIZATION_STYLES),
-    "num_masks": _whole(MIN_MASKS, MAX_MASKS),
-    "grid": _whole(1, MAX_GRID),
-    "seed": _whole(0, MAX_SEED),
-    "max_boxes": _whole(1, MAX_BOXES),
-}
+def allowed(kind: Kind) -> str:
+    """Return the allowed values of a parameter in words."""
+    if not isinstance(kind, Number):
+        return kind.allowed
+    return f"a {'whole ' if kind.whole else ''}number from {kind.low} to {kind.high}"
 
 
 def _unknown_key(key: str) -> str:
-    near = difflib.get_close_matches(key, _CHECKS, n=1)
+    near = difflib.get_close_matches(key, OPTIONS, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"xai_parameters has no key {_abridged(key)}.{hint} Allowed: {', '.join(_CHECKS)}."
+    return f"xai_parameters has no key {_abridged(key)}.{hint} Allowed: {', '.join(OPTIONS)}."
 
 
 def _abridged(value: Any) -> str:

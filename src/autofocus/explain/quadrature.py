@@ -1,19 +1,16 @@
 """Positions and weights of samples of a path integral on [0, 1]: captum's definitions.
 
-A file of its own: imports no torch, so that requests are checked against `METHODS`.
+A file of its own: imports neither torch nor numpy, so that `METHODS` names what a request allows.
 """
 
 from collections.abc import Callable
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
+Floats = list[float]
 
 
 def quadrature(method: str, n_steps: int) -> tuple[Floats, Floats]:
-    """Return positions [n_steps] in [0, 1] and weights [n_steps].
+    """Return positions in [0, 1] and weights, each of `n_steps`.
 
     Args:
         method: A key of `METHODS`.
@@ -24,27 +21,29 @@ def quadrature(method: str, n_steps: int) -> tuple[Floats, Floats]:
 
 
 def _left(n: int) -> tuple[Floats, Floats]:
-    return np.arange(n) / n, np.full(n, 1 / n)
+    return [i / n for i in range(n)], [1 / n] * n
 
 
 def _middle(n: int) -> tuple[Floats, Floats]:
-    return (np.arange(n) + 0.5) / n, np.full(n, 1 / n)
+    return [(i + 0.5) / n for i in range(n)], [1 / n] * n
 
 
 def _right(n: int) -> tuple[Floats, Floats]:
-    return (np.arange(n) + 1) / n, np.full(n, 1 / n)
+    return [(i + 1) / n for i in range(n)], [1 / n] * n
 
 
 def _trapezoid(n: int) -> tuple[Floats, Floats]:
     """Return both ends at half weight; as in captum the weights sum to 1 - 1 / n, not to 1."""
-    weights = np.full(n, 1 / n)
-    weights[[0, -1]] /= 2
-    return np.linspace(0, 1, n), weights
+    step = 1 / (n - 1)
+    inner = [1 / n] * (n - 2)
+    return [*(i * step for i in range(n - 1)), 1.0], [0.5 / n, *inner, 0.5 / n]
 
 
 def _gauss_legendre(n: int) -> tuple[Floats, Floats]:
-    nodes, weights = np.polynomial.legendre.leggauss(n)
-    return (nodes + 1) / 2, weights / 2
+    from numpy.polynomial.legendre import leggauss
+
+    nodes, weights = leggauss(n)
+    return ((nodes + 1) / 2).tolist(), (weights / 2).tolist()
 
 
 METHODS: Final[dict[str, Callable[[int], tuple[Floats, Floats]]]] = {

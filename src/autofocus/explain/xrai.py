@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from autofocus.explain.base import Attribution, Output, Parameters
+from autofocus.explain.base import Attribution, Output
 from autofocus.explain.frozen import FrozenClassifier
 from autofocus.explain.gradients import integrated_gradients
+from autofocus.explain.parameters import Parameters
 from autofocus.explain.segmentation.masks import Masks, xrai_masks
 from autofocus.explain.segmentation.regions import rank_regions
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from autofocus.explain.base import Parameters
+from autofocus.explain.parameters import Parameters
 
 _IMAGE = {
     "type": "string",

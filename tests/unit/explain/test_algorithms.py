@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from autofocus.errors import InputError
 from autofocus.explain.algorithms import attribution_method, explain, names_of
-from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
-from autofocus.explain.parameters import APPROXIMATION_METHODS
+from autofocus.explain.parameters import Parameters
+from autofocus.explain.quadrature import METHODS
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import TimmClassifier, build_classifier
 
@@ -60,7 +60,7 @@ def _map(name: str, network: FrozenClassifier, **options: Any) -> NDArray[np.flo
     return found.map
 
 
-@pytest.mark.parametrize("method", sorted(set(APPROXIMATION_METHODS) - {"riemann_trapezoid"}))
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"riemann_trapezoid"}))
 def test_integrated_gradients_by_hand(method: str) -> None:
     # On the way from zero no ReLU changes: the gradient is constant but at zero itself.
     expected = np.zeros((3, 4, 4), np.float32)

@@ -3,7 +3,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autofocus.explain.base import Parameters
 from autofocus.explain.class_measures import (
     insertion_deletion,
     measure,
@@ -12,6 +11,7 @@ from autofocus.explain.class_measures import (
 )
 from autofocus.explain.frozen import FrozenClassifier, freeze
 from autofocus.explain.measures import centred_gaussian, pointing_game, random_map
+from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import build_classifier
 

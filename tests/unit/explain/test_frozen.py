@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from autofocus.errors import InputError
 from autofocus.explain.algorithms import attribution_method, names_of
-from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import freeze
+from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import TimmClassifier, build_classifier
 

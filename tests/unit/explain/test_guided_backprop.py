@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from autofocus.errors import InputError
 from autofocus.explain.algorithms import attribution_method
-from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import freeze
 from autofocus.explain.guided_backprop import guided
+from autofocus.explain.parameters import Parameters
 from autofocus.models.catalog import resolve
 from autofocus.models.timm.classifiers import build_classifier
 

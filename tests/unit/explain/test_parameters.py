@@ -5,14 +5,13 @@ import pytest
 
 from autofocus.errors import AutofocusError, RequestError
 from autofocus.explain.algorithms import ALGORITHMS, attribution_method, names_of
-from autofocus.explain.base import Parameters
-from autofocus.explain.parameters import MAX_STEPS, parse_parameters
+from autofocus.explain.parameters import MAX_STEPS, Parameters, parse_parameters
 
-LABELS = ["can", "carton", "milk_bottle"]
+CLASSES, BOXES = names_of("classes"), names_of("boxes")
 
 
 def test_defaults_are_the_published_ones() -> None:
-    assert parse_parameters({}, "softmax") == parse_parameters(None, "sigmoid") == Parameters()
+    assert parse_parameters({}, CLASSES) == parse_parameters(None, CLASSES) == Parameters()
     assert dataclasses.asdict(Parameters()) == {
         "xai_algorithm": "xrai",
         "n_steps": 50,
@@ -28,7 +27,7 @@ def test_defaults_are_the_published_ones() -> None:
         "seed": 0,
         "max_boxes": 16,
     }
-    assert parse_parameters(None, "boxes") == Parameters(xai_algorithm="d_rise")
+    assert parse_parameters(None, BOXES) == Parameters(xai_algorithm="d_rise")
 
 
 def test_every_algorithm_for_classes_has_its_own_name() -> None:
@@ -64,7 +63,7 @@ def test_every_value_is_taken_over() -> None:
         "seed": 2**32 - 1,
         "max_boxes": 1,
     }
-    assert dataclasses.asdict(parse_parameters(raw, "sigmoid")) == raw
+    assert dataclasses.asdict(parse_parameters(raw, CLASSES)) == raw
 
 
 @pytest.mark.parametrize(
@@ -88,6 +87,7 @@ def test_every_value_is_taken_over() -> None:
             "must be a number from 0 to 1, got 1.5.",
         ),
         ({"confidence_score_threshold_multilabel": float("nan")}, "got nan."),
+        ({"confidence_score_threshold_multilabel": 10**400}, "must be a number from 0 to 1"),
         ({"target": 3}, "must be one of the model's class names, got 3."),
         ({"target": ""}, "must be one of the model's class names, got ''."),
         ({"visualization_style": ["panel"]}, "must be one of panel, overlay, heatmap, got a list."),
@@ -97,22 +97,22 @@ def test_every_value_is_taken_over() -> None:
 )
 def test_bad_parameters_are_named_with_what_is_allowed(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError) as caught:
-        parse_parameters(raw, "softmax")
+        parse_parameters(raw, CLASSES)
     assert message in caught.value.message
     assert caught.value.status == 400
     assert len(caught.value.message) < 400
 
 
 def test_boxes_and_classes_have_algorithms_of_their_own() -> None:
-    assert parse_parameters({"xai_algorithm": "d_rise"}, "boxes").xai_algorithm == "d_rise"
+    assert parse_parameters({"xai_algorithm": "d_rise"}, BOXES).xai_algorithm == "d_rise"
     with pytest.raises(RequestError, match=r"must be one of d_rise, got 'xrai'\."):
-        parse_parameters({"xai_algorithm": "xrai"}, "boxes")
+        parse_parameters({"xai_algorithm": "xrai"}, BOXES)
     with pytest.raises(RequestError, match=r"guided_backprop, got 'd_rise'\."):
-        parse_parameters({"xai_algorithm": "d_rise"}, "softmax")
+        parse_parameters({"xai_algorithm": "d_rise"}, CLASSES)
     assert ALGORITHMS.keys() == {*names_of("classes"), *names_of("boxes")}
 
 
 def test_all_problems_come_at_once() -> None:
     with pytest.raises(RequestError) as caught:
-        parse_parameters({"n_steps": 0, "xrai_fast": 2, "colour": "red"}, "softmax")
+        parse_parameters({"n_steps": 0, "xrai_fast": 2, "colour": "red"}, CLASSES)
     assert all(key in caught.value.message for key in ("n_steps", "xrai_fast", "colour"))

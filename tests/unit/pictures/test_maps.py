@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from autofocus.data.batches.preprocess import input_frame, resize_crop
 from autofocus.explain.algorithms import ALGORITHMS, caption_of
-from autofocus.explain.base import Attribution, Parameters
+from autofocus.explain.base import Attribution
+from autofocus.explain.parameters import Parameters
 from autofocus.manifest import ResizeCrop
 from autofocus.pictures.maps import (
     STYLES,

@@ -3,7 +3,7 @@ from dataclasses import fields
 
 import pytest
 
-from autofocus.explain.base import Parameters
+from autofocus.explain.parameters import Parameters
 from autofocus.serve.swagger import swagger
 
 

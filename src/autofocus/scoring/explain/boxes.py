@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from autofocus.data.batches.tiles import WHOLE, tile_regions
 from autofocus.data.images.decode import DEFAULT_MAX_PIXELS
 from autofocus.errors import ModelFolderError
-from autofocus.explain.base import Attribution, Parameters
+from autofocus.explain.base import Attribution
 from autofocus.explain.d_rise import BoxMaps, FoundBoxes, box_maps, resemblance
+from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Manifest, check_files, read_manifest
 from autofocus.pictures.maps import mapped_photo
 from autofocus.runtime import num_cores

@@ -14,8 +14,8 @@ from autofocus.data.rows.records import ObjectsRecord
 from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError, InputError
 from autofocus.explain.algorithms import explain, names_of
-from autofocus.explain.base import Parameters
 from autofocus.explain.class_measures import measure
+from autofocus.explain.parameters import Parameters
 from autofocus.runtime import Track, num_cores
 from autofocus.scoring.explain.classes import ClassExplainer
 from autofocus.scoring.explain.measuring import Measuring, class_masks, sample_photos

@@ -16,8 +16,8 @@ from autofocus.data.batches.preprocess import resize_crop
 from autofocus.data.images.decode import DEFAULT_MAX_PIXELS
 from autofocus.errors import ModelFolderError
 from autofocus.explain.algorithms import explain
-from autofocus.explain.base import Parameters
 from autofocus.explain.frozen import FrozenClassifier, freeze
+from autofocus.explain.parameters import Parameters
 from autofocus.explain.xrai import warm_up
 from autofocus.manifest import Manifest, ResizeCrop, check_files, read_manifest
 from autofocus.models.network import Classifier

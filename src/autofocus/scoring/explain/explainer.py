@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from autofocus.data.images.decode import decode
 from autofocus.errors import InputError, RequestError
 from autofocus.explain.algorithms import caption_of
-from autofocus.explain.base import Attribution, Parameters
+from autofocus.explain.base import Attribution
+from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Manifest
 from autofocus.pictures.maps import Caption, MappedPhoto, visualize
 from autofocus.scoring.explain.request import (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autofocus.data.images.decode import DEFAULT_MAX_PIXELS
 from autofocus.errors import ImageError
-from autofocus.explain.base import Parameters
+from autofocus.explain.parameters import Parameters
 from autofocus.manifest import read_manifest
 from autofocus.scoring.explain.explainer import Explanation, ModelExplainer
 from autofocus.scoring.explain.needs import needs_torch

@@ -6,7 +6,7 @@ from `autofocus.explain` before a row asks: the code that a package carries has 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 import numpy as np
 import orjson
@@ -14,7 +14,7 @@ import pybase64
 from numpy.typing import NDArray
 
 from autofocus.errors import ImageError, RequestError
-from autofocus.explain.algorithms import names_of
+from autofocus.explain.algorithms import Explains, names_of
 from autofocus.scoring.request import ImageScorer, RequestRow, in_place, refuse_problems
 from autofocus.scoring.scorer import Scorer
 from autofocus.structures.predictions import Detections
@@ -22,8 +22,7 @@ from autofocus.tasks.base import Task
 from autofocus.tasks.explaining import ExplainsClasses
 
 if TYPE_CHECKING:
-    from autofocus.explain.base import Parameters
-    from autofocus.explain.parameters import ExplainedKind
+    from autofocus.explain.parameters import Parameters
 
 # Class names in an error.
 _MAX_NAMED: Final = 10
@@ -52,8 +51,8 @@ class TargetSelector(Protocol):
     """Selects the classes or boxes to explain, and arranges a reply's values for them."""
 
     @property
-    def kind(self) -> "ExplainedKind":
-        """Kind of prediction, for which parameters are checked."""
+    def explains(self) -> Explains:
+        """Kind of prediction, whose algorithms a request may name."""
 
     def accepts(self, raw: Mapping[str, Any] | None) -> bool:
         """Return whether a row of these `xai_parameters` gets more than scores."""
@@ -81,11 +80,7 @@ class ClassSelector:
     """
 
     task: ExplainsClasses
-
-    @property
-    def kind(self) -> "ExplainedKind":
-        """See `TargetSelector.kind`."""
-        return self.task.activation
+    explains: ClassVar[Explains] = "classes"
 
     def accepts(self, raw: Mapping[str, Any] | None) -> bool:
         """Return True: every row that asks is explained."""
@@ -116,7 +111,7 @@ class ClassSelector:
 class BoxSelector:
     """Selects found boxes. Ours, not published: only rows that name an algorithm for boxes."""
 
-    kind: "ExplainedKind" = "boxes"
+    explains: ClassVar[Explains] = "boxes"
 
     def accepts(self, raw: Mapping[str, Any] | None) -> bool:
         """Return whether the row names an algorithm for boxes, such as `d_rise`."""
@@ -229,7 +224,7 @@ def checked_parameters(
     """
     from autofocus.explain.parameters import parse_parameters
 
-    parameters = parse_parameters(raw, selector.kind)
+    parameters = parse_parameters(raw, names_of(selector.explains))
     target = parameters.target
     if target is not None and target not in labels:
         named = ", ".join(labels[:_MAX_NAMED]) + (", …" if len(labels) > _MAX_NAMED else "")

@@ -11,8 +11,8 @@ import autofocus
 from autofocus.data.images.decode import decode
 from autofocus.data.options import ReadOptions
 from autofocus.errors import DataError, ImageError, RequestError
-from autofocus.explain.base import Parameters
 from autofocus.explain.d_rise import FoundBoxes
+from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Tiling
 from autofocus.scoring.explain.boxes import BoxExplainer
 from autofocus.scoring.explain.explainer import Explanation

@@ -11,7 +11,7 @@ import torch
 
 from autofocus.data.images.decode import decode
 from autofocus.errors import ImageError, ModelFolderError, RequestError
-from autofocus.explain.base import Parameters
+from autofocus.explain.parameters import Parameters
 from autofocus.scoring.explain.classes import ClassExplainer
 from autofocus.scoring.explain.explanations import (
     explain_images,

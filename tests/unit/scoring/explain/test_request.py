@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from autofocus.errors import ImageError, RequestError
-from autofocus.explain.base import Parameters
+from autofocus.explain.parameters import Parameters
 from autofocus.scoring.explain import needs as explain_needs
 from autofocus.scoring.explain.needs import WEIGHTS_NAME, why_unavailable
 from autofocus.scoring.explain.request import (
