@@ -28,11 +28,11 @@ def train(document: Any, track: Any, on_folder: Any, **options: Any) -> dict[str
     folder = Path(options.get("output_dir") or "runs/fake-12345678")
     folder.mkdir(parents=True, exist_ok=True)
     held = hold_folder(folder)
-    if on_folder is not None:
-        on_folder(folder)
     started = time.time()
     several: dict[str, Any] = {} if num_trials > 1 else {"search_space": None}
     write_run(folder, limits={"max_trials": num_trials}, **several)
+    if on_folder is not None:
+        on_folder(folder)
     for number in range(num_trials):
         write_progress(
             folder, num_trials=num_trials, text=f"trial {number}", started=started, eta=started + 9

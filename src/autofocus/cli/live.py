@@ -23,7 +23,7 @@ from rich.text import Text
 from autofocus.cli.bars import make_bars
 from autofocus.cli.view import view
 from autofocus.data.batches.cache.budget import free_memory_bytes
-from autofocus.study.folder.snapshot import RunReader, Snapshot
+from autofocus.study.folder.reader import RunReader, RunView
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class Board:
         self.is_over = False
         self._console = console
         self._reader: RunReader | None = None
-        self._snapshot: Snapshot | None = None
+        self._run: RunView | None = None
         self._looked_s = self._weighed_s = -LONGEST_S * 10
         self._memory = ""
 
@@ -166,35 +166,35 @@ class Board:
             path: The folder.
             process: Its driver, where that is known.
         """
-        self._reader = RunReader(path, process=process)
+        self._reader = RunReader(path, process)
 
     @property
     def is_shown(self) -> bool:
         """Whether there are trials to show; of a single trial, bars say everything."""
-        return self._snapshot is not None and (self._always or self._snapshot.is_several)
+        return self._run is not None and (self._always or self._run.is_several)
 
-    def look(self, *, at_once: bool = False) -> Snapshot | None:
-        """Read the folder, unless that was done just now; return the latest snapshot."""
+    def look(self, *, at_once: bool = False) -> RunView | None:
+        """Read the folder, unless that was done just now; return the run's latest state."""
         now_s = time.monotonic()
         if self._reader is None or (now_s - self._looked_s < LOOK_S and not at_once):
-            return self._snapshot
+            return self._run
         self._looked_s = now_s
-        self._snapshot = self._reader.look()
+        self._run = self._reader.read()
         if self.is_shown and now_s - self._weighed_s >= MEMORY_S:
             self._weighed_s = now_s
-            self._memory = memory_text(self._snapshot.process)
-        return self._snapshot
+            self._memory = memory_text(self._run.process)
+        return self._run
 
     def picture(self) -> Group:
         """Return the table as it is now."""
-        snapshot = self._snapshot
-        assert snapshot is not None, "it was looked at"
+        run = self._run
+        assert run is not None, "it was looked at"
         width, height = self._console.size
-        is_running = snapshot.status == "running" and not self.is_over
+        is_running = run.status == "running" and not self.is_over
         memory = self._memory if is_running else ""
-        drawn = view(snapshot, memory, width - MARGIN, height, time.time())
-        if is_running and snapshot.text:
-            drawn.renderables.append(Text(f"now: {snapshot.text}", no_wrap=True))
+        drawn = view(run, memory, width - MARGIN, height, time.time())
+        if is_running and (text := run.progress.get("text")):
+            drawn.renderables.append(Text(f"now: {text}", no_wrap=True))
         return drawn
 
 

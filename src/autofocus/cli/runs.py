@@ -2,13 +2,17 @@
 
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autofocus.cli.output import AsJson, command, emit, emit_json, showing_run
 from autofocus.cli.train import show_result
+
+if TYPE_CHECKING:
+    from autofocus.study.folder.reader import RunView, TrialView
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -30,7 +34,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List the runs in a folder, those that changed last first."""
-    from autofocus.study.folder.runs import find_runs
+    from autofocus.study.folder.reader import find_runs
 
     found = find_runs(root)
     if as_json:
@@ -39,9 +43,9 @@ def list_(
     if not found:
         emit(f"{root}: no runs")
     for run in found:
-        best = run.best
+        best = run.best_row
         text = (
-            f"{run.path}  {run.status}  {run.changed}  {run.task}  "
+            f"{run.path}  {run.status}  {run.changed()}  {run.task}  "
             f"{len(run.leaderboard)} trials  {run.metric} {_metric_text(best.get('value'))}  "
             f"{best.get('model', '')}"
         )
@@ -62,14 +66,15 @@ def show(
 
     autofocus runs show --follow runs/fridge
     """
-    from autofocus.study.folder.runs import read_run
+    from autofocus.study.folder.reader import RunReader
 
     if follow and not as_json:
         _watch(run)
         return
-    view = read_run(run)
+    view = RunReader(run).read(MAX_TRIALS)
     if as_json:
-        emit_json({**_summary(view), "leaderboard": view.leaderboard, "running": view.running})
+        running = [trial.row for trial in view.running]
+        emit_json({**_summary(view), "leaderboard": view.leaderboard, "running": running})
         return
     for line in _lines(view):
         emit(line)
@@ -82,15 +87,15 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Show what several runs came to, and where their jobs differ."""
-    from autofocus.study.folder.runs import differences, read_run
+    from autofocus.study.folder.reader import RunReader
 
-    views = [read_run(run) for run in runs]
-    changed = differences(views)
+    views = [RunReader(run).read(num_best=0) for run in runs]
+    changed = _differences([_flat(view.job) for view in views])
     if as_json:
         emit_json({"runs": [_summary(view) for view in views], "differences": changed})
         return
     for view in views:
-        best, result = view.best, view.result or {}
+        best, result = view.best_row, view.result or {}
         test = (result.get("test_metrics") or {}).get(view.metric)
         seconds = f"{result['seconds']:.0f} s" if result else view.status
         emit(
@@ -106,7 +111,7 @@ def compare(
 def resume(run: Folder, as_json: AsJson = False) -> None:
     """Go on with a run that was stopped or killed; a finished one prints its result."""
     from autofocus import api
-    from autofocus.study.folder.runs import request
+    from autofocus.study.folder.reader import request
 
     job, folder = request(run)
     # Relative paths in the job start where the run was started.
@@ -123,7 +128,7 @@ def resume(run: Folder, as_json: AsJson = False) -> None:
 @command
 def stop(run: Folder, as_json: AsJson = False) -> None:
     """Ask a run to stop; it saves what is running, and 'runs resume' goes on with it."""
-    from autofocus.study.folder.runs import stop_run
+    from autofocus.study.folder.reader import stop_run
 
     process = stop_run(run)
     if as_json:
@@ -133,57 +138,65 @@ def stop(run: Folder, as_json: AsJson = False) -> None:
 
 
 def _watch(run: Path) -> None:
+    """Show a run until it ends: live on a terminal, else a line for each trial as it ends."""
     from autofocus.cli.live import SteadyConsole, follow_run
-    from autofocus.study.folder.runs import read_run
+    from autofocus.study.folder.reader import RunReader
 
-    # Raises an error if this is no run folder.
-    read_run(run)
     console = SteadyConsole()
     if console.is_interactive and not console.is_dumb_terminal:
         follow_run(run, console)
-    else:
-        _follow(run)
-
-
-def _follow(run: Path) -> None:
-    """Print a line for each trial as it ends, as for a log."""
-    from autofocus.study.folder.runs import read_run
-
+        return
+    reader = RunReader(run)
     printed: set[str] = set()
     while True:
-        view = read_run(run)
+        view = reader.read(num_best=0)
         for row in view.leaderboard:
             if row["id"] not in printed:
                 printed.add(row["id"])
-                emit(_line(row, view.curve(row["id"])))
+                emit(_line(reader.trial(row)))
         if view.status != "running":
             return
         time.sleep(WATCH_S)
 
 
-def _lines(view: Any) -> list[str]:
+def _lines(view: "RunView") -> list[str]:
     limits = view.job["limits"]
     lines = [
         f"{view.path}  {view.status}  {view.task} by {view.metric}",
         f"{len(view.leaderboard)} trials ended, at most {limits['max_trials']}{_memory(view)}",
     ]
-    lines += [_line(row, view.curve(row["id"])) for row in view.leaderboard[:MAX_TRIALS]]
+    lines += map(_line, view.best)
     if len(view.leaderboard) > MAX_TRIALS:
         lines.append(f"… {len(view.leaderboard) - MAX_TRIALS} more in leaderboard.json")
-    return [*lines, *(_line(row, view.curve(row["id"])) for row in view.running)]
+    return [*lines, *map(_line, view.running)]
 
 
-def _line(row: dict[str, Any], curve: list[float | None]) -> str:
+def _line(trial: "TrialView") -> str:
     from autofocus.cli.view import CURVE_WIDTH, parameters_text, sparkline
 
-    known = [value for value in curve if value is not None]
-    value = row["value"] if row["status"] != "running" else max(known, default=None)
-    cells = f"{row['id']:>5}  {_metric_text(value)}  {sparkline(curve):{CURVE_WIDTH}}"
-    about = f"{row['model']}  {parameters_text(row.get('parameters', {}))}"
-    return f"{cells}  {row['status']:10}  {about}".rstrip()
+    curve = f"{sparkline(trial.curve):{CURVE_WIDTH}}"
+    about = f"{trial.model}  {parameters_text(trial.parameters)}"
+    cells = f"{trial.id:>5}  {_metric_text(trial.value)}  {curve}  {trial.status:10}  {about}"
+    return cells.rstrip()
 
 
-def _memory(view: Any) -> str:
+def _differences(jobs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the keys of flat jobs that differ, with each job's value."""
+    keys = dict.fromkeys(key for job in jobs for key in job if key != "output_dir")
+    values = {key: [job.get(key) for job in jobs] for key in keys}
+    return {key: row for key, row in values.items() if any(value != row[0] for value in row)}
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {name: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _flat(item, f"{name}.{key}" if name else str(key))
+    return flat
+
+
+def _memory(view: "RunView") -> str:
     """Return the driver's memory as text; empty where the system does not tell."""
     path = Path(f"/proc/{view.process}/statm")
     if view.process is None or not path.exists():
@@ -192,16 +205,16 @@ def _memory(view: Any) -> str:
     return f" · process {view.process}, {held_bytes / 2**30:.1f} GiB"
 
 
-def _summary(view: Any) -> dict[str, Any]:
+def _summary(view: "RunView") -> dict[str, Any]:
     return {
         "run": str(view.path),
         "status": view.status,
         "process": view.process,
         "task": view.task,
         "primary_metric": view.metric,
-        "changed": view.changed,
+        "changed": view.changed(),
         "num_trials": len(view.leaderboard),
-        "best": view.best,
+        "best": view.best_row,
         "result": view.result,
     }
 

@@ -1,6 +1,7 @@
 """A run as lines for a terminal: its best and running trials, its end, its memory."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -8,7 +9,8 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from autofocus.study.folder.snapshot import Snapshot, TrialView
+from autofocus.study.folder.reader import RunView, TrialView
+from autofocus.study.folder.run_folder import RunProgress
 
 SPARKS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 16
@@ -20,68 +22,71 @@ NUM_OTHER_LINES = 8
 MAX_ROWS = 8
 
 
-def view(snapshot: Snapshot, memory: str, width: int, height: int, now: float) -> Group:
+def view(run: RunView, memory: str, width: int, height: int, now: float) -> Group:
     """Return a run as lines for a terminal.
 
     Args:
-        snapshot: State of the run.
+        run: State of the run.
         memory: Memory of the run, in words; empty where unknown.
         width: Width of the terminal, in characters.
         height: Height of the terminal, in lines; a low one shows fewer trials.
         now: Unix time, in seconds.
     """
     num_rows = max(2, height - NUM_OTHER_LINES)
-    running = snapshot.running[: min(MAX_ROWS, num_rows // 2)]
-    best = snapshot.best[: min(MAX_ROWS, num_rows - len(running))]
+    running = run.running[: min(MAX_ROWS, num_rows // 2)]
+    best = run.best[: min(MAX_ROWS, num_rows - len(running))]
     # A model that all trials share is named once, in the title.
     models = {trial.model for trial in (*best, *running)}
     model = next(iter(models)) if len(models) == 1 else ""
-    lines = [_line(_title(snapshot, model), "bold"), _line(_state(snapshot, now))]
+    lines = [_line(_title(run, model), "bold"), _line(_state(run, now))]
     if memory:
         lines.append(_line(memory))
-    lines.append(_line(_head(snapshot.metric, width, model), "dim"))
+    lines.append(_line(_head(run.metric, width, model), "dim"))
     for trial in best:
-        style = "green" if trial.id == snapshot.served else STYLES.get(trial.status, "")
+        style = "green" if trial.id == run.served else STYLES.get(trial.status, "")
         about = _about(trial, model)
         row = _row(trial, width, _epochs(trial), _spent(trial.seconds), about)
         lines.append(_line(row, style))
-    if snapshot.num_ranked > len(best):
-        lines.append(_line(f"… {snapshot.num_ranked - len(best)} more in leaderboard.json", "dim"))
+    if len(run.leaderboard) > len(best):
+        lines.append(_line(f"… {len(run.leaderboard) - len(best)} more in leaderboard.json", "dim"))
     for trial in running:
-        epochs = _epochs(trial, None if snapshot.deadline is not None else trial.num_epochs)
+        # Under a budget, time ends it before its epochs do.
+        epochs = _epochs(trial, None if run.progress.get("deadline") else trial.num_epochs)
         row = _row(trial, width, epochs, _spent(_so_far(trial, now)), _about(trial, model))
         lines.append(_line(row, STYLES["running"]))
-    if len(snapshot.running) > len(running):
-        lines.append(_line(f"… {len(snapshot.running) - len(running)} more running", "dim"))
+    if len(run.running) > len(running):
+        lines.append(_line(f"… {len(run.running) - len(running)} more running", "dim"))
     return Group(*lines)
 
 
-def _title(snapshot: Snapshot, model: str) -> str:
-    status = "" if snapshot.status == "running" else snapshot.status
-    aim = " by ".join(filter(None, (snapshot.task, snapshot.metric)))
-    return _joined([aim, status, model, str(snapshot.path)])
+def _title(run: RunView, model: str) -> str:
+    status = "" if run.status == "running" else run.status
+    aim = " by ".join(filter(None, (run.task, run.metric)))
+    return _joined([aim, status, model, str(run.path)])
 
 
-def _state(snapshot: Snapshot, now: float) -> str:
-    of = "" if snapshot.num_trials is None else f" of {snapshot.num_trials}"
-    ended = f"{snapshot.num_ended}{of} trials ended"
-    if set(snapshot.counts) - {"completed"}:
-        ended += f" ({', '.join(f'{n} {status}' for status, n in sorted(snapshot.counts.items()))})"
+def _state(run: RunView, now: float) -> str:
+    # Probe and soup have names instead of numbers.
+    counts = Counter(row["status"] for row in run.leaderboard if row["id"].isdigit())
+    of = "" if run.num_trials is None else f" of {run.num_trials}"
+    ended = f"{counts.total()}{of} trials ended"
+    if set(counts) - {"completed"}:
+        ended += f" ({', '.join(f'{n} {status}' for status, n in sorted(counts.items()))})"
     parts = [ended]
-    if snapshot.served is not None:
-        parts.append(f"best model: trial {snapshot.served}")
-    if snapshot.status == "running":
-        parts += _times(snapshot, now)
+    if run.served is not None:
+        parts.append(f"best model: trial {run.served}")
+    if run.status == "running":
+        parts += _times(run.progress, now)
     return _joined(parts)
 
 
-def _times(snapshot: Snapshot, now: float) -> Iterable[str]:
-    if snapshot.started is not None:
-        yield f"{clock(now - snapshot.started)} gone"
-    if snapshot.eta is not None:
-        yield f"ETA {_of_day(snapshot.eta)}, in {clock(snapshot.eta - now)}"
-    if snapshot.deadline is not None:
-        yield f"budget until {_of_day(snapshot.deadline)}"
+def _times(progress: RunProgress, now: float) -> Iterable[str]:
+    if (started := progress.get("started")) is not None:
+        yield f"{clock(now - started)} gone"
+    if (eta := progress.get("eta")) is not None:
+        yield f"ETA {_of_day(eta)}, in {clock(eta - now)}"
+    if (deadline := progress.get("deadline")) is not None:
+        yield f"budget until {_of_day(deadline)}"
 
 
 def _head(metric: str, width: int, model: str) -> str:

@@ -24,9 +24,9 @@ from autofocus.settings.search_space import Choice
 from autofocus.study.best_model import BestModel, Score
 from autofocus.study.executors import Executor
 from autofocus.study.executors.local import InlineExecutor, LocalExecutor
-from autofocus.study.folder.snapshot import UNFINISHED
 from autofocus.study.folder.trial_folder import (
     TRIAL_NAME,
+    UNFINISHED,
     Curve,
     drop_checkpoint,
     forget_result,

@@ -82,6 +82,16 @@ def test_show_has_the_leaderboard_and_what_runs(runs: Path) -> None:
     assert "learning_rate 0.0" in best
 
 
+def test_undefined_values_are_gaps_of_a_curve(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "whole"
+    shutil.copytree(runs / "whole", folder, symlinks=True)
+    with (folder / "trials/2/metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 9, "step": 90, "loss": 1.0, "accuracy": NaN}\n')
+    status, said, complaint = ask("show", folder)
+    assert status == 0, complaint
+    assert "    2  0.7400  " in said
+
+
 def test_watching_what_does_not_run_ends_after_one_look(runs: Path) -> None:
     status, said, _ = ask("show", runs / "whole", "--watch")
     assert status == 0

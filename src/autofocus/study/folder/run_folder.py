@@ -1,7 +1,9 @@
-"""A run folder: plain files that are the truth about a run, changed only atomically.
+"""A run folder and its one driver: plain files, the truth about a run, changed only atomically.
 
-run.json  job.yml  data_check.json  leaderboard.json  decisions.jsonl  result.json
-trials/<id>/  models/<n>/  best_model -> models/<n>
+run.json  request.json  job.yml  data_check.json  leaderboard.json  decisions.jsonl  progress.json
+result.json  lock  trials/<id>/  models/<n>/  best_model -> models/<n>
+
+`reader` reads it for people, `trial_folder` is about `trials/<id>/`.
 """
 
 import bisect
@@ -10,9 +12,10 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import orjson
 import yaml
@@ -26,6 +29,28 @@ BEST_MODEL = "best_model"
 
 # Keys of the job that may differ between two commands for the same run.
 _NOT_IDENTITY = ("output_dir", "log_verbosity", "display_name", "description", "tags")
+
+
+class RunProgress(TypedDict, total=False):
+    """Content of `progress.json`: the current activity.
+
+    Attributes:
+        step: `look`, `trials`, `soup`, `folds` or `refit`.
+        text: Current activity.
+        primary_metric: The run's metric.
+        num_trials: Maximum number of trials; None for no limit.
+        started: Unix time of the run's start.
+        deadline: Unix time at which the budget ends; None without one.
+        eta: Expected Unix time of the end; None where unknown.
+    """
+
+    step: str
+    text: str
+    primary_metric: str
+    num_trials: int | None
+    started: float
+    deadline: float | None
+    eta: float | None
 
 
 class RunFolder:
@@ -67,10 +92,7 @@ class RunFolder:
 
     def result(self) -> dict[str, Any] | None:
         """Return the finished run's result, or None while there is none."""
-        path = self.path / "result.json"
-        if not path.exists():
-            return None
-        result: dict[str, Any] = json.loads(path.read_bytes())
+        result: dict[str, Any] | None = read_json(self.path / "result.json")
         return result
 
     def write_json(self, name: str, document: Any) -> None:
@@ -85,7 +107,7 @@ class RunFolder:
         with naming_full_disk(path), path.open("ab") as file:
             file.write(line)
 
-    def write_progress(self, **now: Any) -> None:
+    def write_progress(self, **now: Unpack[RunProgress]) -> None:
         """Replace `progress.json`; not synced to disk: a crash may lose it."""
         path = self.path / "progress.json"
         new = path.with_name(".progress.json")
@@ -95,12 +117,7 @@ class RunFolder:
 
     def decided(self, what: str) -> dict[str, Any] | None:
         """Return the last decision of this name, with its inputs, or None."""
-        path = self.path / "decisions.jsonl"
-        if not path.exists():
-            return None
-        # A killed writer may have left half a line at the end.
-        lines = [line for line in path.read_bytes().split(b"\n") if line.endswith(b"}")]
-        made: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        made, _ = read_decisions(self.path)
         return next((each for each in reversed(made) if each["decision"] == what), None)
 
     def next_model_dir(self) -> Path:
@@ -110,15 +127,15 @@ class RunFolder:
 
     def published(self, trial: str) -> Path | None:
         """Return the folder of a trial's published model, or None."""
-        path = self.path / "trials" / trial / "published.json"
-        if not path.exists():
+        name = _model_name(self.path / "trials" / trial / "published.json")
+        if name is None or not (self.path / BEST_MODEL).exists():
             return None
-        model = self.path / str(json.loads(path.read_bytes())["model"])
-        return model if model.is_dir() and (self.path / BEST_MODEL).exists() else None
+        model = self.path / "models" / name
+        return model if model.is_dir() else None
 
     def is_best_model(self, model: Path) -> bool:
         """Return whether `best_model` points at this model folder."""
-        return self._best_model() == model.name
+        return best_model_name(self.path) == model.name
 
     def publish(self, model: Path, trial: str) -> Path:
         """Point `best_model` at a trial's verified model folder, atomically where possible."""
@@ -137,21 +154,10 @@ class RunFolder:
         self._sweep_models()
         return link
 
-    def _best_model(self) -> str | None:
-        """Return the name of the model folder that `best_model` links to or is a copy of."""
-        link, copied = self.path / BEST_MODEL, self.path / "best_model.json"
-        if link.is_symlink():
-            return link.readlink().name
-        if not copied.exists():
-            return None
-        return PurePosixPath(json.loads(copied.read_bytes())["model"]).name
-
     def _sweep_models(self) -> None:
         """Remove unfinished models, and those that a kill left unpublished."""
-        published = {
-            PurePosixPath(json.loads(path.read_bytes())["model"]).name
-            for path in (self.path / "trials").glob("*/published.json")
-        } | {self._best_model()}
+        publications = (self.path / "trials").glob("*/published.json")
+        published = {*map(_model_name, publications), best_model_name(self.path)}
         for model in (self.path / "models").glob("*"):
             is_left_over = model.name.isdigit() and model.name not in published
             if is_left_over or model.name.startswith("."):
@@ -162,12 +168,21 @@ class RunFolder:
         if overwrite:
             _clear(self.path)
         check_run_format(self.path)
-        if owner.exists() and json.loads(owner.read_bytes())["identity"] != self._identity:
+        known = read_json(owner)
+        if known is not None and known["identity"] != self._identity:
             raise RunFolderError(self._clash(job))
         self._sweep_models()
+        self._end_half_a_decision()
         text = yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True)
         write_atomically(self.path / "job.yml", text.encode())
         self.write_json(RUN_NAME, {"identity": self._identity, "format": RUN_FORMAT})
+
+    def _end_half_a_decision(self) -> None:
+        """Let the next decision begin a line, whatever a killed writer or a full disk left."""
+        path = self.path / "decisions.jsonl"
+        if path.exists() and not path.read_bytes().endswith(b"\n"):
+            with path.open("ab") as file:
+                file.write(b"\n")
 
     def _clash(self, job: Mapping[str, Any]) -> str:
         there = yaml.safe_load((self.path / "job.yml").read_text(encoding="utf-8"))
@@ -184,6 +199,47 @@ def identity(job: Mapping[str, Any], data_fingerprint: str) -> str:
     kept = {key: value for key, value in job.items() if key not in _NOT_IDENTITY}
     text = orjson.dumps([kept, data_fingerprint], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file, or None where there is no file."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def read_decisions(run: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """Return the decisions of a run from a byte of the file on, and the byte behind the last."""
+    try:
+        with (run / "decisions.jsonl").open("rb") as file:
+            if file.seek(0, os.SEEK_END) < start:
+                # The run was begun anew.
+                start = 0
+            file.seek(start)
+            text = file.read()
+    except FileNotFoundError:
+        return [], 0
+    # The last line may still be incomplete.
+    whole = text[: text.rfind(b"\n") + 1]
+    made = []
+    for line in whole.splitlines():
+        # A killed writer leaves half a line.
+        with suppress(orjson.JSONDecodeError):
+            made.append(orjson.loads(line))
+    return made, start + len(whole)
+
+
+def best_model_name(run: Path) -> str | None:
+    """Return the name of the model folder that `best_model` links to or is a copy of, or None."""
+    link = run / BEST_MODEL
+    return link.readlink().name if link.is_symlink() else _model_name(run / "best_model.json")
+
+
+def _model_name(path: Path) -> str | None:
+    """Return the name of the model folder in a `published.json` or `best_model.json`, or None."""
+    said = read_json(path)
+    return None if said is None else PurePosixPath(said["model"]).name
 
 
 def driver_of(path: Path) -> int | None:

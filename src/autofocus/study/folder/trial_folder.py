@@ -1,6 +1,7 @@
 """A trial's folder `trials/<id>/`: enough to rank it, to package it, and to compare others with it.
 
-trial.json  metrics.jsonl  manifest.json  losses.npy  best/  last/  log.txt  error.txt
+trial.json  metrics.jsonl  manifest.json  losses.npy  published.json  best/  last/  log.txt
+error.txt
 """
 
 import json
@@ -8,20 +9,23 @@ import shutil
 from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.manifest import MANIFEST_NAME, Manifest, read_manifest
-from autofocus.models import catalog
-from autofocus.models.families import family_of
-from autofocus.models.network import Classifier
 from autofocus.runtime import whole_file
-from autofocus.training.candidate import Candidate
-from autofocus.training.checkpoint import load_checkpoint
+from autofocus.study.folder.run_folder import read_json
+
+# Runs are read and listed without torch.
+if TYPE_CHECKING:
+    from autofocus.training.candidate import Candidate
 
 TRIAL_NAME = "trial.json"
+METRICS_NAME = "metrics.jsonl"
+# Statuses of trials that have not ended.
+UNFINISHED = ("running", "stopped")
 _LOSSES_NAME = "losses.npy"
 
 
@@ -73,10 +77,7 @@ def forget_result(folder: Path) -> None:
 
 def read_row(folder: Path) -> dict[str, Any] | None:
     """Return a trial's row, or None if it was never begun."""
-    try:
-        row: dict[str, Any] = json.loads((folder / TRIAL_NAME).read_bytes())
-    except FileNotFoundError:
-        return None
+    row: dict[str, Any] | None = read_json(folder / TRIAL_NAME)
     return row
 
 
@@ -96,21 +97,30 @@ def read_losses(folder: Path) -> NDArray[np.float64] | None:
 
 def read_curve(folder: Path, metric: str) -> Curve:
     """Return a trial's values of a metric so far."""
-    curve, path = Curve(), folder / "metrics.jsonl"
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            curve.add(json.loads(line), metric)
+    curve = Curve()
+    for report in _read_reports(folder):
+        curve.add(report, metric)
     return curve
 
 
 def last_epoch(folder: Path) -> int:
     """Return the last epoch that was evaluated; 0 before the first."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return int(json.loads(lines[-1])["epoch"]) if lines else 0
+    reports = _read_reports(folder)
+    return int(reports[-1]["epoch"]) if reports else 0
 
 
-def rebuild(folder: Path, manifest: Manifest, check_images: Sequence[str]) -> Candidate:
+def parse_reports(text: bytes) -> list[dict[str, Any]]:
+    """Return the loop's reports in `metrics.jsonl`, one an evaluation."""
+    # Not orjson: the loop writes with the standard library, which allows NaN.
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _read_reports(folder: Path) -> list[dict[str, Any]]:
+    path = folder / METRICS_NAME
+    return parse_reports(path.read_bytes()) if path.exists() else []
+
+
+def rebuild(folder: Path, manifest: Manifest, check_images: Sequence[str]) -> "Candidate":
     """Return a trial's best network as it was when training ended.
 
     Args:
@@ -118,6 +128,12 @@ def rebuild(folder: Path, manifest: Manifest, check_images: Sequence[str]) -> Ca
         manifest: The trial's manifest.
         check_images: Locations of validation images.
     """
+    from autofocus.models import catalog
+    from autofocus.models.families import family_of
+    from autofocus.models.network import Classifier
+    from autofocus.training.candidate import Candidate
+    from autofocus.training.checkpoint import load_checkpoint
+
     best = load_checkpoint(folder / "best")
     assert best is not None, "a trial with a manifest has weights"
     spec = catalog.resolve(manifest.model_name)

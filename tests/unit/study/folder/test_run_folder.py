@@ -62,6 +62,19 @@ def test_a_killed_driver_leaves_no_lock(tmp_path: Path) -> None:
         pass
 
 
+def test_half_a_decision_spoils_no_other(tmp_path: Path) -> None:
+    """A kill or a full disk leaves it; the next driver goes on behind it."""
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        folder.decide("default_model", model="a")
+    with (tmp_path / "decisions.jsonl").open("ab") as file:
+        file.write(b'{"decision":"default_')
+    for name in ("second", "third"):
+        with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+            assert folder.decided("default_model") == {"decision": "default_model", "model": "a"}
+            folder.decide(name)
+            assert folder.decided(name) == {"decision": name}
+
+
 def make_model(run: Path, name: str) -> Path:
     model = run / "models" / name
     model.mkdir(parents=True)

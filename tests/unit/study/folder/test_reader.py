@@ -2,12 +2,13 @@
 
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from autofocus.study.folder.snapshot import RunReader
+from autofocus.study.folder.reader import RunReader
 from support.run_folders import begin_trial, end_trial, evaluate, write_progress, write_run
 
 
@@ -27,11 +28,11 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_what_a_folder_shows(run: Path) -> None:
-    seen = RunReader(run, process=7).look()
-    assert (seen.status, seen.process, seen.text) == ("running", 7, "trial 3 of 9")
+    seen = RunReader(run, process=7).read()
+    assert (seen.status, seen.process, seen.progress["text"]) == ("running", 7, "trial 3 of 9")
     assert (seen.task, seen.metric) == ("image_classification", "accuracy")
-    assert (seen.num_trials, seen.num_ended, seen.num_ranked) == (9, 2, 2)
-    assert (seen.started, seen.deadline, seen.eta) == (1000.0, None, 1600.0)
+    assert (seen.num_trials, len(seen.leaderboard)) == (9, 2)
+    assert (seen.progress["started"], seen.progress["eta"]) == (1000.0, 1600.0)
     assert [(trial.id, trial.value, trial.seconds) for trial in seen.best] == [
         ("1", 0.9, 12.5),
         ("0", 0.6, 12.5),
@@ -42,7 +43,7 @@ def test_what_a_folder_shows(run: Path) -> None:
 
 
 def test_a_trial_under_way(run: Path) -> None:
-    (trial,) = RunReader(run, process=7).look().running
+    (trial,) = RunReader(run, process=7).read().running
     assert (trial.id, trial.status, trial.value) == ("2", "running", 0.7)
     assert trial.curve == (0.5, None, 0.7)
     assert (trial.epochs, trial.num_epochs) == (2, 5)
@@ -51,17 +52,42 @@ def test_a_trial_under_way(run: Path) -> None:
     assert trial.began == (run / "trials/2/trial.json").stat().st_mtime_ns / 1e9
 
 
-def test_nothing_is_known_of_an_empty_folder(tmp_path: Path) -> None:
-    seen = RunReader(tmp_path / "none").look()
-    assert (seen.status, seen.process, seen.metric, seen.text) == ("unfinished", None, "", "")
-    assert (seen.best, seen.running, seen.served, seen.num_trials) == ((), (), None, None)
+def test_little_is_known_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
+    write_run(tmp_path, search_space=None)
+    seen = RunReader(tmp_path).read()
+    assert (seen.status, seen.process, seen.metric) == ("unfinished", None, "accuracy")
+    assert (seen.best, seen.running, seen.served, seen.num_trials) == ((), (), None, 9)
     assert not seen.is_several
+
+
+def test_files_may_vanish_under_the_reader(run: Path) -> None:
+    """`train --overwrite` clears a folder that another process follows."""
+    reader = RunReader(run, process=7)
+    reader.read()
+    for path in (run / "job.yml", run / "leaderboard.json", run / "decisions.jsonl"):
+        path.unlink()
+    seen = reader.read()
+    assert (seen.task, seen.metric, seen.num_trials, seen.best) == ("", "", 9, ())
+
+
+def test_files_that_are_being_written_are_no_change(run: Path) -> None:
+    """They vanish, and `best_model` may link to what is gone."""
+    (run / ".leaderboard.json.x7").symlink_to("gone")
+    os.utime(run / "job.yml", (2e9, 2e9))
+    assert RunReader(run).read().changed() == f"{datetime.fromtimestamp(2e9):%Y-%m-%d %H:%M:%S}"
+
+
+def test_the_served_trial_is_known_where_links_are_missing(run: Path) -> None:
+    (run / "best_model").unlink()
+    (run / "best_model").mkdir()
+    (run / "best_model.json").write_text('{"model": "models/1"}')
+    assert RunReader(run).read().served == "0"
 
 
 def test_a_run_without_progress_shows_what_its_job_says(run: Path) -> None:
     (run / "progress.json").unlink()
-    seen = RunReader(run, process=7).look()
-    assert (seen.metric, seen.num_trials, seen.text, seen.eta) == ("accuracy", 9, "", None)
+    seen = RunReader(run, process=7).read()
+    assert (seen.metric, seen.num_trials, seen.progress) == ("accuracy", 9, {})
     assert seen.is_several
     assert seen.best[0].curve == (0.5, 0.9)
 
@@ -72,12 +98,12 @@ def test_a_run_without_progress_shows_what_its_job_says(run: Path) -> None:
 )
 def test_a_single_run_is_not_several(run: Path, changed: dict[str, Any], is_several: bool) -> None:
     write_progress(run, **changed)
-    assert RunReader(run).look().is_several is is_several
+    assert RunReader(run).read().is_several is is_several
 
 
 def test_a_finished_run_has_nothing_under_way(run: Path) -> None:
     (run / "result.json").write_text("{}")
-    seen = RunReader(run).look()
+    seen = RunReader(run).read()
     assert (seen.status, seen.running, len(seen.best)) == ("finished", (), 2)
 
 
@@ -86,14 +112,14 @@ def test_a_finished_run_has_nothing_under_way(run: Path) -> None:
 )
 def test_half_a_file_changes_nothing(run: Path, name: str) -> None:
     reader = RunReader(run, process=7)
-    before = reader.look()
+    before = reader.read()
     whole = (run / name).read_bytes()
     (run / name).write_bytes(whole[: len(whole) // 2])
-    seen = reader.look()
+    seen = reader.read()
     assert [trial.id for trial in seen.running] == ["2"]
-    assert (seen.best, seen.text, seen.running[0].curve) == (
+    assert (seen.best, seen.progress, seen.running[0].curve) == (
         before.best,
-        before.text,
+        before.progress,
         before.running[0].curve,
     )
 
@@ -102,18 +128,18 @@ def test_half_a_file_at_the_first_look_is_not_known_yet(run: Path) -> None:
     text = (run / "leaderboard.json").read_bytes()
     (run / "leaderboard.json").write_bytes(text[:-10])
     reader = RunReader(run, process=7)
-    assert reader.look().best == ()
+    assert reader.read().best == ()
     (run / "leaderboard.json").write_bytes(text)
-    assert len(reader.look().best) == 2
+    assert len(reader.read().best) == 2
 
 
 def test_what_ends_and_what_begins_is_seen(run: Path) -> None:
     reader = RunReader(run, process=7)
-    reader.look()
+    reader.read()
     end_trial(run, 2, 0.95)
     begin_trial(run, 10)
     begin_trial(run, 9)
-    seen = reader.look()
+    seen = reader.read()
     assert [trial.id for trial in seen.best] == ["2", "1", "0"]
     assert [trial.id for trial in seen.running] == ["9", "10"]
 
@@ -121,27 +147,27 @@ def test_what_ends_and_what_begins_is_seen(run: Path) -> None:
 def test_a_trial_that_goes_on_is_under_way_again(run: Path) -> None:
     end_trial(run, 2, 0.7, status="stopped")
     reader = RunReader(run, process=7)
-    assert reader.look().running == ()
+    assert reader.read().running == ()
     row = json.loads((run / "trials/2/trial.json").read_text())
     (run / "trials/2/trial.json").write_text(json.dumps({**row, "status": "running"}))
-    assert [trial.id for trial in reader.look().running] == ["2"]
+    assert [trial.id for trial in reader.read().running] == ["2"]
 
 
 def test_half_a_decision_is_read_once_it_is_whole(run: Path) -> None:
     reader = RunReader(run, process=7)
-    reader.look()
+    reader.read()
     line = b'{"decision":"recipe","trial":"2","num_epochs":30}\n'
     with (run / "decisions.jsonl").open("ab") as file:
         file.write(line[:30])
         file.flush()
-        assert reader.look().running[0].num_epochs == 5
+        assert reader.read().running[0].num_epochs == 5
         file.write(line[30:])
-    assert reader.look().running[0].num_epochs == 30
+    assert reader.read().running[0].num_epochs == 30
 
 
 def test_undefined_values_may_be_written_as_nan(run: Path) -> None:
     evaluate(run, 2, [0.5, float("nan"), 0.6])
-    (trial,) = RunReader(run, process=7).look().running
+    (trial,) = RunReader(run, process=7).read().running
     assert trial.curve == (0.5, None, 0.6)
     assert trial.value == 0.6
 
@@ -160,8 +186,9 @@ def test_of_a_thousand_trials_only_what_changed_is_read(
     (tmp_path / "leaderboard.json").write_text(json.dumps(rows))
     begin_trial(tmp_path, 1000)
     evaluate(tmp_path, 1000, [0.1, 0.2])
+    (tmp_path / "best_model").symlink_to("models/1")
     reader = RunReader(tmp_path, process=7)
-    reader.look()
+    reader.read()
     looked: list[str] = []
     read: list[str] = []
     stat, read_bytes = Path.stat, Path.read_bytes
@@ -176,10 +203,10 @@ def test_of_a_thousand_trials_only_what_changed_is_read(
 
     monkeypatch.setattr(Path, "stat", counted_stat)
     monkeypatch.setattr(Path, "read_bytes", counted_read)
-    reader.look()
+    reader.read()
     # Two files of each trial that is shown, and a handful of the run.
     assert len(looked) < 30
     assert read == []
     evaluate(tmp_path, 1000, [0.1, 0.2, 0.3])
-    assert reader.look().running[0].value == 0.3
+    assert reader.read().running[0].value == 0.3
     assert read == ["metrics.jsonl"]
