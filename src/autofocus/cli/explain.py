@@ -12,19 +12,10 @@ from autofocus.errors import ImageError, InputError
 from autofocus.explain.algorithms import ALGORITHMS, names_of
 
 Style = Literal["panel", "overlay", "heatmap"]
-
-
-def _known(name: str | None) -> str | None:
-    names = (*names_of("classes"), *names_of("boxes"))
-    if name is None or name in names:
-        return name
-    raise typer.BadParameter(f"must be one of {', '.join(names)}, got '{name}'.")
-
-
+# Names of other distributions come with them, and are not looked for only to print help.
 _ALGORITHM: Final = typer.Option(
     help="How to explain (default: xrai; d_rise for models that find objects):"
-    f" {', '.join(ALGORITHMS)}.",
-    callback=_known,
+    f" {', '.join(ALGORITHMS)}."
 )
 
 
@@ -82,8 +73,9 @@ def explain(
     """
     from autofocus.scoring.model_path import resolve_model
 
-    folder = resolve_model(model)
     _check_mode(evaluate, data, images)
+    _check_algorithm(algorithm)
+    folder = resolve_model(model)
     _require(folder, model)
     parameters: dict[str, Any] = {
         "n_steps": n_steps,
@@ -110,6 +102,12 @@ def explain(
         raise InputError([_as_flags(problem) for problem in error.problems]) from error
     if failed:
         raise typer.Exit(InputError.exit_status)
+
+
+def _check_algorithm(name: str | None) -> None:
+    known = (*names_of("classes"), *names_of("boxes"))
+    if name is not None and name not in known:
+        raise InputError(f"--algorithm must be one of {', '.join(known)}, got '{name}'.")
 
 
 def _check_mode(evaluate: bool, data: str | None, images: list[str] | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from autofocus.errors import AutofocusError
 from autofocus.models.network import Network
 
 INPUT_NAME = "input1"  # the published name (reference/azure.md §4.8)
@@ -24,12 +25,22 @@ def export_onnx(network: Network, path: Path, size: tuple[int, int]) -> None:
         network: Network in eval mode, on the CPU.
         path: File to write.
         size: (height, width) of the input, in pixels.
+
+    Raises:
+        AutofocusError: If the exporter cannot write this network.
     """
     # Two images, because a batch of one would be exported as a constant.
     example = torch.zeros(2 if network.dynamic_batch else 1, 3, *size)
     write = _with_dynamo if network.exporter == "dynamo" else _with_torchscript
-    with _quiet():
-        write(network, example, path)
+    try:
+        with _quiet():
+            write(network, example, path)
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise AutofocusError(
+            f"{type(network).__name__}: the exporter '{network.exporter}' cannot write this "
+            f"network as ONNX: {reason} Build it of other operators, or name the other exporter."
+        ) from error
 
 
 def _with_dynamo(network: Network, example: torch.Tensor, path: Path) -> None:

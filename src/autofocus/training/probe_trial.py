@@ -1,6 +1,7 @@
 """The first trial of a classification job: frozen features, a calibrated head, metrics."""
 
 import copy
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from autofocus.data.rows.issues import Issue
 from autofocus.data.splits import split_indices
@@ -157,8 +159,7 @@ def _pool_features(
     network: Classifier, setup: ProbeSetup, pool: Samples[Any], track: Track
 ) -> Features:
     views = list(VIEWS) if len(pool) <= MAX_FLIPPED_IMAGES else ["plain"]
-    # Random weights have no hash; the seed determines them.
-    weights = setup.weights.info.sha256 or f"random-{setup.seed}"
+    weights = setup.weights.info.sha256 or f"random-{_digest(network.encoder)}"
     encoder = f"{setup.weights.spec.name}/{weights}/{setup.preprocess}"
     # A budget may end the work early: then a random part of both sets was read.
     order = np.random.default_rng(setup.seed).permutation(len(pool)).tolist()
@@ -177,6 +178,17 @@ def _pool_features(
         )
     log.info("features of %d images in %.1f s", len(features.index), time.monotonic() - started_s)
     return features
+
+
+def _digest(encoder: nn.Module) -> str:
+    """Return a hash of random weights, and of the layers that they are in.
+
+    Whoever is writing a family of models changes these under the same name.
+    """
+    digest = hashlib.sha256(repr(encoder).encode())
+    for tensor in encoder.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _parts(

@@ -15,12 +15,14 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from autofocus.errors import ModelFolderError, VerificationError
+from autofocus.errors import AutofocusError, ModelFolderError, VerificationError
 from autofocus.manifest import read_manifest
 from autofocus.models import catalog
+from autofocus.models.network import Classifier
 from autofocus.models.timm.classifiers import build_classifier
 from autofocus.package import mlflow_model, verify
 from autofocus.package.mlflow_model import ROOT, scoring_modules, write_package
+from autofocus.package.onnx import export_onnx
 from autofocus.package.verify import verify_package
 from autofocus.scoring.scorer import Scorer
 
@@ -192,6 +194,17 @@ def test_weights_that_cannot_be_written_are_an_os_error(
     with pytest.raises(OSError, match="No space left") as caught:
         write_package(tmp_path / "m", rebuilt(model_folder), read_manifest(model_folder))
     assert caught.value.filename == str(tmp_path / "m" / "model.safetensors")
+
+
+def test_a_network_that_onnx_has_no_operator_for_is_named(tmp_path: Path) -> None:
+    # The tracer writes no pooling to 3 of 8 places.
+    encoder = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(3), torch.nn.Flatten())
+    network = Classifier(encoder, torch.nn.Linear(27, 2), 8).eval()
+    network.exporter = "torchscript"
+    with pytest.raises(AutofocusError, match="Classifier: the exporter 'torchscript' cannot") as it:
+        export_onnx(network, tmp_path / "model.onnx", (8, 8))
+    assert "adaptive_avg_pool2d" in str(it.value)
+    assert len(str(it.value).splitlines()) == 1
 
 
 def test_failed_write_leaves_nothing(
