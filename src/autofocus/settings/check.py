@@ -1,6 +1,8 @@
 """Check a job document: every problem at once, each as a sentence that says what to do."""
 
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -21,8 +23,11 @@ from autofocus.settings.job import (
     TruncationSelection,
     is_asset,
 )
-from autofocus.settings.parameters import canonical_names, parameter_sentences
+from autofocus.settings.parameters import PARAMETER_ALIASES, PARAMETERS, canonical_names
 from autofocus.settings.spelling import did_you_mean
+
+# pydantic's type of errors on keys that a model has not.
+_UNKNOWN = "extra_forbidden"
 
 
 def check_job(document: Mapping[str, Any]) -> tuple[Job, list[str]]:
@@ -60,11 +65,28 @@ def _without(document: Mapping[str, Any], errors: Sequence[ErrorDetails]) -> dic
 
 
 def _sentences(errors: Sequence[ErrorDetails]) -> list[str]:
-    before = [error for error in errors if not _of_parameter(error)]
+    of_parameters = [error for error in errors if _of_parameter(error)]
     return [
-        *map(_sentence, before),
-        *parameter_sentences(error for error in errors if _of_parameter(error)),
+        *(_sentence(error) for error in errors if not _of_parameter(error)),
+        *_unknown_parameters(of_parameters),
+        *(
+            f"{_key(error)}: {_rule(error)}, got {error['input']!r}."
+            for error in of_parameters
+            if error["type"] != _UNKNOWN
+        ),
     ]
+
+
+def _unknown_parameters(errors: Sequence[ErrorDetails]) -> list[str]:
+    """Return one sentence for all names that are no parameters, or none."""
+    wrong = []
+    for name in (str(error["loc"][-1]) for error in errors if error["type"] == _UNKNOWN):
+        if other := PARAMETER_ALIASES.get(name):
+            wrong.append(f"{name!r} and {other!r} are the same parameter; leave one out.")
+        else:
+            hint = _hint(name, [*PARAMETERS, *PARAMETER_ALIASES], is_top=False)
+            wrong.append(f"{name!r} is not a parameter{hint}")
+    return [f"training_parameters: {' '.join(wrong)}"] if wrong else []
 
 
 def _with_assets(document: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -121,20 +143,67 @@ _PARTS: dict[tuple[str, ...], type[BaseModel]] = {
 }
 
 
-def _sentence(problem: ErrorDetails) -> str:
-    loc = tuple(str(part) for part in problem["loc"])
+@cache
+def _places() -> dict[str, str]:
+    """Return the name of each key that somebody may look for -> its place in the job."""
+    names = [*PARAMETERS, *PARAMETER_ALIASES]
+    places = {name: f"training_parameters.{PARAMETER_ALIASES.get(name, name)}" for name in names}
+    for part, model in reversed(_PARTS.items()):
+        if model is not DataInput:
+            known = (name for name, field in model.model_fields.items() if field.description)
+            places |= {name: ".".join((*_without_policy(part), name)) for name in known}
+    return places
+
+
+def _hint(name: str, here: Iterable[str], *, is_top: bool) -> str:
+    """Return the end of a sentence on an unknown name: the key that may be meant, or a full stop.
+
+    Args:
+        name: The unknown name.
+        here: Names that are known where it stands.
+        is_top: Whether that is the top of the job.
+    """
+    places, nearest = _places(), did_you_mean(name, here)
+    if name not in places and nearest != ".":
+        return nearest
+    close = [name] if name in places else []
+    if len(name) > len("lr_"):
+        # `epochs` and `model` are words of longer names.
+        words = set(name.split("_"))
+        close += [known for known in places if words <= set(known.split("_"))]
+    close += difflib.get_close_matches(name, places, n=1)
+    if not close:
+        return "."
+    place = places[close[0]]
+    owner = "" if is_top or "." in place else "the job's own key "
+    return f"; did you mean {owner}{place!r}?"
+
+
+def _without_policy(loc: Iterable[int | str]) -> tuple[str, ...]:
     # pydantic names the policy that a discriminator chose; the job has no such key.
-    key = ".".join(part for part in loc if part not in POLICIES)
-    if problem["type"] == "extra_forbidden":
-        fields = _PARTS[loc[:-1]].model_fields
+    return tuple(str(part) for part in loc if part not in POLICIES)
+
+
+def _key(error: ErrorDetails) -> str:
+    return ".".join(_without_policy(error["loc"]))
+
+
+def _rule(error: ErrorDetails) -> str:
+    return error["msg"].removeprefix("Value error, ")
+
+
+def _sentence(error: ErrorDetails) -> str:
+    key = _key(error)
+    if error["type"] == _UNKNOWN:
+        *part, name = (str(item) for item in error["loc"])
+        fields = _PARTS[tuple(part)].model_fields
         known = [field.alias or name for name, field in fields.items()]
-        return f"{key}: unknown key{did_you_mean(loc[-1], known)}"
-    if problem["type"] == "missing":
+        return f"{key}: unknown key{_hint(name, known, is_top=not part)}"
+    if error["type"] == "missing":
         return f"{key}: required. {_MISSING_HINTS.get(key, '')}".rstrip()
-    message = problem["msg"].removeprefix("Value error, ")
-    if message.endswith((".", "?")):
-        return f"{key}: {message}"
-    return f"{key}: {message}, got {_shortened(problem['input'])}."
+    if _rule(error).endswith((".", "?")):
+        return f"{key}: {_rule(error)}"
+    return f"{key}: {_rule(error)}, got {_shortened(error['input'])}."
 
 
 _MISSING_HINTS = {"training_data": "Give --data SRC, or training_data in the job YAML."}

@@ -84,6 +84,11 @@ class Closed(BaseModel):
         return {key: item for key, item in value.items() if item is not None}
 
 
+def _about(text: str) -> Any:
+    """Return the metadata of a key that says what it means, in docs, schema and suggestions."""
+    return Field(description=text)
+
+
 class DataInput(Closed):
     """Source of rows: an MLTable folder, a JSONL file or an image folder."""
 
@@ -98,15 +103,23 @@ class DataInput(Closed):
 class Limits(Closed):
     """Limits on trials and time. Defaults: azure.md §1.1."""
 
-    max_trials: Annotated[int, Field(ge=1, le=1000)] = 1
-    max_concurrent_trials: Annotated[int, Field(ge=1, le=100)] = 1
-    timeout_minutes: Annotated[float, Field(gt=0, le=86400)] | None = None
+    max_trials: Annotated[
+        int, Field(ge=1, le=1000), _about("Most trials; AutoMode without it: as the budget allows")
+    ] = 1
+    max_concurrent_trials: Annotated[
+        int, Field(ge=1, le=100), _about("Most trials at the same time")
+    ] = 1
+    timeout_minutes: (
+        Annotated[float, Field(gt=0, le=86400), _about("Wall time, as `budget`")] | None
+    ) = None
 
 
 class DataRules(Closed):
     """Treatment of invalid rows that are JSON."""
 
-    on_invalid: Literal["skip", "error"] = "skip"
+    on_invalid: Annotated[
+        Literal["skip", "error"], _about("Whether an invalid row ends the command")
+    ] = "skip"
 
 
 Rule = Literal["random", "sobol"]
@@ -122,9 +135,11 @@ class Sampling(Closed):
     type: Annotated[Literal["random", "grid", "bayesian"] | str, _spelling_of(*SAMPLINGS)] = (
         "random"
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    rule: Annotated[Rule, _spelling_of("random", "sobol")] = "random"
-    logbase: Annotated[float, Field(gt=1)] | Literal["e"] = "e"
+    seed: Annotated[int, Field(ge=0, lt=2**63), _about("Instead of the job's `seed`")] | None = None
+    rule: Annotated[Rule, _spelling_of("random", "sobol"), _about("Kind of `random`")] = "random"
+    logbase: Annotated[
+        Annotated[float, Field(gt=1)] | Literal["e"], _about("Base of log distributions' exponents")
+    ] = "e"
 
     @model_validator(mode="before")
     @classmethod
@@ -148,16 +163,16 @@ class Policy(Closed):
     An interval is one evaluation, which is when the primary metric is measured.
     """
 
-    evaluation_interval: Interval = 1
-    delay_evaluation: Annotated[int, Field(ge=0)] = 0
+    evaluation_interval: Annotated[Interval, _about("Evaluations between two looks")] = 1
+    delay_evaluation: Annotated[int, Field(ge=0), _about("Evaluations before the first look")] = 0
 
 
 class Bandit(Policy):
     """Policy that stops trials further from the best one than the slack; one slack is given."""
 
     type: Literal["bandit"] = "bandit"
-    slack_factor: Slack = None
-    slack_amount: Slack = None
+    slack_factor: Annotated[Slack, _about("Stops below best / (1 + this)")] = None
+    slack_amount: Annotated[Slack, _about("Stops below best - this")] = None
 
     @model_validator(mode="after")
     def _one_slack(self) -> "Bandit":
@@ -176,16 +191,20 @@ class TruncationSelection(Policy):
     """Policy that stops the lowest `truncation_percentage` of the trials."""
 
     type: Literal["truncation_selection"] = "truncation_selection"
-    truncation_percentage: Annotated[int, Field(ge=1, le=99)]
-    exclude_finished_jobs: bool = False
+    truncation_percentage: Annotated[
+        int, Field(ge=1, le=99), _about("Share of the trials that is stopped")
+    ]
+    exclude_finished_jobs: Annotated[bool, _about("Whether ended trials do not count")] = False
 
 
 class Asha(Closed):
     """Policy, ours, by which the best 1 / `eta` of the trials at each rung go on."""
 
     type: Literal["asha"] = "asha"
-    eta: Annotated[int, Field(ge=2)] = 3
-    rungs: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)] = [1, 3, 9, 27]
+    eta: Annotated[int, Field(ge=2), _about("One of this many trials goes on")] = 3
+    rungs: Annotated[
+        list[Annotated[int, Field(ge=1)]], Field(min_length=1), _about("Evaluations that decide it")
+    ] = [1, 3, 9, 27]
 
 
 POLICIES = ("bandit", "median_stopping", "truncation_selection", "asha")
@@ -206,14 +225,15 @@ def _known_policy(value: object) -> object:
 class Sweep(Closed):
     """Search of a search space: its sampler and its early termination."""
 
-    sampling_algorithm: Sampling = Sampling()
-    early_termination: (
+    sampling_algorithm: Annotated[Sampling, _about("Sampler of the space")] = Sampling()
+    early_termination: Annotated[
         Annotated[
             Annotated[EarlyTermination, Field(discriminator="type")],
             BeforeValidator(_known_policy),
         ]
-        | None
-    ) = None
+        | None,
+        _about("Policy that ends trials early; none without it"),
+    ] = None
 
 
 Input = Annotated[DataInput, BeforeValidator(_parse_input)]
@@ -227,11 +247,11 @@ class Job(Closed):
 
     schema_: Annotated[str | None, Field(alias="$schema")] = None
     type: Annotated[Literal["automl"], _spelling_of("automl")] = "automl"
-    task: str | None = None
+    task: Annotated[str | None, _about("Published task name")] = None
     name: str | None = None
     display_name: str | None = None
     description: str | None = None
-    experiment_name: str | None = None
+    experiment_name: Annotated[str | None, _about("Begin of the run folder's name")] = None
     tags: dict[str, Any] = {}
     properties: dict[str, Any] = {}
     compute: str | dict[str, Any] | None = None
@@ -245,32 +265,50 @@ class Job(Closed):
     status: str | None = None
     creation_context: dict[str, Any] | None = None
     log_files: dict[str, Any] | None = None
-    outputs: dict[str, Any] = {}
-    log_verbosity: Annotated[Verbosity, _spelling_of(*VERBOSITIES)] = "info"
-    primary_metric: str | None = None
-    target_column_name: str = "label"
-    training_data: Input
-    validation_data: Input | None = None
-    validation_data_size: Frac = 0.2
-    test_data: Input | None = None
+    outputs: Annotated[
+        dict[str, Any], _about("Accepted; the model is `best_model` in the run folder")
+    ] = {}
+    log_verbosity: Annotated[
+        Verbosity, _spelling_of(*VERBOSITIES), _about("Least severe messages that are said")
+    ] = "info"
+    primary_metric: Annotated[str | None, _about("Metric that trials are ranked by")] = None
+    target_column_name: Annotated[str, _about("Column of the labels")] = "label"
+    training_data: Annotated[Input, _about("MLTable folder, JSON Lines, image folder or CSV")]
+    validation_data: Annotated[Input | None, _about("The same, to choose the model by")] = None
+    validation_data_size: Annotated[
+        Frac, _about("Without `validation_data`: share of the training data, seeded, stratified")
+    ] = 0.2
+    test_data: Annotated[Input | None, _about("The same; only measured, never chosen by")] = None
     test_data_size: Frac | None = None
-    limits: Limits = Limits()
-    training_parameters: Parameters = {}
-    sweep: Sweep | None = None
-    search_space: Annotated[list[dict[str, Any]], BeforeValidator(canonical_space)] | None = None
+    limits: Annotated[Limits, _about("Limits on trials and time")] = Limits()
+    training_parameters: Annotated[Parameters, _about("Hyperparameters of all trials")] = {}
+    sweep: Annotated[Sweep | None, _about("Sampling and early termination of a sweep")] = None
+    search_space: Annotated[
+        list[dict[str, Any]] | None,
+        BeforeValidator(canonical_space),
+        _about("Distributions of the hyperparameters of a sweep"),
+    ] = None
     # Keys beyond Azure's.
-    image_column_name: str = "image_url"
-    image_root: str | None = None
-    map: dict[str, str] = {}
-    datastores: dict[str, str] = {}
-    data: DataRules = DataRules()
-    budget: Annotated[float, Duration(), Field(gt=0)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    device: str = "auto"
-    output_dir: str | None = None
-    weights: str | None = None
-    on_missing_weights: Literal["error", "substitute"] = "error"
-    accept_license: Annotated[list[str], BeforeValidator(_parse_list)] = []
+    image_column_name: Annotated[str, _about("Column of the images")] = "image_url"
+    image_root: Annotated[str | None, _about("Where relative image paths start")] = None
+    map: Annotated[dict[str, str], _about("Datastores and URL prefixes to folders or URLs")] = {}
+    datastores: Annotated[dict[str, str], _about("Datastores to folders or URLs")] = {}
+    data: Annotated[DataRules, _about("Treatment of invalid rows")] = DataRules()
+    budget: Annotated[
+        Annotated[float, Duration(), Field(gt=0)] | None, _about("Wall time of the command")
+    ] = None
+    seed: Annotated[
+        int, Field(ge=0, lt=2**32), _about("Seed of splits, of order and of what a sweep tries")
+    ] = 0
+    device: Annotated[str, _about("`auto`, `cpu`, `cuda` or `cuda:1`")] = "auto"
+    output_dir: Annotated[str | None, _about("Run folder; default in `runs/`")] = None
+    weights: Annotated[str | None, _about("A file of weights, or `random`")] = None
+    on_missing_weights: Annotated[
+        Literal["error", "substitute"], _about("What weights that cannot be had lead to")
+    ] = "error"
+    accept_license: Annotated[
+        list[str], BeforeValidator(_parse_list), _about("Licences to accept besides free ones")
+    ] = []
 
     @property
     def model_name(self) -> str | None:

@@ -5,7 +5,7 @@ recipe owns: `training/recipe.py` joins both. Reading, "not used here", suggesti
 schema, its template and the tables in docs/reference come from here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from pydantic import (
     TypeAdapter,
     ValidatorFunctionWrapHandler,
 )
-from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from autofocus.settings.fields import (
     Flag,
@@ -31,7 +31,6 @@ from autofocus.settings.fields import (
     Text,
     TileGrid,
 )
-from autofocus.settings.spelling import did_you_mean
 
 # Reader -> where its parameters count, in words.
 READERS: dict[Reader, str] = {
@@ -348,24 +347,3 @@ def read_parameters(raw: Mapping[str, Any]) -> dict[str, Any]:
         ValidationError: If a name or a value is not allowed.
     """
     return _PARAMETERS.validate_python(raw)
-
-
-def not_a_parameter(name: str) -> str:
-    """Return what is wrong with a name that `TrainingParameters` does not take."""
-    if name in PARAMETER_ALIASES:
-        other = PARAMETER_ALIASES[name]
-        return f"{name!r} and {other!r} are the same parameter; leave one out."
-    return f"{name!r} is not a parameter{did_you_mean(name, [*PARAMETERS, *PARAMETER_ALIASES])}"
-
-
-def parameter_sentences(errors: Iterable[ErrorDetails]) -> list[str]:
-    """Return the problems of `training_parameters` as sentences, one for all unknown names."""
-    names, values = [], []
-    for error in errors:
-        name = str(error["loc"][-1])
-        if error["type"] == "extra_forbidden":
-            names.append(not_a_parameter(name))
-            continue
-        rule = error["msg"].removeprefix("Value error, ")
-        values.append(f"training_parameters.{name}: {rule}, got {error['input']!r}.")
-    return [f"training_parameters: {' '.join(names)}", *values] if names else values

@@ -95,6 +95,36 @@ def test_unknown_parameter_proposes_the_nearest() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("document", "meant"),
+    [
+        ({"number_of_epochs": 3}, "'training_parameters.number_of_epochs'"),
+        ({"lr_scheduler": "step"}, "'training_parameters.learning_rate_scheduler'"),
+        ({"epochs": 3}, "'training_parameters.number_of_epochs'"),
+        ({"model": "resnet18"}, "'training_parameters.model_name'"),
+        # Nearer to keys of the top, but exactly a key elsewhere.
+        ({"min_size": 600}, "'training_parameters.min_size'"),
+        ({"max_trials": 3}, "'limits.max_trials'"),
+        ({"max_trails": 3}, "'limits.max_trials'"),
+        ({"on_invalid": "skip"}, "'data.on_invalid'"),
+        ({"sampling_algorithm": "grid"}, "'sweep.sampling_algorithm'"),
+        ({"slack_factor": 0.1}, "'sweep.early_termination.slack_factor'"),
+        ({"limits": {"number_of_epochs": 3}}, "'training_parameters.number_of_epochs'"),
+        ({"limits": {"budget": "5m"}}, "the job's own key 'budget'"),
+        ({"training_parameters": {"max_trials": 3}}, "'limits.max_trials'"),
+        ({"training_parameters": {"seed": 3}}, "the job's own key 'seed'"),
+    ],
+)
+def test_a_key_at_the_wrong_place_is_told_its_place(document: dict[str, Any], meant: str) -> None:
+    (problem,) = problems_of(document)
+    assert problem.endswith(f"; did you mean {meant}?")
+
+
+@pytest.mark.parametrize("key", ["lr", "zzz", "type_"])
+def test_nothing_is_proposed_where_nothing_is_near(key: str) -> None:
+    assert problems_of({"limits": {key: 1}}) == [f"limits.{key}: unknown key."]
+
+
 @pytest.mark.parametrize("alias", sorted(PARAMETER_ALIASES))
 def test_both_spellings_mean_the_same(alias: str) -> None:
     value = {"lr_scheduler": "step", "amsgrad": True}.get(alias, 0.5 if "thresh" in alias else 100)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from autofocus.errors import JobError
+from autofocus.settings.check import check_job
 from autofocus.settings.job_file import override, read_document, read_jobs
 
 PIPELINE = """
@@ -161,3 +162,10 @@ def test_set_names_every_bad_assignment() -> None:
     with pytest.raises(JobError) as caught:
         override({"search_space": []}, ["seed", "search_space.4.x=1"])
     assert len(caught.value.problems) == 2
+
+
+def test_an_assignment_to_the_wrong_place_is_told_the_right_one() -> None:
+    document = override({"training_data": "x"}, ["number_of_epochs=3"])
+    assert check_job(document)[1] == [
+        "number_of_epochs: unknown key; did you mean 'training_parameters.number_of_epochs'?"
+    ]
