@@ -5,6 +5,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from autofocus.data.rows.labels import label_map
 from autofocus.data.rows.records import RECORD_TYPES
 from autofocus.models.base import CLASSIFIER, SEGMENTER
 from autofocus.pictures.boxes import draw_evaluated
@@ -13,7 +14,6 @@ from autofocus.structures.frames import Frame
 from autofocus.tasks import TASKS
 from autofocus.tasks.base import Task
 
-LABELS = ["a", "b", "c"]
 FRAMES = [Frame((48, 64)), Frame((64, 48), (0.0, 0.0, 1.0, 1.25)), Frame((10, 10))]
 NUM_CANDIDATES = 6
 
@@ -40,7 +40,7 @@ ROWS = {
 }
 
 
-CLASSIFICATION = [task for task in TASKS.values() if task.model_kind == CLASSIFIER]
+WITH_PROBABILITIES = [task for task in TASKS.values() if "probs" in task.response_columns]
 
 
 def records(task: Task):
@@ -50,16 +50,20 @@ def records(task: Task):
     ]
 
 
+def labels_of(task: Task) -> list[str]:
+    return label_map(*map(task.record_labels, records(task)))
+
+
 def outputs(task: Task, seed: int = 0) -> dict[str, np.ndarray]:
     """Return what a network of the task's kind would emit for three images."""
-    rng = np.random.default_rng(seed)
+    rng, num_labels = np.random.default_rng(seed), len(labels_of(task))
     if task.model_kind == CLASSIFIER:
-        return {"logits": rng.normal(size=(3, len(LABELS)), scale=3).astype(np.float32)}
+        return {"logits": rng.normal(size=(3, num_labels), scale=3).astype(np.float32)}
     corners = np.sort(rng.random((3, NUM_CANDIDATES, 2, 2)), axis=2)
     found = {
         "boxes": corners.reshape(3, NUM_CANDIDATES, 4).astype(np.float32),
         "scores": rng.uniform(0.4, 1, (3, NUM_CANDIDATES)).astype(np.float32),
-        "classes": np.arange(3 * NUM_CANDIDATES).reshape(3, NUM_CANDIDATES) % len(LABELS),
+        "classes": np.arange(3 * NUM_CANDIDATES).reshape(3, NUM_CANDIDATES) % num_labels,
     }
     if task.model_kind == SEGMENTER:
         found["box_masks"] = np.full((3, NUM_CANDIDATES, 28, 28), 0.9, np.float32)
@@ -78,34 +82,34 @@ def test_name_and_record_type_belong_together(task: Task) -> None:
 
 def test_targets_have_one_row_a_record(task: Task) -> None:
     rows = records(task)
-    assert len(task.encode_targets(rows, LABELS)) == len(rows)
-    assert {name for row in rows for name in task.record_labels(row)} <= set(LABELS)
+    assert len(task.encode_targets(rows, labels_of(task))) == len(rows)
 
 
 def test_postprocess_gives_one_prediction_an_image_that_fits_the_labels(task: Task) -> None:
     predictions = task.postprocess(outputs(task), FRAMES, {})
+    labels = labels_of(task)
     assert len(predictions) == 3
     for prediction in predictions:
-        task.check_prediction(prediction, LABELS)
-        with pytest.raises(ValueError, match="2 labels"):
-            task.check_prediction(prediction, LABELS[:2])
+        task.check_prediction(prediction, labels)
+        with pytest.raises(ValueError, match=f"{len(labels) - 1} labels"):
+            task.check_prediction(prediction, labels[:-1])
 
 
 def test_wire_object_is_plain_json_with_the_declared_columns(task: Task) -> None:
     import json
 
     for prediction in task.postprocess(outputs(task), FRAMES, {}):
-        wire = plain(task.encode(prediction, LABELS))
+        wire = plain(task.encode(prediction, labels_of(task)))
         json.dumps(wire, allow_nan=False)
         required = {name for name, needed in task.response_columns.items() if needed}
         assert required <= set(wire) <= set(task.response_columns)
 
 
-@pytest.mark.parametrize("task", CLASSIFICATION, ids=[task.name for task in CLASSIFICATION])
+@pytest.mark.parametrize("task", WITH_PROBABILITIES, ids=lambda task: task.name)
 def test_probabilities_survive_extreme_logits(task: Task) -> None:
     extreme = {"logits": np.array([[1e4, -1e4, 0.0]] * 3, np.float32)}
     for prediction in task.postprocess(extreme, FRAMES, {}):
-        wire = plain(task.encode(prediction, LABELS))
+        wire = plain(task.encode(prediction, labels_of(task)))
         assert np.isfinite(wire["probs"]).all()
         assert min(wire["probs"]) >= 0
         assert max(wire["probs"]) <= 1
@@ -113,13 +117,15 @@ def test_probabilities_survive_extreme_logits(task: Task) -> None:
 
 def test_every_primary_metric_is_computed(task: Task) -> None:
     predictions = task.postprocess(outputs(task), FRAMES, {})
-    metrics = task.evaluate(predictions, task.encode_targets(records(task), LABELS), LABELS, {})
+    metrics = task.evaluate(
+        predictions, task.encode_targets(records(task), labels_of(task)), labels_of(task), {}
+    )
     assert set(task.primary_metrics) <= set(metrics)
 
 
 def test_wire_difference_is_zero_for_the_same_and_grows(task: Task) -> None:
-    first = task.encode(task.postprocess(outputs(task), FRAMES, {})[0], LABELS)
-    other = task.encode(task.postprocess(outputs(task, 1), FRAMES, {})[0], LABELS)
+    first = task.encode(task.postprocess(outputs(task), FRAMES, {})[0], labels_of(task))
+    other = task.encode(task.postprocess(outputs(task, 1), FRAMES, {})[0], labels_of(task))
     assert task.wire_difference(first, first) == 0
     assert task.wire_difference(first, other) > 1e-3
 
@@ -127,7 +133,7 @@ def test_wire_difference_is_zero_for_the_same_and_grows(task: Task) -> None:
 def test_what_is_reported_is_drawn_beside_the_labels(task: Task) -> None:
     image = cv2.imencode(".png", np.full((48, 64, 3), 128, np.uint8))[1].tobytes()
     drawn = [
-        draw_evaluated(task, {}, LABELS, record, image, prediction)
+        draw_evaluated(task, {}, labels_of(task), record, image, prediction)
         for record, prediction in zip(
             records(task), task.postprocess(outputs(task), FRAMES, {}), strict=True
         )
@@ -138,7 +144,7 @@ def test_what_is_reported_is_drawn_beside_the_labels(task: Task) -> None:
 
 def test_summary_is_one_line(task: Task) -> None:
     for prediction in task.postprocess(outputs(task), FRAMES, {}):
-        line = task.summarize(plain(task.encode(prediction, LABELS)))
+        line = task.summarize(plain(task.encode(prediction, labels_of(task))))
         assert line
         assert "\n" not in line
 
@@ -147,6 +153,6 @@ def test_measuring_sees_at_least_what_serving_sees(task: Task) -> None:
     served = task.postprocess(outputs(task), FRAMES, {})
     measured = task.postprocess(outputs(task), FRAMES, task.evaluation_settings({}))
     for few, many in zip(served, measured, strict=True):
-        wire = [plain(task.encode(each, LABELS)) for each in (few, many)]
+        wire = [plain(task.encode(each, labels_of(task))) for each in (few, many)]
         sizes = [len(each.get("boxes", each.get("labels", []))) for each in wire]
         assert sizes[0] <= sizes[1]

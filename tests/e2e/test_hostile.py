@@ -28,7 +28,7 @@ from autofocus.data.rows.records import RECORD_TYPES
 from autofocus.manifest import read_manifest
 from support.commands import command_line, invoke, run
 
-MULTICLASS, _, DETECTION, _ = RECORD_TYPES
+MULTICLASS, _, DETECTION, *_ = RECORD_TYPES
 NUM_GOOD = 4
 BAD_LINE = NUM_GOOD + 1
 BOX = {"label": "can", "topX": 0.1, "topY": 0.2, "bottomX": 0.5, "bottomY": 0.6}

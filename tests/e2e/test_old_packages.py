@@ -34,10 +34,11 @@ def photos(version: str) -> list[Path]:
     return sorted((PACKAGES / version).glob("photo-*.png"))
 
 
-def test_there_is_one_of_each_task() -> None:
+def test_there_is_one_of_each_published_task() -> None:
     from autofocus.tasks import TASKS
 
-    assert {(VERSIONS[0], task) for task in TASKS} <= set(KNOWN)
+    # Whichever were added since, the four of the published contract come first.
+    assert {(VERSIONS[0], task) for task in list(TASKS)[:4]} <= set(KNOWN)
 
 
 @pytest.mark.parametrize(("version", "task"), KNOWN)

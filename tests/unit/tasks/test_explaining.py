@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from autofocus.models.base import CLASSIFIER
 from autofocus.structures.predictions import ClassScores
 from autofocus.tasks import TASKS
 from autofocus.tasks.base import Task
@@ -11,8 +10,8 @@ from autofocus.tasks.multilabel import MultilabelClassification
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
-def test_tasks_of_whole_images_can_be_explained(task: Task) -> None:
-    assert isinstance(task, ExplainsClasses) == (task.model_kind == CLASSIFIER)
+def test_tasks_of_classes_can_be_explained(task: Task) -> None:
+    assert isinstance(task, ExplainsClasses) == ("probs" in task.response_columns)
 
 
 def test_multiclass_explains_the_most_probable_class_whatever_the_threshold() -> None:

@@ -25,7 +25,7 @@ OPTIONS = ReadOptions()
 
 
 class ShareRecord(ImageRecord, frozen=True, kw_only=True):
-    """A task that autofocus does not have: a share of an image, such as of a leaf that is ill."""
+    """A task that autofocus does not have: a share, such as of a leaf that is ill."""
 
     label: float
 
@@ -34,14 +34,18 @@ class ShareRecord(ImageRecord, frozen=True, kw_only=True):
 
     @classmethod
     def fits(cls, label: Any) -> bool:
-        return isinstance(label, float)
+        return isinstance(label, dict) and "share" in label
 
     @classmethod
-    def label_of_text(cls, text: str, separator: str | None) -> float:
-        return float(text)
+    def label_of_text(cls, text: str, separator: str | None) -> dict[str, float]:
+        return {"share": float(text)}
 
     def after(self, earlier: Self) -> Self:
         return self if self.label > earlier.label else earlier
+
+
+class WireShare(msgspec.Struct):
+    share: float
 
 
 def read_share(value: Any, path: str, issues: RowIssues) -> float | None:
@@ -52,9 +56,9 @@ def read_share(value: Any, path: str, issues: RowIssues) -> float | None:
 @pytest.fixture(autouse=True)
 def fifth_type(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = WireRules(
-        label_type=float,
-        are_sound=lambda labels: all(0 <= share <= 1 for share in labels),
-        to_label=float,
+        label_type=WireShare,
+        are_sound=lambda labels: all(0 <= label.share <= 1 for label in labels),
+        to_label=lambda label: label.share,
         names=lambda labels: (),
         read=read_share,
     )
@@ -62,8 +66,10 @@ def fifth_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(records.RECORD_TYPES, "image_share", ShareRecord)
 
 
-def write(path: Path, *labels: Any, url: str = "x{}.jpg") -> Path:
-    rows = [{"image_url": url.format(i), "label": label} for i, label in enumerate(labels)]
+def write(path: Path, *shares: float, url: str = "x{}.jpg") -> Path:
+    rows = [
+        {"image_url": url.format(i), "label": {"share": share}} for i, share in enumerate(shares)
+    ]
     path.write_bytes(b"\n".join(map(msgspec.json.encode, rows)))
     for row in rows:
         (path.parent / row["image_url"]).write_bytes(b"\xff\xd8")
@@ -71,11 +77,11 @@ def write(path: Path, *labels: Any, url: str = "x{}.jpg") -> Path:
 
 
 def test_rows_of_a_fifth_type_are_found_checked_and_read(tmp_path: Path) -> None:
-    source = find_source(write(tmp_path / "a.jsonl", 0.25, 0.5, 7.5, "leaf"), OPTIONS)
+    source = find_source(write(tmp_path / "a.jsonl", 0.25, 0.5, 7.5), OPTIONS)
     assert infer_tasks(source, OPTIONS) == ["image_share"]
     report = check_source(source, ShareRecord, OPTIONS, depth="rows")
-    assert (report.num_rows, report.num_valid) == (4, 2)
-    assert report.issues.counts == {"share.type": 2}, "without classes, none is missing"
+    assert (report.num_rows, report.num_valid) == (3, 2)
+    assert report.issues.counts == {"share.type": 1}, "without classes, none is missing"
     data = read_data(str(source.path), ShareRecord, OPTIONS)
     assert [record.label for record in data.records] == [0.25, 0.5]
 
@@ -89,7 +95,7 @@ def test_formats_ask_the_type(tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
     table.write_text("filename,label\nx.jpg,0.75\n")
     (row,) = CsvTable().read_rows(table, ShareRecord, OPTIONS)
-    assert row.values == {"image_url": "x.jpg", "label": 0.75}
+    assert row.values == {"image_url": "x.jpg", "label": {"share": 0.75}}
     coco = tmp_path / "a.json"
     coco.write_text('{"images": [], "annotations": [], "categories": []}')
     with pytest.raises(DataError, match="where objects are"):

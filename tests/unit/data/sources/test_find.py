@@ -184,7 +184,7 @@ POLYGON = {"label": "can", "polygon": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]}
         ([[POLYGON]], [SEGMENTATION]),
         ([[{**BOX, **POLYGON}]], [DETECTION, SEGMENTATION]),
         ([[], []], [MULTILABEL, DETECTION, SEGMENTATION]),
-        ([None, 1.5], []),
+        ([None, True], []),
         # One odd row among many does not decide.
         (["can", "can", ["can"]], [MULTICLASS]),
     ],
