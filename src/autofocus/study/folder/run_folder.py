@@ -27,6 +27,9 @@ from autofocus.runtime import naming_full_disk, plain, write_atomically
 
 BEST_MODEL = "best_model"
 
+# `driver_of` holds the lock for less, to see whether it can.
+_LOOK_S = 0.2
+
 # Keys of the job that may differ between two commands for the same run.
 _NOT_IDENTITY = ("output_dir", "log_verbosity", "display_name", "description", "tags")
 
@@ -272,7 +275,7 @@ def hold_folder(path: Path) -> FileLock:
         RunFolderError: If another process holds it.
     """
     file = path / "lock"
-    lock = FileLock(file, blocking=False)
+    lock = FileLock(file, timeout=_LOOK_S, poll_interval=0.02)
     try:
         lock.acquire()
     except Timeout:

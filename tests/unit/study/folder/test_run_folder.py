@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from autofocus.errors import RunFolderError
-from autofocus.study.folder.run_folder import Leaderboard, RunFolder, identity
+from autofocus.study.folder.run_folder import Leaderboard, RunFolder, driver_of, identity
 
 JOB = {"task": "t", "seed": 0, "output_dir": "x"}
 
@@ -47,6 +49,15 @@ def test_second_driver_is_refused_while_the_first_lives(tmp_path: Path) -> None:
         RunFolder(tmp_path, JOB, "data", overwrite=False)
     with RunFolder(tmp_path, JOB, "data", overwrite=False):
         pass
+
+
+def test_a_look_at_a_folder_refuses_no_driver(tmp_path: Path) -> None:
+    """`driver_of` tries the lock, for a moment, whenever a run is listed or followed."""
+    look = FileLock(tmp_path / "lock", thread_local=False)
+    look.acquire()
+    threading.Timer(0.05, look.release).start()
+    with RunFolder(tmp_path, JOB, "data", overwrite=False):
+        assert driver_of(tmp_path) == os.getpid()
 
 
 def test_a_killed_driver_leaves_no_lock(tmp_path: Path) -> None:
