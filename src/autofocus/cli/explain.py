@@ -2,48 +2,44 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import typer
 
+from autofocus.cli.flags import with_flags
 from autofocus.cli.output import AsJson, command, emit, emit_json, line_progress, note, progress
 from autofocus.cli.picture_files import FileNames, file_name
 from autofocus.errors import ImageError, InputError
 from autofocus.explain.algorithms import ALGORITHMS, names_of
+from autofocus.explain.parameters import XAI_PARAMETERS, Parameters
 
-Style = Literal["panel", "overlay", "heatmap"]
+# Flag, as a Python name -> parameter of requests.
+_FLAGS: Final = {
+    "target": "target",
+    "style": "visualization_style",
+    "n_steps": "n_steps",
+    "threshold": "confidence_score_threshold_multilabel",
+    "num_masks": "num_masks",
+    "grid": "grid",
+    "max_boxes": "max_boxes",
+    "seed": "seed",
+}
+_HOW: Final = XAI_PARAMETERS["xai_algorithm"]
 # Names of other distributions come with them, and are not looked for only to print help.
 _ALGORITHM: Final = typer.Option(
-    help="How to explain (default: xrai; d_rise for models that find objects):"
-    f" {', '.join(ALGORITHMS)}."
+    help=f"{_HOW.help} (default: {_HOW.default_words}): {', '.join(ALGORITHMS)}."
 )
 
 
 @command
+@with_flags(_FLAGS, XAI_PARAMETERS, Parameters())
 def explain(
     model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
     images: Annotated[
         list[str] | None, typer.Argument(help="Image files, folders or patterns.", metavar="IMAGE…")
     ] = None,
     algorithm: Annotated[str | None, _ALGORITHM] = None,
-    target: Annotated[
-        str | None, typer.Option(help="The class to explain (default: whatever is predicted).")
-    ] = None,
-    style: Annotated[Style, typer.Option(help="What a picture shows.")] = "panel",
-    n_steps: Annotated[
-        int, typer.Option(help="Steps of xrai and integrated_gradients; fewer are faster.")
-    ] = 50,
-    threshold: Annotated[
-        float, typer.Option(help="Multi-label: explain classes of this probability or more.")
-    ] = 0.5,
-    num_masks: Annotated[
-        int, typer.Option(help="Random masks of d_rise; fewer are faster and noisier.")
-    ] = 500,
-    grid: Annotated[
-        int, typer.Option(help="Cells of such a mask along each side; more are finer and noisier.")
-    ] = 10,
-    max_boxes: Annotated[int, typer.Option(help="Boxes explained in an image, best first.")] = 16,
-    seed: Annotated[int, typer.Option(help="Decides the masks, and what --evaluate draws.")] = 0,
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures.")] = Path(
         "explanations"
     ),
@@ -64,6 +60,7 @@ def explain(
     image_root: Annotated[Path | None, typer.Option(help="Where relative image_url start.")] = None,
     map_: Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR.")] = None,
     as_json: AsJson = False,
+    **flags: Any,
 ) -> None:
     """Explain image files with MODEL; writes a picture a class or box into the output folder.
 
@@ -77,18 +74,8 @@ def explain(
     _check_algorithm(algorithm)
     folder = resolve_model(model)
     _require(folder, model)
-    parameters: dict[str, Any] = {
-        "n_steps": n_steps,
-        "confidence_score_threshold_multilabel": threshold,
-        "target": target,
-        "visualization_style": style,
-        "num_masks": num_masks,
-        "grid": grid,
-        "seed": seed,
-        "max_boxes": max_boxes,
-    }
-    if algorithm is not None:
-        parameters["xai_algorithm"] = algorithm
+    given = {"xai_algorithm": algorithm, **{_FLAGS[flag]: flags[flag] for flag in flags}}
+    parameters = {name: value for name, value in given.items() if value is not None}
     try:
         if evaluate:
             assert data is not None
@@ -224,18 +211,8 @@ def _part_name(target: Any) -> str:
 
 
 def _as_flags(problem: str) -> str:
-    for key, flag in (
-        ("xai_algorithm", "--algorithm"),
-        ("visualization_style", "--style"),
-        ("confidence_score_threshold_multilabel", "--threshold"),
-        ("n_steps", "--n-steps"),
-        ("num_masks", "--num-masks"),
-        ("max_boxes", "--max-boxes"),
-        ("target", "--target"),
-        ("grid", "--grid"),
-        ("seed", "--seed"),
-    ):
-        problem = problem.replace(f"xai_parameters.{key}", flag)
+    for flag, name in (("algorithm", "xai_algorithm"), *_FLAGS.items()):
+        problem = problem.replace(f"xai_parameters.{name}", f"--{flag.replace('_', '-')}")
     return problem
 
 

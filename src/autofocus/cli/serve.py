@@ -1,51 +1,19 @@
 """`autofocus serve`: serve a model over HTTP, exactly as the published endpoint does."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from autofocus.cli.flags import with_flags
 from autofocus.cli.output import command, note
+from autofocus.serve.settings import FLAGS, SETTINGS, ServerPlan, Settings, read_settings
 
 
 @command
+@with_flags(FLAGS, SETTINGS, Settings())
 def serve(
-    model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")],
-    host: Annotated[str | None, typer.Option(help="Address (default: 127.0.0.1).")] = None,
-    port: Annotated[
-        int | None, typer.Option(help="Port; 0 takes a free one (default: 5001).")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes (default: number of cores).")
-    ] = None,
-    api_key_file: Annotated[
-        Path | None, typer.Option(help="Bearer keys, one a line (default: none needed).")
-    ] = None,
-    max_body_mb: Annotated[
-        float | None, typer.Option(help="Longest request, MiB (default: 64).")
-    ] = None,
-    max_megapixels: Annotated[
-        float | None, typer.Option(help="Largest image, in millions of pixels.")
-    ] = None,
-    queue: Annotated[
-        int | None, typer.Option(help="Requests that may wait in each worker (default: 64).")
-    ] = None,
-    timeout_s: Annotated[
-        float | None, typer.Option(help="Seconds until a request must start (default: 30).")
-    ] = None,
-    explain_queue: Annotated[
-        int | None, typer.Option(help="Explanations that may wait in each worker (default: 4).")
-    ] = None,
-    explain_timeout_s: Annotated[
-        float | None, typer.Option(help="Seconds until an explanation is done (default: 90).")
-    ] = None,
-    explain_warm_up: Annotated[
-        bool | None,
-        typer.Option(
-            "--explain-warm-up/--no-explain-warm-up",
-            help="Load what explanations need once the server is ready (default: yes).",
-        ),
-    ] = None,
+    model: Annotated[Path, typer.Argument(help="A model folder, or a run folder.")], **flags: Any
 ) -> None:
     """Serve MODEL: POST /score, GET / (health), /ready, /swagger.json. Ctrl-C stops it.
 
@@ -57,23 +25,8 @@ def serve(
     from autofocus.serve.keys import read_keys
     from autofocus.serve.run import load_scorer
     from autofocus.serve.run import serve as run_server
-    from autofocus.serve.settings import MIB, ServerPlan, read_settings
 
-    settings = read_settings(
-        {
-            "host": host,
-            "port": port,
-            "workers": workers,
-            "api_key_file": api_key_file,
-            "max_body_bytes": None if max_body_mb is None else max_body_mb * MIB,
-            "max_pixels": None if max_megapixels is None else max_megapixels * 1e6,
-            "queue_size": queue,
-            "timeout_s": timeout_s,
-            "explain_queue_size": explain_queue,
-            "explain_timeout_s": explain_timeout_s,
-            "explain_warm_up": explain_warm_up,
-        }
-    )
+    settings = read_settings(flags)
     folder = resolve_model(model)
     manifest = read_manifest(folder)
     keys = read_keys(settings.api_key_file) if settings.api_key_file else []

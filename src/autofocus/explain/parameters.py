@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 from autofocus.errors import RequestError
 from autofocus.explain.quadrature import METHODS
 from autofocus.settings.fields import Flag, Kind, Number, OneOf, Schema, Text
-from autofocus.settings.options import Help, options_of
+from autofocus.settings.options import Option, options_of
 
 VISUALIZATION_STYLES: Final = ("panel", "overlay", "heatmap")
 
@@ -40,77 +40,103 @@ class _ClassName(Kind):
         return {"type": ["string", "null"], "minLength": 1}
 
 
+@dataclass(frozen=True)
+class XaiParameter(Option):
+    """Declaration of one parameter.
+
+    Attributes:
+        ours: Whether it is not published.
+    """
+
+    ours: bool = False
+
+
 def _whole(low: int, high: int) -> Number:
     return Number(low, high, whole=True, strict=True)
 
 
-_Flag = Annotated[bool, Flag(strict=True)]
+def _one_of(*names: str) -> OneOf:
+    return OneOf(names, strict=True)
 
 
-@dataclass(frozen=True)
-class Ours:
-    """Marker of a parameter that is not published."""
+_FLAG: Final = Flag(strict=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
     """Parameters of an explanation. Names, values and defaults are the published ones."""
 
-    # Which names there are, `algorithms.names_of` says.
     xai_algorithm: Annotated[
         str,
-        Text(),
-        Help("How to explain", default="xrai; d_rise for models that find objects"),
+        # `algorithms.names_of` says which names there are.
+        XaiParameter(
+            Text(), "How to explain", default_words="xrai; d_rise for models that find objects"
+        ),
     ] = "xrai"
     n_steps: Annotated[
         int,
-        _whole(2, MAX_STEPS),
-        Help("Steps of xrai and integrated_gradients; fewer are faster"),
+        XaiParameter(
+            _whole(2, MAX_STEPS), "Steps of xrai and integrated_gradients; fewer are faster"
+        ),
     ] = 50
     approximation_method: Annotated[
-        str, OneOf(tuple(METHODS), strict=True), Help("Quadrature of these steps")
+        str, XaiParameter(_one_of(*METHODS), "Quadrature of these steps")
     ] = "riemann_middle"
     xrai_fast: Annotated[
-        _Flag, Help("Rank regions once by their whole mean, not after each one taken")
+        bool, XaiParameter(_FLAG, "Rank regions once by their whole mean, not after each one taken")
     ] = True
-    visualizations: Annotated[_Flag, Help("Return PNGs")] = True
-    attributions: Annotated[_Flag, Help("Return the numbers, [3, h, w] or [1, h, w]")] = False
+    visualizations: Annotated[bool, XaiParameter(_FLAG, "Return PNGs")] = True
+    attributions: Annotated[
+        bool, XaiParameter(_FLAG, "Return the numbers, `[3, h, w]`, of a box `[1, h, w]`")
+    ] = False
     confidence_score_threshold_multilabel: Annotated[
         float,
-        Number(0, 1, strict=True),
-        Help("Multi-label: explain classes of this probability or more"),
+        XaiParameter(
+            Number(0, 1, strict=True), "Multi-label: explain classes of this probability or more"
+        ),
     ] = 0.5
     target: Annotated[
         str | None,
-        _ClassName(),
-        Ours(),
-        Help("The class to explain", default="whatever is predicted"),
+        XaiParameter(
+            _ClassName(),
+            "The class to explain",
+            default_words="whatever is predicted",
+            ours=True,
+        ),
     ] = None
     visualization_style: Annotated[
-        str, OneOf(VISUALIZATION_STYLES, strict=True), Ours(), Help("What a picture shows")
+        str, XaiParameter(_one_of(*VISUALIZATION_STYLES), "What a picture shows", ours=True)
     ] = "panel"
-    # Two: the maps of both halves of the masks are compared.
     num_masks: Annotated[
         int,
-        _whole(2, 20_000),
-        Ours(),
-        Help("Random masks of d_rise; fewer are faster and noisier", "noise falls with their root"),
+        XaiParameter(
+            # Two: the maps of both halves of the masks are compared.
+            _whole(2, 20_000),
+            "Random masks of d_rise; fewer are faster and noisier",
+            more="noise falls with their root",
+            ours=True,
+        ),
     ] = 500
     grid: Annotated[
         int,
-        _whole(1, 64),
-        Ours(),
-        Help("Cells of such a mask along each side; more are finer and noisier"),
+        XaiParameter(
+            _whole(1, 64),
+            "Cells of such a mask along each side; more are finer and noisier",
+            ours=True,
+        ),
     ] = 10
     seed: Annotated[
-        int, _whole(0, 2**32 - 1), Ours(), Help("Decides the masks, and what --evaluate draws")
+        int,
+        XaiParameter(
+            _whole(0, 2**32 - 1), "Decides the masks, and what --evaluate draws", ours=True
+        ),
     ] = 0
     max_boxes: Annotated[
-        int, _whole(1, 1000), Ours(), Help("Boxes explained in an image, best first")
+        int, XaiParameter(_whole(1, 1000), "Boxes explained in an image, best first", ours=True)
     ] = 16
 
 
-OPTIONS: Final = options_of(Parameters)
+XAI_PARAMETERS: Final = options_of(Parameters, XaiParameter)
 
 
 def parse_parameters(raw: Mapping[str, Any] | None, algorithms: Sequence[str]) -> Parameters:
@@ -124,7 +150,7 @@ def parse_parameters(raw: Mapping[str, Any] | None, algorithms: Sequence[str]) -
     Raises:
         RequestError: If a key is unknown or a value not allowed; names every one of them.
     """
-    kinds = {name: option.kind for name, option in OPTIONS.items()}
+    kinds = {name: parameter.kind for name, parameter in XAI_PARAMETERS.items()}
     kinds["xai_algorithm"] = OneOf(tuple(algorithms), strict=True)
     given = {"xai_algorithm": algorithms[0], **(raw or {})}
     problems = []
@@ -150,9 +176,11 @@ def allowed(kind: Kind) -> str:
 
 
 def _unknown_key(key: str) -> str:
-    near = difflib.get_close_matches(key, OPTIONS, n=1)
+    near = difflib.get_close_matches(key, XAI_PARAMETERS, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return f"xai_parameters has no key {_abridged(key)}.{hint} Allowed: {', '.join(OPTIONS)}."
+    return (
+        f"xai_parameters has no key {_abridged(key)}.{hint} Allowed: {', '.join(XAI_PARAMETERS)}."
+    )
 
 
 def _abridged(value: Any) -> str:

@@ -3,82 +3,148 @@
 The only module of the server that reads the environment.
 """
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from autofocus.errors import InputError
 from autofocus.runtime import num_cores
-from autofocus.scoring.request import ImageScorer
-from autofocus.serve.explainer import Address, LoadExplainer
+from autofocus.settings.fields import FilePath, Flag, Kind, Number, Text
+from autofocus.settings.options import Option, options_of
 
-ENV_PREFIX = "AUTOFOCUS_"
-MIB = 1 << 20
+if TYPE_CHECKING:
+    # The command line reads the settings of every command.
+    from autofocus.scoring.request import ImageScorer
+    from autofocus.serve.explainer import Address, LoadExplainer
+
+ENV_PREFIX: Final = "AUTOFOCUS_"
+
+
+@dataclass(frozen=True)
+class Setting(Option):
+    """Declaration of one setting. Its variable is its name, see `ENV_PREFIX`.
+
+    Attributes:
+        unit: Unit of the value, for messages.
+        flag: Name of the flag, where it is not the setting's.
+        per: Number of units in one of the flag's.
+        has_flag: Whether there is a flag.
+    """
+
+    unit: str = ""
+    flag: str | None = None
+    per: float = 1
+    has_flag: bool = True
+
+    @property
+    def flag_kind(self) -> Kind:
+        """Kind of the values of its flag, which may be fractions of a bigger unit."""
+        return self.kind if self.per == 1 else Number(0)
+
+    def default_of(self, value: Any) -> str:
+        """Return a default in words, in the flag's unit."""
+        return super().default_of(value if self.per == 1 or value is None else value / self.per)
+
+
+def _whole(low: int, high: int) -> Number:
+    return Number(low, high, whole=True)
+
+
+_SECONDS: Final = Number(0.001, 86_400)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Limits and address of one server.
+    """Limits and address of one server."""
 
-    Attributes:
-        workers: Number of processes; each scores one request at a time.
-        api_key_file: File of keys, one a line; None serves everybody.
-        max_body_bytes: Longest request body.
-        max_pixels: Largest image, before decoding; None takes the image reader's own limit.
-        max_images: Most images in one request.
-        queue_size: Requests that may wait in each worker; more are answered 429.
-        timeout_s: Longest time from a request's first byte to the start of its inference.
-        explain_queue_size: Requests for explanations that may wait in each worker.
-        explain_timeout_s: Longest time from such a request's first byte to its answer.
-        max_explanations: Most explanations in one request, one a class and image.
-        explain_warm_up: Load the explainer as soon as the server is ready, before the first
-            request for an explanation.
-        grace_s: Time for running requests after a stop signal.
-    """
+    host: Annotated[str, Setting(Text(), "Address")] = "127.0.0.1"
+    port: Annotated[
+        int, Setting(_whole(0, 65_535), "Port; 0 takes a free one", more="and prints it")
+    ] = 5001
+    workers: Annotated[
+        int,
+        Setting(
+            _whole(1, 1_024),
+            "Processes",
+            more="each scores one request at a time on one thread",
+            default_words="number of cores",
+        ),
+    ] = field(default_factory=num_cores)
+    api_key_file: Annotated[
+        Path | None,
+        Setting(
+            FilePath(), "Bearer keys, one a line", more="read at start", default_words="none needed"
+        ),
+    ] = None
+    max_body_bytes: Annotated[
+        int,
+        Setting(
+            _whole(1_024, 1 << 31),
+            "Longest request, MiB",
+            more="checked before and while reading",
+            unit=" bytes",
+            flag="max_body_mb",
+            per=1 << 20,
+        ),
+    ] = 64 << 20
+    max_pixels: Annotated[
+        int | None,
+        Setting(
+            _whole(1, 1 << 31),
+            "Largest image, in millions of pixels",
+            more="checked before decoding; without it the image reader's 179",
+            unit=" pixels",
+            flag="max_megapixels",
+            per=1_000_000,
+        ),
+    ] = None
+    max_images: Annotated[
+        int, Setting(_whole(1, 100_000), "Images in one request", has_flag=False)
+    ] = 256
+    queue_size: Annotated[
+        int, Setting(_whole(0, 100_000), "Requests that may wait in each worker", flag="queue")
+    ] = 64
+    timeout_s: Annotated[
+        float,
+        Setting(_SECONDS, "Seconds until a request must start", more="what runs is finished"),
+    ] = 30.0
+    explain_queue_size: Annotated[
+        int,
+        Setting(
+            _whole(0, 100_000), "Explanations that may wait in each worker", flag="explain_queue"
+        ),
+    ] = 4
+    explain_timeout_s: Annotated[
+        float, Setting(_SECONDS, "Seconds until an explanation is done")
+    ] = 90.0
+    max_explanations: Annotated[
+        int,
+        Setting(
+            _whole(1, 100_000),
+            "Explanations in one request",
+            more="one a class or box and image",
+            has_flag=False,
+        ),
+    ] = 64
+    explain_warm_up: Annotated[
+        bool, Setting(Flag(), "Load what explanations need once the server is ready")
+    ] = True
+    grace_s: Annotated[
+        float,
+        Setting(
+            Number(0, 86_400), "Seconds for running requests after a stop signal", has_flag=False
+        ),
+    ] = 30.0
 
-    host: str = "127.0.0.1"
-    port: int = 5001
-    workers: int = field(default_factory=num_cores)
-    api_key_file: Path | None = None
-    max_body_bytes: int = 64 * MIB
-    max_pixels: int | None = None
-    max_images: int = 256
-    queue_size: int = 64
-    timeout_s: float = 30.0
-    explain_queue_size: int = 4
-    explain_timeout_s: float = 90.0
-    max_explanations: int = 64
-    explain_warm_up: bool = True
-    grace_s: float = 30.0
 
-
-# Lowest and highest value.
-_RANGES: dict[str, tuple[float, float]] = {
-    "port": (0, 65_535),
-    "workers": (1, 1_024),
-    "max_body_bytes": (1_024, 1 << 31),
-    "max_pixels": (1, 1 << 31),
-    "max_images": (1, 100_000),
-    "queue_size": (0, 100_000),
-    "timeout_s": (0.001, 86_400),
-    "explain_queue_size": (0, 100_000),
-    "explain_timeout_s": (0.001, 86_400),
-    "max_explanations": (1, 100_000),
-    "grace_s": (0, 86_400),
+SETTINGS: Final = options_of(Settings, Setting)
+# Flag, as a Python name -> setting.
+FLAGS: Final = {
+    setting.flag or name: name for name, setting in SETTINGS.items() if setting.has_flag
 }
-# Flags whose name is not the field's; they count in bigger units.
-_FLAGS = {
-    "queue_size": "--queue",
-    "explain_queue_size": "--explain-queue",
-    "max_body_bytes": "--max-body-mb",
-    "max_pixels": "--max-megapixels",
-}
-_UNITS = {"max_body_bytes": " bytes", "max_pixels": " pixels"}
-_TEXTS = {"host": str, "api_key_file": Path}
-_SWITCHES = ("explain_warm_up",)
-_SWITCHED = {"true": True, "1": True, "false": False, "0": False}
 
 
 def read_settings(
@@ -87,52 +153,57 @@ def read_settings(
     """Return the settings that flags and environment add up to.
 
     Args:
-        flags: Field name to value; None means that the flag was not given.
+        flags: Keys of `FLAGS` and their values, in the flag's unit; None means not given.
         environment: Variables, for tests; the process's own when None.
 
     Raises:
         InputError: Names every flag and variable whose value is not allowed.
     """
     variables = os.environ if environment is None else environment
+    given = {FLAGS[flag]: value for flag, value in flags.items() if value is not None}
     values: dict[str, Any] = {}
     problems = []
-    for name in (*_RANGES, *_TEXTS, *_SWITCHES):
+    for name, setting in SETTINGS.items():
         variable = ENV_PREFIX + name.upper()
-        source, value = _FLAGS.get(name, f"--{name.replace('_', '-')}"), flags.get(name)
-        if value is None and variable in variables:
+        if name in given:
+            flag = (setting.flag or name).replace("_", "-")
+            source, value = f"--{flag}", _in_units(setting, given[name])
+        elif variable in variables:
             source, value = variable, variables[variable]
-        if value is None:
+        else:
             continue
         try:
-            values[name] = _parsed(name, value)
-        except ValueError as error:
-            problems.append(f"{source} {error}, got {value!r}.")
+            values[name] = setting.kind.parse(value)
+        except ValueError:
+            problems.append(f"{source} must be {_rule(setting, value)}, got {value!r}.")
     if problems:
         raise InputError(problems)
     return Settings(**values)
 
 
-def _parsed(name: str, value: Any) -> Any:
-    if name in _TEXTS:
-        return _TEXTS[name](value)
-    if name in _RANGES:
-        return _number(name, value)
-    if str(value).lower() not in _SWITCHED:
-        raise ValueError("must be true or false")
-    return _SWITCHED[str(value).lower()]
+def _in_units(setting: Setting, value: Any) -> Any:
+    """Return a flag's value in the setting's unit; whole numbers of units are meant."""
+    if setting.per == 1:
+        return value
+    scaled = value * setting.per
+    return int(scaled) if math.isfinite(scaled) else scaled
 
 
-def _number(name: str, value: Any) -> float:
-    low, high = _RANGES[name]
-    is_float = name.endswith("_s")
+def _rule(setting: Setting, value: object) -> str:
+    """Return what a value is not: a number of this kind, or one in its range."""
+    kind = setting.kind
+    if not isinstance(kind, Number):
+        return kind.allowed
+    if not _is_number(value, whole=kind.whole):
+        return f"a {'whole ' if kind.whole else ''}number"
+    return f"between {kind.low:,} and {kind.high:,}{setting.unit}"
+
+
+def _is_number(value: Any, *, whole: bool) -> bool:
     try:
-        number = float(value) if is_float else int(value)
+        return float(value).is_integer() or not whole
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"must be {'a' if is_float else 'a whole'} number") from None
-    # Written so that NaN fails.
-    if not low <= number <= high:
-        raise ValueError(f"must be between {low:,} and {high:,}{_UNITS.get(name, '')}")
-    return number
+        return False
 
 
 @dataclass(frozen=True)
@@ -153,7 +224,7 @@ class ServerPlan:
     folder: Path
     settings: Settings
     keys: list[bytes]
-    load: Callable[[Path, int | None], ImageScorer]
-    load_explainer: LoadExplainer | None = None
-    explainer: Address | None = None
+    load: "Callable[[Path, int | None], ImageScorer]"
+    load_explainer: "LoadExplainer | None" = None
+    explainer: "Address | None" = None
     no_explanations: str = "This server gives no explanations."

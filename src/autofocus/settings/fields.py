@@ -18,6 +18,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from autofocus.settings.spelling import spelled
@@ -247,6 +248,24 @@ class Text(Kind):
     def allowed(self) -> str:
         """See `Kind.allowed`."""
         return "a text"
+
+    def schema(self) -> Schema:
+        """See `Kind.schema`."""
+        return {"type": "string"}
+
+
+@dataclass(frozen=True)
+class FilePath(Kind):
+    """Any path of a file."""
+
+    def parse(self, value: object) -> Path:
+        """See `Kind.parse`."""
+        return Path(str(value))
+
+    @property
+    def allowed(self) -> str:
+        """See `Kind.allowed`."""
+        return "a path"
 
     def schema(self) -> Schema:
         """See `Kind.schema`."""

@@ -3,7 +3,7 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import cv2
 import msgspec
@@ -16,7 +16,6 @@ from autofocus.cli import explain as command
 from autofocus.cli.explain import explain
 from autofocus.errors import ImageError, InputError, RequestError
 from autofocus.explain.algorithms import names_of
-from autofocus.explain.parameters import VISUALIZATION_STYLES
 from autofocus.manifest import MANIFEST_NAME, encode_manifest, read_manifest
 from autofocus.tasks.detection import ObjectDetection
 from support.commands import run
@@ -245,10 +244,6 @@ def test_evaluation_of_boxes_prints_what_classes_have_and_agreement(
     assert lines[1].split() == ["insertion", "deletion", "pointing", "halves"]
     row = lines[2].split()
     assert (row[0], row[2], row[5], row[7]) == ("d_rise", "±", "±", "1.00")
-
-
-def test_choices_are_the_published_ones() -> None:
-    assert get_args(command.Style) == VISUALIZATION_STYLES
 
 
 def test_unknown_algorithm_is_a_usage_error_before_anything_is_loaded(tmp_path: Path) -> None:
