@@ -1,29 +1,40 @@
 """Strengths of augmentation, for images with one label and for images with objects, and why."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, get_args
 
 from autofocus.errors import JobError
+from autofocus.settings.fields import Number
+
+_Share = Annotated[float, Number(0, 1)]
+_Turn = Annotated[float, Number(0, 180)]
+# (least, greatest)
+_ShareRange = Annotated[tuple[float, float], Number(0, 1, above=True)]
+_FactorRange = Annotated[tuple[float, float], Number(0, 10, above=True)]
 
 
-def _range_problems(params: Any, names: tuple[str, ...], limit: float) -> list[str]:
-    """Return problems of fields that must be (least, greatest) in (0, limit]."""
-    return [
-        f"augmentation.{name} must be (least, greatest) with 0 < least <= greatest <= {limit:g}, "
-        f"got ({low:g}, {high:g})."
-        for name in names
-        for low, high in [getattr(params, name)]
-        if not 0 < low <= high <= limit
-    ]
+def _check(params: Any) -> None:
+    """Hold every field to the range that it declares.
 
-
-def _value_problems(params: Any, names: tuple[str, ...], limit: float) -> list[str]:
-    """Return problems of fields that must be numbers in [0, limit]."""
-    return [
-        f"augmentation.{name} must be in [0, {limit:g}], got {getattr(params, name):g}."
-        for name in names
-        if not 0 <= getattr(params, name) <= limit
-    ]
+    Raises:
+        JobError: Names every field whose value is not possible.
+    """
+    problems = []
+    for field in fields(params):
+        kind, value = get_args(field.type)[1], getattr(params, field.name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        is_range = field.name.endswith("_range")
+        ascends = not is_range or list(numbers) == sorted(numbers)
+        if ascends and numbers and all(map(kind.holds, numbers)):
+            continue
+        rule = f"in [0, {kind.high:g}]"
+        if is_range:
+            rule = f"(least, greatest) with 0 < least <= greatest <= {kind.high:g}"
+        elif isinstance(value, tuple):
+            rule = f"numbers {rule}, at least one"
+        problems.append(f"augmentation.{field.name} must be {rule}, got {value}.")
+    if problems:
+        raise JobError(problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +56,17 @@ class Augmentation:
         JobError: Names every field whose value is not possible.
     """
 
-    area_range: tuple[float, float] = (0.35, 1.0)
-    aspect_range: tuple[float, float] = (3 / 4, 4 / 3)
-    flip_prob: float = 0.5
-    rotation_deg: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    erase_prob: float = 0.0
-    erase_area_range: tuple[float, float] = (0.02, 0.2)
+    area_range: _ShareRange = (0.35, 1.0)
+    aspect_range: _FactorRange = (3 / 4, 4 / 3)
+    flip_prob: _Share = 0.5
+    rotation_deg: _Turn = 0.0
+    brightness: _Share = 0.0
+    contrast: _Share = 0.0
+    erase_prob: _Share = 0.0
+    erase_area_range: _ShareRange = (0.02, 0.2)
 
     def __post_init__(self) -> None:
-        problems = [
-            *_range_problems(self, ("area_range", "erase_area_range"), 1.0),
-            *_range_problems(self, ("aspect_range",), 10.0),
-            *_value_problems(self, ("flip_prob", "erase_prob"), 1.0),
-            *_value_problems(self, ("brightness", "contrast"), 1.0),
-            *_value_problems(self, ("rotation_deg",), 180.0),
-        ]
-        if problems:
-            raise JobError(problems)
+        _check(self)
 
 
 PRESETS: dict[str, Augmentation | None] = {
@@ -115,35 +118,22 @@ class BoxAugmentation:
         JobError: Names every field whose value is not possible.
     """
 
-    whole_prob: float = 0.2
-    zoom_range: tuple[float, float] = (0.6, 1.6)
-    min_shown_fracs: tuple[float, ...] = (0.0, 0.5, 0.75, 1.0)
-    keep_frac: float = 0.25
-    aspect_range: tuple[float, float] = (1.0, 1.0)
-    flip_prob: float = 0.5
-    rotation_deg: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    size_jitter: float = 0.0
-    mosaic_prob: float = 0.0
-    mosaic_zoom_range: tuple[float, float] = (0.4, 1.0)
-    mosaic_until_frac: float = 0.75
+    whole_prob: _Share = 0.2
+    zoom_range: _FactorRange = (0.6, 1.6)
+    min_shown_fracs: Annotated[tuple[float, ...], Number(0, 1)] = (0.0, 0.5, 0.75, 1.0)
+    keep_frac: _Share = 0.25
+    aspect_range: _FactorRange = (1.0, 1.0)
+    flip_prob: _Share = 0.5
+    rotation_deg: _Turn = 0.0
+    brightness: _Share = 0.0
+    contrast: _Share = 0.0
+    size_jitter: Annotated[float, Number(0, 0.5)] = 0.0
+    mosaic_prob: _Share = 0.0
+    mosaic_zoom_range: _FactorRange = (0.4, 1.0)
+    mosaic_until_frac: _Share = 0.75
 
     def __post_init__(self) -> None:
-        probs = ("whole_prob", "keep_frac", "flip_prob", "mosaic_prob", "mosaic_until_frac")
-        problems = [
-            *_range_problems(self, ("zoom_range", "mosaic_zoom_range", "aspect_range"), 10.0),
-            *_value_problems(self, (*probs, "brightness", "contrast"), 1.0),
-            *_value_problems(self, ("size_jitter",), 0.5),
-            *_value_problems(self, ("rotation_deg",), 180.0),
-        ]
-        if not self.min_shown_fracs or not all(0 <= frac <= 1 for frac in self.min_shown_fracs):
-            problems.append(
-                "augmentation.min_shown_fracs must be numbers in [0, 1], at least one, "
-                f"got {self.min_shown_fracs}."
-            )
-        if problems:
-            raise JobError(problems)
+        _check(self)
 
 
 BOX_PRESETS: dict[str, BoxAugmentation | None] = {
