@@ -62,7 +62,7 @@ class Settings:
 
     host: Annotated[str, Setting(Text(), "Address")] = "127.0.0.1"
     port: Annotated[
-        int, Setting(_whole(0, 65_535), "Port; 0 takes a free one", more="and prints it")
+        int, Setting(_whole(0, 65_535), "Port; 0 takes a free one", more="it is printed")
     ] = 5001
     workers: Annotated[
         int,
