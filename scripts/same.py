@@ -46,7 +46,7 @@ NOT_COMPARED = re.compile(
     r"|free_memory_mib"
 )
 # Speeds and times in what is said while training.
-_MEASURED = re.compile(r"\b\d+(\.\d+)?(?= (images/s|s|min|ms)\b)")
+_MEASURED = re.compile(r"\b\d+(\.\d+)?(?= (images/s|s|min|ms)\b)|(?<=all by about )\d\d:\d\d")
 _THREADS = ("OMP", "MKL", "OPENBLAS", "NUMBA")
 _MAX_DIFF_LINES = 14
 _MAX_LINE = 180
