@@ -24,8 +24,7 @@ from filelock import FileLock, Timeout
 from autofocus.errors import RunFolderError
 from autofocus.run_format import RUN_FORMAT, RUN_NAME, check_run_format
 from autofocus.runtime import naming_full_disk, plain, write_atomically
-
-BEST_MODEL = "best_model"
+from autofocus.scoring.model_path import BEST_MODEL
 
 # `driver_of` holds the lock for less, to see whether it can.
 _LOOK_S = 0.2
