@@ -1,5 +1,6 @@
-"""`autofocus job`: write a first job file."""
+"""`autofocus job`: write a first job file, and the schema that editors check it by."""
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def job() -> None:
-    """Write a job file."""
+    """Write a job file, or the schema of all."""
 
 
 @app.command()
@@ -49,6 +50,32 @@ def init(
         emit_json({**document, "text": text})
     else:
         emit(text.rstrip() if to_stdout else f"{output}: autofocus train {output} --dry-run")
+
+
+@app.command()
+@command
+def schema(
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The file; '-' is standard output.")
+    ] = Path("-"),
+    as_json: AsJson = False,
+) -> None:
+    """Write the JSON schema of a job, by which editors complete, explain and check job files.
+
+    autofocus job schema -o job.schema.json
+    """
+    from autofocus.runtime import write_atomically
+    from autofocus.study.job_schema import job_schema
+
+    document = job_schema()
+    if str(output) == "-":
+        emit_json(document)
+        return
+    write_atomically(output, json.dumps(document, indent=1).encode())
+    if as_json:
+        emit_json({"schema": str(output)})
+    else:
+        emit(f"{output}: as a job's first line write # yaml-language-server: $schema={output}")
 
 
 def _splits(data: str | None) -> dict[str, str]:

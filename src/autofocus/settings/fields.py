@@ -197,7 +197,8 @@ class Flag(Kind):
         if self.strict:
             return {"type": "boolean"}
         words = [word for word in _TRUE[1:] + _FALSE[1:] for word in (word, word.capitalize())]
-        return {"anyOf": [{"type": "boolean"}, {"enum": [0, 1, *words]}]}
+        of_sdk = {"type": "string", "pattern": r"^Log[A-Za-z]+\.(EN|DIS)ABLE$"}
+        return {"anyOf": [{"type": "boolean"}, {"enum": [0, 1, *words]}, of_sdk]}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,16 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from autofocus.settings.fields import Duration
 from autofocus.settings.parameters import Parameters
@@ -89,6 +98,15 @@ def _about(text: str) -> Any:
     return Field(description=text)
 
 
+class _OrText:
+    """Metadata of a key that may also be written as a text."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
+
+
 class DataInput(Closed):
     """Source of rows: an MLTable folder, a JSONL file or an image folder."""
 
@@ -109,9 +127,9 @@ class Limits(Closed):
     max_concurrent_trials: Annotated[
         int, Field(ge=1, le=100), _about("Most trials at the same time")
     ] = 1
-    timeout_minutes: (
-        Annotated[float, Field(gt=0, le=86400), _about("Wall time, as `budget`")] | None
-    ) = None
+    timeout_minutes: Annotated[
+        Annotated[float, Field(gt=0, le=86400)] | None, _about("Wall time, as `budget`")
+    ] = None
 
 
 class DataRules(Closed):
@@ -135,7 +153,9 @@ class Sampling(Closed):
     type: Annotated[Literal["random", "grid", "bayesian"] | str, _spelling_of(*SAMPLINGS)] = (
         "random"
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63), _about("Instead of the job's `seed`")] | None = None
+    seed: Annotated[
+        Annotated[int, Field(ge=0, lt=2**63)] | None, _about("Instead of the job's `seed`")
+    ] = None
     rule: Annotated[Rule, _spelling_of("random", "sobol"), _about("Kind of `random`")] = "random"
     logbase: Annotated[
         Annotated[float, Field(gt=1)] | Literal["e"], _about("Base of log distributions' exponents")
@@ -151,9 +171,16 @@ class Sampling(Closed):
 
 
 # The SDK writes 0 for keys that were not given.
-Interval = Annotated[int, Field(ge=1), BeforeValidator(lambda value: value or 1)]
+Interval = Annotated[
+    int,
+    Field(ge=1),
+    BeforeValidator(lambda value: value or 1),
+    WithJsonSchema({"type": "integer", "minimum": 0}),
+]
 Slack = Annotated[
-    Annotated[float, Field(gt=0)] | None, BeforeValidator(lambda value: value or None)
+    Annotated[float, Field(gt=0)] | None,
+    BeforeValidator(lambda value: value or None),
+    WithJsonSchema({"type": "number", "minimum": 0}),
 ]
 
 
@@ -225,7 +252,7 @@ def _known_policy(value: object) -> object:
 class Sweep(Closed):
     """Search of a search space: its sampler and its early termination."""
 
-    sampling_algorithm: Annotated[Sampling, _about("Sampler of the space")] = Sampling()
+    sampling_algorithm: Annotated[Sampling, _OrText(), _about("Sampler of the space")] = Sampling()
     early_termination: Annotated[
         Annotated[
             Annotated[EarlyTermination, Field(discriminator="type")],
@@ -236,7 +263,7 @@ class Sweep(Closed):
     ] = None
 
 
-Input = Annotated[DataInput, BeforeValidator(_parse_input)]
+Input = Annotated[DataInput, BeforeValidator(_parse_input), _OrText()]
 Frac = Annotated[float, Field(gt=0, lt=1)]
 VERBOSITIES = ("not_set", "debug", "info", "warning", "error", "critical")
 Verbosity = Literal["not_set", "debug", "info", "warning", "error", "critical"]
@@ -307,7 +334,10 @@ class Job(Closed):
         Literal["error", "substitute"], _about("What weights that cannot be had lead to")
     ] = "error"
     accept_license: Annotated[
-        list[str], BeforeValidator(_parse_list), _about("Licences to accept besides free ones")
+        list[str],
+        BeforeValidator(_parse_list),
+        _OrText(),
+        _about("Licences to accept too"),
     ] = []
 
     @property

@@ -103,7 +103,7 @@ class TrainingParameters(BaseModel):
     optimizer: Annotated[
         str | None, Parameter(OneOf(("sgd", "adam", "adamw"), may_be_unset=True), "Optimiser")
     ] = None
-    momentum: Annotated[float | None, Parameter(Number(0, 1), "`sgd`")] = None
+    momentum: Annotated[float | None, Parameter(Number(0, 1), "Momentum; `sgd`")] = None
     nesterov: Annotated[bool | None, Parameter(Flag(), "Nesterov's momentum; `sgd`")] = None
     weight_decay: Annotated[
         float | None, Parameter(Number(0), "Weight decay; never on norms and biases")
@@ -121,7 +121,7 @@ class TrainingParameters(BaseModel):
         str | None,
         Parameter(
             OneOf(("warmup_cosine", "step", "flat"), may_be_unset=True),
-            "Schedule",
+            "Schedule of the rate",
             alias="lr_scheduler",
         ),
     ] = None
@@ -167,7 +167,7 @@ class TrainingParameters(BaseModel):
         int | None,
         Parameter(
             _whole(0, 2),
-            "Class weights where classes differ twofold: 0 none, 1 square roots, 2 full",
+            "Class weights: 0 none, 1 root, 2 full; where classes differ twofold",
             "classes",
         ),
     ] = None
@@ -238,7 +238,12 @@ class TrainingParameters(BaseModel):
     ] = None
     box_detections_per_image: Annotated[
         int | None,
-        Parameter(_whole(1), "Most boxes of an image", "objects", "box_detections_per_img"),
+        Parameter(
+            _whole(1),
+            "Most boxes; ours: by the data",
+            "objects",
+            "box_detections_per_img",
+        ),
     ] = None
     validation_metric_type: Annotated[
         str | None,

@@ -1,16 +1,24 @@
 """Template of a job YAML: required keys, and comments for the others."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from autofocus.models import catalog
+from autofocus.settings.parameters import PARAMETERS
+from autofocus.study.resolve import resolve
+from autofocus.study.trials.recipes import default_values
 from autofocus.tasks.base import Task
+
+# Images for which hyperparameters are shown, and the column where their meaning begins.
+_FEW, _COLUMN = 100, 46
 
 # Prose begins with "# ", what can be switched on with "#" alone.
 _TEMPLATE = """\
 # A job of autofocus. `autofocus train FILE --dry-run` checks it and shows the plan, `autofocus
-# train FILE` runs it. Paths are relative to this file. Every key: docs/reference/job.md.
+# train FILE` runs it. Paths are relative to this file. Every key: docs/reference/job.md. Editors
+# that speak JSON schema complete and check it after `autofocus job schema -o job.schema.json`
+# and with a first line `# yaml-language-server: $schema=job.schema.json`.
 type: automl
 task: {task}
 
@@ -34,11 +42,10 @@ limits:
 # Decides splits, order and what a sweep tries.
 seed: 0
 
-# The same for all trials. Without model_name and search_space the system chooses by itself.
+# The same for all trials. Without model_name and search_space the system chooses by itself. These
+# are the defaults of {model} on few images; what is empty is not set.
 #training_parameters:
-#  model_name: {model}
-#  number_of_epochs: 15
-#  early_stopping: true
+{parameters}
 
 # A sweep of your own instead. Each entry of search_space is a space of its own.
 #sweep:
@@ -93,9 +100,22 @@ def job_template(task: Task[Any, Any], data: Mapping[str, str]) -> str:
         ),
         test=test,
         model=model,
+        parameters="\n".join(_parameter_lines(task, model)),
         models=", ".join(known or [model]),
         folder=_quoted("."),
     )
+
+
+def _parameter_lines(task: Task[Any, Any], model: str) -> Iterator[str]:
+    """Yield a line for each hyperparameter that counts for the default model of a task."""
+    parameters = {"model_name": model}
+    job = {"task": task.name, "training_data": "", "training_parameters": parameters}
+    plan = resolve(job)
+    values = parameters | default_values(plan, _FEW)
+    for name, parameter in PARAMETERS.items():
+        if parameter.used_by in plan.readers:
+            value = json.dumps(values[name]).strip('"') if name in values else ""
+            yield f"{f'#  {name}: {value}':<{_COLUMN}}  # {parameter.help}"
 
 
 def _quoted(path: str) -> str:

@@ -81,11 +81,10 @@ class Plan:
     def unused_parameters(self) -> list[str]:
         """Names of parameters that no part of training reads."""
         given = {*self.parameters, *(name for subspace in self.space for name in subspace)}
-        readers = self._readers
-        return sorted(name for name in given if PARAMETERS[name].used_by not in readers)
+        return sorted(name for name in given if PARAMETERS[name].used_by not in self.readers)
 
     @property
-    def _readers(self) -> set[Reader]:
+    def readers(self) -> set[Reader]:
         """Readers of parameters that take part; of all models where the space has several."""
         readers: set[Reader] = {"all", *self.task.reads}
         has_models = any("model_name" in subspace for subspace in self.space)

@@ -73,6 +73,29 @@ def test_init_writes_to_standard_output(folder: Path) -> None:
     assert json.loads(out)["job"] is None
 
 
+def test_the_template_shows_the_parameters_that_count() -> None:
+    text = run("job", "init", "--task", "image_classification", "-o", "-")[1]
+    lines = text.partition("#sweep")[0].splitlines()
+    shown = {line.split(":")[0].strip("# "): line for line in lines if line.startswith("#  ")}
+    assert "learning_rate: 0.001" in shown["learning_rate"]
+    assert shown["validation_crop_size"].endswith("  # Side of the input, pixels")
+    assert {"image_size", "distributed"}.isdisjoint(shown)
+    assert max(map(len, lines)) <= 120
+
+
+def test_the_schema_goes_to_a_file_or_to_standard_output(folder: Path) -> None:
+    status, out = run("job", "schema")
+    assert status == 0
+    assert json.loads(out)["properties"]["seed"]["default"] == 0
+    status, line = run("job", "schema", "-o", "s.json")
+    assert (status, line) == (
+        0,
+        "s.json: as a job's first line write # yaml-language-server: $schema=s.json\n",
+    )
+    assert json.loads((folder / "s.json").read_text()) == json.loads(out)
+    assert json.loads(run("job", "schema", "-o", "s.json", "--json")[1]) == {"schema": "s.json"}
+
+
 def test_init_names_the_tasks(folder: Path) -> None:
     result = invoke(*["job", "init", "--task", "image_clasification"])
     assert result.exit_code == 2

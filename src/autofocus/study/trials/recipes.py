@@ -1,12 +1,22 @@
 """Recipe and preprocessing of a job: the defaults of its model, then its own parameters."""
 
+from typing import Any
+
 from autofocus.errors import JobError
 from autofocus.manifest import ResizeCrop
 from autofocus.models.catalog import ALIASES, AZURE_DETECTORS
 from autofocus.models.families import family_of
+from autofocus.settings.parameters import PARAMETERS
 from autofocus.study.resolve import Plan
 from autofocus.tasks.classification import ClassificationTask
-from autofocus.training.recipe import Recipe, default_recipe, detector_recipe, with_parameters
+from autofocus.tasks.objects import ObjectsTask
+from autofocus.training.recipe import (
+    RECIPE_PARAMETERS,
+    Recipe,
+    default_recipe,
+    detector_recipe,
+    with_parameters,
+)
 
 # azure.md §1.6: validation_resize_size and validation_crop_size of Azure's names.
 AZURE_RESIZE, AZURE_CROP = 256, 224
@@ -32,6 +42,26 @@ def detector_recipe_for(plan: Plan, num_images: int) -> Recipe:
     defaults = family_of(plan.model).recipe_defaults(plan.model)
     recipe = detector_recipe(defaults, num_images, is_azure_detector(plan))
     return with_parameters(recipe, plan.parameters)
+
+
+def default_values(plan: Plan, num_images: int) -> dict[str, Any]:
+    """Return the hyperparameters that have a value before the images are looked at.
+
+    Args:
+        plan: Plan; what it sets is among them.
+        num_images: Training images.
+    """
+    task = plan.task
+    finds_objects = isinstance(task, ObjectsTask)
+    recipe = (detector_recipe_for if finds_objects else recipe_for)(plan, num_images)
+    values = {name: getattr(recipe, field) for name, field in RECIPE_PARAMETERS.items()}
+    if isinstance(task, ObjectsTask):
+        values |= task.default_values | plan.parameters
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and PARAMETERS[name].used_by in plan.readers
+    }
 
 
 def is_azure_detector(plan: Plan) -> bool:
