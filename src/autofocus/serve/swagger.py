@@ -1,34 +1,11 @@
 """The endpoint's description, as Swagger 2 and OpenAPI 3 documents."""
 
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any
 
-from autofocus.explain.parameters import Parameters
+from autofocus.explain.algorithms import names_of
+from autofocus.explain.parameters import XAI_PARAMETERS, allowed
 
-_IMAGE = {
-    "type": "string",
-    "description": "A base64 image file, or JSON text of "
-    '{"image_base64", "model_explainability", "xai_parameters"}; keys of xai_parameters are '
-    f"{', '.join(field.name for field in fields(Parameters))}.",
-}
-_REQUEST: dict[str, Any] = {
-    "type": "object",
-    "required": ["input_data"],
-    "properties": {
-        "input_data": {
-            "type": "object",
-            "required": ["columns", "data"],
-            "properties": {
-                "columns": {"type": "array", "items": {"type": "string", "enum": ["image"]}},
-                "data": {"type": "array", "minItems": 1, "items": _IMAGE},
-                "index": {"type": "array", "items": {}},
-            },
-        },
-        "params": {"type": "object"},
-    },
-    "example": {"input_data": {"columns": ["image"], "data": ["<base64>"]}},
-}
 _REPLY = {
     "type": "array",
     "description": "One object an image, in the order of the request; an image that cannot be "
@@ -71,7 +48,7 @@ def _version_2() -> dict[str, Any]:
                     "operationId": "RunMLService",
                     "security": [{"Bearer": []}],
                     "parameters": [
-                        {"in": "body", "name": "body", "required": True, "schema": _REQUEST}
+                        {"in": "body", "name": "body", "required": True, "schema": _request()}
                     ],
                     "responses": _responses(lambda schema: {"schema": schema}),
                 }
@@ -94,11 +71,44 @@ def _version_3() -> dict[str, Any]:
                 "post": {
                     "operationId": "RunMLService",
                     "security": [{"Bearer": []}],
-                    "requestBody": {"required": True, **content(_REQUEST)},
+                    "requestBody": {"required": True, **content(_request())},
                     "responses": _responses(content),
                 }
             },
         },
+    }
+
+
+def _request() -> dict[str, Any]:
+    data = {"type": "array", "minItems": 1, "items": _image()}
+    return {
+        "type": "object",
+        "required": ["input_data"],
+        "properties": {
+            "input_data": {
+                "type": "object",
+                "required": ["columns", "data"],
+                "properties": {
+                    "columns": {"type": "array", "items": {"type": "string", "enum": ["image"]}},
+                    "data": data,
+                    "index": {"type": "array", "items": {}},
+                },
+            },
+            "params": {"type": "object"},
+        },
+        "example": {"input_data": {"columns": ["image"], "data": ["<base64>"]}},
+    }
+
+
+def _image() -> dict[str, str]:
+    values = {name: allowed(parameter.kind) for name, parameter in XAI_PARAMETERS.items()}
+    values["xai_algorithm"] = f"one of {', '.join((*names_of('classes'), *names_of('boxes')))}"
+    keys = "; ".join(f"{name}, {words}" for name, words in values.items())
+    return {
+        "type": "string",
+        "description": "A base64 image file, or JSON text of "
+        '{"image_base64", "model_explainability", "xai_parameters"}; keys of xai_parameters are '
+        f"{keys}.",
     }
 
 

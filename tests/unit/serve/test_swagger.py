@@ -1,9 +1,9 @@
 import json
-from dataclasses import fields
 
 import pytest
 
-from autofocus.explain.parameters import Parameters
+from autofocus.explain.algorithms import ALGORITHMS
+from autofocus.explain.parameters import MAX_STEPS, XAI_PARAMETERS
 from autofocus.serve.swagger import swagger
 
 
@@ -24,6 +24,7 @@ def test_other_versions_do_not_exist() -> None:
     assert swagger("") is None
 
 
-def test_every_parameter_of_explanations_is_named() -> None:
+def test_every_parameter_of_explanations_is_named_with_its_values() -> None:
     text = json.dumps(swagger("3"))
-    assert not [field.name for field in fields(Parameters) if field.name not in text]
+    assert not [name for name in (*XAI_PARAMETERS, *ALGORITHMS) if name not in text]
+    assert f"n_steps, a whole number from 2 to {MAX_STEPS}; approximation_method, one of" in text
