@@ -4,16 +4,25 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from autofocus.cli.output import AsJson, command, emit, emit_json, note, progress
+from autofocus.cli.reading import (
+    DEFAULT_CLASS,
+    ClassName,
+    ImageColumn,
+    ImageRoot,
+    Maps,
+    TargetColumn,
+    read_options,
+)
 from autofocus.errors import InputError, JobError
 
 if TYPE_CHECKING:
     from autofocus.data.options import ReadOptions
-    from autofocus.data.sources.check import SourceReport
+    from autofocus.data.sources.check import Depth, SourceReport
     from autofocus.data.sources.convert import Written
     from autofocus.data.sources.find import Source
 
@@ -22,18 +31,12 @@ app = typer.Typer(no_args_is_help=True)
 _MAX_CLASSES = 20
 _MAX_ISSUES = 20
 _MAX_PER_CODE = 3
-_DEFAULT_CLASS = "object"
 
 SourceArgument = Annotated[
     str,
     typer.Argument(help="JSONL, MLTable, COCO, VOC, YOLO, VIA, masks, folders of classes, CSV."),
 ]
 TaskOption = Annotated[str | None, typer.Option(help="Default: what the rows look like.")]
-TargetColumn = Annotated[str, typer.Option(help="Column (VIA: attribute) of the labels.")]
-ImageColumn = Annotated[str, typer.Option(help="Column of the images.")]
-ImageRoot = Annotated[Path | None, typer.Option(help="Where relative image_url start.")]
-Maps = Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR; may be repeated.")]
-ClassName = Annotated[str, typer.Option(help="Class of objects that have no name: masks, VIA.")]
 
 
 @app.command()
@@ -50,7 +53,7 @@ def check(
     image_column: ImageColumn = "image_url",
     image_root: ImageRoot = None,
     map_: Maps = None,
-    class_name: ClassName = _DEFAULT_CLASS,
+    class_name: ClassName = DEFAULT_CLASS,
     as_json: AsJson = False,
 ) -> None:
     """List everything that is wrong with data; exit status 2 when something cannot be used.
@@ -64,16 +67,14 @@ def check(
 
     if no_images and decode:
         raise JobError("--no-images and --decode exclude each other; leave one out.")
-    options = _options(target_column, image_column, image_root, map_, class_name)
+    options = read_options(target_column, image_column, image_root, map_, class_name)
     splits = find_splits(source)
     found = {split: find_source(path, options) for split, path in splits.items()}
     first = found.get("train") or find_source(source, options)
     # Rows of no known task are checked as the simplest ones, to name their problems.
     name = _choose_task(task, first, options)
     record_type = RECORD_TYPES[name] if name else MulticlassRecord
-    depth: Literal["rows", "headers", "pixels"] = (
-        "rows" if no_images else "pixels" if decode else "headers"
-    )
+    depth: Depth = "rows" if no_images else "pixels" if decode else "headers"
     with _issues_file(output_dir) as sink:
         log = IssueLog(sink)
         reports = {
@@ -107,7 +108,7 @@ def convert(
     image_column: ImageColumn = "image_url",
     image_root: ImageRoot = None,
     map_: Maps = None,
-    class_name: ClassName = _DEFAULT_CLASS,
+    class_name: ClassName = DEFAULT_CLASS,
     as_json: AsJson = False,
 ) -> None:
     """Write data as clean JSON Lines; what cannot be used is listed in dropped.jsonl.
@@ -121,7 +122,7 @@ def convert(
 
     if to != "jsonl":
         raise JobError(f"--to must be jsonl, got {to!r}.")
-    options = _options(target_column, image_column, image_root, map_, class_name)
+    options = read_options(target_column, image_column, image_root, map_, class_name)
     name = _choose_task(task, find_source(source, options), options)
     if name is None:
         raise JobError(
@@ -138,26 +139,6 @@ def convert(
         # the folder is named: training finds them all in it.
         source = str(written[0].path if len(written) == 1 else output_dir)
         _show_written(written, _next_command(name, source, ReadOptions()))
-
-
-def _options(
-    target_column: str,
-    image_column: str,
-    image_root: Path | None,
-    maps: list[str] | None,
-    class_name: str,
-) -> "ReadOptions":
-    from autofocus.data.options import ReadOptions
-
-    parsed = {}
-    if maps:
-        # This import takes a sixth of the command's start-up, and rows alone do without.
-        from autofocus.data.images.locate import parse_maps
-
-        parsed = parse_maps(maps)
-    if not class_name:
-        raise JobError("--class-name must not be empty.")
-    return ReadOptions(image_column, target_column, image_root, parsed, class_name)
 
 
 def _choose_task(task: str | None, source: "Source", options: "ReadOptions") -> str | None:
@@ -285,7 +266,7 @@ def _show_examples(report: "SourceReport") -> None:
 def _next_command(task: str | None, source: str, options: "ReadOptions") -> str:
     """Return the command that goes on with the checked data, quoted for a shell."""
     words = ["autofocus", "train", "--task", task or "TASK", "--data", source]
-    if options.class_name != _DEFAULT_CLASS:
+    if options.class_name != DEFAULT_CLASS:
         # A job cannot name such classes, but converted rows do.
         words = ["autofocus", "data", "convert", source, "--task", task or "TASK"]
         words += ["--class-name", options.class_name, "-o", "DIR"]

@@ -7,6 +7,7 @@ import typer
 
 from autofocus.cli.output import AsJson, command, emit, emit_json, note, progress
 from autofocus.cli.picture_files import DrawingFolder
+from autofocus.cli.reading import ImageColumn, ImageRoot, Maps, TargetColumn, read_options
 
 Split = Literal["test", "validation", "train"]
 
@@ -19,10 +20,10 @@ def evaluate(
         Split | None,
         typer.Option(help="Of data with splits (default: test, else validation, else all)."),
     ] = None,
-    target_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
-    image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image_url",
-    image_root: Annotated[Path | None, typer.Option(help="Where relative image_url start.")] = None,
-    map_: Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR.")] = None,
+    target_column: TargetColumn = "label",
+    image_column: ImageColumn = "image_url",
+    image_root: ImageRoot = None,
+    map_: Maps = None,
     draw: Annotated[
         Path | None,
         typer.Option(
@@ -33,8 +34,6 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score labelled data and print the published metrics."""
-    from autofocus.data.images.locate import parse_maps
-    from autofocus.data.options import ReadOptions
     from autofocus.data.sources.find import part_to_measure
     from autofocus.data.sources.read import read_data
     from autofocus.manifest import read_manifest
@@ -43,12 +42,7 @@ def evaluate(
     from autofocus.scoring.scorer import task_of
 
     folder = resolve_model(model)
-    options = ReadOptions(
-        image_column=image_column,
-        label_column=target_column,
-        image_root=image_root,
-        maps=parse_maps(map_ or ()),
-    )
+    options = read_options(target_column, image_column, image_root, map_)
     track = progress()
     part = part_to_measure(data, options, split)
     if part.split:

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from autofocus.cli.flags import with_flags
 from autofocus.cli.output import AsJson, command, emit, emit_json, line_progress, note, progress
 from autofocus.cli.picture_files import FileNames, file_name
+from autofocus.cli.reading import ImageColumn, ImageRoot, Maps, TargetColumn, read_options
 from autofocus.errors import ImageError, InputError
 from autofocus.explain.algorithms import ALGORITHMS, names_of
 from autofocus.explain.parameters import XAI_PARAMETERS, Parameters
+
+if TYPE_CHECKING:
+    from autofocus.data.options import ReadOptions
 
 # Flag, as a Python name -> parameter of requests.
 _FLAGS: Final = {
@@ -55,10 +59,10 @@ def explain(
     max_images: Annotated[
         int, typer.Option(help="With --evaluate: photos drawn from the data.", min=1)
     ] = 20,
-    target_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
-    image_column: Annotated[str, typer.Option(help="Column of the images.")] = "image_url",
-    image_root: Annotated[Path | None, typer.Option(help="Where relative image_url start.")] = None,
-    map_: Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR.")] = None,
+    target_column: TargetColumn = "label",
+    image_column: ImageColumn = "image_url",
+    image_root: ImageRoot = None,
+    map_: Maps = None,
     as_json: AsJson = False,
     **flags: Any,
 ) -> None:
@@ -79,9 +83,8 @@ def explain(
     try:
         if evaluate:
             assert data is not None
-            columns = {"label_column": target_column, "image_column": image_column}
-            reading = {**columns, "image_root": image_root, "maps": map_ or []}
-            _print_quality(_evaluate(folder, data, max_images, reading, parameters), as_json)
+            options = read_options(target_column, image_column, image_root, map_)
+            _print_quality(_evaluate(folder, data, max_images, options, parameters), as_json)
             return
         failed = _report(_explain(folder, images or [], parameters, output, npy), output, as_json)
     except InputError as error:
@@ -217,10 +220,8 @@ def _as_flags(problem: str) -> str:
 
 
 def _evaluate(
-    folder: Path, data: str, max_images: int, reading: dict[str, Any], raw: dict[str, Any]
+    folder: Path, data: str, max_images: int, options: "ReadOptions", raw: dict[str, Any]
 ) -> dict[str, Any]:
-    from autofocus.data.images.locate import parse_maps
-    from autofocus.data.options import ReadOptions
     from autofocus.data.sources.find import part_to_measure
     from autofocus.explain.parameters import parse_parameters
     from autofocus.manifest import read_manifest
@@ -233,7 +234,6 @@ def _evaluate(
     assert selector is not None, "every task has one"
     parameters = parse_parameters(raw, names_of(selector.explains))
     track = progress()
-    options = ReadOptions(**{**reading, "maps": parse_maps(reading["maps"])})
     part = part_to_measure(data, options)
     rows = read_photos(folder, part.source, options, track)
     number = min(max_images, len(rows.records))
