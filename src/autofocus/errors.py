@@ -11,6 +11,7 @@ AutofocusError                 exit status 1: something failed
   + RunFolderError             the run folder belongs to another job, or to a running driver
   + PluginError                an entry that another distribution adds cannot be used
 * VerificationError            a written package differs from the trained network
+* ScoringError                 a model's answer is not a number
 * TrainingError                training diverged before it had learnt anything
 * BudgetError                  the time budget ended before there was a model
 * StoppedError                 Ctrl-C or SIGTERM; carries how to go on
@@ -71,6 +72,10 @@ class WeightsError(InputError):
 
 class ModelFolderError(InputError):
     """A model folder is incomplete, damaged or tries to reach outside itself."""
+
+
+class ScoringError(AutofocusError):
+    """A network's output is not a number, so there is no answer."""
 
 
 class RequestError(InputError):

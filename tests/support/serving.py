@@ -74,7 +74,7 @@ StartServer = Callable[..., ServerProcess]
 @pytest.fixture(scope="session")
 def start_server() -> Iterator[StartServer]:
     """Start `autofocus serve` (or a given command) and wait for its first line."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[tuple[subprocess.Popen[str], threading.Thread]] = []
 
     def start(
         *arguments: str | Path, command: list[str] | None = None, env: dict[str, str] | None = None
@@ -87,11 +87,11 @@ def start_server() -> Iterator[StartServer]:
             text=True,
             env={**os.environ, **(env or {})},
         )
-        started.append(process)
         lines: list[str] = []
         # Somebody must read on, or a long log would stop the server.
         reader = threading.Thread(target=_read_lines, args=(process, lines), daemon=True)
         reader.start()
+        started.append((process, reader))
         while True:
             if match := re.search(r"(http://\S+?:\d+)/score", "".join(lines)):
                 return ServerProcess(process, match.group(1), lines, reader)
@@ -100,10 +100,12 @@ def start_server() -> Iterator[StartServer]:
             time.sleep(0.02)
 
     yield start
-    for process in started:
+    for process, reader in started:
         if process.poll() is None:
             process.kill()
         process.wait()
+        # Until its workers have seen that they are alone, and left.
+        reader.join(timeout=10)
         assert process.stderr is not None
         process.stderr.close()
 

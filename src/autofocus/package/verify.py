@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from autofocus.errors import VerificationError
+from autofocus.errors import ScoringError, VerificationError
 from autofocus.manifest import Manifest
 from autofocus.scoring.backends.torch import TorchBackend
 from autofocus.scoring.scorer import Scorer
@@ -58,7 +58,10 @@ def verify_package(
     """
     task = TASKS[manifest.task]
     settings = task.comparison_settings(manifest.settings)
-    expected = Scorer(manifest, TorchBackend(network, manifest.outputs)).score(images, settings)
+    try:
+        expected = Scorer(manifest, TorchBackend(network, manifest.outputs)).score(images, settings)
+    except ScoringError as error:
+        raise VerificationError(f"{folder}: {error} The package was not published.") from error
     scored = _score_in_child(folder, images, settings)
     difference = max(map(task.wire_difference, expected, scored), default=0.0)
     if not difference < task.wire_tolerance:

@@ -9,7 +9,7 @@ and each keeps its own parameters. `index` and `params` are accepted and not use
 Nothing here repeats a value of the request: bodies hold other people's photos.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -24,6 +24,11 @@ MAX_IMAGES = 256
 # `[],[],…` takes 20 times its size once parsed.
 _COUNT_ABOVE_BYTES = 1 << 20
 _MAX_JSON_VALUES = 100_000
+# The explain form is JSON within a string, where escapes hide its marks from that count.
+_MAX_ROW_VALUES = 1_000
+# A row has a dozen parameters; each unknown one is looked up among them.
+_MAX_PARAMETERS = 50
+_MAX_KEY_CHARS = 100
 _MAX_PROBLEMS = 5
 
 ItemT = TypeVar("ItemT")
@@ -52,8 +57,8 @@ class RequestRow:
 class ImageScorer(Protocol):
     """A model that answers requests; `scoring.scorer.Scorer` is one."""
 
-    def score(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Return one wire object an image, in order."""
+    def score(self, images: Iterable[bytes]) -> list[dict[str, Any]]:
+        """Return one wire object an image, in order; decodes each as it takes it."""
 
 
 def parse_request(body: bytes, max_images: int = MAX_IMAGES) -> list[RequestRow]:
@@ -92,10 +97,27 @@ def parse_row(value: str | bytes) -> RequestRow:
     return RequestRow(value) if isinstance(value, bytes) else _parsed(value, "image")
 
 
-def score_rows(scorer: ImageScorer, rows: Sequence[RequestRow]) -> list[dict[str, Any]]:
-    """Return one wire object a row, in order; broken rows give `{"error": …}`."""
-    results = in_place([row.image for row in rows], scorer.score)
+def score_rows(
+    scorer: ImageScorer, rows: Sequence[RequestRow], check: Callable[[], None] = lambda: None
+) -> list[dict[str, Any]]:
+    """Return one wire object a row, in order; broken rows give `{"error": …}`.
+
+    Args:
+        scorer: Model.
+        rows: Rows in order.
+        check: Called before each image is decoded; may raise.
+    """
+    results = in_place(
+        [row.image for row in rows], lambda good: scorer.score(each_checked(good, check))
+    )
     return [error_object(item) if isinstance(item, ImageError) else item for item in results]
+
+
+def each_checked(images: Iterable[bytes], check: Callable[[], None]) -> Iterator[bytes]:
+    """Yield the images, with a call of `check` before each."""
+    for image in images:
+        check()
+        yield image
 
 
 def in_place(
@@ -152,12 +174,7 @@ def _load(body: bytes) -> dict[str, Any]:
     if not body.strip():
         raise RequestError(f"The body is empty, it must be {_EXAMPLE}.")
     if len(body) > _COUNT_ABOVE_BYTES:
-        num_values = sum(body.count(mark) for mark in (b",", b"[", b"{"))
-        if num_values > _MAX_JSON_VALUES:
-            raise RequestError(
-                f"The body holds about {num_values:,} JSON values, at most {_MAX_JSON_VALUES:,} "
-                "are allowed."
-            )
+        _check_num_values("The body", sum(map(body.count, (b",", b"[", b"{"))), _MAX_JSON_VALUES)
     try:
         document = orjson.loads(body.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
@@ -168,6 +185,13 @@ def _load(body: bytes) -> dict[str, Any]:
             f"POST body should be a JSON dictionary. Got {_kind(document)}, expected {_EXAMPLE}."
         )
     return document
+
+
+def _check_num_values(what: str, number: int, allowed: int) -> None:
+    if number > allowed:
+        raise RequestError(
+            f"{what} holds about {number:,} JSON values, at most {allowed:,} are allowed."
+        )
 
 
 def _rows(document: dict[str, Any]) -> list[Any]:
@@ -222,6 +246,7 @@ def _parsed(row: Any, path: str) -> RequestRow:
 
 
 def _parsed_explain_form(text: str, path: str) -> RequestRow:
+    _check_num_values(path, sum(map(text.count, ",[{")), _MAX_ROW_VALUES)
     try:
         row = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -241,7 +266,17 @@ def _parsed_explain_form(text: str, path: str) -> RequestRow:
     parameters = row.get("xai_parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise RequestError(f"{path}: xai_parameters must be an object, got {_kind(parameters)}.")
+    if explain and parameters and not _are_sane(parameters):
+        raise RequestError(
+            f"{path}: xai_parameters must have at most {_MAX_PARAMETERS} keys of at most "
+            f"{_MAX_KEY_CHARS} characters, got {len(parameters):,} of at most "
+            f"{max(map(len, parameters)):,}."
+        )
     return RequestRow(_decode_base64(image), explain, parameters)
+
+
+def _are_sane(parameters: Mapping[str, Any]) -> bool:
+    return len(parameters) <= _MAX_PARAMETERS and max(map(len, parameters)) <= _MAX_KEY_CHARS
 
 
 def _decode_base64(text: str) -> bytes | ImageError:

@@ -4,7 +4,7 @@ Torch evaluation aside, everything that scores goes through here: `autofocus sco
 the MLflow model and the check after packaging. Imports no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from autofocus.data.batches.preprocess import input_frame, preprocess
 from autofocus.data.images.decode import DEFAULT_MAX_PIXELS, decode
-from autofocus.errors import ImageError, ModelFolderError
+from autofocus.errors import ImageError, ModelFolderError, ScoringError
 from autofocus.manifest import Manifest, Preprocess, Tiling, check_files, read_manifest
 from autofocus.scoring.backends.onnx import OnnxBackend
 from autofocus.scoring.explain.needs import WEIGHTS_NAME
@@ -78,14 +78,14 @@ class Scorer:
             )
         try:
             scorer.warm_up()
-        except (IndexError, KeyError, ValueError, RuntimeError) as error:
+        except (IndexError, KeyError, ValueError, RuntimeError, ScoringError) as error:
             raise ModelFolderError(
                 f"{folder}: the network and manifest.json do not fit each other: {error}"
             ) from error
         return scorer
 
     def score(
-        self, images: Sequence[bytes], settings: Settings | None = None
+        self, images: Iterable[bytes], settings: Settings | None = None
     ) -> list[dict[str, Any]]:
         """Return one wire object an image, in order.
 
@@ -107,7 +107,7 @@ class Scorer:
             for prediction in predictions
         ]
 
-    def try_predict(self, images: Sequence[bytes], settings: Settings | None = None) -> list[Any]:
+    def try_predict(self, images: Iterable[bytes], settings: Settings | None = None) -> list[Any]:
         """Return one task prediction an image, or the `ImageError` in its place.
 
         Args:
@@ -168,8 +168,24 @@ class Scorer:
         for start in range(0, len(samples), MAX_BATCH):
             tensors, frames = zip(*samples[start : start + MAX_BATCH], strict=True)
             outputs = self._backend.run(np.stack(tensors))
+            _check_numbers(outputs)
             predictions += self.task.postprocess(outputs, frames, settings)
         return predictions
+
+
+def _check_numbers(outputs: Mapping[str, NDArray[Any]]) -> None:
+    """Check that no output is NaN or infinite: JSON has neither, and a client would read null.
+
+    Raises:
+        ScoringError: If one is.
+    """
+    for name, values in outputs.items():
+        # The greatest value is NaN where any is. Scores of minus infinity are mere zeros.
+        if values.dtype.kind == "f" and values.size and not values.max() < np.inf:
+            raise ScoringError(
+                f"The model's output {name!r} is not a number (NaN or infinite) for an image. "
+                "Its weights are broken; train it again or serve another model."
+            )
 
 
 def prepare(image: bytes, spec: Preprocess, max_pixels: int = DEFAULT_MAX_PIXELS) -> Sample:

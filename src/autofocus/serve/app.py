@@ -10,7 +10,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,9 +19,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from autofocus.errors import RequestError
+from autofocus.errors import RequestError, ScoringError
 from autofocus.scoring.explain.request import (
     ExplainRow,
     TargetSelector,
@@ -41,9 +41,10 @@ from autofocus.scoring.request import (
 )
 from autofocus.scoring.scorer import Scorer
 from autofocus.serve.errors import ClientGoneError, Headers, HttpError, busy
+from autofocus.serve.exchange import Exchange, send_json
 from autofocus.serve.explainer import Answers, too_slow
 from autofocus.serve.keys import is_allowed
-from autofocus.serve.lanes import Lane, timed_out
+from autofocus.serve.lanes import MIN_OVERRUN_S, Lane, timed_out
 from autofocus.serve.limits import (
     BodyBudget,
     check_content_type,
@@ -69,6 +70,10 @@ _CLIENT_GONE = 499
 _BATCH = 16
 # Bodies held at once, in units of the longest one allowed.
 _BODIES_HELD = 4
+# Explained replies may be 200 MB each, and their clients slow to take them.
+_MAX_REPLY_BYTES_HELD = 256 << 20
+# An explanation's own deadline is kept by the process that explains; this is for its answer.
+_EXPLAIN_OVERRUN_S = 1.0
 _MAX_LOGGED_PATH = 200
 
 
@@ -92,7 +97,7 @@ class Endpoint:
 
     Args:
         settings: Limits.
-        keys: Digests from `read_keys`; empty serves everybody.
+        keys: Returns the digests of the keys that are allowed now; none serves everybody.
         load: Loads the model; called once, in the scoring thread.
         explain: Called in the explaining lane's thread; or the reason why there is none.
     """
@@ -100,13 +105,17 @@ class Endpoint:
     def __init__(
         self,
         settings: Settings,
-        keys: list[bytes],
+        keys: Callable[[], Sequence[bytes]],
         load: Callable[[], ImageScorer],
         explain: Explain | str = "This server gives no explanations.",
     ) -> None:
         self.settings = settings
-        self.lane = Lane("score", num_threads=1, queue_size=settings.queue_size)
-        self.explain_lane = Lane("explain", 1, settings.explain_queue_size, too_slow)
+        # Twice its deadline is the longest that a request takes, whatever its images.
+        overrun_s = max(settings.timeout_s, MIN_OVERRUN_S)
+        self.lane = Lane("score", 1, settings.queue_size, overrun_s=overrun_s)
+        self.explain_lane = Lane(
+            "explain", 1, settings.explain_queue_size, too_slow, _EXPLAIN_OVERRUN_S
+        )
         self.num_active = 0
         self._explain = explain
         self._explain_budget = BodyBudget(_BODIES_HELD * settings.max_body_bytes)
@@ -115,6 +124,7 @@ class Endpoint:
         self._scorer: ImageScorer | None = None
         self._draining = False
         self._budget = BodyBudget(_BODIES_HELD * settings.max_body_bytes)
+        self._reply_bytes_held = 0
         self._router = Router(
             [
                 Route("/", _healthy),
@@ -147,7 +157,7 @@ class Endpoint:
         assert scope["type"] == "http", "the server runs without lifespan and websockets"
         started = time.monotonic()
         scope["app"], scope["started"] = self, started
-        exchange = _Exchange(receive, send)
+        exchange = Exchange(scope, receive, send)
         self.num_active += 1
         try:
             await self._answer(scope, exchange)
@@ -164,7 +174,7 @@ class Endpoint:
                 exchange.request_id,
             )
 
-    async def _answer(self, scope: Scope, exchange: "_Exchange") -> None:
+    async def _answer(self, scope: Scope, exchange: Exchange) -> None:
         headers = scope["header_map"] = dict(scope["headers"])
         try:
             exchange.ids = reply_ids(headers)
@@ -180,6 +190,9 @@ class Endpoint:
             await exchange.refuse(error.status, error.message, extra)
         except HTTPException as error:
             await exchange.refuse(error.status_code, f"{error.detail}.", _sorted_allow(error))
+        except ScoringError as error:
+            logger.exception("request %s failed", exchange.request_id)
+            await exchange.refuse(500, str(error), [FAILED_HEADER])
         except ClientGoneError:
             raise
         # The last resort: whatever a model or a library throws becomes a 500 with an id.
@@ -190,7 +203,7 @@ class Endpoint:
             await exchange.refuse(500, _UNEXPECTED, [FAILED_HEADER])
 
     def _check_key(self, authorization: bytes | None) -> None:
-        if is_allowed(authorization, self._keys):
+        if is_allowed(authorization, self._keys()):
             return
         found = "is not valid" if authorization else "is missing"
         raise HttpError(
@@ -204,6 +217,8 @@ class Endpoint:
             return _message(503, "The server is stopping.")
         if self._scorer is None:
             return _message(503, "The model is loading.")
+        if self.lane.is_blocked:
+            return _message(503, "A request does not end; this worker is about to be replaced.")
         return PlainTextResponse("Ready")
 
     async def _score(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -223,14 +238,20 @@ class Endpoint:
             deadline - time.monotonic(),
         )
         try:
-            job = functools.partial(self._score_body, body, deadline)
+            check = functools.partial(_check_wanted, deadline, scope.get("is_gone", _never))
+            job = functools.partial(self._score_body, body, check)
             done = await self.lane.run(job, deadline)
         finally:
             self._budget.give_back(len(body))
         if isinstance(done, _Scored):
             until = scope["started"] + self.settings.explain_timeout_s
             done = await self._explained(done, until, receive)
-        return await _send(send, 200, *done)
+        content, extra = done
+        self._reply_bytes_held += len(content)
+        try:
+            await send_json(send, 200, content, extra)
+        finally:
+            self._reply_bytes_held -= len(content)
 
     async def _explained(
         self, scored: _Scored, deadline: float, receive: Receive
@@ -240,6 +261,8 @@ class Endpoint:
         Raises:
             ClientGoneError: When the client closes the connection first; the lane has room again.
         """
+        if self._reply_bytes_held > _MAX_REPLY_BYTES_HELD:
+            raise busy("Too many explanations wait for their clients to take them.", 1)
         num_bytes = sum(len(row.image) for row in scored.rows)
         self._explain_budget.take(num_bytes)
         gone = threading.Event()
@@ -263,26 +286,33 @@ class Endpoint:
         # Set here, not where `start` goes on: the lane's next job must find it.
         self._scorer = self._load()
 
-    def _score_body(self, body: bytes, deadline: float) -> tuple[bytes, Headers] | _Scored:
+    def _score_body(
+        self, body: bytes, check: Callable[[], None]
+    ) -> tuple[bytes, Headers] | _Scored:
         assert self._scorer is not None, "loading is the lane's first job"
+        check()
         started = time.perf_counter()
         rows = parse_request(body, self.settings.max_images)
         selector = explaining_selector(self._scorer, rows)
         if selector is not None:
             assert isinstance(self._scorer, Scorer)
-            scored = self._score_to_explain(self._scorer, selector, rows, deadline)
+            scored = self._score_to_explain(self._scorer, selector, rows, check)
             if any(row.needs_network for row in scored.rows):
                 return scored
             joined = join(scored.results, scored.rows, {}, selector)
             return _encoded(joined, started, scored.headers)
         results: list[dict[str, Any]] = []
-        for start in _batches(rows, deadline):
-            results += score_rows(self._scorer, rows[start : start + _BATCH])
+        for start in range(0, len(rows), _BATCH):
+            results += score_rows(self._scorer, rows[start : start + _BATCH], check)
         refuse_all_failed(results)
         return _encoded(results, started, _explanations_header(None, rows))
 
     def _score_to_explain(
-        self, scorer: Scorer, selector: TargetSelector, rows: Sequence[RequestRow], deadline: float
+        self,
+        scorer: Scorer,
+        selector: TargetSelector,
+        rows: Sequence[RequestRow],
+        check: Callable[[], None],
     ) -> _Scored:
         """Return scores and the targets to explain.
 
@@ -296,9 +326,11 @@ class Endpoint:
             raise RequestError(self._explain)
         self.explain_lane.check_room()
         scored = _Scored([], [], selector, _explanations_header(selector, rows), 0.0)
-        for start in _batches(rows, deadline):
+        for start in range(0, len(rows), _BATCH):
             batch = rows[start : start + _BATCH]
-            results, to_explain = score_and_select(scorer, selector, batch, parameters, start)
+            results, to_explain = score_and_select(
+                scorer, selector, batch, parameters, start, check
+            )
             scored.results.extend(results)
             scored.rows.extend(to_explain)
         refuse_all_failed(scored.results)
@@ -324,16 +356,21 @@ def _explanations_header(selector: TargetSelector | None, rows: Sequence[Request
     return [EXPLANATIONS_HEADER] if left_out else []
 
 
-def _batches(rows: Sequence[RequestRow], deadline: float) -> Iterator[int]:
-    """Yield the index at which each batch starts.
+def _check_wanted(deadline: float, is_gone: Callable[[], bool]) -> None:
+    """Check that a request's answer is still wanted; called before each image.
 
     Raises:
-        HttpError: 408 when the deadline comes between two.
+        HttpError: 408 after the deadline.
+        ClientGoneError: When the client has closed the connection.
     """
-    for start in range(0, len(rows), _BATCH):
-        if time.monotonic() > deadline:
-            raise timed_out()
-        yield start
+    if is_gone():
+        raise ClientGoneError
+    if time.monotonic() > deadline:
+        raise timed_out()
+
+
+def _never() -> bool:
+    return False
 
 
 def _encoded(
@@ -342,41 +379,6 @@ def _encoded(
     content = orjson.dumps(results, option=orjson.OPT_SERIALIZE_NUMPY)
     milliseconds = (time.perf_counter() - started) * 1e3
     return content, [(b"x-ms-run-fn-exec-ms", f"{milliseconds:.3f}".encode()), *extra]
-
-
-class _Exchange:
-    """One request's two directions: adds ids, remembers the status and whether all was read."""
-
-    def __init__(self, receive: Receive, send: Send) -> None:
-        self._receive = receive
-        self._send = send
-        self.has_unread_body = True
-        self.ids: Headers = []
-        self.status = 0
-
-    @property
-    def request_id(self) -> str:
-        return next((v.decode() for k, v in self.ids if k == b"x-request-id"), "-")
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self.has_unread_body = message.get("more_body", False)
-        return message
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message["headers"] = [*message["headers"], *self.ids]
-        await self._send(message)
-
-    async def refuse(self, status: int, text: str, extra: Headers) -> None:
-        await _send(self.send, status, orjson.dumps({"message": text}), extra)
-
-
-async def _send(send: Send, status: int, body: bytes, extra: Headers) -> None:
-    headers = [_JSON, (b"content-length", str(len(body)).encode()), *extra]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 async def _hung_up(receive: Receive) -> None:
@@ -392,7 +394,7 @@ async def _healthy(request: Request) -> Response:
 async def _score_without_body(scope: Scope, send: Send) -> None:
     allow = (b"allow", b"OPTIONS, POST")
     if scope["method"] == "OPTIONS":
-        return await _send(send, 200, b"", [allow])
+        return await send_json(send, 200, b"", [allow])
     raise HttpError(405, "Method Not Allowed. Send the images with POST.", [allow])
 
 

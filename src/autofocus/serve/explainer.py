@@ -24,11 +24,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from autofocus.errors import AutofocusError, RequestError
 from autofocus.serve.errors import ClientGoneError
+from autofocus.serve.logs import log_without_blocking
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,12 @@ _LEAVE_S: Final = 5.0
 _OVERRUN_S: Final = 10.0
 _OVERRAN: Final = 75
 _LOWEST_PRIORITY: Final = 19
+# Longest folder of a socket: macOS allows 103 bytes for the whole path.
+_MAX_FOLDER_BYTES: Final = 90
+# The process says every second that it lives; one that is silent for this long, at the lowest
+# priority of a busy machine, has been stopped.
+_BEAT_S: Final = 1.0
+_MAX_SILENCE_S: Final = 45.0
 
 Answers = list[dict[str, bytes]]
 _Jobs = queue.Queue[tuple[Connection, Sequence[Any], float]]
@@ -83,8 +91,16 @@ def new_address() -> Address:
     secret = secrets.token_bytes(32)
     if sys.platform == "win32":
         return Address(rf"\\.\pipe\autofocus-{secrets.token_hex(8)}", secret)
-    # A folder that only this user may enter.
-    return Address(str(Path(tempfile.mkdtemp(prefix="autofocus-")) / "explain"), secret)
+    # A folder that only this user may enter. A socket's path may not be long.
+    return Address(str(Path(_short_folder()) / "explain"), secret)
+
+
+def _short_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="autofocus-")
+    if len(os.fsencode(folder)) <= _MAX_FOLDER_BYTES:
+        return folder
+    Path(folder).rmdir()
+    return tempfile.mkdtemp(prefix="autofocus-", dir="/tmp")
 
 
 def forget(address: Address) -> None:
@@ -202,6 +218,20 @@ class ExplainProcess:
             self._thread.join()
         forget(self._address)
 
+    def _watch(self, process: SpawnProcess, pipe: Connection) -> None:
+        """Return when the process has ended, is to end, or was silent too long and is killed."""
+        while True:
+            changed = wait([process.sentinel, self._stop_reader, pipe], _MAX_SILENCE_S)
+            if not changed:
+                logger.error("the explaining process has been silent for %g s", _MAX_SILENCE_S)
+                process.kill()
+            if pipe not in changed or len(changed) > 1:
+                return
+            try:
+                pipe.recv()
+            except (EOFError, OSError):
+                return
+
     def _keep_alive(self) -> None:
         context = multiprocessing.get_context("spawn")
         warm_up = self._warm_up
@@ -213,7 +243,7 @@ class ExplainProcess:
             # One that the warm-up itself kills is not to die again and again, unasked.
             warm_up = False
             theirs.close()
-            wait([process.sentinel, self._stop_reader])
+            self._watch(process, ours)
             ours.close()
             process.join(_LEAVE_S)
             if process.is_alive():
@@ -242,8 +272,9 @@ def _explain_until_end_of(
         signal.signal(sig, signal.SIG_IGN)
     if hasattr(os, "nice"):
         os.nice(_LOWEST_PRIORITY)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_without_blocking(logging.INFO)
     threading.Thread(target=_leave_at_end_of, args=(pipe, address), daemon=True).start()
+    threading.Thread(target=_beat, args=(pipe,), daemon=True).start()
     if sys.platform != "win32":
         # Left behind by a process that died.
         Path(address.path).unlink(missing_ok=True)
@@ -336,3 +367,10 @@ def _leave_at_end_of(pipe: Connection, address: Address) -> None:
         pipe.recv()
     forget(address)
     os._exit(0)
+
+
+def _beat(pipe: Connection) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            pipe.send(None)
+            time.sleep(_BEAT_S)

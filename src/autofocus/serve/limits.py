@@ -13,6 +13,7 @@ _MAX_ID_CHARS = 100
 _ID_HEADERS = (b"x-request-id", b"x-ms-request-id", b"x-ms-client-request-id")
 _LINGER_S = 3.0
 _CLOSE = (b"connection", b"close")
+_MAX_LENGTH_DIGITS = 20
 
 
 class BodyBudget:
@@ -96,7 +97,9 @@ async def read_body(
     length = headers.get(b"content-length", b"0")
     if not length.isdigit():
         raise HttpError(400, "Content-Length must be a number.", [_CLOSE])
-    if int(length) > max_bytes:
+    digits = length.lstrip(b"0") or b"0"
+    # Python refuses to read thousands of digits.
+    if len(digits) > _MAX_LENGTH_DIGITS or int(digits) > max_bytes:
         raise _too_long(max_bytes)
     chunks: list[bytes] = []
     num_bytes = 0
@@ -127,8 +130,8 @@ async def read_body(
 async def discard_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> None:
     """Read on a little before a refusal, because most clients send all before they read a reply.
 
-    Closing with bytes unread would reset the connection, and they would never see why. A client
-    that asked first (`Expect: 100-continue`) is waiting for the refusal.
+    Those that send slowly get it while they send; their connection is closed later. A client that
+    asked first (`Expect: 100-continue`) is waiting for the refusal.
     """
     has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
     if not has_body or b"expect" in headers:

@@ -7,65 +7,108 @@ answered; then the listening socket closes.
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from types import FrameType
+from typing import Any, Final
 
 import uvicorn
 
+from autofocus.serve.accept import LISTEN_BACKLOG, Acceptor, Counts
 from autofocus.serve.app import Endpoint
+from autofocus.serve.connection import Connection, Connections
 from autofocus.serve.explainer import ask
+from autofocus.serve.keys import KeyFile
 from autofocus.serve.settings import ServerPlan
 
 logger = logging.getLogger(__name__)
 
-# Connections that may wait to be accepted.
-_LISTEN_BACKLOG = 2048
-_POLL_S = 0.02
+# Exit status of a worker whose scoring thread does not come back.
+BLOCKED: Final = 76
+_POLL_S: Final = 0.02
+_LAST_WORDS_S: Final = 0.2
+_BEAT_S: Final = 1.0
+# Connections at once, and files that are for other things.
+_MAX_CONNECTIONS: Final = 4096
+_OTHER_FILES: Final = 64
 
 
-def run_worker(
-    plan: ServerPlan,
-    sock: socket.socket,
-    on_ready: Callable[[], None],
-    watch: Callable[[Callable[[], None]], None] | None = None,
-) -> bool:
-    """Serve on a bound socket until told to stop; return whether every request was answered.
+@dataclass(frozen=True)
+class Ties:
+    """What ties a worker to its server.
 
-    Args:
+    Attributes:
+        index: The worker's number, from 0.
+        counts: Connections of all workers.
         on_ready: Called once the model answers.
+        on_beat: Called every second while the event loop runs.
         watch: Receives a function that stops this worker, from any thread.
+    """
+
+    index: int
+    counts: Counts
+    on_ready: Callable[[], None]
+    on_beat: Callable[[], None]
+    watch: Callable[[Callable[[], None]], None]
+
+
+def run_worker(plan: ServerPlan, sock: socket.socket, ties: Ties) -> bool:
+    """Serve on a bound socket until told to stop; return whether every request was answered.
 
     Raises:
         ModelFolderError: If the model cannot be loaded.
     """
     settings = plan.settings
+    keys = KeyFile(settings.api_key_file, plan.keys).keys if settings.api_key_file else None
     endpoint = Endpoint(
         settings,
-        plan.keys,
+        keys or (lambda: plan.keys),
         lambda: plan.load(plan.folder, settings.max_pixels),
         plan.no_explanations if plan.explainer is None else partial(ask, plan.explainer),
     )
-    server = _Server(endpoint)
-    if watch is not None:
-        watch(server.stop)
+    server = _Server(endpoint, ties)
+    ties.watch(server.stop)
     with asyncio.Runner(loop_factory=server.config.get_loop_factory()) as runner:
-        runner.run(server.run_until_stopped(sock, on_ready))
-    return endpoint.close()
+        runner.run(server.run_until_stopped(sock))
+    return endpoint.close() and server.has_sent_all
+
+
+def _max_connections() -> int:
+    """Return how many connections this process may hold, fewer than it may open files."""
+    if sys.platform == "win32":
+        return _MAX_CONNECTIONS
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_CONNECTIONS + _OTHER_FILES
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        # A lower limit is kept where the system allows no other.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(_MAX_CONNECTIONS, soft - _OTHER_FILES))
 
 
 class _Server(uvicorn.Server):
     """uvicorn with a drain before its shutdown, and stop signals that end in a normal return."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, ties: Ties) -> None:
+        set_count = partial(ties.counts.set, ties.index)
+        self._connections = Connections(_max_connections(), set_count)
         super().__init__(
             uvicorn.Config(
                 endpoint,
                 lifespan="off",
                 ws="none",
+                # uvicorn calls whatever it is given, with its own arguments.
+                http=partial(Connection, connections_of_worker=self._connections),  # type: ignore[arg-type]
                 interface="asgi3",
                 log_config=None,
                 log_level="warning",
@@ -74,16 +117,18 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 workers=endpoint.settings.workers,
                 timeout_graceful_shutdown=1,
-                # One connection a turn, so that workers share them evenly; see `startup`.
-                backlog=1,
+                backlog=LISTEN_BACKLOG,
             )
         )
         self._endpoint = endpoint
+        self._ties = ties
+        self._acceptors: list[Acceptor] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_event = asyncio.Event()
         self._stop_asked = False
+        self.has_sent_all = True
 
-    async def run_until_stopped(self, sock: socket.socket, on_ready: Callable[[], None]) -> None:
+    async def run_until_stopped(self, sock: socket.socket) -> None:
         """Serve, load the model, serve on; return after a stop.
 
         Raises:
@@ -93,24 +138,40 @@ class _Server(uvicorn.Server):
         if self._stop_asked:
             self._stop_event.set()
         serving = asyncio.create_task(self.serve([sock]))
-        draining = asyncio.create_task(self._drain_when_asked())
+        others = [asyncio.create_task(self._drain_when_asked()), asyncio.create_task(self._beat())]
         try:
             await self._endpoint.start()
-            on_ready()
+            self._ties.on_ready()
         except BaseException:
             self.should_exit = True
             raise
         finally:
             await serving
-            draining.cancel()
+            for task in others:
+                task.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen on the sockets."""
-        await super().startup(sockets)
-        # asyncio uses one number for two things: accepts a turn, which must be few, and the
-        # kernel's queue, which must be long.
-        for sock in sockets or []:
-            sock.listen(_LISTEN_BACKLOG)
+        if sys.platform == "win32":
+            # Its event loop tells nobody that a socket has a connection to accept.
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        self._ties.counts.set(self._ties.index, 0)
+        is_ahead = partial(self._ties.counts.is_ahead, self._ties.index)
+        free_file = self._connections.close_longest_waiting
+        self._acceptors = [
+            Acceptor(sock, self._connect, is_ahead, free_file) for sock in sockets or []
+        ]
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        make: Any = self.config.http_protocol_class
+        await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: make(
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            ),
+            accepted,
+        )
 
     def stop(self) -> None:
         """Begin to stop; safe from any thread and from signal handlers."""
@@ -126,12 +187,31 @@ class _Server(uvicorn.Server):
             self.should_exit = self.force_exit = True
         self.stop()
 
+    async def _beat(self) -> None:
+        while True:
+            self._ties.on_beat()
+            if self._endpoint.lane.is_lost:
+                logger.error("a request does not end; this worker gives up")
+                for handler in logging.getLogger().handlers:
+                    handler.flush()
+                os._exit(BLOCKED)
+            await asyncio.sleep(_BEAT_S)
+
     async def _drain_when_asked(self) -> None:
         await self._stop_event.wait()
         self._endpoint.drain()
         deadline = time.monotonic() + self._endpoint.settings.grace_s
-        while self._endpoint.num_active and time.monotonic() < deadline:
+        while (self._endpoint.num_active or self._is_sending()) and time.monotonic() < deadline:
             await asyncio.sleep(_POLL_S)
-        if self._endpoint.num_active:
-            logger.error("stopping with %d requests unanswered", self._endpoint.num_active)
+        for acceptor in self._acceptors:
+            acceptor.close()
+        # Those that connected just before are told to go elsewhere, not reset.
+        await asyncio.sleep(_LAST_WORDS_S)
+        self.has_sent_all = not self._is_sending()
+        if self._endpoint.num_active or not self.has_sent_all:
+            logger.error("stopping with %d requests unanswered", max(1, self._endpoint.num_active))
         self.should_exit = True
+
+    def _is_sending(self) -> bool:
+        connections = self.server_state.connections
+        return any(c.transport.get_write_buffer_size() for c in connections if c.transport)

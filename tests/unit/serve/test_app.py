@@ -6,13 +6,14 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
 
+from autofocus.errors import RequestError, ScoringError
 from autofocus.serve.app import Endpoint
 from autofocus.serve.settings import Settings
 
@@ -25,7 +26,8 @@ class FakeScorer:
     def __init__(self) -> None:
         self.batches: list[int] = []
 
-    def score(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+    def score(self, images: Iterable[bytes]) -> list[dict[str, Any]]:
+        images = list(images)
         self.batches.append(len(images))
         return [
             {"error": {"code": "image.unknown_format", "message": "is no image"}}
@@ -52,6 +54,7 @@ async def ask(
     method: str = "GET",
     headers: dict[str, str] | None = None,
     chunks: Sequence[bytes | float] = (b"",),
+    **more: Any,
 ) -> Reply:
     """Send one request; a number among the chunks is a pause in seconds, None a disconnect."""
     reply = Reply()
@@ -82,6 +85,7 @@ async def ask(
         "raw_path": route.encode(),
         "query_string": query.encode(),
         "headers": [(k.encode(), v.encode("latin-1")) for k, v in (headers or {}).items()],
+        **more,
     }
     await app(scope, receive, send)
     return reply
@@ -98,7 +102,7 @@ MakeApp = Callable[..., Endpoint]
 @pytest.fixture
 def make_app() -> MakeApp:
     def make(scorer: Any = None, keys: list[bytes] | None = None, **limits: Any) -> Endpoint:
-        return Endpoint(Settings(**limits), keys or [], lambda: scorer or FakeScorer())
+        return Endpoint(Settings(**limits), lambda: keys or [], lambda: scorer or FakeScorer())
 
     return make
 
@@ -131,7 +135,7 @@ def test_scores_come_as_one_object_an_image_in_order(make_app: MakeApp) -> None:
 
 def test_numpy_values_are_written_as_json(make_app: MakeApp) -> None:
     class Numpy:
-        def score(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+        def score(self, images: Iterable[bytes]) -> list[dict[str, Any]]:
             return [{"probs": np.array([0.25, 0.75], dtype=np.float32)} for _ in images]
 
     async def scenario() -> None:
@@ -368,7 +372,7 @@ def test_overload_is_429_while_running_requests_finish(make_app: MakeApp) -> Non
             super().__init__()
             self.go_on = threading.Event()
 
-        def score(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+        def score(self, images: Iterable[bytes]) -> list[dict[str, Any]]:
             assert self.go_on.wait(10)
             return super().score(images)
 
@@ -391,9 +395,10 @@ def test_overload_is_429_while_running_requests_finish(make_app: MakeApp) -> Non
 
 def test_waiting_past_the_deadline_is_408(make_app: MakeApp) -> None:
     class Slow(FakeScorer):
-        def score(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+        def score(self, images: Iterable[bytes]) -> list[dict[str, Any]]:
+            decoded = list(images)
             threading.Event().wait(0.6)
-            return super().score(images)
+            return super().score(decoded)
 
     async def scenario() -> None:
         scorer = Slow()
@@ -412,7 +417,7 @@ def test_failing_model_is_500_without_its_reason(
     make_app: MakeApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        def score(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+        def score(self, images: Iterable[bytes]) -> list[dict[str, Any]]:
             raise RuntimeError("inner secret of the model")
 
     async def scenario() -> None:
@@ -462,5 +467,99 @@ def test_nothing_of_a_wrong_request_is_repeated(make_app: MakeApp) -> None:
             reply = await score(app, content)
             assert reply.status == 400
             assert b"private" not in reply.body
+
+    asyncio.run(scenario())
+
+
+def test_the_deadline_holds_within_a_batch_and_nothing_is_done_for_a_client_that_left(
+    make_app: MakeApp,
+) -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.num_decoded = 0
+
+        def score(self, images: Iterable[bytes]) -> list[dict[str, Any]]:
+            for _ in images:
+                self.num_decoded += 1
+                threading.Event().wait(0.1)
+            return [{}] * self.num_decoded
+
+    async def scenario() -> None:
+        scorer = Slow()
+        app = make_app(scorer, timeout_s=0.15)
+        await app.start()
+        reply = await score(app, request(*[GOOD] * 10))
+        assert (reply.status, scorer.num_decoded) == (408, 2)
+        body = json.dumps(request(GOOD)).encode()
+        left = await ask(app, "/score", "POST", JSON, [body], is_gone=lambda: True)
+        assert (left.status, scorer.num_decoded) == (0, 2)
+
+    asyncio.run(scenario())
+
+
+def test_ready_sees_a_scoring_thread_that_does_not_come_back(make_app: MakeApp) -> None:
+    stuck = threading.Event()
+
+    class Stuck:
+        def score(self, images: Iterable[bytes]) -> list[dict[str, Any]]:
+            assert stuck.wait(10)
+            return [{} for _ in images]
+
+    async def scenario() -> None:
+        app = make_app(Stuck(), timeout_s=0.05)
+        app.lane._overrun_s = 0.05
+        await app.start()
+        assert (await score(app, request(GOOD))).status == 503
+        reply = await ask(app, "/ready")
+        assert (reply.status, "does not end" in reply.json["message"]) == (503, True)
+        assert (await score(app, request(GOOD))).status == 429
+        assert (await ask(app, "/")).status == 200
+        stuck.set()
+        while app.lane.is_blocked:
+            await asyncio.sleep(0.01)
+        assert (await ask(app, "/ready")).status == 200
+
+    asyncio.run(scenario())
+
+
+def test_an_output_that_is_no_number_is_a_500_that_says_so(make_app: MakeApp) -> None:
+    class Broken:
+        def score(self, images: Iterable[bytes]) -> list[dict[str, Any]]:
+            raise ScoringError("The model's output 'probs' is not a number.")
+
+    async def scenario() -> None:
+        app = make_app(Broken())
+        await app.start()
+        reply = await score(app, request(GOOD))
+        assert (reply.status, reply.headers["x-ms-run-function-failed"]) == (500, "true")
+        assert reply.json["message"] == "The model's output 'probs' is not a number."
+
+    asyncio.run(scenario())
+
+
+def test_errors_are_short_whatever_is_sent(make_app: MakeApp) -> None:
+    class Wordy:
+        def score(self, images: Iterable[bytes]) -> list[dict[str, Any]]:
+            raise RequestError("\x01" * 10_000_000)
+
+    async def scenario() -> None:
+        app = make_app(Wordy())
+        await app.start()
+        reply = await score(app, request(GOOD))
+        assert reply.status == 400
+        assert 1_000 < len(reply.body) <= 4_096
+        assert reply.json["message"].endswith("…")
+
+    asyncio.run(scenario())
+
+
+def test_a_content_length_of_thousands_of_digits_is_read(make_app: MakeApp) -> None:
+    async def scenario() -> None:
+        app = make_app()
+        await app.start()
+        for digits, status in (("0" * 5_000 + "5", 400), ("9" * 5_000, 413)):
+            headers = JSON | {"content-length": digits}
+            reply = await ask(app, "/score", "POST", headers, [b"abcde"])
+            assert reply.status == status
 
     asyncio.run(scenario())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from autofocus.errors import InputError
-from autofocus.serve.keys import is_allowed, read_keys
+from autofocus.serve.keys import KeyFile, is_allowed, read_keys
 
 
 @pytest.fixture
@@ -76,3 +76,28 @@ def test_key_file_that_others_can_read_is_warned_about(
         assert len(read_keys(key_file)) == 2
     assert "chmod 600" in caplog.text
     assert "first-key" not in caplog.text
+
+
+def test_comments_are_no_keys_and_utf_16_is_read(key_file: Path) -> None:
+    key_file.write_bytes("# of the phone app\nfirst-key\n".encode("utf-16"))
+    keys = read_keys(key_file)
+    assert is_allowed(b"Bearer first-key", keys)
+    assert not is_allowed(b"Bearer # of the phone app", keys)
+    key_file.write_bytes(b"f\0i\0r\0s\0t\0")
+    with pytest.raises(InputError, match="save it as such"):
+        read_keys(key_file)
+
+
+def test_a_changed_file_is_read_again_and_an_unreadable_one_keeps_its_keys(
+    key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = KeyFile(key_file, read_keys(key_file))
+    key_file.write_bytes(b"rotated")
+    assert is_allowed(b"Bearer rotated", file.keys())
+    assert not is_allowed(b"Bearer first-key", file.keys())
+    key_file.write_bytes(b"")
+    assert is_allowed(b"Bearer rotated", file.keys())
+    key_file.unlink()
+    assert is_allowed(b"Bearer rotated", file.keys())
+    assert caplog.text.count("The keys read before go on") == 2
+    assert "rotated" not in caplog.text

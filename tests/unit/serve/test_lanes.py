@@ -160,3 +160,24 @@ def test_cancelled_caller_stays_cancelled() -> None:
         await running
 
     asyncio.run(scenario())
+
+
+def test_a_job_that_does_not_end_is_503_and_blocks_its_lane() -> None:
+    async def scenario() -> None:
+        lane = Lane("test", num_threads=1, queue_size=5, overrun_s=0.05)
+        gate = Gate()
+        running = asyncio.create_task(lane.run(gate, time.monotonic() + 0.02))
+        await until(gate.started.is_set)
+        assert not lane.is_blocked
+        with pytest.raises(HttpError, match="could not be answered in time") as stuck:
+            await running
+        assert stuck.value.status == 503
+        await until(lambda: lane.is_blocked)
+        with pytest.raises(HttpError, match="does not end") as refused:
+            lane.check_room()
+        assert refused.value.status == 429
+        gate.opened.set()
+        await until(lambda: lane.num_pending == 0)
+        assert await lane.run(lambda: "goes on") == "goes on"
+
+    asyncio.run(scenario())

@@ -36,6 +36,7 @@ from autofocus.serve.settings import Settings
 
 class Sleeper:
     def score(self, images):
+        images = list(images)
         if images[0] == b"die":
             os._exit(9)
         time.sleep(SECONDS)
@@ -175,6 +176,8 @@ def test_worker_that_dies_while_it_starts_ends_the_server(tmp_path: Path) -> Non
 def test_bind_takes_a_free_port_or_names_the_taken_one() -> None:
     with bind(Settings(port=0)) as first:
         port = first.getsockname()[1]
+        # asyncio looks at it before it lets small packets go at once.
+        assert first.proto == socket.IPPROTO_TCP
         assert url_of(first, Settings(port=0)) == f"http://127.0.0.1:{port}"
         with pytest.raises(
             InputError, match=rf"127.0.0.1:{port}: cannot listen.*--port {port + 1}"

@@ -4,7 +4,7 @@ Targets are classes of images, as published, or found boxes. Imports no torch, a
 from `autofocus.explain` before a row asks: the code that a package carries has no explanations.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 
 from autofocus.errors import ImageError, RequestError
 from autofocus.explain.algorithms import Explains, names_of
-from autofocus.scoring.request import ImageScorer, RequestRow, in_place, refuse_problems
+from autofocus.scoring.request import (
+    ImageScorer,
+    RequestRow,
+    each_checked,
+    in_place,
+    refuse_problems,
+)
 from autofocus.scoring.scorer import Scorer
 from autofocus.structures.predictions import Detections
 from autofocus.tasks.base import Task
@@ -241,6 +247,7 @@ def score_and_select(
     rows: Sequence[RequestRow],
     parameters: Mapping[int, "Parameters"],
     first: int = 0,
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[list[dict[str, Any]], list[ExplainRow]]:
     """Score rows and select their targets; broken images give `{"error": …}`.
 
@@ -250,8 +257,10 @@ def score_and_select(
         rows: Rows in order.
         parameters: Parameters from `row_parameters` of the whole request.
         first: Index of the first of `rows` in the request.
+        check: Called before each image is decoded; may raise.
     """
-    predictions = in_place([row.image for row in rows], scorer.try_predict)
+    images = [row.image for row in rows]
+    predictions = in_place(images, lambda good: scorer.try_predict(each_checked(good, check)))
     to_explain = []
     for index, (row, prediction) in enumerate(zip(rows, predictions, strict=True), first):
         wanted = parameters.get(index)

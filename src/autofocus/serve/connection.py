@@ -1,0 +1,249 @@
+"""Connections: uvicorn's, with limits on what a client may send and how long it may take.
+
+The head of a request (its first line and headers) has a length, a number of headers and a time.
+There are only so many connections; of more, the one that has waited longest for a head is closed.
+Errors of the parser are in the form of all others. Upgrades are not offered, so offers are ignored.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_HEAD_BYTES: Final = 64 << 10
+MAX_HEADERS: Final = 128
+# From the first byte to the end of the head; the same for a new connection's silence.
+HEAD_TIMEOUT_S: Final = 10.0
+# For the client to send what it has begun and read the reply, before the connection is cut.
+_TAKE_S: Final = 30.0
+
+_REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Headers Too Large"}
+_MALFORMED: Final = (400, "The bytes are not an HTTP/1.1 request.")
+_TOO_LARGE: Final = (
+    431,
+    f"The headers must have at most {MAX_HEAD_BYTES:,} bytes and {MAX_HEADERS} fields.",
+)
+_TOO_SLOW: Final = (408, f"The headers did not arrive within {HEAD_TIMEOUT_S:g} s.")
+# Clients that offer HTTP/2, such as Java's, send their request in HTTP/1.1 all the same; the parser
+# would take the rest of the connection for the other protocol.
+_UPGRADE: Final = re.compile(rb"(\r\n)(upgrade[ \t]*:)", re.IGNORECASE)
+
+
+class Connections:
+    """The connections of one worker.
+
+    Args:
+        max_connections: Most at once.
+        on_change: Receives their number whenever it changes.
+    """
+
+    def __init__(
+        self, max_connections: int, on_change: Callable[[int], None] = lambda number: None
+    ) -> None:
+        self._max_connections = max_connections
+        self._on_change = on_change
+        self._open: set[Connection] = set()
+        # Those whose head is not there yet, longest first.
+        self._waiting: dict[Connection, None] = {}
+
+    def opened(self, connection: "Connection") -> None:
+        """Count one in; close the one that has waited longest where there are too many."""
+        self._open.add(connection)
+        self.waits(connection)
+        if len(self._open) > self._max_connections:
+            self.close_longest_waiting()
+        self._on_change(len(self._open))
+
+    def close_longest_waiting(self) -> None:
+        """Make room for another."""
+        for oldest in self._waiting:
+            self.closed(oldest)
+            oldest.transport.abort()
+            return
+
+    def closed(self, connection: "Connection") -> None:
+        """Count one out."""
+        self._open.discard(connection)
+        self._waiting.pop(connection, None)
+        self._on_change(len(self._open))
+
+    def waits(self, connection: "Connection") -> None:
+        """Note that it waits for a head, from now on."""
+        self._waiting.pop(connection, None)
+        self._waiting[connection] = None
+
+    def works(self, connection: "Connection") -> None:
+        """Note that it has a request."""
+        self._waiting.pop(connection, None)
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol with limits.
+
+    Args:
+        args: uvicorn's.
+        connections_of_worker: Counts it in and out.
+        kwargs: uvicorn's.
+    """
+
+    def __init__(self, *args: Any, connections_of_worker: Connections, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._of_worker = connections_of_worker
+        self._in_head = True
+        self._head_bytes = 0
+        self._num_headers = 0
+        self._refusal = _MALFORMED
+        # Refused bytes are dropped; after a hang-up the parser looks for the end of the request.
+        self._is_refused = False
+        self._is_hung_up = False
+        self._timer: Any = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Wait for a head."""
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
+        self._of_worker.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it out."""
+        self._timer.cancel()
+        self._of_worker.closed(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, within the limits of a head."""
+        if self._is_refused:
+            return
+        if self._in_head:
+            if not self._head_bytes:
+                self._timer.cancel()
+                self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
+            self._head_bytes += len(data)
+            data = _without_upgrade(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(*_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        super().on_message_begin()
+        self._num_headers = 0
+        # For the endpoint: whether anybody waits, and an end for a client that does not read.
+        self.scope.update(is_gone=self.transport.is_closing, abort=self.transport.abort)  # type: ignore[call-arg]
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header.
+
+        Raises:
+            ValueError: To stop the parser, which then refuses the request.
+        """
+        self._num_headers += 1
+        if self._num_headers > MAX_HEADERS or len(name) + len(value) > MAX_HEAD_BYTES:
+            self._refusal = _TOO_LARGE
+            raise ValueError("too many headers")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Start the request."""
+        self._in_head = False
+        self._head_bytes = 0
+        self._timer.cancel()
+        self._of_worker.works(self)
+        super().on_headers_complete()
+        self.cycle.transport = _ClosesWhenRead(self)  # type: ignore[assignment]
+
+    def on_message_complete(self) -> None:
+        """End the request's body; what comes next is a head."""
+        super().on_message_complete()
+        self._in_head = True
+        if self._is_hung_up:
+            self.transport.close()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or close."""
+        if not self._is_read:
+            self.hang_up()
+            return
+        is_idle = self._in_head and not self.pipeline
+        super().on_response_complete()
+        if is_idle and not self.transport.is_closing():
+            self._of_worker.waits(self)
+
+    @property
+    def _is_read(self) -> bool:
+        # What is unread may be the next request's.
+        return self._in_head or bool(self.pipeline)
+
+    def close(self) -> None:
+        """Close the connection after a reply, once the client has had time to take it."""
+        if not self._is_read:
+            self.hang_up()
+            return
+        self.transport.close()
+        self.loop.call_later(_TAKE_S, self.transport.abort)
+
+    def hang_up(self) -> None:
+        """Say that nothing more comes, but read on: most clients send all before they read.
+
+        Closing with bytes unread would reset the connection, and they would never see the reply.
+        """
+        if self._is_hung_up or self.transport.is_closing():
+            return
+        self._is_hung_up = True
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_TAKE_S, self.transport.abort)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that nobody uses, though its client may not read."""
+        super().timeout_keep_alive_handler()
+        self.loop.call_later(_TAKE_S, self.transport.abort)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser, or a limit, has refused."""
+        self._refuse(*self._refusal)
+
+    def _head_is_late(self) -> None:
+        # A connection that has said nothing is told nothing: browsers open some in advance.
+        if self._head_bytes:
+            self._refuse(*_TOO_SLOW)
+        else:
+            self.transport.close()
+
+    def _refuse(self, status: int, text: str) -> None:
+        if self._is_refused or self.transport.is_closing():
+            return
+        self._is_refused = True
+        if self._is_hung_up:
+            self.transport.close()
+            return
+        body = orjson.dumps({"message": text})
+        head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+        head = head % (status, _REASONS[status], len(body))
+        self.transport.write(head + b"connection: close\r\n\r\n" + body)
+        self.hang_up()
+
+
+class _ClosesWhenRead:
+    """A connection's transport for uvicorn, which closes it with a reply though bytes are unread.
+
+    Args:
+        connection: The connection.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+        self.close = connection.close
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """Return bytes that start in a head, with the header that offers an upgrade renamed."""
+    end = data.find(b"\r\n\r\n")
+    head = data if end < 0 else data[:end]
+    if _UPGRADE.search(head) is None:
+        return data
+    return _UPGRADE.sub(rb"\1x-\2", head) + data[len(head) :]
