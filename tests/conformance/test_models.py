@@ -1,7 +1,9 @@
-"""Every catalog family passes one suite. A new family is one line in `FAMILIES`."""
+"""Every catalog family passes one suite. A new family of timm's is one line in `FAMILIES`.
+
+Classifiers of other distributions are models by themselves (docs/extending.md).
+"""
 
 import copy
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from autofocus.models.base import ModelSpec
-from autofocus.models.catalog import RECOMMENDED, resolve
+from autofocus.models.base import CLASSIFIER, ModelSpec
+from autofocus.models.catalog import RECOMMENDED, known_models, resolve
+from autofocus.models.families import family_of
 from autofocus.models.network import Classifier
-from autofocus.models.timm.classifiers import build_classifier
+from autofocus.package.onnx import INPUT_NAME, export_onnx
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,14 +41,26 @@ FAMILIES = {
     "eva02": ("eva02_tiny_patch14_224", 56),
     "swinv2": ("swinv2_tiny_window8_256", 64),
 }
+FROM_OUTSIDE = {
+    name: (name, spec.preprocess.size[0])
+    for name, spec in known_models().items()
+    if spec.kind == CLASSIFIER and spec.family != "timm"
+}
 
 
-@pytest.fixture(scope="module", params=FAMILIES, ids=str)
+@pytest.fixture(scope="module", params=[*FAMILIES, *FROM_OUTSIDE], ids=str)
 def family(request: pytest.FixtureRequest) -> tuple[ModelSpec, Classifier]:
-    name, input_size = FAMILIES[request.param]
+    return built(request.param)
+
+
+def built(name: str) -> tuple[ModelSpec, Classifier]:
+    """Build a random classifier of one of the families above."""
+    name, side = (FAMILIES | FROM_OUTSIDE)[name]
     torch.manual_seed(0)
     spec = resolve(name)
-    return spec, build_classifier(spec, NUM_CLASSES, input_size=input_size)
+    network = family_of(spec).build(spec, NUM_CLASSES, None, (side, side), {})
+    assert isinstance(network, Classifier)
+    return spec, network
 
 
 @pytest.fixture
@@ -107,30 +122,18 @@ def test_state_dict_goes_through_safetensors(
         assert torch.equal(again(images), network(images))
 
 
-@pytest.mark.parametrize("name", ["resnet", "vit", "mobilenetv4", "tiny_vit"])
+@pytest.mark.parametrize("name", ["vit", *FROM_OUTSIDE])
 def test_exports_to_onnx_with_dynamic_batch(name: str, tmp_path: Path) -> None:
     import onnxruntime
 
-    timm_name, input_size = FAMILIES[name]
-    torch.manual_seed(0)
-    network = build_classifier(resolve(timm_name), NUM_CLASSES, input_size=input_size)
-    path = tmp_path / "model.onnx"
-    with warnings.catch_warnings():
-        # The tracing exporter is announced as old; the new one needs a package we do not install.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, 3, input_size, input_size),),
-            str(path),
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_axes={"images": {0: "n"}, "logits": {0: "n"}},
-            opset_version=17,
-            dynamo=False,
-        )
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    images = torch.randn(3, 3, input_size, input_size)
-    (logits,) = session.run(None, {"images": images.numpy()})
+    network = built(name)[1]
+    side = network.input_size
+    export_onnx(network, tmp_path / "model.onnx", (side, side))
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
+    images = torch.randn(3, 3, side, side)
+    (logits,) = session.run(None, {INPUT_NAME: images.numpy()})
     with torch.inference_mode():
         np.testing.assert_allclose(logits, network(images).numpy(), rtol=1e-3, atol=1e-4)
 

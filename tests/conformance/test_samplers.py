@@ -1,6 +1,6 @@
 """Every sampler passes one suite: the same trial for the same number, and only what is allowed.
 
-It runs on all entries of `SAMPLERS`, those from outside too (docs/extending.md).
+It runs on all that are known, those of other distributions too (docs/extending.md).
 """
 
 import itertools
@@ -15,13 +15,14 @@ from autofocus.settings.job import Sampling
 from autofocus.settings.parameters import read_parameters
 from autofocus.settings.search_space import SearchSpace, parse_space
 from autofocus.study.search.samplers import (
-    SAMPLERS,
     Past,
     Sampler,
+    known_samplers,
     make_sampler,
     sampling_problems,
 )
 
+SAMPLERS = known_samplers()
 ALGORITHMS = tuple(SAMPLERS)
 BY_NUMBER = [name for name, sampler in SAMPLERS.items() if not sampler.reads_past]
 

@@ -81,7 +81,7 @@ def resolve(name: str) -> ModelSpec:
         WeightsError: If the name belongs to a family that is AGPL.
     """
     wanted = re.sub(r"^(hf[-_]hub:)?(timm/)?", "", name.strip())
-    if spec := with_plugins(MODELS, "autofocus.models", _problem).get(wanted.lower()):
+    if spec := known_models().get(wanted.lower()):
         return _named(spec)
     if re.match(r"(?i)(ultralytics/|fastsam|rtdetr-[lx]\b|yolo)", wanted):
         raise WeightsError(
@@ -106,6 +106,11 @@ def _named(spec: ModelSpec) -> ModelSpec:
 
 def _problem(entry: object) -> str | None:
     return None if isinstance(entry, ModelSpec) else f"{entry!r} is no ModelSpec object"
+
+
+def known_models() -> dict[str, ModelSpec]:
+    """Return the models of the tables by name, those of other distributions too."""
+    return with_plugins(MODELS, "autofocus.models", _problem)
 
 
 def preferred_models(kind: str) -> tuple[str, ...]:

@@ -264,7 +264,7 @@ def make_sampler(sampling: Sampling, space: SearchSpace, seed: int) -> Sampler:
         seed: The job's seed.
     """
     seed = seed if sampling.seed is None else sampling.seed
-    return _known_samplers()[_name_of(sampling)](space, seed)
+    return known_samplers()[_name_of(sampling)](space, seed)
 
 
 def sampling_problems(sampling: Sampling, space: SearchSpace) -> list[str]:
@@ -272,7 +272,7 @@ def sampling_problems(sampling: Sampling, space: SearchSpace) -> list[str]:
 
     An algorithm that does not exist is one problem.
     """
-    known, name = _known_samplers(), _name_of(sampling)
+    known, name = known_samplers(), _name_of(sampling)
     if name not in known:
         return [
             f"sweep.sampling_algorithm.type: must be one of {', '.join(known)}, got {name!r}"
@@ -289,7 +289,8 @@ def _name_of(sampling: Sampling) -> str:
     return sampling.rule if sampling.type == "random" else sampling.type
 
 
-def _known_samplers() -> dict[str, type[Sampler]]:
+def known_samplers() -> dict[str, type[Sampler]]:
+    """Return the samplers by name, those of other distributions too."""
     return with_plugins(SAMPLERS, "autofocus.samplers", _problem)
 
 
