@@ -322,7 +322,8 @@ class Job(Closed):
     datastores: Annotated[dict[str, str], _about("Datastores to folders or URLs")] = {}
     data: Annotated[DataRules, _about("Treatment of invalid rows")] = DataRules()
     budget: Annotated[
-        Annotated[float, Duration(), Field(gt=0)] | None, _about("Wall time of the command")
+        Annotated[float, Duration(), Field(gt=0)] | None,
+        _about("Wall time of the command: seconds, `90s`, `5m` or `1h`"),
     ] = None
     seed: Annotated[
         int, Field(ge=0, lt=2**32), _about("Seed of splits, of order and of what a sweep tries")
@@ -331,7 +332,7 @@ class Job(Closed):
     output_dir: Annotated[str | None, _about("Run folder; default in `runs/`")] = None
     weights: Annotated[str | None, _about("A file of weights, or `random`")] = None
     on_missing_weights: Annotated[
-        Literal["error", "substitute"], _about("What weights that cannot be had lead to")
+        Literal["error", "substitute"], _about("Whether missing weights end the command")
     ] = "error"
     accept_license: Annotated[
         list[str],

@@ -23,7 +23,6 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from autofocus.settings.fields import (
     Flag,
     JsonObject,
-    Kind,
     Number,
     OneOf,
     Reader,
@@ -31,6 +30,7 @@ from autofocus.settings.fields import (
     Text,
     TileGrid,
 )
+from autofocus.settings.options import Option
 
 # Reader -> where its parameters count, in words.
 READERS: dict[Reader, str] = {
@@ -46,18 +46,14 @@ READERS: dict[Reader, str] = {
 
 
 @dataclass(frozen=True)
-class Parameter:
+class Parameter(Option):
     """Declaration of one hyperparameter, the metadata of its field.
 
     Attributes:
-        kind: Kind of its values.
-        help: Meaning, without what `kind` says.
         used_by: Part of training that reads it.
         alias: Spelling of older pages and notebooks, the runtime's (azure.md §1.5).
     """
 
-    kind: Kind
-    help: str = ""
     used_by: Reader = "all"
     alias: str | None = None
 
@@ -83,7 +79,12 @@ class TrainingParameters(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model_name: Annotated[
-        str | None, Parameter(Text(), "A timm name, one of the catalog's or of Azure's")
+        str | None,
+        Parameter(
+            Text(),
+            "A timm name, one of the catalog's or of Azure's",
+            default_words="the catalog's, by kind",
+        ),
     ] = None
     number_of_epochs: Annotated[
         int | None, Parameter(_whole(0), "Most epochs; 0 does not fine-tune")
@@ -92,10 +93,17 @@ class TrainingParameters(BaseModel):
         int | None, Parameter(_whole(1), "Images of a batch, over all processes")
     ] = None
     validation_batch_size: Annotated[
-        int | None, Parameter(_whole(1), "Images evaluated at once")
+        int | None,
+        Parameter(_whole(1), "Images evaluated at once", default_words="that of training"),
     ] = None
     gradient_accumulation_step: Annotated[
-        int | None, Parameter(_whole(1), "Batches of a step", alias="grad_accumulation_step")
+        int | None,
+        Parameter(
+            _whole(1),
+            "Batches of a step",
+            alias="grad_accumulation_step",
+            more="computed one after the other",
+        ),
     ] = None
     learning_rate: Annotated[
         float | None, Parameter(Number(0, above=True), "Learning rate of the head")
@@ -145,13 +153,22 @@ class TrainingParameters(BaseModel):
         int | None, Parameter(_whole(0), "Epochs before patience begins")
     ] = None
     evaluation_frequency: Annotated[
-        int | None, Parameter(_whole(1), "Epochs between evaluations; the last is one")
+        int | None, Parameter(_whole(1), "Epochs between evaluations; the last is evaluated")
     ] = None
     number_of_workers: Annotated[
-        int | None, Parameter(_whole(0), "Threads that make batches; 0 is one", alias="num_workers")
+        int | None,
+        Parameter(
+            _whole(0),
+            "Threads that make batches; 0 is one",
+            alias="num_workers",
+            default_words="as many as cores",
+        ),
     ] = None
     random_seed: Annotated[
-        int | None, Parameter(_whole(0, 2**32 - 1), "Instead of the job's `seed`")
+        int | None,
+        Parameter(
+            _whole(0, 2**32 - 1), "Instead of the job's `seed`", default_words="`seed` of the job"
+        ),
     ] = None
     layers_to_freeze: Annotated[
         int | None, Parameter(_whole(0), "First groups of layers that do not learn")
@@ -161,60 +178,106 @@ class TrainingParameters(BaseModel):
         Parameter(OneOf(("none", "light", "medium", "strong")), "Strength of augmentation"),
     ] = None
     log_validation_loss: Annotated[
-        bool | None, Parameter(Flag(), "Whether evaluations include the loss on validation images")
+        bool | None,
+        Parameter(
+            Flag(),
+            "Whether evaluations include the loss on validation images",
+            more="the training loss, without dropout: `validation_loss` in `metrics.jsonl`",
+        ),
     ] = None
     weighted_loss: Annotated[
         int | None,
         Parameter(
             _whole(0, 2),
-            "Class weights: 0 none, 1 root, 2 full; where classes differ twofold",
-            "classes",
+            "Class weights: 0 none, 1 square roots, 2 full",
+            more="only where the largest class has more than twice the smallest",
+            used_by="classes",
         ),
     ] = None
     validation_crop_size: Annotated[
         int | None,
-        Parameter(_whole(8, 4096), "Side of the input, pixels", "crops", "valid_crop_size"),
+        Parameter(
+            _whole(8, 4096),
+            "Side of the input, pixels",
+            used_by="crops",
+            alias="valid_crop_size",
+            default_words="that of the weights; Azure's names 224",
+        ),
     ] = None
     validation_resize_size: Annotated[
         int | None,
-        Parameter(_whole(8, 8192), "Shorter side before the crop", "crops", "valid_resize_size"),
+        Parameter(
+            _whole(8, 8192),
+            "Shorter side before the crop",
+            used_by="crops",
+            alias="valid_resize_size",
+            more="pixels, at least the crop",
+            default_words="that of the weights; Azure's names 256",
+        ),
     ] = None
     image_size: Annotated[
         int | None,
-        Parameter(_whole(8, 8192), "Longer side of the input, pixels", "objects", "img_size"),
+        Parameter(
+            _whole(8, 8192),
+            "Longer side of the input, pixels",
+            used_by="objects",
+            alias="img_size",
+            default_words="by the data",
+        ),
     ] = None
     min_size: Annotated[
         int | None,
         Parameter(
             _whole(8, 8192),
             "Shorter side of the input, pixels, as far as `max_size` allows",
-            "any size",
+            used_by="any size",
+            default_words="by the data; Azure's names 600",
         ),
     ] = None
     max_size: Annotated[
-        int | None, Parameter(_whole(8, 8192), "Most of the longer side, pixels", "any size")
+        int | None,
+        Parameter(
+            _whole(8, 8192),
+            "Most of the longer side, pixels",
+            used_by="any size",
+            default_words="by the data; Azure's names 1333",
+        ),
     ] = None
     model_size: Annotated[
         str | None,
         Parameter(
-            OneOf(("small", "medium", "large", "extra_large")), "Size of the model", "yolov5"
+            OneOf(("small", "medium", "large", "extra_large")),
+            "Size of the model",
+            used_by="yolov5",
+            default_words="medium",
         ),
     ] = None
     multi_scale: Annotated[
         bool | None,
         Parameter(
             Flag(),
-            "Batches of 0.5 to 1.5 times the input's size; not set: as augmentation says",
-            "any size",
+            "Batches of 0.5 to 1.5 times the input's size",
+            used_by="any size",
+            more="drawn by (seed, epoch, batch); false: one size",
+            default_words="as augmentation says: `medium` and `strong` vary it by a quarter",
         ),
     ] = None
     tile_grid_size: Annotated[
-        str | None, Parameter(TileGrid(), "Tiles seen beside the whole image", "objects")
+        str | None,
+        Parameter(
+            TileGrid(),
+            "Tiles seen beside the whole image",
+            used_by="objects",
+            default_words="no tiles",
+        ),
     ] = None
     tile_overlap_ratio: Annotated[
         float | None,
         Parameter(
-            Number(0, 1, below=True), "Share of a tile that its neighbour shows too", "objects"
+            Number(0, 1, below=True),
+            "Share of a tile that its neighbour shows too",
+            used_by="objects",
+            default_words="0.25",
         ),
     ] = None
     tile_predictions_nms_threshold: Annotated[
@@ -222,27 +285,37 @@ class TrainingParameters(BaseModel):
         Parameter(
             Number(0, 1),
             "IoU above which boxes of two tiles are one",
-            "objects",
-            "tile_predictions_nms_thresh",
+            used_by="objects",
+            alias="tile_predictions_nms_thresh",
         ),
     ] = None
     nms_iou_threshold: Annotated[
         float | None,
         Parameter(
-            Number(0, 1), "IoU above which the lower score is dropped", "objects", "nms_iou_thresh"
+            Number(0, 1),
+            "IoU above which the lower score is dropped",
+            used_by="objects",
+            alias="nms_iou_thresh",
+            more="Mask R-CNN suppresses above 0.6 by itself, or above this where it is more: a "
+            "finished model can be told less later, not more",
         ),
     ] = None
     box_score_threshold: Annotated[
         float | None,
-        Parameter(Number(0, 1), "Least score of a reply's box", "objects", "box_score_thresh"),
+        Parameter(
+            Number(0, 1),
+            "Least score of a reply's box",
+            used_by="objects",
+            alias="box_score_thresh",
+        ),
     ] = None
     box_detections_per_image: Annotated[
         int | None,
         Parameter(
             _whole(1),
             "Most boxes; ours: by the data",
-            "objects",
-            "box_detections_per_img",
+            used_by="objects",
+            alias="box_detections_per_img",
         ),
     ] = None
     validation_metric_type: Annotated[
@@ -250,53 +323,71 @@ class TrainingParameters(BaseModel):
         Parameter(
             OneOf(("none", "coco", "voc", "coco_voc")),
             "Metric; `none`: the last epoch is kept",
-            "objects",
+            used_by="objects",
         ),
     ] = None
     validation_iou_threshold: Annotated[
         float | None,
-        Parameter(Number(0, 1, least=0.1), "IoU of a right box; below 0.1 means 0.1", "objects"),
+        Parameter(
+            Number(0, 1, least=0.1), "IoU of a right box; below 0.1 means 0.1", used_by="objects"
+        ),
     ] = None
     log_training_metrics: Annotated[
         bool | None,
-        Parameter(Flag(), "Whether up to 200 training images are measured too", "objects"),
+        Parameter(
+            Flag(),
+            "Whether up to 200 training images are measured too",
+            used_by="objects",
+            more="the same every time: `training_…` in `metrics.jsonl`",
+        ),
     ] = None
     mask_pixel_score_threshold: Annotated[
-        float | None, Parameter(Number(0, 1), "Probability of a pixel of the object", "outlines")
+        float | None,
+        Parameter(Number(0, 1), "Probability of a pixel of the object", used_by="outlines"),
     ] = None
     max_number_of_polygon_points: Annotated[
-        int | None, Parameter(_whole(3), "Most points of a polygon", "outlines")
+        int | None, Parameter(_whole(3), "Most points of a polygon", used_by="outlines")
     ] = None
     training_crop_size: Annotated[
         int | None,
         Parameter(
-            _whole(8, 4096), "Training takes the size of validation", "nobody", "train_crop_size"
+            _whole(8, 4096),
+            "Training takes the size of validation",
+            used_by="nobody",
+            alias="train_crop_size",
         ),
     ] = None
     checkpoint_frequency: Annotated[
-        int | None, Parameter(_whole(1), "Every epoch has a checkpoint", "nobody")
+        int | None, Parameter(_whole(1), "Every epoch has a checkpoint", used_by="nobody")
     ] = None
-    distributed: Annotated[bool | None, Parameter(Flag(), "Start `torchrun`", "nobody")] = None
+    distributed: Annotated[bool | None, Parameter(Flag(), "Start `torchrun`", used_by="nobody")] = (
+        None
+    )
     enable_onnx_normalization: Annotated[
-        bool | None, Parameter(Flag(), "`preprocess` is in the package", "nobody")
+        bool | None, Parameter(Flag(), "`preprocess` is in the package", used_by="nobody")
     ] = None
     advanced_settings: Annotated[
-        dict[str, Any] | None, Parameter(JsonObject(), "Settings of the cloud's runtime", "nobody")
+        dict[str, Any] | None,
+        Parameter(JsonObject(), "Settings of the cloud's runtime", used_by="nobody"),
     ] = None
     export_as_image: Annotated[
-        bool | None, Parameter(Flag(), "Replies have polygons", "nobody")
+        bool | None, Parameter(Flag(), "Replies have polygons", used_by="nobody")
     ] = None
     image_type: Annotated[
-        str | None, Parameter(OneOf(("JPG", "PNG")), "Replies have polygons", "nobody")
+        str | None, Parameter(OneOf(("JPG", "PNG")), "Replies have polygons", used_by="nobody")
     ] = None
     checkpoint_run_id: Annotated[
-        str | None, Parameter(Text(), "A cloud's; see `weights` of the job", "nobody")
+        str | None, Parameter(Text(), "A cloud's; see `weights` of the job", used_by="nobody")
     ] = None
     checkpoint_model: Annotated[
-        str | None, Parameter(Text(), "A cloud's; see `weights` of the job", "nobody")
+        str | None, Parameter(Text(), "A cloud's; see `weights` of the job", used_by="nobody")
     ] = None
-    checkpoint_dataset_id: Annotated[str | None, Parameter(Text(), "A cloud's", "nobody")] = None
-    checkpoint_filename: Annotated[str | None, Parameter(Text(), "A cloud's", "nobody")] = None
+    checkpoint_dataset_id: Annotated[
+        str | None, Parameter(Text(), "A cloud's", used_by="nobody")
+    ] = None
+    checkpoint_filename: Annotated[str | None, Parameter(Text(), "A cloud's", used_by="nobody")] = (
+        None
+    )
 
 
 PARAMETERS: dict[str, Parameter] = {

@@ -5,13 +5,14 @@ from typing import Any
 
 from autofocus.data.rows.labels import label_map
 from autofocus.data.sources.read import Data
-from autofocus.models.base import CLASSIFIER, is_permissive
+from autofocus.models.base import is_permissive
 from autofocus.runtime import Track, no_progress
 from autofocus.settings.search_space import Choice
 from autofocus.study.automode.priors import priors_of
 from autofocus.study.resolve import Plan, resolve, trial_plan
 from autofocus.study.search.samplers import make_sampler
 from autofocus.study.sources import Sources, read_sources, with_splits
+from autofocus.study.trials.recipes import recipe_of
 
 _NUM_FIRST_TRIALS = 3
 
@@ -90,18 +91,10 @@ def _models(plan: Plan, num_images: int) -> list[dict[str, Any]]:
             "needs_accept_license": not is_permissive(one.model.licence),
             "num_params": one.model.num_params,
             "named_by_the_job": one.user_named_model,
-            "recipe": _recipe(one, num_images),
+            "recipe": recipe_of(one, num_images).document(),
         }
         for one in plans
     ]
-
-
-def _recipe(plan: Plan, num_images: int) -> dict[str, Any]:
-    from autofocus.study.trials.recipes import detector_recipe_for, recipe_for
-
-    is_classifier = plan.model.kind == CLASSIFIER
-    recipe = recipe_for if is_classifier else detector_recipe_for
-    return recipe(plan, num_images).document()
 
 
 def _automode(plan: Plan, num_images: int) -> dict[str, Any] | None:

@@ -22,6 +22,12 @@ from autofocus.training.recipe import (
 AZURE_RESIZE, AZURE_CROP = 256, 224
 
 
+def recipe_of(plan: Plan, num_images: int) -> Recipe:
+    """Return the recipe of a plan of any task, for `num_images` training images."""
+    finds_objects = isinstance(plan.task, ObjectsTask)
+    return (detector_recipe_for if finds_objects else recipe_for)(plan, num_images)
+
+
 def recipe_for(plan: Plan, num_images: int) -> Recipe:
     """Return the recipe of `plan` for `num_images` training images."""
     assert isinstance(plan.task, ClassificationTask)
@@ -51,12 +57,10 @@ def default_values(plan: Plan, num_images: int) -> dict[str, Any]:
         plan: Plan; what it sets is among them.
         num_images: Training images.
     """
-    task = plan.task
-    finds_objects = isinstance(task, ObjectsTask)
-    recipe = (detector_recipe_for if finds_objects else recipe_for)(plan, num_images)
+    task, recipe = plan.task, recipe_of(plan, num_images)
     values = {name: getattr(recipe, field) for name, field in RECIPE_PARAMETERS.items()}
     if isinstance(task, ObjectsTask):
-        values |= task.default_values | plan.parameters
+        values |= {name: plan.parameters.get(name, x) for name, x in task.default_values.items()}
     return {
         name: value
         for name, value in values.items()
