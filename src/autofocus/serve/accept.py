@@ -34,9 +34,13 @@ class Counts:
         context = multiprocessing.get_context("spawn")
         self._numbers = context.RawArray("i", [_GONE] * num_workers)
 
-    def set(self, worker: int, number: int) -> None:
-        """Note a worker's number."""
-        self._numbers[worker] = number
+    def join(self, worker: int) -> None:
+        """Note that a worker begins to accept connections."""
+        self._numbers[worker] = 0
+
+    def add(self, worker: int, number: int) -> None:
+        """Note that a worker has got connections, or lost some."""
+        self._numbers[worker] += number
 
     def leave(self, worker: int) -> None:
         """Note that a worker accepts no connections."""
@@ -53,7 +57,8 @@ class Acceptor:
     Args:
         sock: Bound socket.
         connect: Makes a connection of an accepted socket.
-        is_ahead: Whether the next connection should be another worker's.
+        counts: Connections of all workers; those that it accepts are added.
+        worker: The worker that accepts.
         free_file: Called when the process may open no more files.
     """
 
@@ -61,13 +66,15 @@ class Acceptor:
         self,
         sock: socket.socket,
         connect: Callable[[socket.socket], Coroutine[Any, Any, Any]],
-        is_ahead: Callable[[], bool],
+        counts: Counts,
+        worker: int,
         free_file: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._connect = connect
-        self._is_ahead = is_ahead
+        self._counts = counts
+        self._worker = worker
         self._free_file = free_file
         self._opening: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -85,7 +92,7 @@ class Acceptor:
         self._sock.close()
 
     def _offered(self) -> None:
-        if self._is_ahead():
+        if self._counts.is_ahead(self._worker):
             self._pause(_YIELD_S)
         else:
             self._accept()
@@ -110,6 +117,8 @@ class Acceptor:
             self._free_file()
             self._pause(_NO_FILES_PAUSE_S)
             return False
+        # At once: the next may be offered before this one is made.
+        self._counts.add(self._worker, 1)
         accepted.setblocking(False)
         task = self._loop.create_task(self._connect(accepted))
         self._opening.add(task)

@@ -12,38 +12,45 @@ from typing import Any, Final
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MAX_HEAD_BYTES: Final = 64 << 10
-MAX_HEADERS: Final = 128
-# From the first byte to the end of the head; the same for a new connection's silence.
-HEAD_TIMEOUT_S: Final = 10.0
+from autofocus.serve.settings import Settings
+
+_MAX_HEADERS: Final = 128
 # For the client to send what it has begun and read the reply, before the connection is cut.
 _TAKE_S: Final = 30.0
 
 _REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Headers Too Large"}
 _MALFORMED: Final = (400, "The bytes are not an HTTP/1.1 request.")
-_TOO_LARGE: Final = (
-    431,
-    f"The headers must have at most {MAX_HEAD_BYTES:,} bytes and {MAX_HEADERS} fields.",
-)
-_TOO_SLOW: Final = (408, f"The headers did not arrive within {HEAD_TIMEOUT_S:g} s.")
 # Clients that offer HTTP/2, such as Java's, send their request in HTTP/1.1 all the same; the parser
 # would take the rest of the connection for the other protocol.
 _UPGRADE: Final = re.compile(rb"(\r\n)(upgrade[ \t]*:)", re.IGNORECASE)
 
 
 class Connections:
-    """The connections of one worker.
+    """The connections of one worker, and their limits.
 
     Args:
+        settings: Limits.
         max_connections: Most at once.
-        on_change: Receives their number whenever it changes.
+        on_closed: Called whenever there is one less.
     """
 
     def __init__(
-        self, max_connections: int, on_change: Callable[[int], None] = lambda number: None
+        self,
+        settings: Settings,
+        max_connections: int,
+        on_closed: Callable[[], None] = lambda: None,
     ) -> None:
+        self.max_head_bytes = settings.max_header_bytes
+        # From the first byte to the end of a head; the same for a new connection's silence.
+        self.head_timeout_s = settings.header_timeout_s
+        self.too_large = (
+            431,
+            f"The headers must have at most {self.max_head_bytes:,} bytes and {_MAX_HEADERS}"
+            " fields.",
+        )
+        self.too_slow = (408, f"The headers did not arrive within {self.head_timeout_s:g} s.")
         self._max_connections = max_connections
-        self._on_change = on_change
+        self._on_closed = on_closed
         self._open: set[Connection] = set()
         # Those whose head is not there yet, longest first.
         self._waiting: dict[Connection, None] = {}
@@ -54,7 +61,6 @@ class Connections:
         self.waits(connection)
         if len(self._open) > self._max_connections:
             self.close_longest_waiting()
-        self._on_change(len(self._open))
 
     def close_longest_waiting(self) -> None:
         """Make room for another."""
@@ -65,9 +71,10 @@ class Connections:
 
     def closed(self, connection: "Connection") -> None:
         """Count one out."""
-        self._open.discard(connection)
         self._waiting.pop(connection, None)
-        self._on_change(len(self._open))
+        if connection in self._open:
+            self._open.discard(connection)
+            self._on_closed()
 
     def waits(self, connection: "Connection") -> None:
         """Note that it waits for a head, from now on."""
@@ -92,6 +99,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._of_worker = connections_of_worker
         self._in_head = True
+        # Received since the last part of a body: a head, or what follows a body in chunks.
         self._head_bytes = 0
         self._num_headers = 0
         self._refusal = _MALFORMED
@@ -103,7 +111,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Wait for a head."""
         super().connection_made(transport)
-        self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
+        self._wait_for_head()
         self._of_worker.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -118,13 +126,12 @@ class Connection(HttpToolsProtocol):
             return
         if self._in_head:
             if not self._head_bytes:
-                self._timer.cancel()
-                self._timer = self.loop.call_later(HEAD_TIMEOUT_S, self._head_is_late)
-            self._head_bytes += len(data)
+                self._wait_for_head()
             data = _without_upgrade(data)
+        self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(*_TOO_LARGE)
+        if self._head_bytes > self._of_worker.max_head_bytes:
+            self._refuse(*self._of_worker.too_large)
 
     def on_message_begin(self) -> None:
         """Begin a head."""
@@ -139,9 +146,10 @@ class Connection(HttpToolsProtocol):
         Raises:
             ValueError: To stop the parser, which then refuses the request.
         """
+        max_bytes = self._of_worker.max_head_bytes
         self._num_headers += 1
-        if self._num_headers > MAX_HEADERS or len(name) + len(value) > MAX_HEAD_BYTES:
-            self._refusal = _TOO_LARGE
+        if self._num_headers > _MAX_HEADERS or len(name) + len(value) > max_bytes:
+            self._refusal = self._of_worker.too_large
             raise ValueError("too many headers")
         super().on_header(name, value)
 
@@ -154,10 +162,16 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         self.cycle.transport = _ClosesWhenRead(self)  # type: ignore[assignment]
 
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        super().on_body(body)
+        self._head_bytes = 0
+
     def on_message_complete(self) -> None:
         """End the request's body; what comes next is a head."""
         super().on_message_complete()
         self._in_head = True
+        self._head_bytes = 0
         if self._is_hung_up:
             self.transport.close()
 
@@ -206,10 +220,15 @@ class Connection(HttpToolsProtocol):
         """Refuse what the parser, or a limit, has refused."""
         self._refuse(*self._refusal)
 
+    def _wait_for_head(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(self._of_worker.head_timeout_s, self._head_is_late)
+
     def _head_is_late(self) -> None:
         # A connection that has said nothing is told nothing: browsers open some in advance.
         if self._head_bytes:
-            self._refuse(*_TOO_SLOW)
+            self._refuse(*self._of_worker.too_slow)
         else:
             self.transport.close()
 
@@ -220,6 +239,10 @@ class Connection(HttpToolsProtocol):
         if self._is_hung_up:
             self.transport.close()
             return
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Whoever waits for the rest of this request waits no more.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         body = orjson.dumps({"message": text})
         head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
         head = head % (status, _REASONS[status], len(body))

@@ -45,7 +45,7 @@ _RESTART_WINDOW_S = 60.0
 _FIRST_PAUSE_S = 0.5
 _MAX_PAUSE_S = 30.0
 # Where no worker is left, clients wait for the next one.
-_MAX_PAUSE_ALONE_S = 2.0
+_MAX_PAUSE_ALONE_S = 0.5
 
 
 def serve(plan: ServerPlan, on_ready: Callable[[str], None]) -> None:

@@ -76,7 +76,10 @@ class Settings:
     api_key_file: Annotated[
         Path | None,
         Setting(
-            FilePath(), "Bearer keys, one a line", more="read at start", default_words="none needed"
+            FilePath(),
+            "Bearer keys, one a line",
+            more="read again when it changes",
+            default_words="none needed",
         ),
     ] = None
     max_body_bytes: Annotated[
@@ -101,6 +104,29 @@ class Settings:
             per=1_000_000,
         ),
     ] = None
+    max_header_bytes: Annotated[
+        int,
+        Setting(
+            _whole(1_024, 1 << 20),
+            "Longest head of a request, its first line and headers",
+            more="of at most 128 headers",
+            unit=" bytes",
+            has_flag=False,
+        ),
+    ] = 64 << 10
+    header_timeout_s: Annotated[
+        float,
+        Setting(_SECONDS, "Seconds until a head must be there, once begun", has_flag=False),
+    ] = 10.0
+    max_connections: Annotated[
+        int,
+        Setting(
+            _whole(1, 1 << 20),
+            "Connections of each worker",
+            more="always fewer than it may open files",
+            has_flag=False,
+        ),
+    ] = 4096
     max_images: Annotated[
         int, Setting(_whole(1, 100_000), "Images in one request", has_flag=False)
     ] = 256
@@ -109,7 +135,11 @@ class Settings:
     ] = 64
     timeout_s: Annotated[
         float,
-        Setting(_SECONDS, "Seconds until a request must start", more="what runs is finished"),
+        Setting(
+            _SECONDS,
+            "Seconds until a request must start",
+            more="what runs may take as long again, at least 10",
+        ),
     ] = 30.0
     explain_queue_size: Annotated[
         int,

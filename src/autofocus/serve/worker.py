@@ -34,8 +34,7 @@ BLOCKED: Final = 76
 _POLL_S: Final = 0.02
 _LAST_WORDS_S: Final = 0.2
 _BEAT_S: Final = 1.0
-# Connections at once, and files that are for other things.
-_MAX_CONNECTIONS: Final = 4096
+# Files that are no connections.
 _OTHER_FILES: Final = 64
 
 
@@ -79,29 +78,31 @@ def run_worker(plan: ServerPlan, sock: socket.socket, ties: Ties) -> bool:
     return endpoint.close() and server.has_sent_all
 
 
-def _max_connections() -> int:
+def _max_connections(wanted: int) -> int:
     """Return how many connections this process may hold, fewer than it may open files."""
     if sys.platform == "win32":
-        return _MAX_CONNECTIONS
+        return wanted
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MAX_CONNECTIONS + _OTHER_FILES
-    if soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < wanted + _OTHER_FILES:
+        soft = wanted + _OTHER_FILES
+        soft = soft if hard == resource.RLIM_INFINITY else min(soft, hard)
         # A lower limit is kept where the system allows no other.
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, min(_MAX_CONNECTIONS, soft - _OTHER_FILES))
+    return max(1, min(wanted, soft - _OTHER_FILES))
 
 
 class _Server(uvicorn.Server):
     """uvicorn with a drain before its shutdown, and stop signals that end in a normal return."""
 
     def __init__(self, endpoint: Endpoint, ties: Ties) -> None:
-        set_count = partial(ties.counts.set, ties.index)
-        self._connections = Connections(_max_connections(), set_count)
+        lose_one = partial(ties.counts.add, ties.index, -1)
+        settings = endpoint.settings
+        max_connections = _max_connections(settings.max_connections)
+        self._connections = Connections(settings, max_connections, lose_one)
         super().__init__(
             uvicorn.Config(
                 endpoint,
@@ -157,11 +158,11 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
             return
         await super().startup([])
-        self._ties.counts.set(self._ties.index, 0)
-        is_ahead = partial(self._ties.counts.is_ahead, self._ties.index)
+        counts, index = self._ties.counts, self._ties.index
+        counts.join(index)
         free_file = self._connections.close_longest_waiting
         self._acceptors = [
-            Acceptor(sock, self._connect, is_ahead, free_file) for sock in sockets or []
+            Acceptor(sock, self._connect, counts, index, free_file) for sock in sockets or []
         ]
 
     async def _connect(self, accepted: socket.socket) -> None:

@@ -202,3 +202,25 @@ def test_only_all_failed_is_refused() -> None:
         refuse_all_failed([error] * 7)
     assert "data[4]: is cut off; and 2 more" in caught.value.message
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        explain_row(xai_parameters={f"k{i}": 1 for i in range(1_001)}),
+        explain_row(xai_parameters={f"k{i}": 1 for i in range(1_001)}).replace(",", "\\u002c"),
+    ],
+)
+def test_values_of_a_row_are_counted_however_they_are_written(row: str) -> None:
+    document = body([row]).replace(b"\\\\u002c", b"\\u002c")
+    with pytest.raises(RequestError, match=r"data.0. holds about 1,00. JSON values, at most 1,000"):
+        parse_request(document)
+
+
+@pytest.mark.parametrize("parameters", [{f"k{i}": 1 for i in range(51)}, {"k" * 101: 1}])
+def test_parameters_are_few_and_their_names_short(parameters: dict[str, int]) -> None:
+    row = explain_row(model_explainability=True, xai_parameters=parameters)
+    with pytest.raises(RequestError, match="must have at most 50 keys of at most 100 characters"):
+        parse_request(body([row]))
+    # Where nothing is explained, nobody looks.
+    parse_request(body([explain_row(model_explainability=False, xai_parameters=parameters)]))

@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 from autofocus.serve import connection
 from autofocus.serve.connection import Connection, Connections
 from autofocus.serve.exchange import Exchange, send_json
+from autofocus.serve.settings import Settings
 
 POST = b"POST /score HTTP/1.1\r\nHost: x\r\n"
 
@@ -38,7 +39,7 @@ async def serving(max_connections: int = 10) -> AsyncIterator[int]:
     """Yield the port of a server with the connections under test."""
     config = uvicorn.Config(echo, lifespan="off", ws="none", log_config=None)
     config.load()
-    connections = Connections(max_connections)
+    connections = Connections(Settings(header_timeout_s=0.3), max_connections)
     make = partial(Connection, config, ServerState(), {}, connections_of_worker=connections)
     server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
     async with server:
@@ -70,7 +71,6 @@ def run(scenario: Callable[[int], Awaitable[None]], **arguments: Any) -> None:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_TAKE_S", 0.5)
-    monkeypatch.setattr(connection, "HEAD_TIMEOUT_S", 0.3)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,20 @@ def test_a_head_has_a_limit(head: bytes) -> None:
         reply = await exchange(port, POST + head, b"\r\n\r\n")
         assert reply.startswith(b"HTTP/1.1 431 ")
         assert b'{"message":"The headers must have at most 65,536 bytes and 128 fields."}' in reply
+
+    run(scenario)
+
+
+def test_what_follows_a_body_has_a_limit_too() -> None:
+    async def scenario(port: int) -> None:
+        head = POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+        reply = await exchange(port, head, b"X: " + b"a" * 2_000_000)
+        assert reply.startswith(b"HTTP/1.1 431 ")
+        many = b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n"
+        reply = await exchange(
+            port, POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + many
+        )
+        assert reply.endswith(b"50000")
 
     run(scenario)
 

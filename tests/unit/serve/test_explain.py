@@ -7,10 +7,12 @@
 import base64
 import http.client
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -21,7 +23,8 @@ from typing import Any
 import pytest
 
 from autofocus.scoring.explain.needs import WEIGHTS_NAME
-from autofocus.serve.explainer import _LOOK_S
+from autofocus.serve import explainer
+from autofocus.serve.explainer import _LOOK_S, ExplainProcess, forget, new_address
 from support.serving import request_for
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
@@ -387,3 +390,42 @@ def _ends(pid: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+def test_a_long_folder_for_temporary_files_is_no_folder_for_a_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 120)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    address = new_address()
+    try:
+        assert len(address.path) < 100
+        assert Path(address.path).parent.is_dir()
+        assert list(long.iterdir()) == []
+    finally:
+        forget(address)
+
+
+def test_a_process_that_says_nothing_is_killed_and_one_that_beats_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Process:
+        sentinel, _end = multiprocessing.Pipe()
+        was_killed = False
+
+        def kill(self) -> None:
+            self.was_killed = True
+
+    monkeypatch.setattr(explainer, "_MAX_SILENCE_S", 0.2)
+    keeper = ExplainProcess(new_address(), Path(), None, lambda folder, limit: None)  # type: ignore[arg-type,return-value]
+    ours, theirs = multiprocessing.Pipe()
+    process: Any = Process()
+    threading.Thread(
+        target=lambda: [theirs.send(None) or time.sleep(0.05) for _ in range(10)]
+    ).start()
+    started = time.monotonic()
+    keeper._watch(process, ours)
+    assert process.was_killed
+    assert time.monotonic() - started > 0.5
+    keeper.stop()

@@ -1,6 +1,7 @@
 """Servers as real processes: how they start, share work, survive and stop."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from typing import Any
 import pytest
 
 from autofocus.errors import InputError
-from autofocus.serve.run import bind, url_of
-from autofocus.serve.settings import Settings
+from autofocus.serve.run import _ALIVE, _READY, _Supervisor, _Worker, bind, url_of
+from autofocus.serve.settings import ServerPlan, Settings
 from support.serving import request_for
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
@@ -150,6 +151,69 @@ def test_dead_worker_is_replaced(start_sleeper: Callable[..., Any]) -> None:
     status, stderr = server.stop()
     assert status == 0
     assert "a worker process ended with status 9; starting another" in stderr
+
+
+class FakeProcess:
+    """A worker's process, of which only its end is known."""
+
+    exitcode: int | None = None
+
+    def kill(self) -> None:
+        self.exitcode = -9
+
+    def join(self) -> None:
+        self.exitcode = 3 if self.exitcode is None else self.exitcode
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Two workers that are ready, of fake processes; `theirs` are their ends of the pipes."""
+
+    def start(self: Any, index: int) -> _Worker:
+        ours, theirs = multiprocessing.Pipe()
+        self.theirs.append(theirs)
+        theirs.send(_READY)
+        return _Worker(index, FakeProcess(), ours)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(_Supervisor, "_start", start)
+    monkeypatch.setattr("autofocus.serve.run._LOOK_S", 0.0)
+    plan = ServerPlan(Path(), Settings(workers=2), [], lambda folder, limit: None)  # type: ignore[arg-type,return-value]
+    with socket.socket() as sock:
+        made: Any = _Supervisor(plan, sock)
+        made.theirs = []
+        made._is_announced = True
+        yield made
+
+
+def test_crash_loops_pause_while_another_worker_serves(supervisor: Any) -> None:
+    never, _ = multiprocessing.Pipe()
+    supervisor._wait_for_news(never)
+    first = supervisor._workers[0]
+    assert [supervisor._pause_s(first) for _ in range(8)] == [0, 1, 2, 4, 8, 16, 30, 30]
+    # One that never became ready is not tried again at once.
+    supervisor._deaths_s = []
+    first.is_ready = False
+    assert supervisor._pause_s(first) == 0.5
+    # Without any the next one must not be long.
+    supervisor._workers[1].is_ready = False
+    assert [supervisor._pause_s(first) for _ in range(3)] == [0.5, 0.5, 0.5]
+
+
+def test_a_silent_worker_is_killed_and_replaced_and_one_that_speaks_is_not(
+    supervisor: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    never, _ = multiprocessing.Pipe()
+    supervisor._wait_for_news(never)
+    silent, speaking = supervisor._workers
+    for worker in (silent, speaking):
+        worker.heard_s -= 100
+    supervisor.theirs[1].send(_ALIVE)
+    supervisor._wait_for_news(never)
+    assert supervisor._workers == [speaking]
+    assert silent.process.exitcode == -9
+    assert "a worker process has been silent for 60 s" in caplog.text
+    supervisor._wait_for_news(never)
+    assert [worker.index for worker in supervisor._workers] == [1, 0]
 
 
 def test_killed_parent_takes_its_workers_along(start_sleeper: Callable[..., Any]) -> None:
