@@ -128,8 +128,17 @@ class SpatialPass:
 
 
 def forward_with_map(network: FrozenClassifier, images: Tensor) -> SpatialPass:
-    """Run the network on images that require gradients, and keep its last maps."""
+    """Run the network on images that require gradients, and keep its last maps.
+
+    Raises:
+        InputError: If its encoder has no maps of places, as timm's have.
+    """
     encoder: Any = network.classifier.encoder
+    if not hasattr(encoder, "forward_features") or not hasattr(encoder, "forward_head"):
+        raise InputError(
+            f"guided_gradcam: {type(encoder).__name__} lacks `forward_features` and `forward_head`,"
+            " which timm's encoders have. Use xai_algorithm xrai or integrated_gradients."
+        )
     blocks = getattr(encoder, "blocks", None)
     norm = getattr(blocks[-1], "norm1", None) if blocks is not None and len(blocks) else None
     kept: list[Tensor] = []

@@ -7,11 +7,17 @@ Notation for tensor shapes:
     - k: classes
 """
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+from autofocus.errors import WeightsError
+from autofocus.models.base import ModelSpec, StateDict
+
+# Prefix of the encoder's tensors in a state dict of a whole network of ours.
+OWN_PREFIX: Final = "encoder."
 
 Exporter = Literal["dynamo", "torchscript"]
 
@@ -82,6 +88,38 @@ class Classifier(Network):
         with torch.no_grad():
             self.head.weight.copy_(torch.as_tensor(weight))
             self.head.bias.copy_(torch.as_tensor(bias))
+
+
+def load_encoder(encoder: nn.Module, spec: ModelSpec, state_dict: StateDict) -> None:
+    """Load an encoder from its own weights, or from those of a whole network of ours.
+
+    Args:
+        encoder: The encoder of a network.
+        spec: Its model, for errors.
+        state_dict: Tensors under the encoder's names, or all of a network's.
+
+    Raises:
+        WeightsError: If the weights are not those of this architecture.
+    """
+    own = {
+        name.removeprefix(OWN_PREFIX): tensor
+        for name, tensor in state_dict.items()
+        if name.startswith(OWN_PREFIX)
+    }
+    try:
+        encoder.load_state_dict(own or state_dict)
+    except RuntimeError as error:
+        raise WeightsError(not_of_this_model(spec, str(error))) from error
+
+
+def not_of_this_model(spec: ModelSpec, detail: str) -> str:
+    """Return one line from torch's page of missing keys."""
+    lines = [line.strip() for line in detail.splitlines() if line.strip()]
+    first = " ".join(lines[:2])[:200] if lines else "no detail"
+    return (
+        f"weights: the tensors are not those of {spec.architecture} ({first}…)."
+        " Name the model that they were saved from in 'model_name'."
+    )
 
 
 def to_numpy(output: Tensor) -> NDArray[Any]:

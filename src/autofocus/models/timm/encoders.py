@@ -1,16 +1,14 @@
 """timm's networks with their pretrained weights: encoders of classifiers and of detectors."""
 
-from typing import Any, Final
+from typing import Any
 
 import timm
 from timm.models import get_pretrained_cfg
-from torch import Tensor, nn
+from torch import Tensor
 
 from autofocus.errors import WeightsError
 from autofocus.models.base import ModelSpec
-
-# Prefix of the encoder's tensors in a state dict of a whole network of ours.
-OWN_PREFIX: Final = "encoder."
+from autofocus.models.network import OWN_PREFIX, load_encoder, not_of_this_model
 
 
 def create_encoder(
@@ -31,7 +29,8 @@ def create_encoder(
     if state_dict is None or not any(key.startswith(OWN_PREFIX) for key in state_dict):
         return _create(spec, size, state_dict)
     encoder = _create(spec, size, None)
-    _load_own(encoder, spec, state_dict)
+    encoder.reset_classifier(0)
+    load_encoder(encoder, spec, state_dict)
     return encoder
 
 
@@ -70,28 +69,3 @@ def _num_head_classes(cfg: Any, state_dict: dict[str, Tensor]) -> int:
         if weight is not None:
             return int(weight.shape[0])
     return int(cfg.num_classes)
-
-
-def _load_own(encoder: nn.Module, spec: ModelSpec, state_dict: dict[str, Tensor]) -> None:
-    """Load the encoder from a state dict that a network of ours wrote."""
-    encoder_tensors = {
-        key.removeprefix(OWN_PREFIX): tensor
-        for key, tensor in state_dict.items()
-        if key.startswith(OWN_PREFIX)
-    }
-    own: Any = encoder
-    own.reset_classifier(0)
-    try:
-        own.load_state_dict(encoder_tensors)
-    except RuntimeError as error:
-        raise WeightsError(not_of_this_model(spec, str(error))) from error
-
-
-def not_of_this_model(spec: ModelSpec, detail: str) -> str:
-    """Return one line from torch's page of missing keys."""
-    lines = [line.strip() for line in detail.splitlines() if line.strip()]
-    first = " ".join(lines[:2])[:200] if lines else "no detail"
-    return (
-        f"weights: the tensors are not those of {spec.architecture} ({first}…)."
-        " Name the model that they were saved from in 'model_name'."
-    )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from autofocus.errors import WeightsError
 from autofocus.models.base import LoadedWeights, ModelSpec
 from autofocus.models.catalog import COCO_WEIGHTS, resolve
-from autofocus.models.timm.encoders import OWN_PREFIX
+from autofocus.models.network import OWN_PREFIX
 from autofocus.models.torchvision.detector import Detector
 from autofocus.models.torchvision.fcos import Fcos
 from autofocus.models.torchvision.mask_rcnn import MaskRcnn

@@ -17,7 +17,8 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 
 from autofocus.errors import JobError, WeightsError
 from autofocus.models.base import ModelSpec
-from autofocus.models.timm.encoders import OWN_PREFIX, create_encoder, not_of_this_model
+from autofocus.models.network import OWN_PREFIX, not_of_this_model
+from autofocus.models.timm.encoders import create_encoder
 from autofocus.models.torchvision.options import PyramidOptions
 
 

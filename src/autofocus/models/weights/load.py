@@ -190,7 +190,7 @@ def _from_hub_cache(spec: ModelSpec, accept_licences: Collection[str]) -> Loaded
         or (Path(home).expanduser() / "hub" if home else constants.HF_HUB_CACHE)
     )
     if spec.hub_id is None:
-        raise SourceError("hub cache: there are no weights of this name")
+        raise SourceError("hub cache: no repository is known of its weights")
     for filename in _HUB_FILES:
         found = try_to_load_from_cache(
             spec.hub_id, filename, cache_dir=root, revision=spec.revision
@@ -216,7 +216,7 @@ def _from_hub(
 ) -> LoadedWeights:
     """Download, check, and keep for next time."""
     if spec.hub_id is None:
-        raise SourceError("hub: there are no weights of this name")
+        raise SourceError("hub: no repository is known of its weights")
     card = hub.read_card(spec.hub_id, spec.revision, timeouts)
     licence = card.licence or spec.licence
     _check_licence(spec, licence, accept_licences)
