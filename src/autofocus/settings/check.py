@@ -85,7 +85,7 @@ def _unknown_parameters(errors: Sequence[ErrorDetails]) -> list[str]:
             wrong.append(f"{name!r} and {other!r} are the same parameter; leave one out.")
         else:
             hint = _hint(name, [*PARAMETERS, *PARAMETER_ALIASES], is_top=False)
-            wrong.append(f"{name!r} is not a parameter{hint}")
+            wrong.append(f"{name!r} is not a parameter{hint.replace('training_parameters.', '')}")
     return [f"training_parameters: {' '.join(wrong)}"] if wrong else []
 
 

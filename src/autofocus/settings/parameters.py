@@ -422,6 +422,14 @@ def _read(value: object, handler: ValidatorFunctionWrapHandler) -> dict[str, Any
     return {name: item for name, item in parsed.items() if item is not None}
 
 
+def _written(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as people write them: 0 and not 0.0, which tells one job from another."""
+    return {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in parameters.items()
+    }
+
+
 # Parsed parameters by their published names, without those that are not set.
 Parameters = Annotated[
     dict[str, Any],
@@ -429,7 +437,7 @@ Parameters = Annotated[
         lambda _, handler: core_schema.no_info_wrap_validator_function(
             _read,
             handler(TrainingParameters),
-            serialization=core_schema.plain_serializer_function_ser_schema(dict),
+            serialization=core_schema.plain_serializer_function_ser_schema(_written),
         )
     ),
 ]

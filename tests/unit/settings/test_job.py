@@ -88,6 +88,17 @@ def test_a_job_that_is_read_back_is_the_same_job() -> None:
     assert again.model_dump() == job.model_dump()
 
 
+def test_parameters_are_written_as_people_write_them() -> None:
+    given = {"weight_decay": 0, "learning_rate": "1e-5", "num_workers": "4.0", "optimizer": "none"}
+    job = checked({"training_parameters": given})
+    written = job.model_dump(mode="json")["training_parameters"]
+    assert written == {"weight_decay": 0, "learning_rate": 1e-5, "number_of_workers": 4}
+    # Before they were read once, 0 stayed 0; a run that was begun then is found by that.
+    assert type(written["weight_decay"]) is int
+    assert type(job.training_parameters["weight_decay"]) is float
+    assert list(written) == ["weight_decay", "learning_rate", "number_of_workers"]
+
+
 def test_unknown_parameter_proposes_the_nearest() -> None:
     assert problems_of({"training_parameters": {"lerning_rate": 0.1, "zzz": 1}}) == [
         "training_parameters: 'lerning_rate' is not a parameter; did you mean 'learning_rate'? "
@@ -111,6 +122,7 @@ def test_unknown_parameter_proposes_the_nearest() -> None:
         ({"slack_factor": 0.1}, "'sweep.early_termination.slack_factor'"),
         ({"limits": {"number_of_epochs": 3}}, "'training_parameters.number_of_epochs'"),
         ({"limits": {"budget": "5m"}}, "the job's own key 'budget'"),
+        ({"training_parameters": {"epochs": 3}}, "'number_of_epochs'"),
         ({"training_parameters": {"max_trials": 3}}, "'limits.max_trials'"),
         ({"training_parameters": {"seed": 3}}, "the job's own key 'seed'"),
     ],
