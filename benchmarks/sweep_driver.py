@@ -34,16 +34,16 @@ NUM_WORKERS = 2
 TIMES = "SWEEP_DRIVER_TIMES"
 # What lies between two trials of a worker: (module, name) to what it is.
 PARTS = {
-    ("autofocus.study.trials.finetune", "prepare_trial"): "weights",
+    ("autofocus.training.trial", "TrialSpec.prepare"): "weights",
     ("filelock", "FileLock.acquire"): "waiting for another",
-    ("autofocus.training.probe_trial", "build"): "network",
+    ("autofocus.models.timm.family", "TimmFamily.build"): "network",
     ("autofocus.training.probe_trial", "extract_features"): "features",
     ("autofocus.training.probe_trial", "fit_probe_once"): "probe's head",
-    ("autofocus.training.loop", "_Loop.__init__"): "optimizer",
-    ("autofocus.training.loop", "_Loop._start"): "first evaluation",
-    ("autofocus.training.loop", "_Loop._fit_into_memory"): "dry step",
+    ("autofocus.training.loop", "TrainingLoop.__post_init__"): "optimizer",
+    ("autofocus.training.loop", "TrainingLoop._start"): "first evaluation",
+    ("autofocus.training.loop", "TrainingLoop._fit_into_memory"): "dry step",
 }
-FIRST_STEP = ("autofocus.training.loop", "_Loop._step")
+FIRST_STEP = ("autofocus.training.loop", "TrainingLoop._on_device")
 
 
 def main() -> None:
@@ -118,7 +118,7 @@ def draw_photos(folder: Path, num_labels: int, num_images: int, size: tuple[int,
 
 
 def _one(sweep: Any, chance: random.Random) -> None:
-    from autofocus.study.trials.trial import TrialEnd
+    from autofocus.study.trials.base import TrialEnd
 
     assignment = sweep.next_trial()
     value = 0.5
@@ -233,11 +233,11 @@ def work() -> None:
     _replace(*FIRST_STEP, step)
     run_trial = workers.run_trial
 
-    def timed_trial(common: Any, assignment: Any, hooks: Any) -> Any:
+    def timed_trial(spec: Any, samples: Any, context: Any) -> Any:
         began_s = time.monotonic()
-        now.update(start=began_s, first_step=None, parts={}, trial=assignment.trial)
+        now.update(start=began_s, first_step=None, parts={}, trial=spec.id)
         try:
-            return run_trial(common, assignment, hooks)
+            return run_trial(spec, samples, context)
         finally:
             line = {**now, "end": time.monotonic(), "process": os.getpid()}
             with Path(os.environ[TIMES]).open("a") as file:

@@ -255,7 +255,7 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
     from autofocus.tasks.multiclass import MulticlassClassification
     from autofocus.training.device import make_accelerator
     from autofocus.training.evaluate import EvaluationSet
-    from autofocus.training.loop import Fit, fit
+    from autofocus.training.loop import TrainingLoop
     from autofocus.training.losses import OBJECTIVES
     from autofocus.training.recipe import Recipe
 
@@ -288,21 +288,20 @@ def train_ours(arguments: argparse.Namespace, name: str, photos: list[str], watc
         if name != "same work":
             for _ in training.epoch(0):
                 pass
-        fit(
-            Fit(
-                network=network.to(memory_format=torch.channels_last),
-                task=task,
-                objective=OBJECTIVES[task.name](recipe, targets, network),
-                recipe=recipe,
-                training=training,
-                validation=EvaluationSet(validation, np.arange(NUM_CLASSES), labels),
-                score=lambda metrics: -float(metrics["log_loss"]),
-                folder=Path(folder),
-                seed=0,
-                accelerator=make_accelerator(torch.device("cpu")),
-                should_stop=watch.step_is_done,
-            )
+        loop = TrainingLoop(
+            network=network.to(memory_format=torch.channels_last),
+            task=task,
+            objective=OBJECTIVES[task.name](recipe, targets, network),
+            recipe=recipe,
+            training=training,
+            validation=EvaluationSet(validation, np.arange(NUM_CLASSES), labels),
+            score=lambda metrics: -float(metrics["log_loss"]),
+            folder=Path(folder),
+            seed=0,
+            accelerator=make_accelerator(torch.device("cpu")),
+            should_stop=watch.step_is_done,
         )
+        loop.run()
 
 
 if __name__ == "__main__":

@@ -49,12 +49,10 @@ def train(
     Raises:
         InputError: If the job, the data or the run folder is wrong; names every problem.
     """
-    from autofocus.study.run import run_distributed
+    from autofocus.study.run import run
 
     document = _document(job, set_, keys)
-    return run_distributed(
-        document, overwrite=overwrite, started_s=started_s, track=track, on_folder=on_folder
-    )
+    return run(document, overwrite=overwrite, started_s=started_s, track=track, on_folder=on_folder)
 
 
 def plan(

@@ -14,23 +14,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop, WeightsInfo
 from autofocus.models import catalog
-from autofocus.models.base import LoadedWeights
 from autofocus.models.network import Classifier
 from autofocus.models.timm.classifiers import build_classifier
-from autofocus.runtime import no_progress, process_rank
+from autofocus.runtime import process_count, process_rank
 from autofocus.tasks.multiclass import MulticlassClassification
-from autofocus.training import distributed, finetune_trial, loop
+from autofocus.training import distributed, loop, trial
 from autofocus.training.candidate import Candidate, Samples
-from autofocus.training.device import make_accelerator
-from autofocus.training.finetune_trial import Finetuning, run_finetune, train_on_worker
+from autofocus.training.classifier_trial import running, train_share
 from autofocus.training.loop import Trained
-from autofocus.training.probe_trial import Probed, ProbeSetup
+from autofocus.training.probe_trial import Probed
 from autofocus.training.recipe import Recipe
+from autofocus.training.trial import RunContext, TrialSpec, WeightsChoice, write_result
 
 SIDE = 32
 
@@ -53,8 +51,8 @@ def count_writes() -> list[str]:
 
     counted(loop.checkpoint, "save_checkpoint")
     counted(loop, "write_atomically")
-    counted(finetune_trial, "draw_curves")
-    counted(finetune_trial, "write_atomically")
+    counted(trial, "draw_curves")
+    counted(trial, "write_atomically")
     return writes
 
 
@@ -73,82 +71,68 @@ def main(photos: Path, folder: Path, seconds: float | None, changes: dict[str, A
     task = MulticlassClassification()
     files = sorted(photos.rglob("*.png"))
     rows = [task.record_type(image_url=str(file), label=file.parent.name) for file in files]
-    # 18 to learn from: with a batch of 7 the last one is left out, and ranks get 4 and 3.
-    parts = [
-        Samples(
-            [row for i, row in enumerate(rows) if (i % 4 == 0) == held_out],
-            [str(file) for i, file in enumerate(files) if (i % 4 == 0) == held_out],
-            "photos",
-        )
-        for held_out in (False, True)
-    ]
-    spec = catalog.resolve("test_resnet")
     labels = sorted({file.parent.name for file in files})
-    setup = ProbeSetup(
+    names = [str(file) for file in files]
+    samples = Samples(rows, names, task.encode_targets(rows, labels), names, "photos")
+    # 18 to learn from: with a batch of 7 the last one is left out, and ranks get 4 and 3.
+    everything = np.arange(len(files))
+    spec = TrialSpec(
+        id="trial",
         task=task,
-        weights=LoadedWeights(spec, None, WeightsInfo("random", "none"), "random"),
-        preprocess=ResizeCrop(36, SIDE),
         labels=labels,
-        validation_frac=0.25,
+        model=catalog.resolve("test_resnet"),
+        weights=WeightsChoice("random"),
+        preprocess=ResizeCrop(36, SIDE),
+        recipe=replace(RECIPE, num_epochs=4 if seconds is None else 100_000, **changes),
+        train=everything[everything % 4 > 0],
+        validation=everything[::4],
+        primary_metric="accuracy",
         seed=7,
-        device=torch.device("cpu"),
+        device="cpu",
         data_fingerprint="0" * 64,
-        deadline_s=None,
     )
-    network = build_classifier(spec, len(labels), None, SIDE)
+    network = build_classifier(spec.model, len(labels), None, SIDE)
     network.extra = nn.Parameter(torch.zeros(3, 1, 1))
     network.register_forward_pre_hook(brighten)
     manifest = Manifest(
         task=task.name,
         labels=labels,
-        model_name=spec.name,
-        preprocess=setup.preprocess,
-        weights=setup.weights.info,
+        model_name=spec.model.name,
+        preprocess=spec.preprocess,
+        weights=WeightsInfo("random", "none"),
         data=DataInfo("0" * 64, 18, 6),
     )
     writes = count_writes()
-    if process_rank() > 0:
-        distributed.connect()
-        order = distributed.receive()
-        accelerator = make_accelerator(torch.device(order.device_type))
-        assert order.run is train_on_worker
-        job = order.kind(**order.fields, accelerator=accelerator)
-        say(folder, accelerator, train_on_worker(job, *order.rest), len(writes))
-        return
     distributed.connect()
-    accelerator = make_accelerator(setup.device)
-    finetuned = run_finetune(
-        Finetuning(
-            setup=setup,
-            recipe=replace(RECIPE, num_epochs=4 if seconds is None else 100_000, **changes),
-            accelerator=accelerator,
-            primary_metric="accuracy",
-            folder=folder / "trial",
-            deadline_s=None if seconds is None else time.monotonic() + seconds,
-            should_stop=lambda: False,
-            on_epoch=lambda report: False,
-            track=no_progress,
-        ),
-        Probed(Candidate(network, manifest, {}, []), network, parts[0], parts[1], [], np.zeros(0)),
-    )
-    say(folder, accelerator, finetuned.trained, len(writes))
+    if process_rank() > 0:
+        order = distributed.receive()
+        assert order.run is train_share
+        say(folder, train_share(*order.arguments), len(writes))
+        return
+    probed = Probed(Candidate(network, manifest, []), network, np.zeros(6), np.zeros(0))
+    deadline_s = None if seconds is None else time.monotonic() + seconds
+    context = RunContext(folder / "trial", deadline_s)
+    with running(spec, probed, samples, torch.device("cpu"), context) as opened:
+        trained = opened.run()
+    write_result(spec, probed.candidate, context.folder)
+    say(folder, trained, len(writes))
 
 
-def say(folder: Path, accelerator: Accelerator, trained: Trained, num_writes: int) -> None:
+def say(folder: Path, trained: Trained, num_writes: int) -> None:
     """Write down what this process has at its end."""
     with torch.no_grad():
         images = torch.linspace(-1, 1, 2 * 3 * SIDE * SIDE).reshape(2, 3, SIDE, SIDE)
         outputs = trained.network(images)
     document = {
-        "rank": accelerator.process_index,
-        "num_ranks": accelerator.num_processes,
+        "rank": process_rank(),
+        "num_ranks": process_count(),
         "epochs": trained.num_epochs,
         "reason": trained.reason,
         "num_writes": num_writes,
         "outputs": outputs.tolist(),
         "probs": [scores.probs.tolist() for scores in trained.evaluation.predictions],
     }
-    (folder / f"result{accelerator.process_index}.json").write_text(json.dumps(document))
+    (folder / f"result{process_rank()}.json").write_text(json.dumps(document))
 
 
 if __name__ == "__main__":

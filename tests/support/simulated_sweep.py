@@ -7,15 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from autofocus.runtime import no_progress
 from autofocus.study.executors import TrialScheduler
 from autofocus.study.folder.run_folder import RunFolder
 from autofocus.study.resolve import resolve
+from autofocus.study.scheduler import Rules, Search, TrialController
 from autofocus.study.search.samplers import make_sampler
 from autofocus.study.sources import read_sources
 from autofocus.study.study import Study
-from autofocus.study.sweep import TrialController
-from autofocus.study.trials.trial import Assignment, SweepStart, TrialEnd, common_of
+from autofocus.study.trials.base import Assignment, Start, TrialEnd
+from autofocus.training.candidate import Samples
 from autofocus.training.loop import ENDED_EARLY
 
 Values = Callable[[int, int], float | None]
@@ -29,6 +32,7 @@ def sweep_job(data: Path, num_trials: int, **sweep: Any) -> dict[str, Any]:
     return {
         "task": "image_classification",
         "training_data": str(data),
+        "weights": "random",
         "limits": {"max_trials": num_trials},
         "sweep": {"sampling_algorithm": "random", **sweep},
         "search_space": [
@@ -49,11 +53,21 @@ def scheduled(
     sources = read_sources(plan, no_progress)
     resolved = plan.job.model_dump(mode="json", by_alias=True)
     with RunFolder(path, resolved, sources.fingerprint, overwrite=False) as folder:
-        study = Study(plan, sources, folder, 0.0, no_progress)
-        samples = study.samples()["training"]
-        start = SweepStart(common_of(study, samples, samples), image_s=0.0)
+        study = Study(plan, sources, folder, 0.0, no_progress, is_stopped)
+        data = sources.training
+        targets = plan.task.encode_targets(data.records, study.labels)
+        hashes = [str(i) for i in range(len(data.records))]
+        samples = Samples(data.records, data.locations, targets, hashes, data.name)
+        everything = np.arange(len(samples))
         sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
-        yield TrialController(study, sampler, start, is_stopped)
+        num_trials = plan.job.limits.max_trials
+        rules = Rules(
+            num_trials if sampler.num_trials is None else min(num_trials, sampler.num_trials),
+            plan.early_termination,
+            study.metric,
+        )
+        start = Start(samples, everything, everything, image_s=0.0)
+        yield TrialController(study, Search(start, sampler, rules))
 
 
 class SimulatedTrial:
@@ -64,7 +78,7 @@ class SimulatedTrial:
     ) -> None:
         self.number = assignment.number
         self.is_waiting = False
-        self._folder = run / "trials" / assignment.trial
+        self._folder = run / "trials" / assignment.spec.id
         self._values = values
         self._num_epochs = num_epochs
         self._fails_at = fails_at

@@ -2,8 +2,6 @@
 
 import textwrap
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,6 +56,7 @@ def train(
 
     autofocus train --task image_classification --data photos/ --budget 5m
     """
+    from autofocus import api
     from autofocus.data.images.locate import parse_maps
     from autofocus.settings.job_file import read_jobs
 
@@ -77,6 +76,7 @@ def train(
         "image_column": image_column,
         "image_root": image_root,
         "map": parse_maps(map_) if map_ else None,
+        "set_": set_ or (),
     }
     jobs = {"": {}} if job is None else read_jobs(job)
     done: dict[str, dict[str, Any]] = {}
@@ -85,38 +85,16 @@ def train(
             keys["output_dir"] = str(Path(output_dir) / node)
         # Jobs of a pipeline run one after the other, each with its own budget.
         started_s = time.monotonic() if done else PROCESS_STARTED_S
-        options = _Options(set_ or (), overwrite, dry_run, as_json, started_s)
-        done[node] = _run(document, keys, options)
+        if dry_run:
+            done[node] = api.plan(document, track=progress(), **keys)
+        else:
+            how: dict[str, Any] = {"overwrite": overwrite, "started_s": started_s}
+            with showing_run(as_json=as_json) as (track, on_folder):
+                done[node] = api.train(document, track=track, on_folder=on_folder, **how, **keys)
         if not as_json:
             (_show_plan if dry_run else show_result)(done[node], node)
     if as_json:
         emit_json(done.get("", {"jobs": done}))
-
-
-@dataclass(frozen=True)
-class _Options:
-    assignments: Sequence[str]
-    overwrite: bool
-    dry_run: bool
-    as_json: bool
-    started_s: float
-
-
-def _run(document: dict[str, Any], keys: dict[str, Any], options: _Options) -> dict[str, Any]:
-    from autofocus import api
-
-    if options.dry_run:
-        return api.plan(document, set_=options.assignments, track=progress(), **keys)
-    with showing_run(as_json=options.as_json) as (track, on_folder):
-        return api.train(
-            document,
-            overwrite=options.overwrite,
-            set_=options.assignments,
-            started_s=options.started_s,
-            track=track,
-            on_folder=on_folder,
-            **keys,
-        )
 
 
 def show_result(result: dict[str, Any], node: str = "") -> None:

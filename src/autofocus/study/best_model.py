@@ -3,6 +3,8 @@
 The result depends on the order of the trials' numbers and not on which ended first.
 """
 
+import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.training.selection import SMALL_VALIDATION, compare, margin_after
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,14 @@ class BestModel:
     Args:
         decide: Called with every comparison and its inputs.
         baseline: Best before the first trial; None without a model.
+        is_paired: Whether losses of images decide however many there are.
     """
 
-    def __init__(self, decide: Callable[..., None], baseline: Score | None) -> None:
+    def __init__(
+        self, decide: Callable[..., None], baseline: Score | None, *, is_paired: bool = False
+    ) -> None:
         self._decide = decide
+        self._most = math.inf if is_paired else SMALL_VALIDATION
         self._settled = baseline
         # All trials below this number have ended; `_settled` is the best of them.
         self._number = 0
@@ -68,13 +76,30 @@ class BestModel:
             return best or candidate
         pair = best.trial, candidate.trial
         if pair not in self._known:
-            wins, inputs = beats(candidate, best, self._numbers[candidate.trial])
+            wins, inputs = beats(candidate, best, self._numbers[candidate.trial], self._most)
             self._known[pair] = wins
             self._decide("champion", champion=pair[0], challenger=pair[1], wins=wins, **inputs)
+            _tell(candidate, best, wins, inputs)
         return candidate if self._known[pair] else best
 
 
-def beats(candidate: Score, best: Score, num_before: int = 0) -> tuple[bool, dict[str, Any]]:
+def _tell(candidate: Score, best: Score, wins: bool, inputs: dict[str, Any]) -> None:
+    if "num_pairs" not in inputs:
+        return
+    log.info(
+        "trial %s against %s on %d images or groups: loss lower by %.4f ± %.4f: %s",
+        candidate.trial,
+        best.trial,
+        inputs["num_pairs"],
+        inputs["mean_gain"],
+        inputs["standard_error"],
+        "taken" if wins else "not taken",
+    )
+
+
+def beats(
+    candidate: Score, best: Score, num_before: int = 0, most: float = SMALL_VALIDATION
+) -> tuple[bool, dict[str, Any]]:
     """Return whether a candidate is better than the best, and the inputs of that decision.
 
     On few validation images a difference may be chance: then they are compared image by image.
@@ -83,11 +108,12 @@ def beats(candidate: Score, best: Score, num_before: int = 0) -> tuple[bool, dic
         candidate: Score of the new trial.
         best: Best score so far.
         num_before: Candidates before this one: the more there were, the likelier is luck.
+        most: Number of images from which the primary metric decides.
     """
     if (
         candidate.losses is not None
         and best.losses is not None
-        and len(best.losses) == len(candidate.losses) < SMALL_VALIDATION
+        and len(best.losses) == len(candidate.losses) < most
     ):
         comparison = compare(best.losses, candidate.losses, margin_after(num_before))
         return comparison.is_better, comparison.inputs()

@@ -1,20 +1,25 @@
-"""A run from job to result: check the job, read the data, take the folder, run the study."""
+"""The story of a run: check the job, read the data, take the folder, try, publish, test."""
 
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from autofocus.errors import InputError
-from autofocus.runtime import Track, no_progress, process_count, process_rank
+from autofocus.errors import InputError, StoppedError
+from autofocus.runtime import StopRequest, Track, no_progress, process_count, process_rank
+from autofocus.scoring.evaluate import evaluate_model
 from autofocus.settings.job import Job
 from autofocus.study.folder.run_folder import RunFolder, identity
 from autofocus.study.resolve import Plan, resolve
 from autofocus.study.sources import Sources, read_sources, with_splits
-from autofocus.study.study import Outcome, Study
+
+# torch takes seconds to import.
+if TYPE_CHECKING:
+    from autofocus.study.study import Outcome, Study
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +42,8 @@ def run(
 ) -> dict[str, Any]:
     """Train as the job says and return the result document (`train --json`).
 
+    Under `torchrun` or `accelerate launch` rank 0 does that, and the other ranks only train.
+
     Args:
         document: The unchecked job.
         overwrite: Delete an earlier run in the same folder.
@@ -49,59 +56,51 @@ def run(
         DataError: If nothing valid is left of the data.
         RunFolderError: If the folder is another job's, or busy.
         StoppedError: If the user stopped the run; says how to go on.
+        SystemExit: On other ranks than 0, if rank 0 failed.
     """
     started_s = time.monotonic() if started_s is None else started_s
-    plan = with_splits(resolve(document))
-    if plan.job.log_verbosity in VERBOSITY:
-        logging.getLogger("autofocus").setLevel(VERBOSITY[plan.job.log_verbosity])
-    _require_torch()
-    _announce(plan)
-    sources = read_sources(plan, track)
-    resolved = plan.job.model_dump(mode="json", by_alias=True)
-    path = _run_path(plan.job, resolved, sources)
-    with RunFolder(path, resolved, sources.fingerprint, overwrite) as folder:
-        if on_folder is not None:
-            on_folder(path)
-        if finished := folder.result():
-            log.info("%s: finished before; nothing to do (--overwrite starts anew)", path)
-            # It may have been moved since.
-            here = {"run": str(folder.path), "best_model": str(folder.path / "best_model")}
-            return finished | here
-        _keep_request(folder, document)
-        study = Study(_with_default_model(plan, folder, track), sources, folder, started_s, track)
-        result = study.run(_trials_of(plan))
-        folder.write_json("result.json", result)
-        return result
+    if process_rank() > 0:
+        return _train_only()
+    with _leading_others() as results:
+        plan = with_splits(resolve(document))
+        _require_torch()
+        _announce(plan)
+        sources = read_sources(plan, track)
+        resolved = plan.job.model_dump(mode="json", by_alias=True)
+        path = _run_path(plan.job, resolved, sources)
+        with RunFolder(path, resolved, sources.fingerprint, overwrite) as folder:
+            if on_folder is not None:
+                on_folder(path)
+            if (finished := _finished(folder)) is not None:
+                results.append(finished)
+                return finished
+            _keep_request(folder, document)
+            # torch takes seconds to import: only now are the job and the data known to be good.
+            from autofocus.study.default_model import with_default_model
+            from autofocus.study.executors.local import executor_of
+            from autofocus.study.modes import SEARCHES
+            from autofocus.study.scheduler import TrialController
+            from autofocus.study.study import Study
 
-
-def _keep_request(folder: RunFolder, document: Mapping[str, Any]) -> None:
-    """Keep the job before any default, for `runs resume`."""
-    job = json.loads(json.dumps(dict(document), default=str))
-    folder.write_json("request.json", {"job": job, "folder": str(Path.cwd())})
-
-
-def _with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:
-    if plan.mode == "automode":
-        # It tries several models.
-        return plan
-    from autofocus.study.trials.prepare import with_default_model
-
-    return with_default_model(plan, folder, track)
-
-
-def _trials_of(plan: Plan) -> Callable[[Study], Outcome]:
-    """Return the function that runs the plan's trials; this imports torch."""
-    if plan.mode == "sweep":
-        from autofocus.study.sweep import run_sweep
-
-        return run_sweep
-    if plan.mode == "automode":
-        from autofocus.study.automode.run import run_automode
-
-        return run_automode
-    from autofocus.study.trials.runner import TRIALS
-
-    return TRIALS[plan.model.kind].run_single
+            plan = with_default_model(plan, folder, track)
+            with StopRequest() as is_stopped:
+                study = Study(plan, sources, folder, started_s, track, is_stopped)
+                search = SEARCHES[plan.mode](study)
+                scheduler = TrialController(study, search)
+                scheduler.publish_best()
+                executor = executor_of(study, search.start.samples, scheduler.num_left)
+                executor.run(scheduler)
+                for phase in search.last_phases:
+                    if not is_stopped():
+                        phase(study, scheduler)
+                outcome = scheduler.outcome()
+            study.write_data_check()
+            if is_stopped():
+                raise StoppedError(_how_to_go_on(folder))
+            result = _result(study, outcome)
+            folder.write_json("result.json", result)
+            results.append(result)
+            return result
 
 
 def _require_torch() -> None:
@@ -114,7 +113,10 @@ def _require_torch() -> None:
 
 
 def _announce(plan: Plan) -> None:
+    """Say in the first lines what will happen."""
     job = plan.job
+    if job.log_verbosity in VERBOSITY:
+        logging.getLogger("autofocus").setLevel(VERBOSITY[job.log_verbosity])
     log.info(
         "%s on %s · metric %s · budget %s · seed %d",
         plan.task.name,
@@ -136,29 +138,63 @@ def _run_path(job: Job, resolved: Mapping[str, Any], sources: Sources) -> Path:
     return Path("runs") / f"{name}-{identity(resolved, sources.fingerprint)[:8]}"
 
 
-def run_distributed(document: Mapping[str, Any], **options: Any) -> dict[str, Any]:
-    """Run a job on rank 0 of `torchrun` or `accelerate launch`; other ranks only train.
+def _finished(folder: RunFolder) -> dict[str, Any] | None:
+    """Return the result of a run that ended before."""
+    finished = folder.result()
+    if finished is None:
+        return None
+    log.info("%s: finished before; nothing to do (--overwrite starts anew)", folder.path)
+    # It may have been moved since.
+    return finished | {"run": str(folder.path), "best_model": str(folder.path / "best_model")}
 
-    Args:
-        document: The unchecked job.
-        **options: Other arguments of `run`.
 
-    Returns:
-        The result document, on every rank.
+def _keep_request(folder: RunFolder, document: Mapping[str, Any]) -> None:
+    """Keep the job before any default, for `runs resume`."""
+    job = json.loads(json.dumps(dict(document), default=str))
+    folder.write_json("request.json", {"job": job, "folder": str(Path.cwd())})
 
-    Raises:
-        InputError: On rank 0, as `run` does.
-        SystemExit: On the other ranks, if rank 0 failed.
-    """
-    if process_count() == 1:
-        return run(document, **options)
+
+def _result(study: "Study", outcome: "Outcome") -> dict[str, Any]:
+    """Score the test data, which took no part in anything, and return the result document."""
+    test = study.sources.test
+    tested = None if test is None else evaluate_model(outcome.model, test, study.track)
+    return {
+        "best_model": str(study.folder.path / "best_model"),
+        "best_trial": outcome.trial,
+        "run": str(study.folder.path),
+        "task": study.plan.task.name,
+        "primary_metric": study.metric,
+        "value": outcome.metrics[study.metric],
+        "metrics": outcome.metrics,
+        "test_metrics": None if tested is None else tested["metrics"],
+        "seconds": study.seconds(),
+        "seconds_to_first_model": outcome.seconds_to_first_model,
+        "trials": study.trials,
+    }
+
+
+def _how_to_go_on(folder: RunFolder) -> str:
+    return (
+        f"stopped; {folder.path / 'best_model'} is verified and can be served. "
+        "The same command goes on where this one stopped."
+    )
+
+
+@contextmanager
+def _leading_others() -> Iterator[list[dict[str, Any]]]:
+    """Let the other ranks train along until this is left; they get the result put in the list."""
+    results: list[dict[str, Any]] = []
+    try:
+        yield results
+    finally:
+        if process_count() > 1:
+            from autofocus.training import distributed
+
+            distributed.shutdown(results[0] if results else None)
+
+
+def _train_only() -> dict[str, Any]:
+    """Train along with rank 0; return its result."""
     from autofocus.training import distributed
 
-    if process_rank() > 0:
-        return distributed.run_worker()
-    result = None
-    try:
-        result = run(document, **options)
-        return result
-    finally:
-        distributed.shutdown(result)
+    return distributed.run_worker()

@@ -1,4 +1,4 @@
-"""One run from its data to its best model: trials, package, verify, swap."""
+"""A study: one run's data, clock, best model and records."""
 
 import logging
 import math
@@ -7,21 +7,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from autofocus.data.images.fetch import open_bytes
 from autofocus.data.rows.issues import Issue, IssueLog
 from autofocus.data.rows.labels import label_map
 from autofocus.data.sources.read import Data
-from autofocus.errors import DataError, InputError, StoppedError
+from autofocus.data.splits import split_indices
+from autofocus.errors import DataError, InputError
+from autofocus.models.base import ModelSpec
+from autofocus.package.mlflow_model import write_package
+from autofocus.package.verify import verify_package
 from autofocus.runtime import Track, write_atomically
 from autofocus.study.folder.run_folder import Leaderboard, RunFolder
 from autofocus.study.resolve import Plan
 from autofocus.study.sources import Sources
-
-# torch takes seconds to import: only once the job and the data are known to be good.
-if TYPE_CHECKING:
-    from autofocus.training.candidate import Candidate, Samples
+from autofocus.training.candidate import Candidate, Samples
+from autofocus.training.device import choose_device, prepare_torch
+from autofocus.training.trial import RunContext, WeightsChoice
 
 log = logging.getLogger(__name__)
 
@@ -40,78 +46,104 @@ class Outcome:
         metrics: Every metric of it on validation.
         model: Folder of its published model.
         seconds_to_first_model: Seconds from the start to the first verified model.
-        is_stopped: Whether the user stopped the run.
     """
 
     trial: str
     metrics: dict[str, Any]
     model: Path
     seconds_to_first_model: float
-    is_stopped: bool
 
 
 class Study:
-    """One run's state while it is scheduled."""
+    """One run's state while its trials are scheduled.
+
+    Args:
+        plan: The resolved job.
+        sources: Its data.
+        folder: Run folder.
+        started_s: Time (`time.monotonic()`) at which the budget began.
+        track: Progress display.
+        is_stopped: Whether the user has asked to stop.
+    """
 
     def __init__(
-        self, plan: Plan, sources: Sources, folder: RunFolder, started_s: float, track: Track
+        self,
+        plan: Plan,
+        sources: Sources,
+        folder: RunFolder,
+        started_s: float,
+        track: Track,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.plan = plan
         self.sources = sources
         self.folder = folder
         self.started_s = started_s
         self.track = track
+        self.is_stopped = is_stopped
         self.issues = {role: data.issues for role, data in sources.given.items()}
         self.num_lost = dict.fromkeys(self.issues, 0)
         self.trials: list[dict[str, Any]] = []
         self.board = Leaderboard()
         self.labels = self._labels()
         self.packaging_s = PACKAGING_RESERVE_S
+        # Seconds to the first model that can be served; 0 before there is one.
+        self.first_model_s = 0.0
         self.metric = str(plan.job.primary_metric)
-
-    def run(self, run_trials: Callable[["Study"], Outcome]) -> dict[str, Any]:
-        """Run the trials; return the result document.
-
-        Args:
-            run_trials: Function that trains and publishes.
-
-        Raises:
-            StoppedError: If the user stopped; the best model so far is published.
-        """
-        self._write_data_check()
-        try:
-            outcome = run_trials(self)
-        finally:
-            self._write_data_check()
-        if outcome.is_stopped:
-            raise StoppedError(self._how_to_go_on())
-        return {
-            "best_model": str(self.folder.path / "best_model"),
-            "best_trial": outcome.trial,
-            "run": str(self.folder.path),
-            "task": self.plan.task.name,
-            "primary_metric": self.metric,
-            "value": outcome.metrics[self.metric],
-            "metrics": outcome.metrics,
-            "test_metrics": self._test(outcome.model),
-            "seconds": self.seconds(),
-            "seconds_to_first_model": outcome.seconds_to_first_model,
-            "trials": self.trials,
-        }
+        self._models: dict[str, ModelSpec] = {}
+        self.write_data_check()
 
     @property
     def seed(self) -> int:
         """Seed of splits, folds and the order of work."""
         return self.plan.seed
 
-    def samples(self) -> "dict[str, Samples[Any]]":
-        """Return the data by role, as trials take it."""
-        from autofocus.training.candidate import Samples
+    def weights_of(self, plan: Plan) -> WeightsChoice:
+        """Return the weights that a plan's model is to take."""
+        job = plan.job
+        return WeightsChoice(
+            job.weights, job.on_missing_weights, tuple(job.accept_license), plan.user_named_model
+        )
 
-        return {
-            role: Samples(data.records, data.locations, data.name)
-            for role, data in self.sources.given.items()
-        }
+    def model_of(self, plan: Plan) -> ModelSpec:
+        """Return the model whose weights are there: the plan's, or the one that stands in for it.
+
+        Raises:
+            WeightsError: If the weights cannot be had or their licence was not accepted.
+            JobError: If the job's device does not exist.
+        """
+        name = plan.model.name
+        if name not in self._models:
+            prepare_torch()
+            device = choose_device(plan.job.device)
+            weights = self.weights_of(plan).load(plan.model, self.track)
+            num_classes = len(self.labels)
+            classes = f"{num_classes} class{'es' * (num_classes != 1)}"
+            log.info("%s · device %s · %s", weights.line, device, classes)
+            self._models[name] = weights.spec
+        return self._models[name]
+
+    def context(self, trial: str, deadline_s: float | None) -> RunContext:
+        """Return the context of a trial that runs in this process."""
+        return RunContext(
+            self.folder.path / "trials" / trial,
+            deadline_s,
+            should_stop=self.is_stopped,
+            decide=self.folder.decide,
+            track=self.track,
+        )
+
+    def split(self, samples: Samples) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return positions to train on and to validate on; identical images stay together."""
+        labels = [self.plan.task.record_labels(record) for record in samples.records]
+        validation_frac = self.plan.job.validation_data_size
+        train, validation = split_indices(labels, samples.hashes, validation_frac, self.seed)
+        self.folder.decide(
+            "split", seed=self.seed, num_training=len(train), num_validation=len(validation)
+        )
+        if len(train) and np.array_equal(train, validation):
+            log.warning("too few images to hold any out: validation metrics are on training images")
+        return train, validation
 
     def _labels(self) -> list[str]:
         task = self.plan.task
@@ -149,11 +181,8 @@ class Study:
             raise DataError(issue.text())
         log.warning("%s", issue.text())
 
-    def publish(self, trial: str, candidate: "Candidate") -> Path:
+    def publish(self, trial: str, candidate: Candidate) -> Path:
         """Package, verify and only then point `best_model` at the result."""
-        from autofocus.package.mlflow_model import write_package
-        from autofocus.package.verify import verify_package
-
         started_s = time.monotonic()
         target = self.folder.next_model_dir()
         unfinished = target.with_name(f".{target.name}")
@@ -167,6 +196,7 @@ class Study:
         unfinished.rename(target)
         self.folder.publish(target, trial)
         self.packaging_s = time.monotonic() - started_s
+        self.first_model_s = self.first_model_s or self.seconds()
         self.folder.decide(
             "best_model",
             trial=trial,
@@ -181,15 +211,6 @@ class Study:
             difference,
         )
         return target
-
-    def _test(self, model: Path) -> dict[str, Any] | None:
-        """Score the test data with the package; it takes no part in anything else."""
-        if self.sources.test is None:
-            return None
-        from autofocus.scoring.evaluate import evaluate_model
-
-        metrics: dict[str, Any] = evaluate_model(model, self.sources.test, self.track)["metrics"]
-        return metrics
 
     def test_reserve_s(self, image_s: float) -> float:
         """Return the seconds that scoring the test data takes, at `image_s` an image."""
@@ -228,18 +249,13 @@ class Study:
         self.board.add(row)
         write_atomically(self.folder.path / "leaderboard.json", self.board.json())
 
-    def _write_data_check(self) -> None:
+    def write_data_check(self) -> None:
+        """Write what was found in the data, with the images that turned out to be unusable."""
         document = {
             role: _check_document(data, self.issues[role], self.num_lost[role])
             for role, data in self.sources.given.items()
         }
         self.folder.write_json("data_check.json", document)
-
-    def _how_to_go_on(self) -> str:
-        return (
-            f"stopped; {self.folder.path / 'best_model'} is verified and can be served. "
-            "The same command goes on where this one stopped."
-        )
 
     def deadline(self, reserve_s: float) -> float | None:
         """Return the time (`time.monotonic()`) by which work ends, to keep back `reserve_s`."""

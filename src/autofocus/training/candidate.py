@@ -2,45 +2,51 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.manifest import Manifest
 from autofocus.models.network import Network
-from autofocus.tasks.base import RecordT
+from autofocus.tasks.base import Targets
+
+# Images that a package is verified with.
+NUM_CHECK_IMAGES = 8
 
 
 @dataclass(frozen=True)
-class Samples(Generic[RecordT]):
-    """Records and the locations of their images, aligned.
+class Samples:
+    """Images that decode, with their records and targets, aligned.
 
     Attributes:
         records: n canonical rows.
         locations: n local paths or URLs, for `open_bytes`.
+        targets: n entries of `Task.encode_targets`.
+        hashes: n content hashes of the files.
         source: Name of the data in messages.
     """
 
-    records: Sequence[RecordT]
+    records: Sequence[Any]
     locations: Sequence[str]
+    targets: Targets
+    hashes: Sequence[str]
     source: str
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def joined(self, other: "Samples[RecordT]") -> "Samples[RecordT]":
-        """Return these samples followed by others."""
-        return Samples(
-            [*self.records, *other.records], [*self.locations, *other.locations], self.source
-        )
-
-    def chosen(self, positions: Sequence[int] | NDArray[np.int64]) -> "Samples[RecordT]":
+    def chosen(self, positions: Sequence[int] | NDArray[np.int64]) -> "Samples":
         """Return the samples at these positions."""
+        targets = self.targets
         return Samples(
-            [self.records[i] for i in positions],
-            [self.locations[i] for i in positions],
-            self.source,
+            records=[self.records[i] for i in positions],
+            locations=[self.locations[i] for i in positions],
+            targets=targets[np.asarray(positions, np.int64)]
+            if isinstance(targets, np.ndarray)
+            else [targets[i] for i in positions],
+            hashes=[self.hashes[i] for i in positions],
+            source=self.source,
         )
 
 
@@ -51,11 +57,14 @@ class Candidate:
     Attributes:
         network: Network in eval mode, on the CPU.
         manifest: Its manifest; packaging fills in files and versions.
-        metrics: Every metric on validation images.
         check_images: Locations of validation images to verify a package with.
     """
 
     network: Network
     manifest: Manifest
-    metrics: dict[str, Any]
     check_images: Sequence[str]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Every metric on validation images."""
+        return self.manifest.metrics

@@ -6,7 +6,6 @@ they take their share of every batch and wait for the next task, until they are 
 """
 
 import atexit
-import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +17,8 @@ import torch
 from torch import distributed
 
 from autofocus.errors import AutofocusError, TrainingError
-from autofocus.runtime import StopRequest, no_progress, process_count, process_rank
-from autofocus.training.device import make_accelerator, prepare_torch
+from autofocus.runtime import StopRequest, process_count, process_rank
+from autofocus.training.device import prepare_torch
 
 # The others wait while the first one packages or looks at its data; lost processes are noticed
 # by their closed connections, not by silence.
@@ -28,17 +27,10 @@ _TIMEOUT = timedelta(days=30)
 
 @dataclass(frozen=True)
 class _Task:
-    """A call to take part in: `run(kind(**fields, accelerator=…), *rest)`."""
+    """A call to take part in: `run(*arguments)`."""
 
     run: Callable[..., object]
-    kind: Callable[..., Any]
-    fields: dict[str, Any]
-    device_type: str
-    rest: tuple[Any, ...]
-
-    def execute(self) -> None:
-        accelerator = make_accelerator(torch.device(self.device_type))
-        self.run(self.kind(**self.fields, accelerator=accelerator), *self.rest)
+    arguments: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -71,14 +63,12 @@ def _disconnect() -> None:
 
 
 @contextmanager
-def on_all_ranks(run: Callable[..., object], job: Any, *rest: Any) -> Iterator[None]:
+def on_all_ranks(run: Callable[..., object], *arguments: Any) -> Iterator[None]:
     """Let the other ranks run the same training as this one does in the context.
 
     Args:
-        run: Module-level function of `job` and `rest`.
-        job: Dataclass; each process has its own `accelerator`, `should_stop`, `on_epoch` and
-            `track`, all else can be pickled.
-        *rest: Other arguments of `run`; can be pickled.
+        run: Module-level function that trains; it makes its own accelerator.
+        *arguments: Its arguments; can be pickled.
 
     Raises:
         TrainingError: If an earlier error has lost the others.
@@ -89,10 +79,7 @@ def on_all_ranks(run: Callable[..., object], job: Any, *rest: Any) -> Iterator[N
         return
     if _is_broken:
         raise TrainingError("the other processes were lost when an earlier trial failed.")
-    fields = {field.name: getattr(job, field.name) for field in dataclasses.fields(job)}
-    device_type = fields.pop("accelerator").device.type
-    fields |= {"should_stop": _never, "on_epoch": _never, "track": no_progress}
-    _send(_Task(run, type(job), fields, device_type, rest))
+    _send(_Task(run, arguments))
     try:
         yield
     except BaseException:
@@ -126,7 +113,7 @@ def run_worker() -> dict[str, Any]:
     with StopRequest():
         try:
             while isinstance(task := receive(), _Task):
-                task.execute()
+                task.run(*task.arguments)
         except AutofocusError as error:
             # The first process has the same error and reports it.
             raise SystemExit(error.exit_status) from error
@@ -147,7 +134,3 @@ def receive() -> _Task | _Shutdown:
 
 def _send(message: _Task | _Shutdown) -> None:
     distributed.broadcast_object_list([message], src=0, device=torch.device("cpu"))
-
-
-def _never(*_: object) -> bool:
-    return False

@@ -14,7 +14,6 @@ from autofocus.data.batches.views import Views
 from autofocus.manifest import Tiling
 from autofocus.structures.frames import Region
 from autofocus.structures.targets import BoxTarget
-from autofocus.tasks.base import Targets
 from autofocus.training.candidate import Samples
 from autofocus.training.losses import Objective
 from autofocus.training.recipe import Recipe
@@ -40,8 +39,7 @@ def shared_budgets(
 
 
 def training_loader(
-    samples: Samples[Any],
-    targets: Targets,
+    samples: Samples,
     objective: Objective,
     spec: Any,
     recipe: Recipe,
@@ -54,7 +52,6 @@ def training_loader(
 
     Args:
         samples: Images.
-        targets: Targets, one an image.
         objective: Objective that draws the views.
         spec: Size and normalisation of the network's input.
         recipe: Recipe with augmentation, batch size and threads.
@@ -66,9 +63,9 @@ def training_loader(
     num_views = len(samples)
     views: Views
     if tiling is None:
-        views = objective.views(spec, targets, recipe.augmentation)
+        views = objective.views(spec, samples.targets, recipe.augmentation)
     else:
-        made = tile_targets(cast(Sequence[BoxTarget], targets), tiling)
+        made = tile_targets(cast(Sequence[BoxTarget], samples.targets), tiling)
         parts = objective.views(spec, [target for *_, target in made], recipe.augmentation)
         views = _tiled(parts, [(index, region) for index, region, _ in made])
         num_views = len(made)
@@ -89,8 +86,7 @@ def training_loader(
 
 
 def evaluation_loader(
-    samples: Samples[Any],
-    targets: Targets,
+    samples: Samples,
     objective: Objective,
     spec: Any,
     recipe: Recipe,
@@ -101,7 +97,6 @@ def evaluation_loader(
 
     Args:
         samples: Images.
-        targets: Targets, one an image.
         objective: Objective that draws the views.
         spec: Size and normalisation of the network's input.
         recipe: Recipe with batch size and threads.
@@ -109,10 +104,10 @@ def evaluation_loader(
         entries: (position of the image, region) of each tile; empty where images are not tiled.
     """
     if entries:
-        parts = objective.views(spec, [targets[index] for index, _ in entries], None)
+        parts = objective.views(spec, [samples.targets[index] for index, _ in entries], None)
         views: Views = _tiled(parts, entries)
     else:
-        views = objective.views(spec, targets, None)
+        views = objective.views(spec, samples.targets, None)
     return Loader(
         samples.locations,
         views,

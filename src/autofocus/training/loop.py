@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from torch import Tensor
 
 from autofocus.data.batches.loader import Batch, Loader
 from autofocus.models.network import Network
@@ -54,50 +55,6 @@ ENDED_EARLY = "ended early: other trials are better"
 _NOTED_CHANGE = 0.05
 # Key of the losses of images among an evaluation's metrics.
 _SAMPLE_LOSSES = "sample_losses"
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Arguments of a training run.
-
-    Attributes:
-        network: Initial network, on `accelerator.device`, the same on every process.
-        task: The task.
-        objective: Loss of a batch.
-        recipe: Training recipe.
-        training: Loader of augmented, shuffled batches.
-        validation: Images that epochs are evaluated on.
-        score: Function from metrics to one number, larger is better; -inf where they are undefined.
-        folder: Trial folder: `last/`, `best/`, `metrics.jsonl`.
-        seed: Seed of everything random.
-        deadline_s: Time (`time.monotonic()`) by which training ends; None for no limit.
-        should_stop: Whether the user has asked to stop; called at each step.
-        on_epoch: Called with each evaluation; True ends training.
-        track: Progress display.
-        train_subset: Training images to evaluate beside validation; None evaluates none.
-        initial_is_valid: Whether the initial weights are a valid result. If not, the latest weights
-            are kept for as long as no score is above 0.
-        sample_losses: Function from predictions for validation to a loss of each image. Then the
-            latest weights are kept unless others were clearly better; None keeps the best score.
-    """
-
-    network: Network
-    task: Task[Any, Any]
-    objective: Objective
-    recipe: Recipe
-    training: Loader
-    validation: EvaluationSet
-    score: Callable[[dict[str, Any]], float]
-    folder: Path
-    seed: int
-    accelerator: Accelerator
-    deadline_s: float | None = None
-    should_stop: Callable[[], bool] = lambda: False
-    on_epoch: Callable[[dict[str, Any]], bool] = lambda report: False
-    track: Track = no_progress
-    train_subset: EvaluationSet | None = None
-    initial_is_valid: bool = True
-    sample_losses: Callable[[list[Any]], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -168,37 +125,69 @@ class Progress:
     sample_losses: list[list[float]] = field(default_factory=list)
 
 
-def fit(run: Fit) -> Trained:
-    """Train and keep the best weights; resume from `folder/last` where it exists."""
-    return _Loop(run).run()
+@dataclass(eq=False)
+class TrainingLoop:
+    """Trains a network and keeps its best weights; resumes from `folder/last` where it exists.
 
+    Attributes:
+        network: Initial network, on `accelerator.device`, the same on every process.
+        task: The task.
+        objective: Loss of a batch.
+        recipe: Training recipe.
+        training: Loader of augmented, shuffled batches.
+        validation: Images that epochs are evaluated on.
+        score: Function from metrics to one number, larger is better; -inf where they are undefined.
+        folder: Trial folder: `last/`, `best/`, `metrics.jsonl`.
+        seed: Seed of everything random.
+        deadline_s: Time (`time.monotonic()`) by which training ends; None for no limit.
+        should_stop: Whether the user has asked to stop; called at each step.
+        on_epoch: Called with each evaluation; True ends training.
+        track: Progress display.
+        train_subset: Training images to evaluate beside validation; None evaluates none.
+        initial_is_valid: Whether the initial weights are a valid result. If not, the latest weights
+            are kept for as long as no score is above 0.
+        sample_losses: Function from predictions for validation to a loss of each image. Then the
+            latest weights are kept unless others were clearly better; None keeps the best score.
+    """
 
-class _Loop:
-    def __init__(self, run: Fit) -> None:
-        self.fit = run
-        self.recipe = run.recipe
-        self.accelerator = run.accelerator
-        freeze_layers(run.network, run.recipe.layers_to_freeze, run.recipe.frozen_frac)
-        self.frozen_norms = norms_to_freeze(run.network, run.recipe)
-        optimizer = build_optimizer(run.network, run.recipe)
+    network: Network
+    task: Task[Any, Any]
+    objective: Objective
+    recipe: Recipe
+    training: Loader
+    validation: EvaluationSet
+    score: Callable[[dict[str, Any]], float]
+    folder: Path
+    seed: int
+    accelerator: Accelerator
+    deadline_s: float | None = None
+    should_stop: Callable[[], bool] = lambda: False
+    on_epoch: Callable[[dict[str, Any]], bool] = lambda report: False
+    track: Track = no_progress
+    train_subset: EvaluationSet | None = None
+    initial_is_valid: bool = True
+    sample_losses: Callable[[list[Any]], Sequence[float]] | None = None
+
+    def __post_init__(self) -> None:
+        recipe = self.recipe
+        freeze_layers(self.network, recipe.layers_to_freeze, recipe.frozen_frac)
+        self.frozen_norms = norms_to_freeze(self.network, recipe)
+        optimizer = build_optimizer(self.network, recipe)
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
-        decay = run.recipe.ema_decay
-        self.average = None if decay is None else WeightAverage(run.network, decay)
-        share = run.recipe.initial_share
-        self.mixture = Mixture(run.network, share) if share > 0 else None
+        decay, share = recipe.ema_decay, recipe.initial_share
+        self.average = None if decay is None else WeightAverage(self.network, decay)
+        self.mixture = Mixture(self.network, share) if share > 0 else None
         # The last evaluated network, and the share of the initial weights in it.
-        self.evaluated: tuple[Network, float] = run.network, 0.0
+        self.evaluated: tuple[Network, float] = self.network, 0.0
         # Not wrapped for several processes: the stepper adds up gradients itself.
-        self.model = self.accelerator.prepare_model(run.network, evaluation_mode=True)
+        self.model = self.accelerator.prepare_model(self.network, evaluation_mode=True)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
-        self.stepper = Stepper(self.model, self.optimizer, self.accelerator, run.recipe)
+        self.stepper = Stepper(self.model, self.optimizer, self.accelerator, recipe)
         self.stopping = EarlyStopping(
-            run.recipe.early_stopping_patience,
-            run.recipe.early_stopping_delay,
-            run.recipe.early_stopping,
+            recipe.early_stopping_patience, recipe.early_stopping_delay, recipe.early_stopping
         )
-        self.steps_an_epoch = math.ceil(run.training.num_batches / run.recipe.accumulation)
-        self.at = Progress(num_steps=self.steps_an_epoch * run.recipe.num_epochs)
+        self.steps_an_epoch = math.ceil(self.training.num_batches / recipe.accumulation)
+        self.at = Progress(num_steps=self.steps_an_epoch * recipe.num_epochs)
         self.step_times: list[float] = []
 
     def run(self) -> Trained:
@@ -222,11 +211,11 @@ class _Loop:
 
     def _fit_into_memory(self) -> None:
         """Compute fewer images at once where the worst batch would not fit."""
-        num_images = self.stepper.micro_batch or self.fit.training.own_batch_size
+        num_images = self.stepper.micro_batch or self.training.own_batch_size
         self._to_train_mode()
         network = self.accelerator.unwrap_model(self.model)
-        step = DryStep(network, self.optimizer, self.fit.objective, self.accelerator)
-        num_fitting = fitting_batch(step, self.fit.training, num_images)
+        step = DryStep(network, self.optimizer, self.objective, self.accelerator)
+        num_fitting = fitting_batch(step, self.training, num_images)
         if num_fitting < num_images:
             self.stepper.micro_batch = num_fitting
 
@@ -251,17 +240,20 @@ class _Loop:
         if at.batch == 0:
             at.loss_sum, at.epoch_steps = 0.0, 0
             at.done_frac = at.step / max(1, at.num_steps)
-            torch.manual_seed(_epoch_seed(self.fit.seed, at.epoch))
+            torch.manual_seed(_epoch_seed(self.seed, at.epoch))
         self._to_train_mode()
         first, waiting_since_s = at.batch, started_s
         for batches in self._steps():
-            self._step(batches)
+            self._set_rates(self.at.step)
+            images, targets = self._on_device(batches)
+            at.loss_sum += self.stepper.step(images, targets, self.objective.loss)
+            self._count_step(len(batches))
             now_s = time.monotonic()
             self.step_times.append(now_s - waiting_since_s)
             waiting_since_s = now_s
             if self._is_plan_due():
                 self._plan()
-            stop, late = self._agreed([self.fit.should_stop(), self._is_late()])
+            stop, late = self._agreed([self.should_stop(), self._is_late()])
             if stop:
                 self._save_last()
                 return "stopped", "stopped by the user"
@@ -276,13 +268,13 @@ class _Loop:
 
     def _steps(self) -> Iterator[list[Batch]]:
         """Yield the batches of each remaining step of this epoch."""
-        at, training = self.at, self.fit.training
+        at, training = self.at, self.training
         if at.step >= at.num_steps:
             return
         num_left = training.num_batches - at.batch
         batches = training.epoch(at.epoch, at.batch, at.done_frac)
         group: list[Batch] = []
-        for batch in self.fit.track(batches, f"epoch {at.epoch + 1}", num_left):
+        for batch in self.track(batches, f"epoch {at.epoch + 1}", num_left):
             group.append(batch)
             is_last = at.batch + len(group) == training.num_batches
             if len(group) == self.recipe.accumulation or is_last:
@@ -291,18 +283,18 @@ class _Loop:
                 if at.step >= at.num_steps:
                     return
 
-    def _step(self, batches: list[Batch]) -> None:
-        self._set_rates(self.at.step)
-        device = self.accelerator.device
+    def _on_device(self, batches: list[Batch]) -> tuple[Tensor, Any]:
+        """Return images and targets of a step, varied (such as by mixup), on the device."""
+        device, objective = self.accelerator.device, self.objective
         images = torch.cat([torch.from_numpy(batch.images) for batch in batches])
         images = images.to(device, non_blocking=True)
-        objective = self.fit.objective
         targets = objective.collate([t for batch in batches for t in batch.targets], device)
-        images, targets = objective.vary(images, targets)
-        self.at.loss_sum += self.stepper.step(images, targets, objective.loss)
+        return objective.vary(images, targets)
+
+    def _count_step(self, num_batches: int) -> None:
         self.at.step += 1
         self.at.epoch_steps += 1
-        self.at.batch += len(batches)
+        self.at.batch += num_batches
         if self.average is not None:
             self.average.update(self.accelerator.unwrap_model(self.model), self.at.step)
 
@@ -321,12 +313,12 @@ class _Loop:
 
     def _plan(self) -> None:
         """Fit the schedule to the time left, so that the learning rate has decayed by then."""
-        if self.fit.deadline_s is None or not self.step_times:
+        if self.deadline_s is None or not self.step_times:
             return
         at = self.at
         epoch_s = self._step_s() * self.steps_an_epoch
         epoch_s += at.closing_s / self.recipe.evaluation_frequency
-        left_s = self.fit.deadline_s - time.monotonic() - self._reserve_s()
+        left_s = self.deadline_s - time.monotonic() - self._reserve_s()
         num_steps = int(max(0.0, left_s) / max(epoch_s, 1e-9) * self.steps_an_epoch)
         planned = min(at.step + num_steps, self.steps_an_epoch * self.recipe.num_epochs)
         planned = self._agreed([planned])[0]
@@ -342,9 +334,9 @@ class _Loop:
 
     def _is_late(self) -> bool:
         """Return whether another step would leave no time to evaluate and save."""
-        if self.fit.deadline_s is None:
+        if self.deadline_s is None:
             return False
-        return time.monotonic() + self._step_s() + self._reserve_s() >= self.fit.deadline_s
+        return time.monotonic() + self._step_s() + self._reserve_s() >= self.deadline_s
 
     def _reserve_s(self) -> float:
         """Return the seconds to evaluate and save, and to evaluate the best at the end."""
@@ -377,21 +369,21 @@ class _Loop:
         return self._from_main(self._measured)
 
     def _measured(self) -> dict[str, Any]:
-        run = self.fit
         evaluation = self._evaluate_weights()
         network, share = self.evaluated
         metrics = dict(evaluation.metrics)
         if self.mixture is not None:
             metrics["start_share"] = share
-        if run.sample_losses is not None:
-            metrics[_SAMPLE_LOSSES] = list(run.sample_losses(evaluation.predictions))
-        if run.train_subset is not None:
-            subset = evaluate(network, run.task, run.train_subset, self.accelerator.device).metrics
+        if self.sample_losses is not None:
+            metrics[_SAMPLE_LOSSES] = list(self.sample_losses(evaluation.predictions))
+        if self.train_subset is not None:
+            device = self.accelerator.device
+            subset = evaluate(network, self.task, self.train_subset, device).metrics
             metrics |= {f"training_{k}": value for k, value in subset.items() if _is_number(value)}
         if self.recipe.log_validation_loss:
-            loader = run.validation.loader
+            loader = self.validation.loader
             metrics["validation_loss"] = mean_loss(
-                network, run.objective, loader, self.accelerator, run.seed
+                network, self.objective, loader, self.accelerator, self.seed
             )
         return metrics
 
@@ -409,9 +401,9 @@ class _Loop:
 
     def _takes_mean(self, mean: Evaluation, trained: Evaluation) -> bool:
         """Return whether the mean with the initial weights is better (few images: no worse)."""
-        losses = self.fit.sample_losses
+        losses = self.sample_losses
         if losses is None:
-            return self.fit.score(mean.metrics) > self.fit.score(trained.metrics)
+            return self.score(mean.metrics) > self.score(trained.metrics)
         # Out of fold on 67 and on 102 real photos the mean was better at every epoch from the
         # third on (log loss 0.073 against 0.096, 0.243 against 0.247): few images must show
         # clearly that it is worse.
@@ -419,7 +411,7 @@ class _Loop:
         return not compare(of_mean, of_trained).is_better
 
     def _evaluate(self, network: Network) -> Evaluation:
-        return evaluate(network, self.fit.task, self.fit.validation, self.accelerator.device)
+        return evaluate(network, self.task, self.validation, self.accelerator.device)
 
     def _from_main(self, make: Callable[[], T]) -> T:
         """Return the main process's result; the others wait for it.
@@ -439,11 +431,11 @@ class _Loop:
         return cast(T, value)
 
     def _add_evaluation(self, metrics: dict[str, Any], loss: float | None, seconds: float) -> None:
-        at, score = self.at, self.fit.score(metrics)
+        at, score = self.at, self.score(metrics)
         # Undefined scores are no reason to stop; neither they nor zeros tell epochs apart.
-        is_undefined = max(score, at.best) == float("-inf") and not self.fit.initial_is_valid
+        is_undefined = max(score, at.best) == float("-inf") and not self.initial_is_valid
         is_best = is_undefined or self.stopping.update(score, at.epoch)
-        is_best |= max(score, at.best) <= 0 and not self.fit.initial_is_valid
+        is_best |= max(score, at.best) <= 0 and not self.initial_is_valid
         if _SAMPLE_LOSSES in metrics:
             at.sample_losses.append(metrics[_SAMPLE_LOSSES])
             is_best = latest_is_kept(np.array(at.sample_losses))
@@ -465,8 +457,8 @@ class _Loop:
         at.history.append(report)
         if self.accelerator.is_main_process:
             lines = "".join(json.dumps(row) + "\n" for row in at.history)
-            write_atomically(self.fit.folder / "metrics.jsonl", lines.encode())
-        if self._agreed([self.fit.on_epoch(report)])[0]:
+            write_atomically(self.folder / "metrics.jsonl", lines.encode())
+        if self._agreed([self.on_epoch(report)])[0]:
             at.ended = ENDED_EARLY
 
     def _tell(self, loss: float, images_a_second: float) -> None:
@@ -500,7 +492,7 @@ class _Loop:
         if self.accelerator.is_main_process:
             network, share = self.evaluated
             state = {"epoch": self.at.epoch, "start_share": share}
-            checkpoint.save_checkpoint(self.fit.folder / "best", network.state_dict(), state)
+            checkpoint.save_checkpoint(self.folder / "best", network.state_dict(), state)
 
     def _save_last(self) -> None:
         if not self.accelerator.is_main_process:
@@ -513,10 +505,10 @@ class _Loop:
             tensors |= checkpoint.prefixed("average", self.average.network.state_dict())
         tensors |= checkpoint.prefixed("optimizer", checkpoint.optimizer_tensors(self.optimizer))
         tensors |= checkpoint.prefixed("random", checkpoint.random_tensors())
-        checkpoint.save_checkpoint(self.fit.folder / "last", tensors, vars(self.at))
+        checkpoint.save_checkpoint(self.folder / "last", tensors, vars(self.at))
 
     def _resume(self) -> bool:
-        loaded = self._from_main(lambda: checkpoint.load_checkpoint(self.fit.folder / "last"))
+        loaded = self._from_main(lambda: checkpoint.load_checkpoint(self.folder / "last"))
         if loaded is None:
             return False
         tensors, state = loaded
@@ -539,7 +531,7 @@ class _Loop:
         return True
 
     def _result(self, status: str, reason: str) -> Trained:
-        best = self._from_main(lambda: checkpoint.load_checkpoint(self.fit.folder / "best"))
+        best = self._from_main(lambda: checkpoint.load_checkpoint(self.folder / "best"))
         assert best is not None, "the starting network is always saved"
         network: Network = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         # accelerate's leftovers of mixed precision would follow the network into a package.

@@ -1,11 +1,11 @@
-"""The first trial of a classification job: frozen features, a calibrated head, metrics."""
+"""The frozen probe: features of an encoder that does not learn, and a calibrated linear head."""
 
 import copy
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,56 +13,25 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from autofocus.data.rows.issues import Issue
-from autofocus.data.splits import split_indices
-from autofocus.errors import BudgetError, DataError
+from autofocus.errors import BudgetError
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop
 from autofocus.models.base import LoadedWeights
 from autofocus.models.families import family_of
 from autofocus.models.network import Classifier
-from autofocus.runtime import Track, cache_dir
+from autofocus.runtime import cache_dir
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
 from autofocus.tasks.classification import ClassificationTask
-from autofocus.training.candidate import Candidate, Samples
+from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate, Samples
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.features import VIEWS, Features, extract_features
-from autofocus.training.probe import Probe, fit_probe_once
-from autofocus.training.usable import image_issue
+from autofocus.training.probe import LinearHead, Probe, fit_probe_once
+from autofocus.training.trial import RunContext, TrialSpec
 
 log = logging.getLogger(__name__)
 
-NUM_CHECK_IMAGES = 8
 # Mirrored copies help small sets and double the work.
 MAX_FLIPPED_IMAGES = 1_000
-
-
-@dataclass(frozen=True)
-class ProbeSetup:
-    """Settings of a probe trial.
-
-    Attributes:
-        task: A classification task.
-        weights: The encoder's pretrained weights; `weights.spec` is the encoder.
-        preprocess: Preprocessing.
-        labels: k class names.
-        validation_frac: Share of the training images to hold out where there is no validation
-            data.
-        seed: Seed of splits, folds and the order of work.
-        device: Device of the encoder.
-        data_fingerprint: Hash of the data, for the manifest.
-        deadline_s: Time (`time.monotonic()`) after which no images are read; None for no limit.
-    """
-
-    task: ClassificationTask[Any]
-    weights: LoadedWeights
-    preprocess: ResizeCrop
-    labels: Sequence[str]
-    validation_frac: float
-    seed: int
-    device: torch.device
-    data_fingerprint: str
-    deadline_s: float | None
 
 
 @dataclass(frozen=True)
@@ -71,113 +40,78 @@ class Probed:
 
     Attributes:
         candidate: Model to publish.
-        initial_model: Network whose head was fitted on `train` alone.
-        train: Training images.
-        validation: Validation images.
-        predictions: Predictions of `initial_model` for `validation`, in order.
-        fold_losses: Loss of each image of `train` under heads that had not seen it, [m]; a seeded
+        initial_model: Network whose head was fitted on the training images alone.
+        losses: Loss of each validation image under `initial_model`, [m].
+        fold_losses: Loss of each training image under heads that had not seen it, [n]; a seeded
             part of them where they are many, empty where folds could not be afforded.
     """
 
     candidate: Candidate
     initial_model: Classifier
-    train: Samples[Any]
-    validation: Samples[Any]
-    predictions: list[ClassScores]
+    losses: NDArray[np.float64]
     fold_losses: NDArray[np.float64]
 
 
 def run_probe(
-    setup: ProbeSetup,
-    training: Samples[Any],
-    validation: Samples[Any] | None,
-    *,
-    report: Callable[[str, Issue], None],
-    decide: Callable[..., None],
-    track: Track,
+    spec: TrialSpec,
+    weights: LoadedWeights,
+    device: torch.device,
+    samples: Samples,
+    context: RunContext,
 ) -> Probed:
-    """Return a calibrated frozen-feature classifier.
-
-    Without validation data a share of `training` is held out; afterwards the head is refit on all
-    images, so the metrics are those of the same recipe on fewer images.
-
-    Args:
-        setup: Task, encoder and input.
-        training: Training rows.
-        validation: Validation rows; None holds out a share of `training`.
-        report: Called with the role and the issue of every unusable image.
-        decide: Called with every decision and its inputs.
-        track: Progress display.
+    """Return the probe of a trial's images, whose features may be in the cache.
 
     Raises:
-        DataError: If no training or no validation image can be used.
-        BudgetError: If the deadline passed before the first images were read.
+        BudgetError: If the deadline passed before all images were seen.
+        InputError: If an image can no longer be read.
     """
-    torch.manual_seed(setup.seed)
-    spec, size = setup.weights.spec, setup.preprocess.size
-    network = family_of(spec).build(spec, len(setup.labels), setup.weights, size, {})
-    assert isinstance(network, Classifier), f"{spec.family}: build a models.network.Classifier"
-    network.to(setup.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    pool = training if validation is None else training.joined(validation)
-    features = _pool_features(network, setup, pool, track)
-    for position, error in features.failures:
-        role = "training" if position < len(training) else "validation"
-        report(role, image_issue(pool.locations[position], error))
+    used = samples.chosen(np.concatenate([spec.train, spec.validation]))
+    network, features = encode(spec, weights, device, used.locations, context)
+    if features.failures:
+        raise features.failures[0][1]
     if features.num_skipped:
-        decide("images_left_out", reason="budget", num_left_out=features.num_skipped)
-        log.warning("budget: %d of %d images were not looked at", features.num_skipped, len(pool))
-    train, measured = _parts(setup, features, pool, len(training), validation is not None, decide)
-    probe = _fit(setup, features, pool, train)
-    decide(
-        "probe",
-        c=probe.c,
-        out_of_fold_log_loss={f"C={c:g}": loss for c, loss in probe.search.items()},
-        temperature=probe.calibration.temperature,
-    )
-    predictions, metrics = _evaluate(setup, probe, features, pool, measured)
-    fold_losses = _fold_losses(setup, probe, pool.chosen(features.index[train]))
-    network = network.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    network.set_head(probe.head.weight, probe.head.bias)
-    initial_model = copy.deepcopy(network)
-    if validation is None:
-        # The metrics are of held-out images; the published model has learnt from all.
-        probe = _fit(setup, features, pool, np.union1d(train, measured))
-        network.set_head(probe.head.weight, probe.head.bias)
-        decide("refit", num_images=len(features.index), c=probe.c)
-    validation = pool.chosen(features.index[measured])
-    candidate = Candidate(
-        network=network,
-        manifest=_manifest(setup, probe, metrics, len(train), len(measured)),
-        metrics=metrics,
-        check_images=validation.locations[:NUM_CHECK_IMAGES],
-    )
-    learnt = pool.chosen(features.index[train])
-    return Probed(candidate, initial_model, learnt, validation, predictions, fold_losses)
+        raise BudgetError("the budget ended before all images were seen")
+    train = np.arange(len(spec.train))
+    validation = np.arange(len(spec.train), len(used))
+    spec = replace(spec, train=train, validation=validation)
+    return fit_head(spec, weights, network, used, features.rows, context)
 
 
-def _pool_features(
-    network: Classifier, setup: ProbeSetup, pool: Samples[Any], track: Track
-) -> Features:
-    views = list(VIEWS) if len(pool) <= MAX_FLIPPED_IMAGES else ["plain"]
-    weights = setup.weights.info.sha256 or f"random-{_digest(network.encoder)}"
-    encoder = f"{setup.weights.spec.name}/{weights}/{setup.preprocess}"
-    # A budget may end the work early: then a random part of both sets was read.
-    order = np.random.default_rng(setup.seed).permutation(len(pool)).tolist()
+def encode(
+    spec: TrialSpec,
+    weights: LoadedWeights,
+    device: torch.device,
+    locations: Sequence[str],
+    context: RunContext,
+) -> tuple[Classifier, Features]:
+    """Build the frozen network of a trial; return it, on the CPU, and the features of images."""
+    torch.manual_seed(spec.seed)
+    assert isinstance(spec.preprocess, ResizeCrop), "classifiers see a crop"
+    model, size = weights.spec, spec.preprocess.size
+    network = family_of(model).build(model, len(spec.labels), weights, size, {})
+    assert isinstance(network, Classifier), f"{model.family}: build a models.network.Classifier"
+    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    views = list(VIEWS) if len(locations) <= MAX_FLIPPED_IMAGES else ["plain"]
+    content = weights.info.sha256 or f"random-{_digest(network.encoder)}"
+    encoder = f"{weights.spec.name}/{content}/{spec.preprocess}"
+    # A budget may end the work early: then a random part of all images was read.
+    order = np.random.default_rng(spec.seed).permutation(len(locations)).tolist()
     with FeatureCache(cache_dir() / "features.sqlite", encoder) as cache:
         started_s = time.monotonic()
         features = extract_features(
             network,
-            setup.preprocess,
-            pool.locations,
+            spec.preprocess,
+            locations,
             views=views,
             cache=cache,
-            device=setup.device,
+            device=device,
             order=order,
-            deadline_s=setup.deadline_s,
-            track=track,
+            deadline_s=context.deadline_s,
+            track=context.track,
         )
     log.info("features of %d images in %.1f s", len(features.index), time.monotonic() - started_s)
-    return features
+    network.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return network, features
 
 
 def _digest(encoder: nn.Module) -> str:
@@ -191,109 +125,98 @@ def _digest(encoder: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _parts(
-    setup: ProbeSetup,
-    features: Features,
-    pool: Samples[Any],
-    num_training: int,
-    has_validation: bool,
-    decide: Callable[..., None],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return positions in `features` of the training and of the validation images."""
-    if not len(features.index):
-        if features.num_skipped == len(pool):
-            raise BudgetError("The budget ended before the first image was seen; give more.")
-        raise DataError(
-            f"{pool.source}: no image can be used; data_check.json in the run folder says why."
-        )
-    if has_validation:
-        train = np.flatnonzero(features.index < num_training)
-        validation = np.flatnonzero(features.index >= num_training)
-        _note_leak(features, train, validation, decide)
-    else:
-        labels = [setup.task.record_labels(pool.records[i]) for i in features.index]
-        train, validation = split_indices(
-            labels, features.hashes, setup.validation_frac, setup.seed
-        )
-        decide("split", seed=setup.seed, num_training=len(train), num_validation=len(validation))
-        if len(train) and np.array_equal(train, validation):
-            log.warning("too few images to hold any out: validation metrics are on training images")
-    if not len(train) or not len(validation):
-        which = "training" if not len(train) else "validation"
-        raise DataError(
-            f"no {which} image can be used; data_check.json in the run folder says why."
-        )
-    return train, validation
+def fit_head(
+    spec: TrialSpec,
+    weights: LoadedWeights,
+    network: Classifier,
+    samples: Samples,
+    rows: NDArray[np.float32],
+    context: RunContext,
+    *,
+    serves_all: bool = False,
+) -> Probed:
+    """Fit and calibrate the head of a frozen network.
 
-
-def _note_leak(
-    features: Features,
-    train: NDArray[np.int64],
-    validation: NDArray[np.int64],
-    decide: Callable[..., None],
-) -> None:
-    known = {features.hashes[i] for i in train}
-    num_shared = sum(features.hashes[i] in known for i in validation)
-    if num_shared:
-        decide("leak", num_shared=num_shared, num_validation=len(validation))
-        log.warning(
-            "%d of %d validation images are also training images: validation metrics flatter",
-            num_shared,
-            len(validation),
-        )
-
-
-def _fit(
-    setup: ProbeSetup, features: Features, pool: Samples[Any], train: NDArray[np.int64]
-) -> Probe:
-    records = pool.chosen(features.index[train]).records
-    return fit_probe_once(
-        features.rows[train],
-        np.asarray(setup.task.encode_targets(records, setup.labels)),
-        kind=setup.task.activation,
-        num_classes=len(setup.labels),
-        labels_of=[setup.task.record_labels(record) for record in records],
-        groups=[features.hashes[i] for i in train],
-        seed=setup.seed,
-        deadline_s=setup.deadline_s,
+    Args:
+        spec: The trial.
+        weights: Its weights.
+        network: Result of `encode`; its head is changed.
+        samples: The images that `spec` has positions of.
+        rows: Features of `samples`, float32 [n, v, d]: images, views, feature size.
+        context: Deadline and decisions.
+        serves_all: Whether the published head learns from validation images too, once it was
+            measured on them; so the metrics are those of the same recipe on fewer images.
+    """
+    probe = _fit(spec, samples, rows, spec.train, context)
+    context.decide(
+        "probe",
+        trial=spec.id,
+        c=probe.c,
+        out_of_fold_log_loss={f"C={c:g}": loss for c, loss in probe.search.items()},
+        temperature=probe.calibration.temperature,
     )
-
-
-def _evaluate(
-    setup: ProbeSetup,
-    probe: Probe,
-    features: Features,
-    pool: Samples[Any],
-    validation: NDArray[np.int64],
-) -> tuple[list[ClassScores], dict[str, Any]]:
-    records = pool.chosen(features.index[validation]).records
-    logits = probe.head.logits(features.rows[validation, 0]).astype(np.float32)
-    frames = [Frame(setup.preprocess.size)] * len(records)
-    predictions = setup.task.postprocess({"logits": logits}, frames, {})
-    targets = setup.task.encode_targets(records, setup.labels)
-    return predictions, setup.task.evaluate(predictions, targets, setup.labels, {})
-
-
-def _fold_losses(setup: ProbeSetup, probe: Probe, train: Samples[Any]) -> NDArray[np.float64]:
-    if probe.fold_logits is None or probe.fold_index is None:
-        return np.zeros(0)
-    records = train.chosen(probe.fold_index).records
-    frames = [Frame(setup.preprocess.size)] * len(records)
-    outputs = {"logits": probe.fold_logits.astype(np.float32)}
-    predictions = setup.task.postprocess(outputs, frames, {})
-    return setup.task.sample_losses(predictions, setup.task.encode_targets(records, setup.labels))
-
-
-def _manifest(
-    setup: ProbeSetup, probe: Probe, metrics: dict[str, Any], num_train: int, num_validation: int
-) -> Manifest:
-    return Manifest(
-        task=setup.task.name,
-        labels=list(setup.labels),
-        model_name=setup.weights.spec.name,
-        preprocess=setup.preprocess,
-        weights=setup.weights.info,
-        data=DataInfo(setup.data_fingerprint, num_train, num_validation),
+    task, train, validation = _task(spec), *spec.of(samples)
+    predictions = _predictions(spec, probe.head.logits(rows[spec.validation, 0]))
+    metrics = task.evaluate(predictions, validation.targets, spec.labels, {})
+    losses = task.sample_losses(predictions, validation.targets)
+    fold_losses = _fold_losses(spec, probe, train)
+    _set_head(network, probe.head)
+    initial_model = copy.deepcopy(network)
+    if serves_all:
+        everything = np.union1d(spec.train, spec.validation)
+        probe = _fit(spec, samples, rows, everything, context)
+        _set_head(network, probe.head)
+        context.decide("refit", num_images=len(everything), c=probe.c)
+    manifest = Manifest(
+        task=task.name,
+        labels=list(spec.labels),
+        model_name=weights.spec.name,
+        preprocess=spec.preprocess,
+        weights=weights.info,
+        data=DataInfo(spec.data_fingerprint, len(train), len(validation)),
         calibration=probe.calibration,
         metrics=metrics,
     )
+    candidate = Candidate(network, manifest, validation.locations[:NUM_CHECK_IMAGES])
+    return Probed(candidate, initial_model, losses, fold_losses)
+
+
+def _fit(
+    spec: TrialSpec,
+    samples: Samples,
+    rows: NDArray[np.float32],
+    positions: NDArray[np.int64],
+    context: RunContext,
+) -> Probe:
+    task, chosen = _task(spec), samples.chosen(positions)
+    return fit_probe_once(
+        rows[positions],
+        np.asarray(chosen.targets),
+        kind=task.activation,
+        num_classes=len(spec.labels),
+        labels_of=[task.record_labels(record) for record in chosen.records],
+        groups=chosen.hashes,
+        seed=spec.seed,
+        deadline_s=context.deadline_s,
+    )
+
+
+def _fold_losses(spec: TrialSpec, probe: Probe, train: Samples) -> NDArray[np.float64]:
+    if probe.fold_logits is None or probe.fold_index is None:
+        return np.zeros(0)
+    predictions = _predictions(spec, probe.fold_logits)
+    return _task(spec).sample_losses(predictions, train.chosen(probe.fold_index).targets)
+
+
+def _predictions(spec: TrialSpec, logits: NDArray[np.floating[Any]]) -> list[ClassScores]:
+    frames = [Frame(spec.preprocess.size)] * len(logits)
+    return _task(spec).postprocess({"logits": logits.astype(np.float32)}, frames, {})
+
+
+def _task(spec: TrialSpec) -> ClassificationTask[Any]:
+    assert isinstance(spec.task, ClassificationTask), "only classifiers have frozen features"
+    return spec.task
+
+
+def _set_head(network: Classifier, head: LinearHead) -> None:
+    network.set_head(head.weight, head.bias)

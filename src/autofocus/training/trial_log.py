@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from autofocus.models.base import LoadedWeights
+from autofocus.manifest import WeightsInfo
 from autofocus.runtime import naming_full_disk
-from autofocus.training.candidate import Samples
 
 LOG_NAME = "log.txt"
 
@@ -55,9 +53,10 @@ def trial_log(folder: Path, facts: Mapping[str, object]) -> Iterator[None]:
 
 def trial_facts(
     model_name: str,
-    train: Samples[Any],
-    validation: Samples[Any] | None,
-    weights: LoadedWeights,
+    source: str,
+    num_training: int,
+    num_validation: int | None,
+    weights: WeightsInfo,
     device: torch.device,
     precision: str,
     deadline_s: float | None,
@@ -66,20 +65,21 @@ def trial_facts(
 
     Args:
         model_name: Name in the catalog.
-        train: Training images.
-        validation: Validation images; None for a share of `train`.
+        source: Name of the data.
+        num_training: Training images.
+        num_validation: Validation images; None for a share of the training images.
         weights: Pretrained weights.
         device: Device of training.
         precision: accelerate's name of the precision; `no` is fp32.
         deadline_s: Time (`time.monotonic()`) by which it ends; None for no limit.
     """
-    judged = "a share of them" if validation is None else f"{len(validation)} images"
+    judged = "a share of them" if num_validation is None else f"{num_validation} images"
     left = "none" if deadline_s is None else f"{max(0.0, deadline_s - time.monotonic()):.0f} s left"
     return {
-        "data": f"{train.source}: {len(train)} images to learn from, {judged} to judge by",
+        "data": f"{source}: {num_training} images to learn from, {judged} to judge by",
         "model": model_name,
-        "weights": f"{weights.info.source} {weights.info.sha256 or ''}".rstrip(),
-        "licence": weights.info.licence,
+        "weights": f"{weights.source} {weights.sha256 or ''}".rstrip(),
+        "licence": weights.licence,
         "device": _shown(device),
         "precision": _PRECISIONS.get(precision, precision),
         "budget": left,

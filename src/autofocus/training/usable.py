@@ -1,6 +1,6 @@
 """Find the images that decode, their sizes and their content hashes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,44 +13,49 @@ from autofocus.data.rows.issues import Issue
 from autofocus.data.rows.records import ImageDetails
 from autofocus.errors import ImageError, InputError
 from autofocus.runtime import Track, num_cores
-from autofocus.training.candidate import Samples
 
 
 @dataclass(frozen=True)
-class UsableSamples:
-    """Samples whose images decode.
+class UsableImages:
+    """Images that decode.
 
     Attributes:
-        samples: Samples whose records have the true image size.
-        hashes: Content hash of each image.
+        records: n rows, which have the true image size.
+        locations: n local paths or URLs.
+        hashes: n content hashes of the files.
     """
 
-    samples: Samples[Any]
+    records: list[Any]
+    locations: list[str]
     hashes: list[str]
 
 
-def usable_samples(
-    samples: Samples[Any], report: Callable[[Issue], None], track: Track
-) -> UsableSamples:
+def usable_images(
+    records: Sequence[Any],
+    locations: Sequence[str],
+    report: Callable[[Issue], None],
+    track: Track,
+) -> UsableImages:
     """Decode every image once; report broken ones now, not in the middle of training.
 
     Args:
-        samples: Samples to check.
+        records: Rows.
+        locations: Paths or URLs of their images.
         report: Called with the issue of every unusable image.
         track: Progress display.
     """
-    records, locations, hashes = [], [], []
+    usable = UsableImages([], [], [])
     with ThreadPoolExecutor(num_cores(), thread_name_prefix="autofocus-look") as pool:
-        looks = track(pool.map(_look, samples.locations), "look at images", len(samples))
-        for record, location, facts in zip(samples.records, samples.locations, looks, strict=True):
+        looks = track(pool.map(_look, locations), "look at images", len(locations))
+        for record, location, facts in zip(records, locations, looks, strict=True):
             if isinstance(facts, InputError):
                 report(image_issue(location, facts))
                 continue
             details = ImageDetails(height=facts.size[0], width=facts.size[1])
-            records.append(msgspec.structs.replace(record, image_details=details))
-            locations.append(location)
-            hashes.append(facts.content_hash)
-    return UsableSamples(Samples(records, locations, samples.source), hashes)
+            usable.records.append(msgspec.structs.replace(record, image_details=details))
+            usable.locations.append(location)
+            usable.hashes.append(facts.content_hash)
+    return usable
 
 
 def image_issue(location: str, error: InputError) -> Issue:

@@ -19,7 +19,7 @@ from autofocus.models.timm.classifiers import build_classifier
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.training.device import make_accelerator
 from autofocus.training.evaluate import EvaluationSet
-from autofocus.training.loop import Fit
+from autofocus.training.loop import TrainingLoop
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.recipe import Recipe
 
@@ -49,7 +49,7 @@ def photos(photo_folder: Path) -> list[Path]:
 
 
 @pytest.fixture
-def make_fit(photos: list[Path], tmp_path: Path) -> Iterator[Callable[..., Fit]]:
+def make_fit(photos: list[Path], tmp_path: Path) -> Iterator[Callable[..., TrainingLoop]]:
     """Return a function that makes a run of 18 photos to learn from and 6 to judge by."""
     loaders: list[Loader] = []
     names = sorted({photo.parent.name for photo in photos})
@@ -62,11 +62,11 @@ def make_fit(photos: list[Path], tmp_path: Path) -> Iterator[Callable[..., Fit]]
         loaders.append(Loader(locations, views, batch_size=recipe.batch_size, **options))
         return loaders[-1]
 
-    def make(folder: str = "trial", recipe: Recipe = RECIPE, **changes: Any) -> Fit:
+    def make(folder: str = "trial", recipe: Recipe = RECIPE, **changes: Any) -> TrainingLoop:
         training = loader(~held_out, recipe, "light", seed=7, shuffle=True, drop_last=True)
         judged = EvaluationSet(loader(held_out, recipe, "none"), classes[held_out], names)
         task = MulticlassClassification()
-        run = Fit(
+        run = TrainingLoop(
             network=tiny_network().to(memory_format=torch.channels_last),
             task=task,
             objective=OBJECTIVES[task.name](recipe, classes[~held_out], tiny_network()),

@@ -6,36 +6,25 @@ That they train as one is tested with real processes: test_ddp.py, tests/e2e/tes
 import logging
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from accelerate import Accelerator
 
 from autofocus.errors import JobError, TrainingError
 from autofocus.runtime import no_progress, process_count, process_rank
 from autofocus.study import run as study_run
 from autofocus.training import distributed
-from autofocus.training.device import make_accelerator
+from autofocus.training.trial import RunContext
 
 SEEN: list[Any] = []
 
 
-@dataclass(frozen=True)
-class Job:
-    accelerator: Accelerator
-    name: str
-    should_stop: Callable[[], bool]
-    on_epoch: Callable[[dict[str, Any]], bool]
-    track: Any
+def take_part(context: RunContext, number: int) -> None:
+    SEEN.append((context, number))
 
 
-def take_part(job: Job, number: int) -> None:
-    SEEN.append((job, number))
-
-
-def fail(job: Job, number: int) -> None:
+def fail(context: RunContext, number: int) -> None:
     raise JobError("as the first process says too")
 
 
@@ -58,11 +47,9 @@ def as_process(monkeypatch: pytest.MonkeyPatch, rank: int) -> None:
         monkeypatch.setenv(name, value)
 
 
-def a_job() -> Job:
-    with pytest.MonkeyPatch.context() as alone:
-        alone.delenv("WORLD_SIZE", raising=False)
-        accelerator = make_accelerator(torch.device("cpu"))
-    return Job(accelerator, "x", lambda: True, lambda report: True, print)
+def of_others() -> RunContext:
+    context = RunContext(Path("x"), 9.0, lambda: True, lambda report: True, track=print)
+    return context.on_worker()
 
 
 def test_without_a_launcher_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +65,7 @@ def test_without_a_launcher_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_alone_there_is_no_one_to_tell(sent: list[Any]) -> None:
-    with distributed.on_all_ranks(take_part, a_job(), 3):
+    with distributed.on_all_ranks(take_part, of_others(), 3):
         pass
     distributed.shutdown({})
     assert sent == []
@@ -87,23 +74,20 @@ def test_alone_there_is_no_one_to_tell(sent: list[Any]) -> None:
 def test_the_others_do_the_same_with_hooks_of_their_own(
     sent: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = a_job()
+    context = of_others()
     as_process(monkeypatch, 0)
     for number in (3, 4):
-        with distributed.on_all_ranks(take_part, job, number):
+        with distributed.on_all_ranks(take_part, context, number):
             pass
     distributed.shutdown({"value": 1})
     assert len(sent) == 3
-    monkeypatch.setattr(distributed, "make_accelerator", lambda device: device)
     monkeypatch.setattr(distributed, "prepare_torch", lambda: None)
     as_process(monkeypatch, 1)
     level = logging.getLogger("autofocus").level
     assert distributed.run_worker() == {"value": 1}
     assert [number for _, number in SEEN] == [3, 4]
     theirs = SEEN[0][0]
-    assert isinstance(theirs, Job)
-    assert theirs.name == "x"
-    assert theirs.accelerator == torch.device("cpu")
+    assert (theirs.folder, theirs.deadline_s) == (Path("x"), 9.0)
     assert theirs.track is no_progress
     # Only the first process decides when it is over.
     assert not theirs.should_stop()
@@ -115,12 +99,11 @@ def test_the_others_do_the_same_with_hooks_of_their_own(
 def test_they_leave_quietly_when_the_first_one_failed(
     sent: list[Any], run: Callable[..., None], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = a_job()
+    context = of_others()
     as_process(monkeypatch, 0)
-    with distributed.on_all_ranks(run, job, 3):
+    with distributed.on_all_ranks(run, context, 3):
         pass
     distributed.shutdown(None)
-    monkeypatch.setattr(distributed, "make_accelerator", lambda device: device)
     monkeypatch.setattr(distributed, "prepare_torch", lambda: None)
     with pytest.raises(SystemExit) as left:
         distributed.run_worker()
@@ -131,13 +114,13 @@ def test_after_an_error_within_training_nothing_is_said_to_them(
     sent: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They may wait for gradients: another message would be taken for those."""
-    job = a_job()
+    context = of_others()
     as_process(monkeypatch, 0)
-    with pytest.raises(OSError, match="full"), distributed.on_all_ranks(take_part, job, 3):
+    with pytest.raises(OSError, match="full"), distributed.on_all_ranks(take_part, context, 3):
         raise OSError("the disk is full")
     with (
         pytest.raises(TrainingError, match="were lost"),
-        distributed.on_all_ranks(take_part, job, 4),
+        distributed.on_all_ranks(take_part, context, 4),
     ):
         pytest.fail("there is no one to train with")
     distributed.shutdown(None)
@@ -148,21 +131,15 @@ def test_after_an_error_within_training_nothing_is_said_to_them(
 def test_whatever_becomes_of_a_run_the_others_are_dismissed(
     sent: list[Any], error: BaseException | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(document: Any, **options: Any) -> dict[str, Any]:
-        if error is not None:
-            raise error
-        return {"value": document, **options}
-
-    monkeypatch.setattr(study_run, "run", run)
     as_process(monkeypatch, 0)
     if error is None:
-        assert study_run.run_distributed({}, overwrite=True) == {"value": {}, "overwrite": True}
+        with study_run._leading_others() as results:
+            results.append({"value": 1})
     else:
-        with pytest.raises(type(error)):
-            study_run.run_distributed({})
+        with pytest.raises(type(error)), study_run._leading_others():
+            raise error
     (shutdown,) = sent
-    assert shutdown.result == (None if error is not None else {"value": {}, "overwrite": True})
-    sent.append(shutdown)
+    assert shutdown.result == (None if error is not None else {"value": 1})
     monkeypatch.setattr(distributed, "run_worker", lambda: {"followed": True})
     as_process(monkeypatch, 1)
-    assert study_run.run_distributed({}) == {"followed": True}
+    assert study_run.run({}) == {"followed": True}

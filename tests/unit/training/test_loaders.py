@@ -42,8 +42,8 @@ def test_processes_share_the_memory_of_their_machine() -> None:
 
 
 def test_loaders_keep_no_more_than_they_were_given(photos: list[Path]) -> None:
-    samples = Samples([None] * len(photos), [str(photo) for photo in photos], "photos")
-    targets = np.zeros(len(photos), np.int64)
+    targets, names = np.zeros(len(photos), np.int64), [str(photo) for photo in photos]
+    samples = Samples([None] * len(photos), names, targets, names, "photos")
     recipe, spec = Recipe(batch_size=4), ResizeCrop(36, 32)
     network = Network()
     network.num_classes = 2
@@ -53,8 +53,8 @@ def test_loaders_keep_no_more_than_they_were_given(photos: list[Path]) -> None:
     # Enough for the files, not for their pixels (48 x 64 x 3 each).
     budget = CacheBudget(file_bytes + 1000)
     with (
-        training_loader(samples, targets, objective, spec, recipe, 0, accelerator, budget) as one,
-        evaluation_loader(samples, targets, objective, spec, recipe, CacheBudget()) as other,
+        training_loader(samples, objective, spec, recipe, 0, accelerator, budget) as one,
+        evaluation_loader(samples, objective, spec, recipe, CacheBudget()) as other,
     ):
         assert (one.cache.storage.form, other.cache.storage.form) == ("bytes", "none")
         assert one.cache.storage.max_bytes == budget.ram_bytes

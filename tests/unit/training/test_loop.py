@@ -16,14 +16,15 @@ from torch import Tensor
 from autofocus.tasks.multilabel import MultilabelClassification
 from autofocus.training import loop
 from autofocus.training.checkpoint import load_checkpoint, without_prefix
-from autofocus.training.loop import Fit, Trained, fit
+from autofocus.training.device import make_accelerator
+from autofocus.training.loop import Trained, TrainingLoop
 from autofocus.training.losses import multilabel
 from autofocus.training.losses.classification import ClassificationObjective
 from autofocus.training.recipe import Recipe
 
 RECIPE = Recipe(num_epochs=3, batch_size=4, early_stopping=False, ema_decay=0.9, initial_share=0.5)
 NUM_BATCHES = 4  # 18 photos in batches of 4; the last 2 are left out
-MakeFit = Callable[..., Fit]
+MakeFit = Callable[..., TrainingLoop]
 
 
 def metrics_of(folder: Path) -> list[dict[str, Any]]:
@@ -81,7 +82,7 @@ def test_learns_and_returns_the_best_epoch(make_fit: MakeFit) -> None:
     recipe = Recipe(num_epochs=12, batch_size=6, learning_rate=0.003, ema_decay=None)
     recipe = replace(recipe, freeze_norm_stats=False, early_stopping=False, backbone_scale=1.0)
     run = make_fit(recipe=recipe)
-    trained = fit(run)
+    trained = run.run()
     rows = metrics_of(run.folder)
     assert [row["epoch"] for row in rows] == list(range(13))
     assert rows[-1]["loss"] < 0.6 * rows[1]["loss"]
@@ -100,7 +101,7 @@ def test_the_mean_with_the_start_is_kept_where_it_is_better(make_fit: MakeFit) -
     recipe = replace(RECIPE, learning_rate=0.05, ema_decay=None, num_epochs=2, initial_share=0.5)
     start = make_fit("start", recipe=replace(recipe, num_epochs=0)).network.state_dict()
     run = make_fit(recipe=recipe, score=lambda metrics: -float(metrics["log_loss"]))
-    trained = fit(replace(run, initial_is_valid=True, sample_losses=lambda found: [0.0]))
+    trained = replace(run, initial_is_valid=True, sample_losses=lambda found: [0.0]).run()
     last = without_prefix("network", tensors_of(run.folder, "last"))
     name = next(name for name, value in last.items() if value.is_floating_point())
     weights = trained.network.state_dict()
@@ -122,7 +123,7 @@ def test_few_images_keep_the_mean_with_the_start_unless_clearly_worse(
     kept = of_trained if share == 0 else of_mean
     losses = iter([[1.0] * 6, of_mean, of_trained, kept])
     run = make_fit(recipe=replace(RECIPE, num_epochs=1))
-    trained = fit(replace(run, sample_losses=lambda found: next(losses)))
+    trained = replace(run, sample_losses=lambda found: next(losses)).run()
     assert trained.initial_share == share
     assert trained.best_epoch == 1
 
@@ -130,14 +131,14 @@ def test_few_images_keep_the_mean_with_the_start_unless_clearly_worse(
 def test_few_images_keep_the_latest_weights_unless_clearly_worse(make_fit: MakeFit) -> None:
     losses = iter([[1.0] * 6, [0.1, 0.2, 0.1, 0.2, 0.1, 0.2], [0.2, 0.1] * 3, [0.9] * 6])
     run = make_fit(recipe=replace(RECIPE, initial_share=0.0))
-    trained = fit(replace(run, sample_losses=lambda found: next(losses)))
+    trained = replace(run, sample_losses=lambda found: next(losses)).run()
     assert [row["is_best"] for row in metrics_of(run.folder)] == [True, True, True, False]
     assert trained.best_epoch == 2
 
 
 def test_returned_network_makes_the_returned_outputs(make_fit: MakeFit) -> None:
     run = make_fit()
-    trained = fit(run)
+    trained = run.run()
     (images,) = [torch.cat([torch.from_numpy(b.images) for b in run.validation.loader.epoch(0)])]
     with torch.no_grad():
         probs = trained.network(images).softmax(dim=1).numpy()
@@ -150,13 +151,13 @@ def test_nothing_worse_than_the_start_is_kept(make_fit: MakeFit) -> None:
     recipe = replace(RECIPE, learning_rate=1e-9, optimizer="sgd", ema_decay=None, num_epochs=1)
     run = make_fit(recipe=recipe, score=lambda metrics: -metrics["log_loss"] * 0)
     start = {name: value.clone() for name, value in run.network.state_dict().items()}
-    trained = fit(run)
+    trained = run.run()
     assert not trained.improved
     assert all(torch.equal(v, start[k]) for k, v in trained.network.state_dict().items())
 
 
 def test_start_is_kept_where_the_score_is_undefined(make_fit: MakeFit) -> None:
-    trained = fit(make_fit(score=lambda metrics: float("-inf")))
+    trained = make_fit(score=lambda metrics: float("-inf")).run()
     assert trained.status == "completed"
     assert not trained.improved
 
@@ -166,7 +167,7 @@ def test_without_a_start_worth_keeping_what_has_learnt_longest_is_kept(
 ) -> None:
     recipe = replace(RECIPE, early_stopping=True, early_stopping_patience=1, early_stopping_delay=0)
     run = make_fit(recipe=recipe, score=lambda metrics: float("-inf"), initial_is_valid=False)
-    trained = fit(run)
+    trained = run.run()
     assert (trained.improved, trained.num_epochs) == (True, RECIPE.num_epochs)
     assert [row["is_best"] for row in metrics_of(run.folder)] == [True] * (RECIPE.num_epochs + 1)
     average = without_prefix("average", tensors_of(run.folder, "last"))
@@ -178,13 +179,13 @@ def test_without_a_start_worth_keeping_what_has_learnt_longest_is_kept(
 def test_any_score_wins_over_none(make_fit: MakeFit, nothing: float) -> None:
     scores = iter([nothing, nothing, 0.5, nothing])
     run = make_fit(score=lambda metrics: next(scores), initial_is_valid=False)
-    fit(run)
+    run.run()
     assert [row["is_best"] for row in metrics_of(run.folder)] == [True, True, True, False]
 
 
 def test_zeros_count_for_early_stopping(make_fit: MakeFit) -> None:
     recipe = replace(RECIPE, early_stopping=True, early_stopping_patience=1, early_stopping_delay=0)
-    trained = fit(make_fit(recipe=recipe, score=lambda metrics: 0.0, initial_is_valid=False))
+    trained = make_fit(recipe=recipe, score=lambda metrics: 0.0, initial_is_valid=False).run()
     assert (trained.improved, trained.num_epochs) == (True, 1)
 
 
@@ -193,8 +194,8 @@ def test_validation_loss_and_metrics_of_training_images_stand_beside_the_others(
 ) -> None:
     plain = make_fit("plain")
     watched = make_fit("watched", replace(RECIPE, log_validation_loss=True))
-    fit(plain)
-    fit(replace(watched, train_subset=watched.validation))
+    plain.run()
+    replace(watched, train_subset=watched.validation).run()
     for row, other in zip(metrics_of(watched.folder), metrics_of(plain.folder), strict=True):
         # The objective's loss is the log loss; and measuring changes nothing.
         assert row["validation_loss"] == pytest.approx(row["log_loss"], rel=1e-5)
@@ -217,43 +218,43 @@ def test_stopped_at_any_step_it_goes_on_bit_same(
 ) -> None:
     recipe = replace(RECIPE, num_epochs=2, **changes)
     whole = make_fit("whole", recipe)
-    expected = fit(whole)
+    expected = whole.run()
     num_steps = metrics_of(whole.folder)[-1]["step"]
     for n in range(1, num_steps + 1):
-        stopped = fit(make_fit(f"stopped-{n}", recipe, should_stop=StopAt(n)))
+        stopped = make_fit(f"stopped-{n}", recipe, should_stop=StopAt(n)).run()
         assert (stopped.status, stopped.reason) == ("stopped", "stopped by the user")
         resumed = make_fit(f"stopped-{n}", recipe)
-        assert_same_run(resumed.folder, whole.folder, fit(resumed), expected)
+        assert_same_run(resumed.folder, whole.folder, resumed.run(), expected)
 
 
 def test_the_scale_of_fp16_losses_is_resumed(make_fit: MakeFit) -> None:
     """The CPU has no fp16: a scaler of its own stands in for that of accelerate on a GPU."""
 
-    def scaled(folder: str, **changes: Any) -> Fit:
-        run = make_fit(folder, recipe, **changes)
+    def scaled(folder: str, **changes: Any) -> TrainingLoop:
+        accelerator = make_accelerator(torch.device("cpu"))
         # The scale doubles every third step, so a resumed run must know it, and the count.
-        run.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=3)
-        return run
+        accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=3)
+        return make_fit(folder, recipe, accelerator=accelerator, **changes)
 
     # Gradients are clipped while they are scaled, so the scale is seen in the losses.
     recipe = replace(RECIPE, num_epochs=2, optimizer="sgd", learning_rate=0.1)
     whole = scaled("whole")
-    expected = fit(whole)
+    expected = whole.run()
     assert whole.accelerator.scaler.get_scale() == 2.0 * 2**2
     for n in (1, 4, 5):
-        fit(scaled(f"stopped-{n}", should_stop=StopAt(n)))
+        scaled(f"stopped-{n}", should_stop=StopAt(n)).run()
         resumed = scaled(f"stopped-{n}")
-        assert_same_run(resumed.folder, whole.folder, fit(resumed), expected)
+        assert_same_run(resumed.folder, whole.folder, resumed.run(), expected)
         assert resumed.accelerator.scaler.state_dict() == whole.accelerator.scaler.state_dict()
 
 
 def test_stopped_at_every_step_in_turn_it_still_ends_bit_same(make_fit: MakeFit) -> None:
     whole = make_fit("whole")
-    expected = fit(whole)
+    expected = whole.run()
     for _ in range(3 * NUM_BATCHES):
-        assert fit(make_fit("patchwork", should_stop=lambda: True)).status == "stopped"
+        assert make_fit("patchwork", should_stop=lambda: True).run().status == "stopped"
     resumed = make_fit("patchwork")
-    assert_same_run(resumed.folder, whole.folder, fit(resumed), expected)
+    assert_same_run(resumed.folder, whole.folder, resumed.run(), expected)
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
@@ -266,7 +267,7 @@ def test_killed_at_any_batch_it_goes_on_bit_same(
         recipe = replace(recipe, num_epochs=9, learning_rate=1e-12, early_stopping=True)
         recipe = replace(recipe, early_stopping_patience=2, early_stopping_delay=0)
     whole = make_fit("whole", recipe, score=lambda metrics: round(-metrics["log_loss"], 3))
-    expected = fit(whole)
+    expected = whole.run()
     assert metrics_of(whole.folder)[-1]["epoch"] == 2
 
     for n in range(2 * NUM_BATCHES):
@@ -281,9 +282,9 @@ def test_killed_at_any_batch_it_goes_on_bit_same(
 
         monkeypatch.setattr(run.training, "epoch", dying)
         with pytest.raises(Killed):
-            fit(run)
+            run.run()
         resumed = make_fit(f"killed-{n}", recipe, score=whole.score)
-        assert_same_run(resumed.folder, whole.folder, fit(resumed), expected)
+        assert_same_run(resumed.folder, whole.folder, resumed.run(), expected)
 
 
 @pytest.mark.parametrize("where", ["save_checkpoint", "write_atomically"])
@@ -292,7 +293,7 @@ def test_killed_around_any_write_it_goes_on_bit_same(
 ) -> None:
     recipe = replace(RECIPE, num_epochs=2)
     whole = make_fit("whole", recipe)
-    expected = fit(whole)
+    expected = whole.run()
     owner = loop.checkpoint if where == "save_checkpoint" else loop
     original = getattr(owner, where)
     for n in range(100):
@@ -310,13 +311,13 @@ def test_killed_around_any_write_it_goes_on_bit_same(
             monkeypatch.setattr(owner, where, dying)
             folder = f"{moment}-{n}"
             try:
-                fit(make_fit(folder, recipe))
+                make_fit(folder, recipe).run()
                 was_killed = False
             except Killed:
                 was_killed = True
             monkeypatch.setattr(owner, where, original)
             resumed = make_fit(folder, recipe)
-            assert_same_run(resumed.folder, whole.folder, fit(resumed), expected)
+            assert_same_run(resumed.folder, whole.folder, resumed.run(), expected)
         if not was_killed:
             assert n >= 3, "there are at least three writes to be killed at"
             return
@@ -325,10 +326,10 @@ def test_killed_around_any_write_it_goes_on_bit_same(
 
 def test_finished_run_is_not_trained_again(make_fit: MakeFit) -> None:
     recipe = replace(RECIPE, num_epochs=1)
-    first = fit(make_fit(recipe=recipe))
+    first = make_fit(recipe=recipe).run()
     again = make_fit(recipe=recipe)
     again = replace(again, on_epoch=lambda report: pytest.fail("nothing is left to do"))
-    second = fit(again)
+    second = again.run()
     assert second.reason == first.reason
     assert second.evaluation.metrics == first.evaluation.metrics
 
@@ -337,7 +338,7 @@ def test_early_stopping_ends_the_run(make_fit: MakeFit) -> None:
     recipe = replace(RECIPE, num_epochs=30, early_stopping=True, early_stopping_patience=2)
     recipe = replace(recipe, early_stopping_delay=3)
     run = make_fit(recipe=recipe, score=lambda metrics: 0.0)
-    trained = fit(run)
+    trained = run.run()
     # Nothing beats the start: two evaluations after the delay of three epochs.
     assert trained.num_epochs == 5
     assert trained.reason == "early stopping: no better for 2 evaluations"
@@ -347,7 +348,7 @@ def test_early_stopping_ends_the_run(make_fit: MakeFit) -> None:
 
 def test_evaluation_frequency(make_fit: MakeFit) -> None:
     run = make_fit(recipe=replace(RECIPE, num_epochs=5, evaluation_frequency=2))
-    fit(run)
+    run.run()
     assert [row["epoch"] for row in metrics_of(run.folder)] == [0, 2, 4, 5]
 
 
@@ -357,7 +358,7 @@ def test_exploding_loss_fails_the_trial_and_keeps_the_best(
     recipe = replace(RECIPE, learning_rate=1e5, optimizer="sgd", clip_norm=None, ema_decay=None)
     run = make_fit(recipe=replace(recipe, backbone_scale=1.0, layer_decay=1.0))
     start = {name: value.clone() for name, value in run.network.state_dict().items()}
-    trained = fit(run)
+    trained = run.run()
     assert trained.status == "failed"
     assert "Try a smaller learning_rate" in trained.reason
     assert all(torch.equal(v, start[k]) for k, v in trained.network.state_dict().items())
@@ -378,7 +379,7 @@ def test_nan_fails_the_trial_and_keeps_the_last_good_epoch(
 
     monkeypatch.setattr(run.training, "epoch", poisoned)
     score = iter([0.0, 1.0, 2.0])
-    trained = fit(replace(run, score=lambda metrics: next(score)))
+    trained = replace(run, score=lambda metrics: next(score)).run()
     assert trained.status == "failed"
     assert "nan" in trained.reason
     assert trained.improved
@@ -400,7 +401,7 @@ def test_weights_that_became_nan_fail_the_trial_at_the_evaluation(
         return original(network, *args)
 
     monkeypatch.setattr(loop, "evaluate", after_a_bad_step)
-    trained = fit(run)
+    trained = run.run()
     assert trained.status == "failed"
     assert "not numbers" in trained.reason
     assert np.isfinite(probs_of(trained)).all()
@@ -413,11 +414,11 @@ def test_on_epoch_ends_training_for_good(make_fit: MakeFit) -> None:
         seen.append(report["epoch"])
         return report["epoch"] == 2
 
-    trained = fit(make_fit(on_epoch=on_epoch))
+    trained = make_fit(on_epoch=on_epoch).run()
     assert seen == [0, 1, 2]
     assert trained.num_epochs == 2
     assert "ended early" in trained.reason
-    assert fit(make_fit()).num_epochs == 2
+    assert make_fit().run().num_epochs == 2
 
 
 def test_a_slow_start_does_not_end_training_early(
@@ -435,7 +436,7 @@ def test_a_slow_start_does_not_end_training_early(
 
     monkeypatch.setattr(run.training, "epoch", slow_at_first)
     started_s = clock.now_s
-    assert fit(replace(run, deadline_s=started_s + 20.0)).reason == "budget"
+    assert replace(run, deadline_s=started_s + 20.0).run().reason == "budget"
     assert clock.now_s - started_s > 0.9 * 20.0
 
 
@@ -470,7 +471,7 @@ def test_deadline_is_planned_for_and_kept(
     monkeypatch.setattr(run.training, "epoch", slow)
     monkeypatch.setattr(loop, "evaluate", slow_evaluate)
     started_s = clock.now_s
-    trained = fit(replace(run, deadline_s=started_s + budget_s))
+    trained = replace(run, deadline_s=started_s + budget_s).run()
     seconds = clock.now_s - started_s
     assert trained.status == "completed"
     assert trained.reason == "budget"
@@ -486,8 +487,8 @@ def test_deadline_is_planned_for_and_kept(
 def test_budget_that_ended_stays_ended(make_fit: MakeFit) -> None:
     """Killed while the model is packaged, the same command must not train on."""
     recipe = replace(RECIPE, num_epochs=1000)
-    first = fit(make_fit(recipe=recipe, deadline_s=time.monotonic() + 0.5))
-    again = fit(make_fit(recipe=recipe, deadline_s=time.monotonic() + 60))
+    first = make_fit(recipe=recipe, deadline_s=time.monotonic() + 0.5).run()
+    again = make_fit(recipe=recipe, deadline_s=time.monotonic() + 60).run()
     assert again.reason == first.reason == "budget"
     assert again.evaluation.metrics == first.evaluation.metrics
 
@@ -496,7 +497,7 @@ def test_mean_loss_counts_steps(make_fit: MakeFit, monkeypatch: pytest.MonkeyPat
     """With accumulation an epoch has fewer losses than batches."""
     monkeypatch.setattr(loop.Stepper, "step", lambda self, images, targets, loss: 2.5)
     run = make_fit(recipe=replace(RECIPE, accumulation=3, ema_decay=None))
-    fit(run)
+    run.run()
     assert [row["loss"] for row in metrics_of(run.folder)] == [None, 2.5, 2.5, 2.5]
 
 
@@ -508,7 +509,7 @@ def test_accumulation_computes_no_more_than_a_batch_at_once(
     run.network.register_forward_pre_hook(
         lambda module, images: sizes.append(len(images[0])) if module.training else None
     )
-    fit(run)
+    run.run()
     # Before that, two images were looked at for what they take.
     assert sizes == [2, 4, 4, 4, 4]
     assert metrics_of(run.folder)[-1]["step"] == 1
@@ -531,7 +532,7 @@ def test_multi_label_learns(make_fit: MakeFit) -> None:
         objective=RowsOfClasses(multilabel, run.recipe, as_rows, run.network),
         validation=replace(run.validation, targets=as_rows[run.validation.targets]),
     )
-    trained = fit(run)
+    trained = run.run()
     losses = [row["loss"] for row in metrics_of(run.folder)][1:]
     assert losses[1] < losses[0]
     assert trained.status == "completed"
@@ -540,7 +541,7 @@ def test_multi_label_learns(make_fit: MakeFit) -> None:
 def test_frozen_parts_do_not_move(make_fit: MakeFit) -> None:
     run = make_fit(recipe=replace(RECIPE, layers_to_freeze=2, freeze_norm_stats=False))
     start = {name: value.clone() for name, value in run.network.state_dict().items()}
-    fit(run)
+    run.run()
     after = {
         name.removeprefix("network/"): value
         for name, value in tensors_of(run.folder, "last").items()
@@ -571,9 +572,9 @@ def test_progress_says_no_score_where_nothing_is_judged(
     assert "images/s" in line
 
 
-def progress_of(run: Fit, caplog: pytest.LogCaptureFixture) -> str:
+def progress_of(run: TrainingLoop, caplog: pytest.LogCaptureFixture) -> str:
     caplog.set_level(logging.INFO, "autofocus")
-    fit(run)
+    run.run()
     messages = [record.getMessage() for record in caplog.records]
     (line,) = [message for message in messages if message.startswith("epoch 1/1 ")]
     return line
@@ -581,7 +582,7 @@ def progress_of(run: Fit, caplog: pytest.LogCaptureFixture) -> str:
 
 def test_metrics_are_strict_json(make_fit: MakeFit) -> None:
     run = make_fit(recipe=replace(RECIPE, num_epochs=1), score=lambda metrics: float("nan"))
-    fit(run)
+    run.run()
     text = (run.folder / "metrics.jsonl").read_text()
     rows = [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
     assert [row["score"] for row in rows] == [None, None]
@@ -594,5 +595,5 @@ def test_mixed_precision_leaves_the_network_as_it_was(make_fit: MakeFit) -> None
 
     AcceleratorState._reset_state(reset_partial_state=True)
     accelerator = Accelerator(mixed_precision="bf16", cpu=True)
-    trained = fit(make_fit(recipe=replace(RECIPE, num_epochs=1), accelerator=accelerator))
+    trained = make_fit(recipe=replace(RECIPE, num_epochs=1), accelerator=accelerator).run()
     assert "forward" not in vars(trained.network)

@@ -17,7 +17,7 @@ from autofocus.models.network import Classifier, Network
 from autofocus.structures.frames import Frame
 from autofocus.training import memory
 from autofocus.training.device import make_accelerator
-from autofocus.training.loop import Fit, fit
+from autofocus.training.loop import TrainingLoop
 from autofocus.training.losses import multiclass
 from autofocus.training.losses.classification import ClassificationObjective
 from autofocus.training.memory import DryStep, fitting_batch, largest_batch, safe_batch
@@ -26,7 +26,7 @@ from autofocus.training.recipe import Recipe
 from support.limited_memory import Hungry
 
 RECIPE = Recipe(num_epochs=2, batch_size=8, early_stopping=False, ema_decay=None, mixup_alpha=0.3)
-MakeFit = Callable[..., Fit]
+MakeFit = Callable[..., TrainingLoop]
 
 
 def a_batch(num_images: int, side: int = 32) -> Batch:
@@ -160,7 +160,7 @@ def test_the_loop_keeps_what_fits_and_resumes_with_it(
         given.network.register_forward_pre_hook(
             lambda module, images: sizes.append(len(images[0])) if module.training else None
         )
-        fit(given)
+        given.run()
         return list(sizes)
 
     assert run("whole", 8) == [8, 8, 8, 8]
@@ -176,5 +176,5 @@ def test_accumulation_is_measured_by_the_batch(
     monkeypatch.setattr(
         memory, "safe_batch", lambda step, worst, num_images: asked.append(num_images) or num_images
     )
-    fit(make_fit("summed", replace(RECIPE, batch_size=4, accumulation=3)))
+    make_fit("summed", replace(RECIPE, batch_size=4, accumulation=3)).run()
     assert asked == [4]

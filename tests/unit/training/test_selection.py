@@ -5,13 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from autofocus.training.finetune_trial import SMALL_VALIDATION, selection_score
 from autofocus.training.selection import (
     MARGIN,
+    SMALL_VALIDATION,
     EarlyStopping,
     compare,
     latest_is_kept,
     margin_after,
+    selection_score,
 )
 
 

@@ -54,7 +54,7 @@ class RedSquares(Network):
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples[DetectionRecord]:
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
     folder = tmp_path_factory.mktemp("photos")
     records, locations = [], []
     for number in range(3):
@@ -70,7 +70,8 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples[DetectionRecord
         assert cv2.imwrite(str(path), image)
         records.append(DetectionRecord(image_url=path.name, label=label))
         locations.append(str(path))
-    return Samples(records, locations, "red")
+    targets = TASK.encode_targets(records, ["red"])
+    return Samples(records, locations, targets, locations, "red")
 
 
 def scorer(tiling: Tiling | None) -> Scorer:
@@ -88,15 +89,12 @@ def scorer(tiling: Tiling | None) -> Scorer:
 
 
 @pytest.mark.parametrize("tiling", [TILING, None])
-def test_evaluation_finds_what_the_scorer_finds(
-    samples: Samples[DetectionRecord], tiling: Tiling | None
-) -> None:
-    targets = TASK.encode_targets(samples.records, ["red"])
+def test_evaluation_finds_what_the_scorer_finds(samples: Samples, tiling: Tiling | None) -> None:
     entries = evaluation_entries(len(samples), tiling) if tiling else []
     objective = DetectionObjective(RedSquares())
     recipe = Recipe(batch_size=4)
-    with evaluation_loader(samples, targets, objective, SPEC, recipe, CACHE, entries) as loader:
-        data = EvaluationSet(loader, targets, ["red"], {}, entries)
+    with evaluation_loader(samples, objective, SPEC, recipe, CACHE, entries) as loader:
+        data = EvaluationSet(loader, samples.targets, ["red"], {}, entries)
         result = evaluate(RedSquares(), TASK, data, torch.device("cpu"))
     settings = TASK.evaluation_settings({})
     contents = [Path(location).read_bytes() for location in samples.locations]
@@ -109,14 +107,12 @@ def test_evaluation_finds_what_the_scorer_finds(
     assert found > 0.99 if tiling else found < 0.01
 
 
-def test_training_draws_the_image_and_its_tiles(samples: Samples[DetectionRecord]) -> None:
-    targets = TASK.encode_targets(samples.records, ["red"])
+def test_training_draws_the_image_and_its_tiles(samples: Samples) -> None:
     recipe = Recipe(augmentation="light", batch_size=4)
     numbers = []
     for tiling in (None, TILING):
         with training_loader(
             samples,
-            targets,
             DetectionObjective(RedSquares()),
             SPEC,
             recipe,

@@ -4,35 +4,30 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autofocus.manifest import Manifest
+from autofocus.manifest import Calibration
 from autofocus.models.network import Classifier, Network
 from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, find_entrants
 from autofocus.study.automode.priors import priors_of
 from autofocus.study.automode.profile import training_image_s
 from autofocus.study.automode.space import space_around
 from autofocus.study.best_model import Score
+from autofocus.study.scheduler import PROBE_ID
 from autofocus.study.study import Study
-from autofocus.study.trials.classifiers import (
-    SWEEP_PROBE_ID,
-    begin_probed,
-    probe,
-)
-from autofocus.study.trials.finetune import probe_losses
+from autofocus.study.trials.base import Start
+from autofocus.study.trials.classifiers import begin_probed, probe_model
 from autofocus.study.trials.recipes import recipe_for
-from autofocus.study.trials.refit import can_refit
-from autofocus.study.trials.trial import Common
-from autofocus.tasks.base import Task
 from autofocus.tasks.classification import ClassificationTask
+from autofocus.training.classifier_trial import calibrate
+from autofocus.training.device import choose_device
 from autofocus.training.evaluate import EvaluationSet, evaluate
-from autofocus.training.finetune_trial import calibrate
 from autofocus.training.optim import num_layer_groups
-from autofocus.training.probe_trial import Probed, ProbeSetup
+from autofocus.training.probe_trial import Probed
 from autofocus.training.selection import Comparison, compare
+from autofocus.training.trial import TrialSpec
 
 log = logging.getLogger(__name__)
 
@@ -47,62 +42,44 @@ class ClassifierAutoMode:
         """Publish a frozen probe, then probe the other entrants and rank all."""
         plan = study.plan
         priors = priors_of(plan.model.kind)
-        setup, probed, start = begin_probed(study, plan)
-        if study.folder.published(SWEEP_PROBE_ID) is None:
-            study.publish(SWEEP_PROBE_ID, probed.candidate)
-        start = replace(start, first_model_s=study.seconds())
-        size, num_images = setup.preprocess.size, len(probed.train)
+        start, spec, probed = begin_probed(study, plan, PROBE_ID)
+        if study.folder.published(PROBE_ID) is None:
+            study.publish(PROBE_ID, probed.candidate)
+        num_images, device = len(start.train), choose_device(spec.device)
         budget = ResourceBudget(
             num_images=num_images,
-            image_s=training_image_s(probed.initial_model, size, setup.device),
-            is_cpu=setup.device.type == "cpu",
+            image_s=training_image_s(probed.initial_model, spec.preprocess.size, device),
+            is_cpu=device.type == "cpu",
             # An image is seen twice, mirrored; training computes thrice as much for each.
-            needed_s=lambda one: 2 / 3 * (num_images + len(probed.validation)) * one.image_s,
+            needed_s=lambda one: 2 / 3 * len(start.samples) * one.image_s,
             left_s=MAX_PROBE_SHARE * study.left_s(),
             num_groups=num_layer_groups(probed.initial_model),
         )
         found = find_entrants(plan, priors, budget, study.track)
-        first = ProbedEntrant(found[0], setup, probed, start.score)
-        ranked = _ranked(study, [first, *_probe_others(study, found[1:], probed)])
+        assert start.score is not None, "a probe has a score"
+        first = ProbedEntrant(found[0], spec, probed, start.score)
+        ranked = _ranked(study, [first, *_probe_others(study, start, found[1:])])
         best = ranked[0]
-        start = replace(start, score=best.score, candidate=best.probed.candidate)
         recipe = recipe_for(best.entrant.plan, num_images)
-        side = best.setup.preprocess.crop_size
         space = [
-            space_around(
-                one.entrant,
-                recipe_for(one.entrant.plan, num_images),
-                one.setup.preprocess.crop_size,
-                priors,
-            )
+            space_around(one.entrant, recipe_for(one.entrant.plan, num_images), one.side, priors)
             for one in ranked
         ]
-        return AutoStart(
-            start=start,
-            entrants=[one.entrant for one in ranked],
-            space=space,
-            num_epochs=recipe.num_epochs,
-            side=side,
-            can_refit=can_refit(study, start.common),
-        )
+        start = replace(start, score=best.score, candidate=best.probed.candidate)
+        entrants = [one.entrant for one in ranked]
+        return AutoStart(start, entrants, space, recipe.num_epochs, best.side)
 
     def finish_soup(
-        self,
-        common: Common,
-        network: Network,
-        manifest: Manifest,
-        task: Task[Any, Any],
-        validation: EvaluationSet,
-    ) -> tuple[Manifest, NDArray[np.float64] | None]:
+        self, network: Network, spec: TrialSpec, validation: EvaluationSet
+    ) -> tuple[Calibration, dict[str, Any], NDArray[np.float64] | None]:
         """See `AutoMode.finish_soup`."""
+        task, size = spec.task, spec.preprocess.size
         assert isinstance(task, ClassificationTask)
         assert isinstance(network, Classifier)
         evaluation = evaluate(network, task, validation, torch.device("cpu"))
-        size = manifest.preprocess.size
         calibration, evaluation = calibrate(network, task, validation, evaluation, size)
         losses = task.sample_losses(evaluation.predictions, validation.targets)
-        changed = {"calibration": calibration, "metrics": evaluation.metrics}
-        return msgspec.structs.replace(manifest, **changed), losses
+        return calibration, evaluation.metrics, losses
 
 
 @dataclass(frozen=True)
@@ -111,35 +88,33 @@ class ProbedEntrant:
 
     Attributes:
         entrant: The model.
-        setup: Setup of its probe.
+        spec: Trial of its probe.
         probed: The probe.
         score: Score of the probe.
     """
 
     entrant: Entrant
-    setup: ProbeSetup
+    spec: TrialSpec
     probed: Probed
-    score: Score | None
+    score: Score
 
     @property
-    def validation_losses(self) -> NDArray[np.float64]:
-        """Loss of each validation image, [n]."""
-        return probe_losses(self.setup, self.probed)
+    def side(self) -> int:
+        """Side of its input, in pixels."""
+        return self.spec.preprocess.size[0]
 
 
-def _probe_others(study: Study, others: list[Entrant], first: Probed) -> list[ProbedEntrant]:
+def _probe_others(study: Study, start: Start, others: list[Entrant]) -> list[ProbedEntrant]:
     """Probe the encoders of other entrants."""
     found = []
     for number, entrant in enumerate(others, 1):
-        trial = f"{SWEEP_PROBE_ID}-{number}"
-        setup, probed = probe(study, entrant.plan, trial)
-        if len(probed.validation) < len(first.validation) or len(probed.train) < len(first.train):
+        probe = probe_model(study, start, entrant.plan, f"{PROBE_ID}-{number}")
+        if probe is None:
             # The budget ended before it had seen all images: there is nothing to compare.
             continue
-        value = probed.candidate.metrics[study.metric]
-        score = Score(trial, value, probe_losses(setup, probed))
+        spec, probed, score = probe
         num_groups = num_layer_groups(probed.initial_model)
-        found.append(ProbedEntrant(replace(entrant, num_groups=num_groups), setup, probed, score))
+        found.append(ProbedEntrant(replace(entrant, num_groups=num_groups), spec, probed, score))
     return found
 
 
@@ -167,12 +142,12 @@ def _ranked(study: Study, entrants: list[ProbedEntrant]) -> list[ProbedEntrant]:
         best = candidate if comparison.is_better else best
     rest = [one for one in entrants if one is not best]
     level = [one for one in rest if not _compared(one, best).is_better]
-    return [best, *sorted(level, key=lambda one: float(one.validation_losses.mean()))]
+    return [best, *sorted(level, key=lambda one: float(one.probed.losses.mean()))]
 
 
 def _compared(best: ProbedEntrant, candidate: ProbedEntrant) -> Comparison:
     """Compare two probes on every image that neither head had seen."""
-    before, after = best.validation_losses, candidate.validation_losses
+    before, after = best.probed.losses, candidate.probed.losses
     folds = best.probed.fold_losses, candidate.probed.fold_losses
     # Where time was short, one of them may have been fitted without folds.
     if len(folds[0]) == len(folds[1]):
@@ -181,4 +156,4 @@ def _compared(best: ProbedEntrant, candidate: ProbedEntrant) -> Comparison:
 
 
 def _named(one: ProbedEntrant) -> str:
-    return f"{one.entrant.plan.model.name} at {one.setup.preprocess.crop_size} px"
+    return f"{one.entrant.plan.model.name} at {one.side} px"

@@ -3,26 +3,26 @@
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autofocus.manifest import Manifest
+from autofocus.manifest import Calibration
 from autofocus.models.families import family_of
 from autofocus.models.network import Network
 from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, find_entrants
 from autofocus.study.automode.priors import priors_of
 from autofocus.study.automode.profile import training_image_s
 from autofocus.study.automode.space import space_around
+from autofocus.study.scheduler import PROBE_ID
 from autofocus.study.study import Study
-from autofocus.study.trials.detectors import TEST_IMAGE_S, design, losses, parts
-from autofocus.study.trials.prepare import prepare_trial
+from autofocus.study.trials.detectors import DetectorTrials, design
 from autofocus.study.trials.recipes import detector_recipe_for
-from autofocus.study.trials.trial import Common, SweepStart, common_of
-from autofocus.tasks.base import Task
+from autofocus.training.detector_trial import group_losses
+from autofocus.training.device import choose_device
 from autofocus.training.evaluate import EvaluationSet, evaluate
 from autofocus.training.optim import num_layer_groups
+from autofocus.training.trial import TrialSpec
 
 # A model takes part where this share of its default recipe fits into that share of the time.
 MIN_EPOCHS_SHARE, TIME_SHARE = 0.4, 0.6
@@ -35,11 +35,11 @@ class DetectorAutoMode:
         """Split the images, time the default network, and find which others could be trained."""
         plan = study.plan
         priors = priors_of(plan.model.kind)
-        common = common_of(study, *parts(study))
-        weights, device = prepare_trial(plan, len(study.labels), study.track)
-        plan = replace(plan, model=weights.spec)
-        designed = design(common, plan, device)
+        start = DetectorTrials().begin(study, plan, PROBE_ID)
+        plan = replace(plan, model=study.model_of(plan))
+        designed = design(plan, list(start.samples.chosen(start.train).targets))
         size, num_views = designed.spec.size, designed.num_views
+        device = choose_device(plan.job.device)
         # Random numbers take as long as weights, and leave torch's generator as it was.
         with torch.random.fork_rng([]):
             network = family_of(plan.model).build(
@@ -56,21 +56,18 @@ class DetectorAutoMode:
         found = sorted(find_entrants(plan, priors, budget, study.track), key=lambda one: one.rank)
         recipe = detector_recipe_for(found[0].plan, num_views)
         space = [_space(one, num_views, max(size)) for one in found]
-        start = SweepStart(common, TEST_IMAGE_S)
         return AutoStart(start, found, space, recipe.num_epochs, max(size))
 
     def finish_soup(
-        self,
-        common: Common,
-        network: Network,
-        manifest: Manifest,
-        task: Task[Any, Any],
-        validation: EvaluationSet,
-    ) -> tuple[Manifest, NDArray[np.float64] | None]:
+        self, network: Network, spec: TrialSpec, validation: EvaluationSet
+    ) -> tuple[Calibration, dict[str, Any], NDArray[np.float64] | None]:
         """See `AutoMode.finish_soup`."""
-        evaluation = evaluate(network, task, validation, torch.device("cpu"))
-        manifest = msgspec.structs.replace(manifest, metrics=evaluation.metrics)
-        return manifest, losses(common, task, evaluation.predictions, manifest.settings)
+        evaluation = evaluate(network, spec.task, validation, torch.device("cpu"))
+        found, targets = evaluation.predictions, validation.targets
+        losses = group_losses(
+            spec.task, found, targets, spec.labels, spec.settings, spec.primary_metric
+        )
+        return Calibration(), evaluation.metrics, losses
 
 
 def _recipe_s(entrant: Entrant, num_views: int) -> float:

@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.errors import WeightsError
-from autofocus.manifest import Manifest, ResizeCrop
+from autofocus.manifest import Calibration, ResizeCrop
 from autofocus.models.network import Network
 from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import load_weights
 from autofocus.runtime import Track
 from autofocus.study.automode.priors import PriorModel, Priors
+from autofocus.study.default_model import BRIEF
 from autofocus.study.resolve import Plan, trial_plan
 from autofocus.study.study import Study
-from autofocus.study.trials.prepare import BRIEF
-from autofocus.study.trials.trial import Common, SweepStart
-from autofocus.tasks.base import Task
+from autofocus.study.trials.base import Start
 from autofocus.training.evaluate import EvaluationSet
+from autofocus.training.trial import TrialSpec
 
 log = logging.getLogger(__name__)
 
@@ -57,20 +57,18 @@ class AutoStart:
     """State of AutoMode before its first trial.
 
     Attributes:
-        start: State of the sweep.
+        start: The images, and a first model where there is one.
         entrants: Models; their default recipes are the first trials, in this order.
         space: `search_space` around their recipes, in the form of a job's.
         num_epochs: Epochs of the first default recipe.
         side: Longer side of its input, in pixels.
-        can_refit: Whether the best is refit on training and validation images.
     """
 
-    start: SweepStart
+    start: Start
     entrants: list[Entrant]
     space: list[dict[str, Any]]
     num_epochs: int
     side: int
-    can_refit: bool = False
 
 
 class AutoMode(Protocol):
@@ -80,21 +78,17 @@ class AutoMode(Protocol):
         """Split the images, and find the models to train and the space to search."""
 
     def finish_soup(
-        self,
-        common: Common,
-        network: Network,
-        manifest: Manifest,
-        task: Task[Any, Any],
-        validation: EvaluationSet,
-    ) -> tuple[Manifest, NDArray[np.float64] | None]:
-        """Evaluate a mean of networks; return its manifest and each validation image's loss.
+        self, network: Network, spec: TrialSpec, validation: EvaluationSet
+    ) -> tuple[Calibration, dict[str, Any], NDArray[np.float64] | None]:
+        """Evaluate a mean of networks.
 
         Args:
-            common: The run's data.
             network: Mean network on the CPU; a classifier's head is calibrated in place.
-            manifest: Manifest of the best ingredient.
-            task: The run's task.
+            spec: Trial of the best ingredient.
             validation: Validation images.
+
+        Returns:
+            Calibration, metrics, and the loss of each validation image or group of images.
         """
 
 

@@ -15,7 +15,7 @@ from autofocus.data.images.header import read_header
 from autofocus.models.box_profile import profile_boxes
 from autofocus.models.network import Network
 from autofocus.runtime import num_cores
-from autofocus.study.trials.trial import Common
+from autofocus.study.trials.base import Start
 from autofocus.tasks.base import Task
 from autofocus.tasks.objects import ObjectsTask
 
@@ -25,34 +25,34 @@ log = logging.getLogger(__name__)
 _NUM_SIZED = 32
 
 
-def profile_data(task: Task[Any, Any], common: Common) -> dict[str, Any]:
+def profile_data(task: Task[Any, Any], labels: Sequence[str], start: Start) -> dict[str, Any]:
     """Return statistics of the training data.
 
     Args:
         task: The run's task.
-        common: The run's data.
+        labels: k class names.
+        start: The run's images.
     """
-    counts = Counter(
-        label for record in common.train.records for label in task.record_labels(record)
-    )
+    train = start.samples.chosen(start.train)
+    counts = Counter(label for record in train.records for label in task.record_labels(record))
     fewest, most = min(counts.values(), default=0), max(counts.values(), default=0)
     facts: dict[str, Any] = {
-        "num_images": len(common.train),
-        "num_validation": len(common.validation),
-        "num_classes": len(common.labels),
+        "num_images": len(train),
+        "num_validation": len(start.validation),
+        "num_classes": len(labels),
         "rarest_class": fewest,
         "commonest_class": most,
         "imbalance": round(most / max(1, fewest), 2),
     }
     if isinstance(task, ObjectsTask):
-        boxes = profile_boxes(list(task.encode_targets(common.train.records, common.labels)))
+        boxes = profile_boxes(list(train.targets))
         return facts | {
             "num_objects": boxes.num_objects,
             "objects_p99": boxes.objects_p99,
             "object_side_frac": [round(side, 4) for side in boxes.side_frac],
             "image_size": list(boxes.image_size),
         }
-    return facts | {"image_size": _median_size(common.train.locations)}
+    return facts | {"image_size": _median_size(train.locations)}
 
 
 def _median_size(locations: Sequence[str]) -> list[int]:

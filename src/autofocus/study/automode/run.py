@@ -18,7 +18,6 @@ from functools import partial
 from typing import Any, Final
 
 from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER
-from autofocus.runtime import StopRequest
 from autofocus.settings.job import Asha
 from autofocus.study.automode.classifiers import ClassifierAutoMode
 from autofocus.study.automode.detectors import DetectorAutoMode
@@ -27,20 +26,17 @@ from autofocus.study.automode.priors import Priors, priors_of
 from autofocus.study.automode.profile import profile_data, profile_machine
 from autofocus.study.automode.soup import try_soup
 from autofocus.study.automode.space import AutoSampler
-from autofocus.study.best_model import Score
-from autofocus.study.study import Outcome, Study
-from autofocus.study.sweep import (
+from autofocus.study.cross_validation import cross_validate_best, cross_validation_s
+from autofocus.study.refit import can_refit, refit_best, refit_reserve_s, refit_s
+from autofocus.study.scheduler import (
     MIN_TRIAL_S,
     Rules,
+    Search,
     TrialController,
-    executor_of,
     format_parameters,
 )
-from autofocus.study.trials.cross_validation import Losses, cross_validate, cross_validation_s
-from autofocus.study.trials.refit import first_training_s, refit, refit_s
-from autofocus.study.trials.trial import Common, SweepStart
+from autofocus.study.study import Study
 from autofocus.training.device import choose_device
-from autofocus.training.selection import compare
 
 log = logging.getLogger(__name__)
 
@@ -56,66 +52,28 @@ AUTO_MODES: Final[dict[str, AutoMode]] = {
 }
 
 
-def run_automode(study: Study) -> Outcome:
-    """Choose, train and publish.
-
-    Raises:
-        StoppedError: If the user stopped before there was any model.
-        BudgetError: If the budget ended before there was any model.
-        TrainingError: If no trial had a model; says why each failed.
-    """
+def search_automatically(study: Study) -> Search:
+    """Look at the data, the machine and the models, and choose what to try."""
     plan = study.plan
     priors = priors_of(plan.model.kind)
     study.report_progress("look", "looking at the data, the machine and the models")
-    auto_mode = AUTO_MODES[plan.model.kind]
-    auto = auto_mode.begin(study)
-    common = auto.start.common
+    auto = AUTO_MODES[plan.model.kind].begin(study)
     profile = {
-        **profile_data(plan.task, common),
+        **profile_data(plan.task, study.labels, auto.start),
         **profile_machine(choose_device(plan.job.device), auto.entrants[0].image_s),
     }
     study.folder.decide("profile", **profile)
     rules = _rules(study, auto, priors)
     sampler = AutoSampler([one.parameters for one in auto.entrants], auto.space, plan.seed)
     _announce(study, auto, rules, profile)
-    with StopRequest() as stop:
-        sweep = TrialController(study, sampler, auto.start, stop, rules)
-        sweep.publish_best()
-        executor_of(study, auto.start, sweep.num_left).run(sweep)
-        if not stop():
-            study.report_progress("soup", "averaging the best trials", rules.num_trials)
-            try_soup(study, sweep, common, auto_mode)
-        if auto.can_refit and not stop():
-            _cross_validate(study, sweep, auto.start, stop)
-            _refit(study, sweep, common, stop)
-        return sweep.outcome()
+    is_refit = can_refit(study, auto.start)
+    last_phases = (_soup, *((cross_validate_best, refit_best) if is_refit else ()))
+    return Search(auto.start, sampler, rules, last_phases)
 
 
-def _cross_validate(
-    study: Study, sweep: TrialController, start: SweepStart, stop: StopRequest
-) -> None:
-    """Cross-validate the best trial against the probe where validation does not decide."""
-    trained, probe = sweep.best_trained(), start.score
-    if trained is None or probe is None or probe.losses is None or start.candidate is None:
-        return
-    losses = Losses(probe.losses, trained.losses)
-    more = cross_validate(study, start.common, trained, losses, stop)
-    if len(more.before) == len(losses.before):
-        return
-    comparison = compare(more.before, more.after)
-    study.folder.decide("trained_against_probe", trial=trained.trial, **comparison.inputs())
-    if comparison.is_better:
-        value = trained.candidate.metrics[study.metric]
-        sweep.replace_best(Score(trained.trial, value, trained.losses), trained.candidate)
-    else:
-        sweep.replace_best(probe, start.candidate)
-
-
-def _refit(study: Study, sweep: TrialController, common: Common, stop: StopRequest) -> None:
-    trained = sweep.best_if_trained()
-    again = None if trained is None else refit(study, common, trained, stop)
-    if trained is not None and again is not None:
-        sweep.replace_best(Score(trained.refit_id, again.metrics[study.metric]), again)
+def _soup(study: Study, scheduler: TrialController) -> None:
+    study.report_progress("soup", "averaging the best trials", scheduler.num_trials)
+    try_soup(study, scheduler, AUTO_MODES[study.plan.model.kind])
 
 
 def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
@@ -125,23 +83,15 @@ def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
     else:
         # Without a time nor a number the default recipe is what was asked for.
         num_trials = 1 if budget_s is None else priors.max_trials
+    first_reserve_s = refit_reserve_s(study, auto.start)
     return Rules(
         num_trials=num_trials if auto.num_epochs else 0,
         policy=Asha(eta=priors.eta, rungs=list(priors.rungs)),
         # Of few images a loss says more than a metric that counts them.
         metric="score",
-        reserve_s=partial(_reserve_s, study, auto, num_trials, _first_reserve_s(study, auto)),
+        reserve_s=partial(_reserve_s, study, auto, num_trials, first_reserve_s),
         min_trial_s=_min_trial_s,
     )
-
-
-def _first_reserve_s(study: Study, auto: AutoStart) -> float:
-    """Return the seconds that the default recipe must leave for a refit."""
-    left_s = study.left_s()
-    if not auto.can_refit or math.isinf(left_s):
-        return 0.0
-    first_s = first_training_s(study, auto.start.common, left_s)
-    return left_s - first_s if first_s >= MIN_TRIAL_S else 0.0
 
 
 def _reserve_s(
@@ -159,11 +109,11 @@ def _reserve_s(
     if not ended:
         return first_reserve_s
     soup_s = SOUP_SHARE * (study.plan.job.budget_s or 0.0) if num_trials > 1 else 0.0
-    if not auto.can_refit:
+    if not can_refit(study, auto.start):
         return soup_s
-    common, score = auto.start.common, auto.start.score
-    folds_s = cross_validation_s(common, None if score is None else score.losses, max(ended))
-    return soup_s + folds_s + refit_s(common, max(ended)) + study.packaging_s
+    score = auto.start.score
+    folds_s = cross_validation_s(study, None if score is None else score.losses, max(ended))
+    return soup_s + folds_s + refit_s(auto.start, max(ended)) + study.packaging_s
 
 
 def _min_trial_s(rows: Mapping[int, Mapping[str, Any]]) -> float:
@@ -209,7 +159,7 @@ def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, An
                 for one in auto.entrants[1 : rules.num_trials]
             ),
         )
-    if auto.can_refit and rules.num_trials:
+    if can_refit(study, auto.start) and rules.num_trials:
         num_images = profile["num_images"] + profile["num_validation"]
         log.info("plan: last, the best once more with all %d images", num_images)
     if rules.num_trials == 1 and study.plan.job.budget_s is None:

@@ -3,11 +3,13 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from autofocus.data.batches.cache.budget import free_budget
-from autofocus.data.batches.tiles import evaluation_entries
 from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest
 from autofocus.models import catalog
 from autofocus.models.families import family_of
@@ -15,19 +17,17 @@ from autofocus.runtime import write_atomically
 from autofocus.study.automode.entrants import AutoMode
 from autofocus.study.best_model import Score
 from autofocus.study.folder.trial_folder import forget_result, read_result
+from autofocus.study.scheduler import TrialController
 from autofocus.study.study import Study, format_metric
-from autofocus.study.sweep import TrialController
-from autofocus.study.trials.trial import Common
 from autofocus.training.averaging import StateDict, greedy_soup
-from autofocus.training.candidate import Candidate
+from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate
 from autofocus.training.checkpoint import load_checkpoint
 from autofocus.training.device import choose_device
-from autofocus.training.evaluate import EvaluationSet, evaluate
-from autofocus.training.loaders import evaluation_loader
+from autofocus.training.evaluate import evaluate
 from autofocus.training.losses import OBJECTIVES
-from autofocus.training.probe_trial import NUM_CHECK_IMAGES
 from autofocus.training.recipe import Recipe
 from autofocus.training.selection import selection_score
+from autofocus.training.trial import evaluation_set
 
 log = logging.getLogger(__name__)
 
@@ -37,30 +37,27 @@ MAX_INGREDIENTS = 5
 _BATCH_SIZE = 8
 
 
-def try_soup(study: Study, sweep: TrialController, common: Common, auto_mode: AutoMode) -> None:
-    """Average the best trials of one network, and add the mean to the sweep's candidates.
+def try_soup(study: Study, scheduler: TrialController, auto_mode: AutoMode) -> None:
+    """Average the best trials of one network, and add the mean to the study's candidates.
 
     Args:
         study: The run.
-        sweep: Sweep whose trials have ended.
-        common: The run's data.
+        scheduler: Scheduler whose trials have ended.
         auto_mode: Steps of the model's kind.
     """
     started_s = time.monotonic()
     folder = study.folder.path / "trials" / SOUP_ID
     forget_result(folder)
-    trials = _alike(study.folder.path, sweep.scores)
+    trials = _alike(study.folder.path, scheduler.scores)
     if len(trials) < 2:
         study.folder.decide("soup", trials=list(trials), reason="nothing to mix")
         return
-    states = [_weights(study.folder.path, number) for number in trials]
-    manifest = next(iter(trials.values()))
     deadline_s = study.deadline(study.packaging_s)
-    score, candidate, added = _soup(study, common, auto_mode, manifest, states, deadline_s)
+    score, candidate, added = _soup(study, scheduler, auto_mode, trials, deadline_s)
     names = [list(trials)[position] for position in added]
     row: dict[str, Any] = {
         "id": SOUP_ID,
-        "model": manifest.model_name,
+        "model": candidate.manifest.model_name,
         "status": "completed",
         "value": score.value,
         "epochs": 0,
@@ -76,7 +73,7 @@ def try_soup(study: Study, sweep: TrialController, common: Common, auto_mode: Au
         "mean of trials %s: %s %s", _format_trials(names), study.metric, format_metric(score.value)
     )
     write_atomically(folder / MANIFEST_NAME, encode_manifest(candidate.manifest))
-    sweep.add_candidate(row, score, candidate)
+    scheduler.add_candidate(row, score, candidate)
 
 
 def _alike(run: Path, scores: Mapping[int, float]) -> dict[int, Manifest]:
@@ -109,39 +106,35 @@ def _weights(run: Path, number: int) -> StateDict:
 
 def _soup(
     study: Study,
-    common: Common,
+    scheduler: TrialController,
     auto_mode: AutoMode,
-    manifest: Manifest,
-    states: Sequence[StateDict],
+    trials: Mapping[int, Manifest],
     deadline_s: float | None,
 ) -> tuple[Score, Candidate, list[int]]:
     """Return the soup's score, the soup, and the positions of its ingredients."""
-    task, labels, validation = study.plan.task, common.labels, common.validation
-    spec = catalog.resolve(manifest.model_name)
-    size, device = manifest.preprocess.size, choose_device(study.plan.job.device)
-    network = family_of(spec).build(spec, len(labels), None, size, manifest.network)
-    network.load_state_dict(dict(states[0]))
-    targets = task.encode_targets(validation.records, labels)
+    best, manifest = next(iter(trials.items()))
     recipe = Recipe(batch_size=_BATCH_SIZE)
-    objective = OBJECTIVES[task.name](recipe, targets, network)
-    tiling = manifest.tiling
-    entries = evaluation_entries(len(targets), tiling) if tiling else []
-    rank = selection_score(common.metric, len(targets))
-    with evaluation_loader(
-        validation, targets, objective, manifest.preprocess, recipe, free_budget(), entries
-    ) as loader:
-        images = EvaluationSet(loader, targets, labels, manifest.settings, entries)
+    spec = replace(scheduler.spec_of(best), id=SOUP_ID, recipe=recipe)
+    states, device = [_weights(study.folder.path, n) for n in trials], choose_device(spec.device)
+    model = catalog.resolve(manifest.model_name)
+    size = manifest.preprocess.size
+    network = family_of(model).build(model, len(spec.labels), None, size, manifest.network)
+    network.load_state_dict(dict(states[0]))
+    _, validation = spec.of(scheduler.start.samples)
+    objective = OBJECTIVES[spec.task.name](spec.recipe, validation.targets, network)
+    rank = selection_score(spec.primary_metric, len(validation))
+    with evaluation_set(spec, validation, objective, free_budget()) as images:
 
         def score(state: StateDict) -> float:
             network.load_state_dict(dict(state))
-            return rank(evaluate(network.to(device), task, images, device).metrics)
+            return rank(evaluate(network.to(device), spec.task, images, device).metrics)
 
         soup = greedy_soup(states, score, _clock(deadline_s))
         network.to("cpu").load_state_dict(soup.state)
-        finished, losses = auto_mode.finish_soup(common, network, manifest, task, images)
-    check_images = validation.locations[:NUM_CHECK_IMAGES]
-    candidate = Candidate(network.eval(), finished, finished.metrics, check_images)
-    return Score(SOUP_ID, finished.metrics[common.metric], losses), candidate, soup.chosen
+        calibration, metrics, losses = auto_mode.finish_soup(network, spec, images)
+    finished = msgspec.structs.replace(manifest, calibration=calibration, metrics=metrics)
+    candidate = Candidate(network.eval(), finished, validation.locations[:NUM_CHECK_IMAGES])
+    return Score(SOUP_ID, metrics[spec.primary_metric], losses), candidate, soup.chosen
 
 
 def _clock(deadline_s: float | None) -> Callable[[], bool]:

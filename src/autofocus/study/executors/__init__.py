@@ -3,7 +3,7 @@
 from typing import Any, Protocol
 
 from autofocus.study.search.pruners import PruneDecision
-from autofocus.study.trials.trial import Assignment, TrialEnd
+from autofocus.study.trials.base import Assignment, TrialEnd
 
 
 class TrialScheduler(Protocol):

@@ -6,12 +6,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import torch
+
 from autofocus.errors import TrainingError
-from autofocus.runtime import Track, num_cores
-from autofocus.study.executors import TrialScheduler
+from autofocus.runtime import Track, num_cores, process_count
+from autofocus.study.executors import Executor, TrialScheduler
 from autofocus.study.executors.messages import (
     Answer,
     Channel,
@@ -23,8 +26,12 @@ from autofocus.study.executors.messages import (
     WorkerSetup,
 )
 from autofocus.study.search.pruners import PruneDecision
+from autofocus.study.study import Study
+from autofocus.study.trials.base import Assignment, TrialEnd
 from autofocus.study.trials.runner import run_trial
-from autofocus.study.trials.trial import Assignment, Common, Hooks, TrialEnd
+from autofocus.training.candidate import Samples
+from autofocus.training.device import choose_device
+from autofocus.training.trial import RunContext
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +47,17 @@ class LocalExecutor:
     """Runs trials in processes that import torch once and then take one trial after the other.
 
     Args:
-        common: The run's data.
+        samples: The run's images.
+        run: Run folder.
         num_workers: Processes.
         devices: Values of CUDA_VISIBLE_DEVICES, dealt out in turn; empty leaves it unchanged.
     """
 
-    def __init__(self, common: Common, num_workers: int, devices: Sequence[str] = ()) -> None:
-        self._setup = WorkerSetup(common, num_workers, logging.getLogger("autofocus").level)
+    def __init__(
+        self, samples: Samples, run: Path, num_workers: int, devices: Sequence[str] = ()
+    ) -> None:
+        level = logging.getLogger("autofocus").level
+        self._setup = WorkerSetup(samples, run, num_workers, level)
         self._devices = devices
         self._workers: list[_WorkerHandle] = []
         self._inbox: SimpleQueue[tuple[_WorkerHandle, Any]] = SimpleQueue()
@@ -226,24 +237,49 @@ class InlineExecutor:
     """Runs trials in the driver itself: no second copy of anything in memory.
 
     Args:
-        common: The run's data.
+        samples: The run's images.
+        run: Run folder.
         track: Progress display.
     """
 
-    def __init__(self, common: Common, track: Track) -> None:
-        self._common = common
+    def __init__(self, samples: Samples, run: Path, track: Track) -> None:
+        self._samples = samples
+        self._run = run
         self._track = track
 
     def run(self, scheduler: TrialScheduler) -> None:
         """See `Executor.run`."""
         while (assignment := scheduler.next_trial()) is not None:
-            number = assignment.number
-            hooks = Hooks(
-                decide=scheduler.decide,
+            number, spec = assignment.number, assignment.spec
+            context = RunContext(
+                self._run / "trials" / spec.id,
+                assignment.deadline_s,
+                should_stop=scheduler.is_stopped,
                 # All trials of lower number have ended: the answer is never `wait`.
                 on_epoch=lambda report, n=number: scheduler.report(n, report) == "stop",  # type: ignore[misc]
-                should_stop=scheduler.is_stopped,
+                decide=scheduler.decide,
                 track=self._track,
             )
-            scheduler.end(number, run_trial(self._common, assignment, hooks))
+            scheduler.end(number, run_trial(spec, self._samples, context))
             scheduler.publish_best()
+
+
+def executor_of(study: Study, samples: Samples, num_trials: int) -> Executor:
+    """Return the executor of a study with so many trials left."""
+    asked, run = study.plan.job.limits.max_concurrent_trials, study.folder.path
+    device = choose_device(study.plan.job.device)
+    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    # More trials than cores would only take turns, and more memory.
+    num_workers = min(asked, num_trials, max(num_cores(), num_gpus))
+    if num_workers < 2 or process_count() > 1:
+        return InlineExecutor(samples, run, study.track)
+    log.info("%d trials at a time, %d asked for", num_workers, asked)
+    return LocalExecutor(samples, run, num_workers, _devices(device, num_gpus))
+
+
+def _devices(device: torch.device, num_gpus: int) -> list[str]:
+    """Return the visible GPU of each worker in turn; empty where there is no choice."""
+    if num_gpus < 2 or ":" in str(device):
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(index) for index in range(num_gpus)]

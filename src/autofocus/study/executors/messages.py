@@ -6,9 +6,10 @@ An `Assignment` goes to a worker and a `TrialEnd` comes back; everything else is
 import pickle
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
-from autofocus.study.trials.trial import Common
+from autofocus.training.candidate import Samples
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,14 @@ class WorkerSetup:
     """First message to a worker.
 
     Attributes:
-        common: The run's data.
+        samples: The run's images.
+        run: Run folder.
         num_workers: Processes that share the machine.
         log_level: Level of the `autofocus` logger.
     """
 
-    common: Common
+    samples: Samples
+    run: Path
     num_workers: int
     log_level: int
 

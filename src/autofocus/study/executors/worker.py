@@ -25,8 +25,9 @@ from autofocus.study.executors.messages import (
     Stop,
     WorkerSetup,
 )
+from autofocus.study.trials.base import Assignment
 from autofocus.study.trials.runner import run_trial
-from autofocus.study.trials.trial import Assignment, Common, Hooks
+from autofocus.training.trial import RunContext
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
     os.dup2(2, 1)
     setup: WorkerSetup = channel.receive()
     share_machine(setup.num_workers)
-    worker = _Worker(channel, setup.common)
+    worker = _Worker(channel, setup)
     logger = logging.getLogger("autofocus")
     logger.setLevel(setup.log_level)
     logger.addHandler(_ToDriver(worker))
@@ -48,10 +49,10 @@ def main() -> None:
 
 
 class _Worker:
-    def __init__(self, channel: Channel, common: Common) -> None:
+    def __init__(self, channel: Channel, setup: WorkerSetup) -> None:
         self.trial = ""
         self.channel = channel
-        self._common = common
+        self._setup = setup
         self._assignments: SimpleQueue[Assignment] = SimpleQueue()
         self._answers: SimpleQueue[Answer] = SimpleQueue()
         self._stop = threading.Event()
@@ -76,10 +77,16 @@ class _Worker:
         """Run the assigned trials."""
         while True:
             assignment = self._assignments.get()
-            self.trial = assignment.trial
-            hooks = Hooks(self._decide, self._on_epoch, self._stop.is_set)
+            self.trial = assignment.spec.id
+            context = RunContext(
+                self._setup.run / "trials" / self.trial,
+                assignment.deadline_s,
+                self._stop.is_set,
+                self._on_epoch,
+                self._decide,
+            )
             try:
-                end: object = run_trial(self._common, assignment, hooks)
+                end: object = run_trial(assignment.spec, self._setup.samples, context)
             except OSError as error:
                 end = Fatal(error)
             self.channel.send(end)

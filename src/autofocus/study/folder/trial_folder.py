@@ -144,7 +144,7 @@ def rebuild(folder: Path, manifest: Manifest, check_images: Sequence[str]) -> "C
         # `best/` has the trained weights; the temperature was found later.
         temperature = manifest.calibration.temperature
         network.set_head(network.head.weight / temperature, network.head.bias / temperature)
-    return Candidate(network.eval(), manifest, manifest.metrics, check_images)
+    return Candidate(network.eval(), manifest, check_images)
 
 
 def drop_checkpoint(folder: Path) -> None:

@@ -2,187 +2,219 @@
 
 import logging
 import time
-from collections.abc import Callable
 
-from autofocus.manifest import MANIFEST_NAME, encode_manifest
-from autofocus.runtime import StopRequest, write_atomically
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.errors import BudgetError, DataError
+from autofocus.manifest import MANIFEST_NAME, ResizeCrop, encode_manifest
+from autofocus.runtime import write_atomically
 from autofocus.study.best_model import Score
 from autofocus.study.resolve import Plan
-from autofocus.study.study import PACKAGING_RESERVE_S, RESERVE_FACTOR, Outcome, Study, format_metric
-from autofocus.study.trials.cross_validation import Losses, cross_validate
-from autofocus.study.trials.finetune import finetune, probe_and_finetune, probe_losses, probe_setup
-from autofocus.study.trials.prepare import prepare_trial
-from autofocus.study.trials.recipes import recipe_for
-from autofocus.study.trials.refit import TrainedTrial, can_refit, first_training_s, refit
-from autofocus.study.trials.trial import Common, Hooks, SweepStart, TrialResult, common_of
-from autofocus.training.finetune_trial import Finetuned
-from autofocus.training.probe_trial import Probed, ProbeSetup, run_probe
-from autofocus.training.selection import compare
+from autofocus.study.study import PACKAGING_RESERVE_S, Study, format_metric
+from autofocus.study.trials.base import Start
+from autofocus.study.trials.recipes import preprocess_for, recipe_for
+from autofocus.training.candidate import Samples
+from autofocus.training.classifier_trial import train_classifier
+from autofocus.training.features import Features
+from autofocus.training.probe_trial import Probed, encode, fit_head
+from autofocus.training.trial import TrialSpec
 from autofocus.training.trial_log import trial_facts, trial_log
+from autofocus.training.usable import image_issue
 
 log = logging.getLogger(__name__)
 
-# Fine-tuning that cannot run this long is not begun.
-MIN_FINETUNING_S = 10.0
-
-PROBE_ID, FINETUNE_ID = "0", "1"
-# The trials of a sweep are numbered from 0.
-SWEEP_PROBE_ID = "probe"
+_NOBODY: NDArray[np.int64] = np.zeros(0, np.int64)
 
 
 class ClassifierTrials:
-    """Probe, then fine-tune; see `Trials`."""
+    """Fine-tune from a frozen probe; see `Trials`."""
 
-    def run_single(self, study: Study) -> Outcome:
-        """Probe, publish, fine-tune, and publish the better."""
-        setup, probed = probe(study, study.plan, PROBE_ID)
-        folder = study.folder
-        # A run that was stopped or killed has it already, and perhaps a better one.
-        model = folder.published(PROBE_ID) or study.publish(PROBE_ID, probed.candidate)
-        seconds_to_first_model = study.seconds()
-        best_id, best = PROBE_ID, probed.candidate
-        with StopRequest() as stop:
-            finetuned = _finetune(study, setup, probed, stop)
-            if finetuned is not None and _is_better(study, setup, probed, finetuned, stop):
-                best_id, best = FINETUNE_ID, finetuned.candidate
-                model = study.publish(FINETUNE_ID, best)
-                trained = _as_trained(study, probed, finetuned)
-                again = refit(
-                    study, common_of(study, probed.train, probed.validation), trained, stop
-                )
-                if again is not None:
-                    best_id, best = trained.refit_id, again
-                    model = study.publish(trained.refit_id, again)
-            elif not folder.is_best_model(model):
-                # What an earlier, interrupted command had put above the probe has lost to it now.
-                folder.publish(model, PROBE_ID)
-        return Outcome(best_id, best.metrics, model, seconds_to_first_model, stop())
+    train = staticmethod(train_classifier)
+    single_probe = "0"
+    single_number = 1
 
-    def begin_sweep(self, study: Study, plan: Plan) -> SweepStart:
-        """Publish the frozen probe of the first trial's model, and split the images with it."""
-        return begin_probed(study, plan)[2]
+    def begin(self, study: Study, plan: Plan, probe: str) -> Start:
+        """Read all images, split them, and fit a head on the frozen encoder of a plan's model."""
+        start, _, _ = begin_probed(study, plan, probe)
+        return start
 
-    def train(
-        self, common: Common, plan: Plan, trial: str, deadline_s: float | None, hooks: Hooks
-    ) -> TrialResult:
-        """Train a classifier from a frozen probe of its own model; see `TrainTrial`."""
-        _, finetuned = probe_and_finetune(common, plan, trial, deadline_s, hooks)
-        return TrialResult(finetuned.candidate, finetuned.trained, finetuned.losses)
+    def spec(
+        self,
+        study: Study,
+        samples: Samples,
+        plan: Plan,
+        trial: str,
+        train: NDArray[np.int64],
+        validation: NDArray[np.int64],
+    ) -> TrialSpec:
+        """Resolve a trial; see `Trials.spec`."""
+        return classifier_spec(study, plan, trial, train, validation)
 
 
-def probe(study: Study, plan: Plan, trial: str) -> tuple[ProbeSetup, Probed]:
-    """Look at all images and fit a head on the frozen encoder of a plan's model.
+def classifier_spec(
+    study: Study,
+    plan: Plan,
+    trial: str,
+    train: NDArray[np.int64] = _NOBODY,
+    validation: NDArray[np.int64] = _NOBODY,
+) -> TrialSpec:
+    """Return what a trial trains; see `Trials.spec`."""
+    default = study.model_of(plan).preprocess
+    assert isinstance(default, ResizeCrop), "classifiers see a crop"
+    return TrialSpec(
+        id=trial,
+        task=plan.task,
+        labels=study.labels,
+        model=plan.model,
+        weights=study.weights_of(plan),
+        preprocess=preprocess_for(plan, default),
+        recipe=recipe_for(plan, len(train)),
+        train=train,
+        validation=validation,
+        primary_metric=study.metric,
+        seed=plan.seed,
+        device=plan.job.device,
+        data_fingerprint=study.sources.fingerprint,
+    )
+
+
+def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[Start, TrialSpec, Probed]:
+    """Read and split all images and probe a plan's model; return start, spec and probe."""
+    if len(study.labels) == 1:
+        log.warning("only one class, %r: there is nothing to tell apart", study.labels[0])
+    data, given = study.sources.training, study.sources.validation
+    num_training = len(data.locations)
+    locations = [*data.locations, *([] if given is None else given.locations)]
+    spec = classifier_spec(study, plan, probe)
+    context = study.context(probe, study.deadline(PACKAGING_RESERVE_S))
+    weights, device = spec.prepare(study.track)
+    started_s = time.monotonic()
+    num_validation = None if given is None else len(given.locations)
+    facts = trial_facts(
+        weights.spec.name, data.name, num_training, num_validation, weights.info, device, "no",
+        context.deadline_s,
+    )  # fmt: skip
+    with trial_log(context.folder, facts):
+        network, features = encode(spec, weights, device, locations, context)
+        _report(study, features, locations, num_training)
+        samples = _samples(study, features)
+        train, validation = _split(study, samples, features, num_training)
+        spec = classifier_spec(study, plan, probe, train, validation)
+        probed = fit_head(
+            spec, weights, network, samples, features.rows, context, serves_all=given is None
+        )
+    score = _keep(study, spec, probed, started_s)
+    image_s = (time.monotonic() - started_s) / max(1, len(samples))
+    start = Start(samples, train, validation, image_s, score, probed.candidate)
+    return start, spec, probed
+
+
+def probe_model(
+    study: Study, start: Start, plan: Plan, probe: str
+) -> tuple[TrialSpec, Probed, Score] | None:
+    """Probe another model on the same images; return None if the budget ended before all were seen.
 
     Args:
         study: The run.
-        plan: Its own, or that of a trial.
-        trial: Id under which the probe is kept.
+        start: Its images.
+        plan: Plan of the model.
+        probe: Id of the probe.
     """
-    if len(study.labels) == 1:
-        log.warning("only one class, %r: there is nothing to tell apart", study.labels[0])
-    weights, device = prepare_trial(plan, len(study.labels), study.track)
-    deadline_s = study.deadline(PACKAGING_RESERVE_S)
-    fingerprint = study.sources.fingerprint
-    setup = probe_setup(plan, weights, device, study.labels, fingerprint, deadline_s)
+    spec = classifier_spec(study, plan, probe, start.train, start.validation)
+    context, samples = study.context(probe, study.deadline(PACKAGING_RESERVE_S)), start.samples
+    weights, device = spec.prepare(study.track)
     started_s = time.monotonic()
-    roles, folder = study.samples(), study.folder.path / "trials" / trial
-    train, validation = roles["training"], roles.get("validation")
-    name = weights.spec.name
-    with trial_log(folder, trial_facts(name, train, validation, weights, device, "no", deadline_s)):
-        probed = run_probe(
-            setup,
-            train,
-            validation,
-            report=study.report,
-            decide=study.folder.decide,
-            track=study.track,
+    facts = trial_facts(
+        weights.spec.name, samples.source, len(start.train), len(start.validation), weights.info,
+        device, "no", context.deadline_s,
+    )  # fmt: skip
+    with trial_log(context.folder, facts):
+        network, features = encode(spec, weights, device, samples.locations, context)
+        if len(features.index) < len(samples):
+            return None
+        is_given = study.sources.validation is not None
+        probed = fit_head(
+            spec, weights, network, samples, features.rows, context, serves_all=not is_given
         )
-    write_atomically(folder / MANIFEST_NAME, encode_manifest(probed.candidate.manifest))
-    seconds = time.monotonic() - started_s
-    value = probed.candidate.metrics[study.metric]
+    return spec, probed, _keep(study, spec, probed, started_s)
+
+
+def _keep(study: Study, spec: TrialSpec, probed: Probed, started_s: float) -> Score:
+    """Keep a probe's manifest and row; return its score."""
+    manifest = probed.candidate.manifest
+    path = study.folder.path / "trials" / spec.id / MANIFEST_NAME
+    write_atomically(path, encode_manifest(manifest))
+    value, seconds = manifest.metrics[study.metric], time.monotonic() - started_s
     log.info(
         "frozen probe: %s %s after %.0f s", study.metric, format_metric(value), study.seconds()
     )
-    study.record(trial, name, value, 0, seconds, "completed", "frozen-feature probe")
-    return setup, probed
+    reason = "frozen-feature probe"
+    study.record(spec.id, manifest.model_name, value, 0, seconds, "completed", reason)
+    return Score(spec.id, value, probed.losses)
 
 
-def begin_probed(study: Study, plan: Plan) -> tuple[ProbeSetup, Probed, SweepStart]:
-    """Probe, and return setup, probe and the start of a sweep."""
-    started_s = time.monotonic()
-    setup, probed = probe(study, plan, SWEEP_PROBE_ID)
-    num_images = len(probed.train) + len(probed.validation)
-    image_s = (time.monotonic() - started_s) / max(1, num_images)
-    candidate = probed.candidate
-    score = Score(SWEEP_PROBE_ID, candidate.metrics[study.metric], probe_losses(setup, probed))
-    common = common_of(study, probed.train, probed.validation)
-    return setup, probed, SweepStart(common, image_s, score, candidate)
-
-
-def _finetune(
-    study: Study, setup: ProbeSetup, probed: Probed, is_stopped: Callable[[], bool]
-) -> Finetuned | None:
-    recipe = recipe_for(study.plan, len(probed.train))
-    reserve_s = study.test_reserve_s(_image_s(study, probed))
-    deadline_s = study.deadline(study.packaging_s * RESERVE_FACTOR + reserve_s)
-    left_s = float("inf") if deadline_s is None else deadline_s - time.monotonic()
-    if recipe.num_epochs == 0 or left_s < MIN_FINETUNING_S:
-        study.folder.decide("no_finetuning", num_epochs=recipe.num_epochs, seconds_left=left_s)
-        return None
-    started_s = time.monotonic()
-    common = common_of(study, probed.train, probed.validation)
-    first_s = first_training_s(study, common, left_s) if can_refit(study, common) else 0.0
-    if deadline_s is not None and first_s >= MIN_FINETUNING_S:
-        deadline_s = started_s + first_s
-    hooks = Hooks(study.folder.decide, should_stop=is_stopped, track=study.track)
-    finetuned = finetune(common, setup, probed, recipe, FINETUNE_ID, deadline_s, hooks)
-    trained = finetuned.trained
-    study.record(
-        FINETUNE_ID,
-        setup.weights.spec.name,
-        finetuned.candidate.metrics[study.metric],
-        trained.num_epochs,
-        time.monotonic() - started_s,
-        trained.status,
-        trained.reason,
-    )
-    return finetuned
-
-
-def _image_s(study: Study, probed: Probed) -> float:
-    """Return the maximum seconds to score an image: the probe's features took longer."""
-    seconds: float = study.trials[0]["seconds"]
-    return seconds / max(1, len(probed.train) + len(probed.validation))
-
-
-def _as_trained(study: Study, probed: Probed, finetuned: Finetuned) -> TrainedTrial:
-    return TrainedTrial(
-        trial=FINETUNE_ID,
-        plan=study.plan,
-        candidate=finetuned.candidate,
-        losses=finetuned.losses,
-        seconds=study.trials[-1]["seconds"],
-        image_s=_image_s(study, probed),
+def _report(study: Study, features: Features, locations: list[str], num_training: int) -> None:
+    """Report the images that cannot be used, and those that a budget left out."""
+    for position, error in features.failures:
+        role = "training" if position < num_training else "validation"
+        study.report(role, image_issue(locations[position], error))
+    if features.num_skipped:
+        num_left_out = features.num_skipped
+        study.folder.decide("images_left_out", reason="budget", num_left_out=num_left_out)
+        log.warning("budget: %d of %d images were not looked at", num_left_out, len(locations))
+    if len(features.index):
+        return
+    if features.num_skipped == len(locations):
+        raise BudgetError("The budget ended before the first image was seen; give more.")
+    raise DataError(
+        f"{study.sources.training.name}: no image can be used; data_check.json in the run folder"
+        " says why."
     )
 
 
-def _is_better(
-    study: Study, setup: ProbeSetup, probed: Probed, finetuned: Finetuned, stop: Callable[[], bool]
-) -> bool:
-    """Decide whether fine-tuning beat the probe, on the same held-out images."""
-    losses = Losses(probe_losses(setup, probed), finetuned.losses)
-    if finetuned.trained.improved:
-        trained = _as_trained(study, probed, finetuned)
-        common = common_of(study, probed.train, probed.validation)
-        losses = cross_validate(study, common, trained, losses, stop)
-    comparison = compare(losses.before, losses.after)
-    wins = comparison.is_better and finetuned.trained.improved
-    study.folder.decide("finetuned_against_probe", wins=wins, **comparison.inputs())
-    log.info(
-        "fine-tuned against probe on %d images: log loss lower by %.4f ± %.4f: %s",
-        comparison.num_pairs,
-        comparison.mean_gain,
-        comparison.standard_error,
-        "fine-tuned wins" if wins else "the probe stays",
+def _samples(study: Study, features: Features) -> Samples:
+    """Return the images that have features, in order."""
+    data = [study.sources.training, study.sources.validation]
+    records = [record for each in data if each is not None for record in each.records]
+    locations = [path for each in data if each is not None for path in each.locations]
+    found = [records[i] for i in features.index]
+    return Samples(
+        records=found,
+        locations=[locations[i] for i in features.index],
+        targets=study.plan.task.encode_targets(found, study.labels),
+        hashes=features.hashes,
+        source=study.sources.training.name,
     )
-    return wins
+
+
+def _split(
+    study: Study, samples: Samples, features: Features, num_training: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions of the training and of the validation images."""
+    if study.sources.validation is None:
+        train, validation = study.split(samples)
+    else:
+        train = np.flatnonzero(features.index < num_training)
+        validation = np.flatnonzero(features.index >= num_training)
+        _note_leak(study, samples, train, validation)
+    if not len(train) or not len(validation):
+        which = "training" if not len(train) else "validation"
+        raise DataError(
+            f"no {which} image can be used; data_check.json in the run folder says why."
+        )
+    return train, validation
+
+
+def _note_leak(
+    study: Study, samples: Samples, train: NDArray[np.int64], validation: NDArray[np.int64]
+) -> None:
+    known = {samples.hashes[i] for i in train}
+    num_shared = sum(samples.hashes[i] in known for i in validation)
+    if num_shared:
+        study.folder.decide("leak", num_shared=num_shared, num_validation=len(validation))
+        log.warning(
+            "%d of %d validation images are also training images: validation metrics flatter",
+            num_shared,
+            len(validation),
+        )

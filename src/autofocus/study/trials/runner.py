@@ -13,19 +13,12 @@ from filelock import FileLock
 from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER
 from autofocus.runtime import write_atomically
 from autofocus.study.folder.trial_folder import forget_result, keep_losses, last_epoch
+from autofocus.study.trials.base import TrialEnd, Trials, failure, is_disk_full
 from autofocus.study.trials.classifiers import ClassifierTrials
 from autofocus.study.trials.detectors import DetectorTrials
-from autofocus.study.trials.trial import (
-    Assignment,
-    Common,
-    Hooks,
-    TrialEnd,
-    TrialResult,
-    Trials,
-    failure,
-    is_disk_full,
-)
+from autofocus.training.candidate import Samples
 from autofocus.training.loop import ENDED_EARLY
+from autofocus.training.trial import RunContext, TrialResult, TrialSpec
 
 TRIALS: Final[dict[str, Trials]] = {
     CLASSIFIER: ClassifierTrials(),
@@ -34,27 +27,23 @@ TRIALS: Final[dict[str, Trials]] = {
 }
 
 
-def run_trial(common: Common, assignment: Assignment, hooks: Hooks) -> TrialEnd:
+def run_trial(spec: TrialSpec, samples: Samples, context: RunContext) -> TrialEnd:
     """Train, and leave the result in the trial's folder.
 
     Args:
-        common: The run's data.
-        assignment: The trial.
-        hooks: Callbacks.
+        spec: The trial.
+        samples: The run's images.
+        context: Folder, deadline and callbacks.
 
     Raises:
         OSError: If the disk is full: no other trial could do better.
     """
-    folder = common.folder / "trials" / assignment.trial
-    trials, started_s = TRIALS[assignment.plan.model.kind], time.monotonic()
+    trials, folder, started_s = TRIALS[spec.model.kind], context.folder, time.monotonic()
     try:
         # A worker may outlive its killed driver by the moment in which the next one begins.
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
-            result = trials.train(
-                common, assignment.plan, assignment.trial, assignment.deadline_s, hooks
-            )
-            end = _ended(folder, result, common.metric)
+            end = _ended(folder, trials.train(spec, samples, context), spec.primary_metric)
     except Exception as error:
         if is_disk_full(error):
             raise

@@ -14,20 +14,21 @@ from PIL import Image
 
 import autofocus
 from autofocus.runtime import no_progress
+from autofocus.study import cross_validation
 from autofocus.study.automode import classifiers as classifier_automode
 from autofocus.study.automode import detectors as detector_automode
 from autofocus.study.automode import run as automode
 from autofocus.study.automode.entrants import Entrant
 from autofocus.study.automode.soup import SOUP_ID, try_soup
 from autofocus.study.folder.run_folder import RunFolder
+from autofocus.study.refit import refit_s
 from autofocus.study.resolve import resolve, trial_plan
+from autofocus.study.scheduler import Rules, Search, TrialController
 from autofocus.study.sources import read_sources
 from autofocus.study.study import Study
-from autofocus.study.sweep import Rules, TrialController
 from autofocus.study.trials import classifiers as classifier_trials
-from autofocus.study.trials import cross_validation as classifier_folds
-from autofocus.study.trials.refit import refit_s
 from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
+from autofocus.training.probe_trial import fit_head
 from support.tiny_jobs import decisions, tiny_detection_job, tiny_job
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -149,21 +150,22 @@ def test_what_the_default_recipe_took_says_what_a_trial_needs() -> None:
 
 def test_time_is_kept_back_to_train_the_best_once_more(photo_folder: Path) -> None:
     study = _study(photo_folder, limits={}, budget=1000)
-    common = SimpleNamespace(train=range(80), validation=range(20), folder=photo_folder)
-    start = SimpleNamespace(common=common, score=None)
-    auto = SimpleNamespace(num_epochs=5, can_refit=True, start=start)
+    score = SimpleNamespace(losses=None)
+    start = SimpleNamespace(train=np.arange(80), validation=np.arange(80, 100), score=score)
+    auto = SimpleNamespace(num_epochs=5, start=start)
     rules = automode._rules(study, auto, automode.priors_of("classifier"))
     # 200 s, and 300 with a quarter more images and a fifth more of everything.
     assert rules.reserve_s({}) == pytest.approx(320)
     rows = {0: {"status": "completed", "seconds": 40.0}, 1: {"status": "running", "seconds": 0.0}}
-    again_s = refit_s(common, 40.0)
+    again_s = refit_s(start, 40.0)
     assert again_s > 40.0 * 100 / 80
     assert rules.reserve_s(rows) == pytest.approx(30 + again_s + study.packaging_s)
 
 
-def four(setup: Any, probed: Any) -> np.ndarray:
-    """Return a loss of 4 for each validation image."""
-    return np.full(len(probed.validation), 4.0)
+def four(*given: Any, **options: Any) -> Any:
+    """Fit a head that costs 4 for each validation image."""
+    probed = fit_head(*given, **options)
+    return replace(probed, losses=np.full(len(probed.losses), 4.0))
 
 
 def test_the_best_of_the_trials_is_trained_once_more(
@@ -181,12 +183,8 @@ def test_the_best_of_the_trials_is_trained_once_more(
     assert best is not None
     save_checkpoint(winner, best[0], {"epoch": 2, "start_share": 0.5})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            classifier_trials,
-            "probe_losses",
-            four,
-        )
-        patch.setattr(classifier_folds, "_folds", lambda *_: pytest.fail("it is clear"))
+        patch.setattr(classifier_trials, "fit_head", four)
+        patch.setattr(cross_validation, "_folds", lambda *_: pytest.fail("it is clear"))
         patch.setattr(automode, "try_soup", lambda *_: None)
         result = autofocus.train(job(photo_folder), output_dir=str(folder))
     rows = {row["id"]: row for row in result["trials"]}
@@ -217,19 +215,15 @@ def test_other_folds_take_the_title_from_who_had_it_by_luck(
     assert best is not None
     save_checkpoint(winner, best[0], {"epoch": 1, "start_share": 0.0})
 
-    def judged(study: Any, common: Any, rival: Any, losses: Any, stop: Any) -> Any:
+    def judged(study: Any, start: Any, rival: Any, losses: Any) -> Any:
         assert rival.trial == "1"
         sign = 1.0 if later == "refit-1" else -1.0
-        return losses.joined(classifier_folds.Losses(np.full(50, 4.0), np.full(50, 4.0 - sign)))
+        return losses.joined(cross_validation.Losses(np.full(50, 4.0), np.full(50, 4.0 - sign)))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            classifier_trials,
-            "probe_losses",
-            four,
-        )
+        patch.setattr(classifier_trials, "fit_head", four)
         patch.setattr(automode, "try_soup", lambda *_: None)
-        patch.setattr(automode, "cross_validate", judged)
+        patch.setattr(cross_validation, "cross_validate", judged)
         result = autofocus.train(job(photo_folder), output_dir=str(folder))
     assert result["best_trial"] == later
     published = json.loads((folder / "trials" / later / "published.json").read_bytes())
@@ -237,12 +231,18 @@ def test_other_folds_take_the_title_from_who_had_it_by_luck(
 
 
 def _auto(num_epochs: int) -> Any:
-    return SimpleNamespace(num_epochs=num_epochs, can_refit=False)
+    return SimpleNamespace(num_epochs=num_epochs, start=SimpleNamespace(score=None))
 
 
 def _study(photos: Path, **keys: Any) -> Any:
     plan = resolve(job(photos, **keys))
-    return SimpleNamespace(plan=plan, packaging_s=20.0, left_s=lambda: 520.0)
+    return SimpleNamespace(
+        plan=plan,
+        packaging_s=20.0,
+        left_s=lambda: 520.0,
+        sources=SimpleNamespace(validation=None),
+        folder=SimpleNamespace(path=photos),
+    )
 
 
 @pytest.mark.parametrize("helps", [True, False])
@@ -282,10 +282,9 @@ def test_a_soup_is_served_when_it_wins(
             score = replace(start.score, losses=start.score.losses + 2.0)
             start = replace(start, score=score)
         rules = Rules(NUM_TRIALS, None, "score")
-        sweep = TrialController(
-            study, automode.AutoSampler([{}], auto.space, 0), start, lambda: False, rules
-        )
-        try_soup(study, sweep, start.common, auto_mode)
+        sampler = automode.AutoSampler([{}], auto.space, 0)
+        sweep = TrialController(study, Search(start, sampler, rules))
+        try_soup(study, sweep, auto_mode)
         outcome = sweep.outcome()
     soup = decisions(folder, "soup")[-1]
     assert (outcome.trial == SOUP_ID) == helps
@@ -309,18 +308,13 @@ def test_a_detector_is_chosen_by_what_its_boxes_are_like(
     assert set(plan["search_space"][0]) == {"learning_rate", "augmentations", "layers_to_freeze"}
 
 
-def test_probes_are_compared_where_time_was_too_short_for_the_folds_of_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(
-        classifier_automode, "probe_losses", lambda setup, probed: probed.validation
-    )
+def test_probes_are_compared_where_time_was_too_short_for_the_folds_of_one() -> None:
     held_out, folds = np.linspace(0.1, 1.0, 20), np.ones(30)
     best, better = (
         classifier_automode.ProbedEntrant(
             *[None] * 2,  # type: ignore[arg-type]
-            SimpleNamespace(validation=held_out - gain, fold_losses=known),  # type: ignore[arg-type]
-            None,
+            SimpleNamespace(losses=held_out - gain, fold_losses=known),  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
         )
         for gain, known in ((0.0, folds), (0.05, folds[:0]))
     )

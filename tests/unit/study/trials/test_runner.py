@@ -1,46 +1,61 @@
 """One trial: what it leaves in its folder, and what becomes of its errors."""
 
 import errno
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from autofocus.models.base import CLASSIFIER
 from autofocus.runtime import no_progress
+from autofocus.study.folder.run_folder import RunFolder
 from autofocus.study.folder.trial_folder import read_losses, read_result, rebuild
 from autofocus.study.resolve import Plan, resolve, trial_plan
 from autofocus.study.sources import read_sources
+from autofocus.study.study import Study
 from autofocus.study.trials import runner as trial_runner
-from autofocus.study.trials.trial import Assignment, Common, Hooks
+from autofocus.study.trials.base import Start
+from autofocus.study.trials.classifiers import ClassifierTrials
 from autofocus.training.candidate import Samples
-from autofocus.training.usable import usable_samples
+from autofocus.training.trial import RunContext, TrialSpec
+from autofocus.training.usable import usable_images
 from support.tiny_jobs import tiny_detection_job
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def nothing(what: str, **inputs: object) -> None: ...
+@dataclass
+class Given:
+    """A plan and its images; every third is held out."""
+
+    plan: Plan
+    study: Study
+    start: Start
+
+    def spec(self, trial: str, plan: Plan | None = None) -> TrialSpec:
+        plan, start = plan or self.plan, self.start
+        trials = trial_runner.TRIALS[plan.model.kind]
+        return trials.spec(self.study, start.samples, plan, trial, start.train, start.validation)
 
 
-def plan_and_common(document: dict[str, Any], folder: Path, repeat: int = 1) -> tuple[Plan, Common]:
+def given(document: dict[str, Any], folder: Path, repeat: int = 1) -> Given:
     """Return a plan and its data; every third image is held out, `repeat` times over."""
     plan = resolve({"weights": "random", "device": "cpu", **document})
-    data = read_sources(plan, no_progress).training
-    given = Samples(data.records, data.locations, data.name)
-    samples = usable_samples(given, lambda issue: None, no_progress).samples
-    held_out = [i for i in range(len(samples)) if i % 3 == 0]
-    train = [i for i in range(len(samples)) if i % 3]
-    labels = sorted({n for record in data.records for n in plan.task.record_labels(record)})
-    metric = str(plan.job.primary_metric)
-    return plan, Common(
-        labels, samples.chosen(train), samples.chosen(held_out * repeat), "f", metric, folder
-    )
+    sources = read_sources(plan, no_progress)
+    study = Study(plan, sources, RunFolder(folder, {}, "f", overwrite=False), 0.0, no_progress)
+    data = sources.training
+    usable = usable_images(data.records, data.locations, lambda issue: None, no_progress)
+    targets = plan.task.encode_targets(usable.records, study.labels)
+    samples = Samples(usable.records, usable.locations, targets, usable.hashes, data.name)
+    everything = np.arange(len(samples))
+    held_out = np.tile(everything[::3], repeat)
+    train = everything[everything % 3 > 0]
+    return Given(plan, study, Start(samples, train, held_out, image_s=0.0))
 
 
-def classifier(photos: Path, folder: Path, repeat: int = 1) -> tuple[Plan, Common]:
+def classifier(photos: Path, folder: Path, repeat: int = 1) -> Given:
     parameters = {
         "model_name": "test_resnet",
         "validation_crop_size": 32,
@@ -49,17 +64,19 @@ def classifier(photos: Path, folder: Path, repeat: int = 1) -> tuple[Plan, Commo
         "number_of_epochs": 1,
     }
     document = {"task": "image_classification", "training_data": str(photos)}
-    return plan_and_common(document | {"training_parameters": parameters}, folder, repeat)
+    return given(document | {"training_parameters": parameters}, folder, repeat)
 
 
-def assert_rebuilt(plan: Plan, common: Common) -> Any:
+def assert_rebuilt(data: Given, folder: Path) -> Any:
     """Train a trial and check that its folder holds the network that it returned."""
-    result = trial_runner.TRIALS[plan.model.kind].train(common, plan, "0", None, Hooks(nothing))
-    folder = common.folder / "trials" / "0"
+    spec, folder = data.spec("0"), folder / "trials" / "0"
+    trials = trial_runner.TRIALS[data.plan.model.kind]
+    result = trials.train(spec, data.start.samples, RunContext(folder))
     manifest = read_result(folder)
     assert manifest is not None
     rebuilt = rebuild(folder, manifest, [])
-    assert manifest.metrics[common.metric] == result.candidate.metrics[common.metric]
+    metric = spec.primary_metric
+    assert manifest.metrics[metric] == result.candidate.metrics[metric]
     expected = result.candidate.network.state_dict()
     found = rebuilt.network.state_dict()
     assert list(found) == list(expected)
@@ -70,7 +87,7 @@ def assert_rebuilt(plan: Plan, common: Common) -> Any:
         outputs = [network(images) for network in (result.candidate.network, rebuilt.network)]
     for left, right in zip(*map(_listed, outputs), strict=True):
         assert torch.equal(left, right)
-    return manifest
+    return manifest, result
 
 
 def _listed(outputs: Any) -> list[torch.Tensor]:
@@ -81,33 +98,34 @@ def _listed(outputs: Any) -> list[torch.Tensor]:
 def test_a_classifier_is_rebuilt_bit_by_bit(
     photo_folder: Path, tmp_path: Path, repeat: int
 ) -> None:
-    plan, common = classifier(photo_folder, tmp_path, repeat)
-    manifest = assert_rebuilt(plan, common)
-    assert (manifest.calibration.temperature != 1.0) == (repeat == 13)
+    manifest, result = assert_rebuilt(classifier(photo_folder, tmp_path, repeat), tmp_path)
+    is_calibrated = repeat == 13 and result.trained.improved
+    assert (manifest.calibration.temperature != 1.0) == is_calibrated
 
 
 def test_a_detector_is_rebuilt_bit_by_bit(tmp_path: Path) -> None:
     job = tiny_detection_job(tmp_path, 6, shift=5)
-    plan, common = plan_and_common(job, tmp_path / "run")
-    assert_rebuilt(plan, common)
+    assert_rebuilt(given(job, tmp_path / "run"), tmp_path / "run")
 
 
 def test_a_trial_is_ranked_by_what_it_left(photo_folder: Path, tmp_path: Path) -> None:
-    plan, common = classifier(photo_folder, tmp_path)
+    data = classifier(photo_folder, tmp_path)
     seen: list[dict[str, Any]] = []
-    drawn = trial_plan(plan, {"learning_rate": 1e-4, "number_of_epochs": 3})
+    drawn = trial_plan(data.plan, {"learning_rate": 1e-4, "number_of_epochs": 3})
 
     def on_epoch(report: dict[str, Any]) -> bool:
         seen.append(report)
         return report["epoch"] == 1
 
-    end = trial_runner.run_trial(common, Assignment(3, drawn, None), Hooks(nothing, on_epoch))
+    folder = tmp_path / "trials" / "3"
+    context = RunContext(folder, on_epoch=on_epoch)
+    end = trial_runner.run_trial(data.spec("3", drawn), data.start.samples, context)
     assert (end.status, end.epochs) == ("terminated", 1)
     assert [report["epoch"] for report in seen] == [0, 1]
-    losses = read_losses(tmp_path / "trials" / "3")
+    losses = read_losses(folder)
     assert losses is not None
-    assert losses.shape == (len(common.validation),)
-    manifest = read_result(tmp_path / "trials" / "3")
+    assert losses.shape == (len(data.start.validation),)
+    manifest = read_result(folder)
     assert manifest is not None
     assert end.value == manifest.metrics["accuracy"]
     assert end.seconds > 0
@@ -133,12 +151,12 @@ def test_an_error_is_the_trial_s_own(
     error: Exception,
     reason: str,
 ) -> None:
-    plan, common = classifier(photo_folder, tmp_path)
+    data = classifier(photo_folder, tmp_path)
     folder = tmp_path / "trials" / "0"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{}")
     _raise(monkeypatch, error)
-    end = trial_runner.run_trial(common, Assignment(0, plan, None), Hooks(nothing))
+    end = trial_runner.run_trial(data.spec("0"), data.start.samples, RunContext(folder))
     assert (end.status, end.value, end.reason) == ("failed", None, reason)
     assert type(error).__name__ in (folder / "error.txt").read_text()
     assert read_result(folder) is None, "what it had come to before is no good"
@@ -147,15 +165,15 @@ def test_an_error_is_the_trial_s_own(
 def test_a_full_disk_is_everybody_s(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, common = classifier(photo_folder, tmp_path)
+    data = classifier(photo_folder, tmp_path)
+    folder = tmp_path / "trials" / "0"
     _raise(monkeypatch, OSError(errno.ENOSPC, "no space"))
     with pytest.raises(OSError, match="no space"):
-        trial_runner.run_trial(common, Assignment(0, plan, None), Hooks(nothing))
+        trial_runner.run_trial(data.spec("0"), data.start.samples, RunContext(folder))
 
 
 def _raise(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def train(*arguments: object) -> None:
         raise error
 
-    trials = SimpleNamespace(train=train)
-    monkeypatch.setattr(trial_runner, "TRIALS", {CLASSIFIER: trials})
+    monkeypatch.setattr(ClassifierTrials, "train", staticmethod(train))

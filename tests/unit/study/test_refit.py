@@ -13,12 +13,10 @@ import torch
 
 import autofocus
 from autofocus.package import mlflow_model, verify
+from autofocus.study import best_model, cross_validation, refit
 from autofocus.study.folder.trial_folder import keep_losses
 from autofocus.study.study import Study
-from autofocus.study.trials import classifiers as classifier_trials
-from autofocus.study.trials import cross_validation as classifier_folds
-from autofocus.study.trials import finetune as classifier_training
-from autofocus.study.trials import refit as classifier_refit
+from autofocus.study.trials.classifiers import ClassifierTrials
 from autofocus.training import loop
 from autofocus.training.averaging import interpolate
 from autofocus.training.checkpoint import load_checkpoint
@@ -46,8 +44,8 @@ def _packages_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _training_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(classifier_trials, "compare", lambda before, after: CLEAR)
-    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: CLEAR)
+    monkeypatch.setattr(best_model, "compare", lambda before, after, margin: CLEAR)
+    monkeypatch.setattr(cross_validation, "compare", lambda before, after: CLEAR)
     monkeypatch.setattr(loop, "latest_is_kept", lambda losses: True)
 
 
@@ -99,7 +97,7 @@ def test_given_validation_images_are_not_learnt_from(photo_folder: Path, tmp_pat
 def test_without_time_for_it_the_model_stays(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classifier_refit, "refit_s", lambda *_: 1e6)
+    monkeypatch.setattr(refit, "refit_s", lambda *_: 1e6)
     result = autofocus.train(job(photo_folder, budget=500), output_dir=str(tmp_path))
     assert result["best_trial"] == "1"
     (made,) = decisions(tmp_path, "not_trained_again")
@@ -110,36 +108,39 @@ def test_the_first_training_leaves_time_for_the_second(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left_s: dict[str, float] = {}
-    for module, name in ((classifier_training, "run_finetune"), (classifier_refit, "run_refit")):
-        original = getattr(module, name)
 
-        def timed(job: Any, *rest: Any, name: str = name, original: Any = original) -> Any:
-            left_s[name] = job.deadline_s - time.monotonic()
-            return original(job, *rest)
+    def timed(train: Any, name: str) -> Any:
+        def run(spec: Any, samples: Any, context: Any, *rest: Any) -> Any:
+            left_s[name] = context.deadline_s - time.monotonic()
+            return train(spec, samples, context, *rest)
 
-        monkeypatch.setattr(module, name, timed)
+        return run
+
+    first, second = timed(ClassifierTrials.train, "first"), timed(refit.refit_classifier, "second")
+    monkeypatch.setattr(ClassifierTrials, "train", staticmethod(first))
+    monkeypatch.setattr(refit, "refit_classifier", second)
     result = autofocus.train(job(photo_folder, budget=1000), output_dir=str(tmp_path))
     assert result["best_trial"] == "refit-1"
     # Nearly 1,000 s for both: 1 part for the first, 1.2 x 24 / 18 for the second.
-    assert 300 < left_s["run_finetune"] < 1000 / 2.6
-    assert left_s["run_refit"] > 900, "what the first did not need"
+    assert 300 < left_s["first"] < 1000 / 2.6
+    assert left_s["second"] > 900, "what the first did not need"
 
 
 @pytest.mark.parametrize("why", ["worse", "stopped", "raised"])
 def test_a_second_training_that_failed_changes_nothing(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    original = classifier_refit.run_refit
+    original = refit.refit_classifier
 
-    def spoilt(job: Any, *rest: Any) -> Any:
-        if why == "stopped":
-            return original(_stopping(job), *rest)
+    def spoilt(spec: Any, samples: Any, context: Any, *rest: Any) -> Any:
         if why == "raised":
             raise MemoryError
-        made = original(job, *rest)
+        if why == "stopped":
+            context = replace(context, should_stop=lambda: True)
+        made = original(spec, samples, context, *rest)
         return replace(made, losses=made.losses + 5.0)
 
-    monkeypatch.setattr(classifier_refit, "run_refit", spoilt)
+    monkeypatch.setattr(refit, "refit_classifier", spoilt)
     result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
     assert result["best_trial"] == "1"
     (made,) = decisions(tmp_path, "trained_again")
@@ -151,10 +152,6 @@ def test_a_second_training_that_failed_changes_nothing(
     assert expected[why] in made["rejected"]
 
 
-def _stopping(job: Any) -> Any:
-    return replace(job, should_stop=lambda: True)
-
-
 def test_where_the_held_out_images_cannot_tell_all_images_judge(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,12 +159,11 @@ def test_where_the_held_out_images_cannot_tell_all_images_judge(
 
     def compared(before: Any, after: Any) -> Comparison:
         judged.append((len(before), len(after)))
-        return CLEAR
+        return UNCLEAR if len(judged) == 1 else CLEAR
 
-    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: UNCLEAR)
-    monkeypatch.setattr(classifier_trials, "compare", compared)
+    monkeypatch.setattr(cross_validation, "compare", compared)
     result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
-    assert judged == [(NUM_PHOTOS, NUM_PHOTOS)]
+    assert judged[1:] == [(NUM_PHOTOS, NUM_PHOTOS)]
     assert result["best_trial"] == "refit-1"
     folds = sorted(path.name for path in (tmp_path / "trials").glob("1-fold-*"))
     assert folds == [f"1-fold-{number}" for number in (2, 3, 4, 5)]
@@ -181,8 +177,8 @@ def test_where_the_held_out_images_cannot_tell_all_images_judge(
 def test_folds_take_no_time_that_the_winner_needs(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: UNCLEAR)
-    monkeypatch.setattr(classifier_folds, "MAX_SECONDS", 0.0)
+    monkeypatch.setattr(cross_validation, "compare", lambda before, after: UNCLEAR)
+    monkeypatch.setattr(cross_validation, "MAX_SECONDS", 0.0)
     result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
     assert not list((tmp_path / "trials").glob("*fold*"))
     assert result["best_trial"] == "refit-1"
@@ -193,13 +189,13 @@ def test_other_folds_are_asked_only_where_it_is_unclear(
     gain: float, error: float, asks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = replace(CLEAR, mean_gain=gain, standard_error=error)
-    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: found)
+    monkeypatch.setattr(cross_validation, "compare", lambda before, after: found)
     losses = np.ones(5)
     (tmp_path / "trials" / "0").mkdir(parents=True)
     keep_losses(tmp_path / "trials" / "0", losses)
-    common: Any = SimpleNamespace(folder=tmp_path)
-    assert classifier_folds.cross_validation_s(common, losses, 10.0) == asks * 10.0
-    assert classifier_folds.cross_validation_s(common, None, 10.0) == 0.0
+    study: Any = SimpleNamespace(folder=SimpleNamespace(path=tmp_path))
+    assert cross_validation.cross_validation_s(study, losses, 10.0) == asks * 10.0
+    assert cross_validation.cross_validation_s(study, None, 10.0) == 0.0
 
 
 def test_a_fold_that_raises_costs_only_its_evidence(
@@ -208,8 +204,8 @@ def test_a_fold_that_raises_costs_only_its_evidence(
     def raising(*_: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(classifier_folds, "compare", lambda before, after: UNCLEAR)
-    monkeypatch.setattr(classifier_folds, "probe_and_finetune", raising)
+    monkeypatch.setattr(cross_validation, "compare", lambda before, after: UNCLEAR)
+    monkeypatch.setattr(cross_validation, "_train_fold", raising)
     result = autofocus.train(job(photo_folder), output_dir=str(tmp_path))
     assert result["best_trial"] == "refit-1"
     (asked,) = decisions(tmp_path, "other_folds")

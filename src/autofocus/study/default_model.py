@@ -1,50 +1,17 @@
-"""Preparation of a trial: the device, the pretrained weights, and the default model."""
+"""The default model: a better one than the embedded, where its weights can be had."""
 
 import logging
 from dataclasses import replace
 
-import torch
-
 from autofocus.errors import WeightsError
 from autofocus.models import catalog
-from autofocus.models.base import LoadedWeights
 from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import load_weights
 from autofocus.runtime import Track
 from autofocus.study.folder.run_folder import RunFolder
 from autofocus.study.resolve import Plan
-from autofocus.training.device import choose_device, prepare_torch
 
 log = logging.getLogger(__name__)
-
-
-def prepare_trial(plan: Plan, num_classes: int, track: Track) -> tuple[LoadedWeights, torch.device]:
-    """Return the pretrained weights and the device, and log them.
-
-    Args:
-        plan: The trial's plan.
-        num_classes: k.
-        track: Progress display of downloads.
-
-    Raises:
-        WeightsError: If the weights cannot be had or their licence was not accepted.
-        JobError: If the device does not exist.
-    """
-    job = plan.job
-    prepare_torch()
-    device = choose_device(job.device)
-    weights = load_weights(
-        plan.model,
-        job.weights,
-        job.on_missing_weights,
-        job.accept_license,
-        plan.user_named_model,
-        track=track,
-    )
-    classes = f"{num_classes} class{'es' * (num_classes != 1)}"
-    log.info("%s · device %s · %s", weights.line, device, classes)
-    return weights, device
-
 
 # The job does not name these: a machine without a hub should not wait for one.
 BRIEF = Timeouts(connect_s=2.0, answer_s=4.0)

@@ -1,29 +1,25 @@
-"""The scheduler of a sweep: chooses the next trial, prunes trials, publishes the best model.
+"""The scheduler of a study: chooses the next trial, prunes trials, publishes the best model.
 
 Its state is the run folder: after a kill the next scheduler resumes the trials that were running
 and repeats none that had ended.
 """
 
 import logging
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from autofocus.errors import AutofocusError, BudgetError, StoppedError, TrainingError
-from autofocus.runtime import StopRequest, num_cores, process_count
 from autofocus.settings.job import EarlyTermination
-from autofocus.settings.search_space import Choice
 from autofocus.study.best_model import BestModel, Score
-from autofocus.study.executors import Executor
-from autofocus.study.executors.local import InlineExecutor, LocalExecutor
 from autofocus.study.folder.trial_folder import (
     TRIAL_NAME,
     UNFINISHED,
@@ -39,24 +35,17 @@ from autofocus.study.folder.trial_folder import (
 )
 from autofocus.study.resolve import Plan, trial_plan
 from autofocus.study.search.pruners import PruneDecision, Pruner, is_due
-from autofocus.study.search.samplers import Past, Sampler, make_sampler
+from autofocus.study.search.samplers import Past, Sampler
 from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, format_metric
-from autofocus.study.trials.prepare import prepare_trial
-from autofocus.study.trials.refit import TrainedTrial
+from autofocus.study.trials.base import Assignment, Start, TrialEnd, failure, is_disk_full
 from autofocus.study.trials.runner import TRIALS
-from autofocus.study.trials.trial import (
-    Assignment,
-    SweepStart,
-    TrialEnd,
-    failure,
-    is_disk_full,
-)
-from autofocus.training.candidate import Candidate
-from autofocus.training.device import choose_device
-from autofocus.training.probe_trial import NUM_CHECK_IMAGES
+from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate
+from autofocus.training.trial import TrialSpec
 
 log = logging.getLogger(__name__)
 
+# Id of the first model of sweeps and of AutoMode, whose trials are numbered from 0.
+PROBE_ID = "probe"
 # Minimum seconds that must be left to begin a trial.
 MIN_TRIAL_S = 10.0
 # Deaths of a trial's process with no evaluation in between, after which the trial fails.
@@ -65,29 +54,33 @@ MAX_DEATHS = 3
 MAX_REASONS = 5
 
 
-def run_sweep(study: Study) -> Outcome:
-    """Run the trials of the plan's search space and publish the best.
+@dataclass(frozen=True)
+class TrainedTrial:
+    """A trial of the study with its trained model.
 
-    Raises:
-        StoppedError: If the user stopped before any trial had a model.
-        BudgetError: If the budget ended before any trial had a model.
-        TrainingError: If no trial had a model; names the reasons.
+    Attributes:
+        trial: Its id.
+        plan: Plan of that trial.
+        candidate: The model.
+        losses: Loss of each validation image, [n].
+        seconds: Training time.
     """
-    plan = study.plan
-    sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
-    _check_weights(study)
-    first = trial_plan(plan, sampler.ask(0))
-    start = TRIALS[first.model.kind].begin_sweep(study, first)
-    with StopRequest() as stop:
-        sweep = TrialController(study, sampler, start, stop)
-        sweep.publish_best()
-        executor_of(study, start, sweep.num_left).run(sweep)
-        return sweep.outcome()
+
+    trial: str
+    plan: Plan
+    candidate: Candidate
+    losses: NDArray[np.float64]
+    seconds: float
+
+    @property
+    def refit_id(self) -> str:
+        """Id of the trial of its refit."""
+        return f"refit-{self.trial}"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Limits of a sweep: number of trials, pruning, time.
+    """Limits of a study's trials: their number, pruning, time.
 
     Attributes:
         num_trials: Maximum number of trials.
@@ -96,6 +89,8 @@ class Rules:
         reserve_s: Function from the rows of the trials so far to the seconds of the budget to keep
             for the work after the trials.
         min_trial_s: Function from the same rows to the seconds that another trial needs.
+        first_id: Id of trial 0; those of the others follow.
+        is_paired: Whether losses of images choose the best model however many there are.
     """
 
     num_trials: int
@@ -103,76 +98,46 @@ class Rules:
     metric: str
     reserve_s: Callable[[Mapping[int, Mapping[str, Any]]], float] = lambda rows: 0.0
     min_trial_s: Callable[[Mapping[int, Mapping[str, Any]]], float] = lambda rows: MIN_TRIAL_S
+    first_id: int = 0
+    is_paired: bool = False
 
 
-def _rules(plan: Plan, sampler: Sampler) -> Rules:
-    """Return the rules of the job."""
-    most = plan.job.limits.max_trials
-    num_trials = most if sampler.num_trials is None else min(most, sampler.num_trials)
-    return Rules(num_trials, plan.early_termination, str(plan.job.primary_metric))
+@dataclass(frozen=True)
+class Search:
+    """What a study tries, once its images were looked at.
 
+    Attributes:
+        start: The images, and a first model where there is one.
+        sampler: Parameters of trial n.
+        rules: Limits.
+        last_phases: What follows the trials, in order, unless the user stops.
+    """
 
-def executor_of(study: Study, start: SweepStart, num_trials: int) -> Executor:
-    """Return an executor for so many trials."""
-    asked = study.plan.job.limits.max_concurrent_trials
-    device = choose_device(study.plan.job.device)
-    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
-    # More trials than cores would only take turns, and more memory.
-    num_workers = min(asked, num_trials, max(num_cores(), num_gpus))
-    if num_workers < 2 or process_count() > 1:
-        return InlineExecutor(start.common, study.track)
-    log.info("%d trials at a time, %d asked for", num_workers, asked)
-    return LocalExecutor(start.common, num_workers, _devices(device, num_gpus))
-
-
-def _devices(device: torch.device, num_gpus: int) -> list[str]:
-    """Return the visible GPU of each worker in turn; empty where there is no choice."""
-    if num_gpus < 2 or ":" in str(device):
-        return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",") if visible else [str(index) for index in range(num_gpus)]
-
-
-def _check_weights(study: Study) -> None:
-    """Refuse now weights that cannot be had or used: a trial would fail hours later."""
-    plan = study.plan
-    names: dict[str, None] = {}
-    for subspace in plan.space:
-        choice = subspace.get("model_name")
-        names |= dict.fromkeys(choice.values if isinstance(choice, Choice) else ())
-    if len(names) < 2:
-        return
-    for name in names:
-        one = trial_plan(plan, {"model_name": name})
-        prepare_trial(one, len(study.labels), study.track)
+    start: Start
+    sampler: Sampler
+    rules: Rules
+    last_phases: "Sequence[Callable[[Study, TrialController], None]]" = ()
 
 
 class TrialController:
-    """The `TrialScheduler` of sweeps and AutoMode.
+    """The `TrialScheduler` of a study: one trial or many.
+
+    Attributes:
+        start: The images, and a first model where there is one.
+        num_trials: Maximum number of trials.
 
     Args:
         study: The run.
-        sampler: Parameters of trial n.
-        start: State before the first trial.
-        is_stopped: Whether the user has asked to stop.
-        rules: Limits; None takes the job's own.
+        search: What it tries.
     """
 
-    def __init__(
-        self,
-        study: Study,
-        sampler: Sampler,
-        start: SweepStart,
-        is_stopped: Callable[[], bool],
-        rules: Rules | None = None,
-    ) -> None:
+    def __init__(self, study: Study, search: Search) -> None:
+        self.start = search.start
         self._study = study
         self._plan = study.plan
-        self._sampler = sampler
-        self._start = start
-        self._stop = is_stopped
-        self._rules = rules or _rules(study.plan, sampler)
-        self._num_trials = self._rules.num_trials
+        self._sampler = search.sampler
+        self._rules = search.rules
+        self.num_trials = search.rules.num_trials
         self._rows: dict[int, dict[str, Any]] = {}
         self._curves: dict[int, Curve] = {}
         self._points: dict[int, list[tuple[int, float]]] = {}
@@ -181,28 +146,27 @@ class TrialController:
         in_order = study.plan.job.budget_s is None
         self._pruner = Pruner(self._rules.policy, self._points, self._ended, in_order=in_order)
         self._unfinished: deque[int] = deque()
-        self._best = BestModel(study.folder.decide, start.score)
+        self._best = self._best_of(self.start.score)
         self._deaths: dict[int, tuple[int, int]] = {}
         self._published: str | None = None
-        self._first_model_s = start.first_model_s
         self._is_over = False
         # Seconds of the trials that have ended.
         self._spent_s = 0.0
         # Models that cannot be rebuilt from a trial's folder, by trial.
         self._candidates: dict[str, Candidate] = {}
-        if start.score is not None and start.candidate is not None:
-            self._candidates[start.score.trial] = start.candidate
+        if self.start.score is not None and self.start.candidate is not None:
+            self._candidates[self.start.score.trial] = self.start.candidate
         self._restore()
 
     @property
     def num_left(self) -> int:
         """Number of trials that have not ended."""
-        return self._num_trials - len(self._ended)
+        return self.num_trials - len(self._ended)
 
     def next_trial(self) -> Assignment | None:
         """See `TrialScheduler.next_trial`."""
         number = self._unfinished[0] if self._unfinished else len(self._rows)
-        if self._is_over or self._stop() or number >= self._num_trials:
+        if self._is_over or self._study.is_stopped() or number >= self.num_trials:
             return None
         deadline_s = self._deadline()
         left_s = inf if deadline_s is None else deadline_s - time.monotonic()
@@ -225,7 +189,7 @@ class TrialController:
         """See `TrialScheduler.report`."""
         if not self._curves[number].add(report, self._rules.metric):
             return "continue"
-        self._report_progress(f"trial {number}, epoch {report['epoch']}")
+        self._report_progress(f"trial {self._id(number)}, epoch {report['epoch']}")
         return self.prune_decision(number)
 
     def prune_decision(self, number: int) -> PruneDecision:
@@ -237,7 +201,7 @@ class TrialController:
         if found == "stop":
             self.decide(
                 "early_termination",
-                trial=str(number),
+                trial=self._id(number),
                 policy=policy.type,
                 interval=interval,
                 best=max(value for _, value in self._points[number]),
@@ -262,10 +226,10 @@ class TrialController:
             self._add_ended(number, row)
         eta = self._eta() if self.num_left else None
         log.info(
-            "trial %d (%d of %d): %s%s · %s · %s %s after %d epochs, %.0f s (%s)%s",
-            number,
+            "trial %s (%d of %d): %s%s · %s · %s %s after %d epochs, %.0f s (%s)%s",
+            self._id(number),
             number + 1,
-            self._num_trials,
+            self.num_trials,
             row["model"],
             format_parameters(row["parameters"]),
             end.status,
@@ -283,7 +247,7 @@ class TrialController:
         before, num_deaths = self._deaths.get(number, (-1, 0))
         num_deaths = num_deaths + 1 if before == interval else 1
         self._deaths[number] = interval, num_deaths
-        self.decide("process_died", trial=str(number), reason=reason, num_deaths=num_deaths)
+        self.decide("process_died", trial=self._id(number), reason=reason, num_deaths=num_deaths)
         if num_deaths < MAX_DEATHS:
             self._unfinished = deque(sorted([*self._unfinished, number]))
             return
@@ -297,7 +261,7 @@ class TrialController:
             try:
                 self._publish(best)
             except Exception as error:
-                is_start = best == self._start.score
+                is_start = best == self.start.score
                 if is_start or is_disk_full(error):
                     raise
                 self._disqualify(best.trial, error)
@@ -308,7 +272,7 @@ class TrialController:
 
     def is_stopped(self) -> bool:
         """See `TrialScheduler.is_stopped`."""
-        return self._stop()
+        return self._study.is_stopped()
 
     @property
     def scores(self) -> dict[int, float]:
@@ -332,6 +296,13 @@ class TrialController:
         self._best.add(len(self._rows), score)
         self.publish_best()
 
+    def spec_of(self, number: int) -> TrialSpec:
+        """Return what a trial trains that was begun."""
+        plan, start = trial_plan(self._plan, self._rows[number]["parameters"]), self.start
+        return TRIALS[plan.model.kind].spec(
+            self._study, start.samples, plan, self._id(number), start.train, start.validation
+        )
+
     def best_if_trained(self) -> TrainedTrial | None:
         """Return the best model if a trial of the sweep trained it."""
         best = self._best.current
@@ -340,7 +311,7 @@ class TrialController:
     def best_trained(self) -> TrainedTrial | None:
         """Return the best model that a trial of the sweep trained, the best of all or not."""
         best = self._best.current
-        if best is not None and best != self._start.score:
+        if best is not None and best != self.start.score:
             return self._trained(best)
         scored = [
             (float(score.losses.mean()), score)
@@ -350,16 +321,15 @@ class TrialController:
         return self._trained(min(scored, key=lambda one: one[0])[1]) if scored else None
 
     def _trained(self, score: Score) -> TrainedTrial | None:
-        if score.losses is None or not score.trial.isdigit():
+        row = next((row for row in self._rows.values() if row["id"] == score.trial), None)
+        if score.losses is None or row is None:
             return None
-        row = self._rows[int(score.trial)]
         return TrainedTrial(
             trial=score.trial,
             plan=trial_plan(self._plan, row["parameters"]),
             candidate=self._candidate(score.trial),
             losses=score.losses,
             seconds=row["seconds"],
-            image_s=self._start.image_s,
         )
 
     def replace_best(self, score: Score, candidate: Candidate) -> None:
@@ -370,7 +340,7 @@ class TrialController:
             candidate: The model.
         """
         self._candidates[score.trial] = candidate
-        self._best = BestModel(self.decide, score)
+        self._best = self._best_of(score)
         self.publish_best()
 
     def outcome(self) -> Outcome:
@@ -382,7 +352,7 @@ class TrialController:
             TrainingError: If no trial had a model.
         """
         best = self._best.current
-        if best is None and self._stop():
+        if best is None and self._study.is_stopped():
             best = self._best_unfinished()
             if best is not None:
                 self._publish(best)
@@ -392,11 +362,11 @@ class TrialController:
         assert model is not None, "the best is published"
         self._study.trials.sort(key=_order)
         metrics = self._metrics(best.trial)
-        return Outcome(best.trial, metrics, model, self._first_model_s, self._stop())
+        return Outcome(best.trial, metrics, model, self._study.first_model_s)
 
     def _restore(self) -> None:
         """Restore the state from the run folder."""
-        for number in range(self._num_trials):
+        for number in range(self.num_trials):
             folder = self._folder(number)
             row = read_row(folder)
             if row is None:
@@ -426,14 +396,20 @@ class TrialController:
         folder = self._folder(number)
         if read_result(folder) is None:
             return None
-        return Score(str(number), self._rows[number]["value"], read_losses(folder))
+        return Score(self._id(number), self._rows[number]["value"], read_losses(folder))
 
-    def _begin(self, number: int) -> Plan:
-        """Record that a trial is running, and return its plan."""
+    def _begin(self, number: int) -> TrialSpec:
+        """Record that a trial is running, and return what it trains."""
         folder, row = self._folder(number), self._rows.get(number)
         if row is None:
             parameters = self._sampler.ask(number, self._past())
-            row = {"id": str(number), "model": "", "status": "running", "value": None, "epochs": 0}
+            row = {
+                "id": self._id(number),
+                "model": "",
+                "status": "running",
+                "value": None,
+                "epochs": 0,
+            }
             row |= {"seconds": 0.0, "reason": "", "parameters": parameters}
             self._rows[number] = row
             self._set_points(number, Curve())
@@ -441,17 +417,17 @@ class TrialController:
             forget_result(folder)
         plan = trial_plan(self._plan, row["parameters"])
         row |= {"model": plan.model.name, "status": "running"}
-        self._report_progress(f"trial {number}")
-        self._study.folder.write_json(f"trials/{number}/{TRIAL_NAME}", row)
+        self._report_progress(f"trial {self._id(number)}")
+        self._study.folder.write_json(f"trials/{row['id']}/{TRIAL_NAME}", row)
         log.info(
-            "trial %d (%d of %d): %s%s",
-            number,
+            "trial %s (%d of %d): %s%s",
+            self._id(number),
             number + 1,
-            self._num_trials,
+            self.num_trials,
             plan.model.name,
             format_parameters(row["parameters"]),
         )
-        return plan
+        return self.spec_of(number)
 
     def _set_points(self, number: int, curve: Curve) -> None:
         self._curves[number], self._points[number] = curve, curve.points
@@ -466,7 +442,7 @@ class TrialController:
 
     def _deadline(self) -> float | None:
         study = self._study
-        reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(self._start.image_s)
+        reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(self.start.image_s)
         return study.deadline(reserve_s + self._rules.reserve_s(self._rows))
 
     def _publish(self, best: Score) -> None:
@@ -477,8 +453,8 @@ class TrialController:
             self._study.publish(best.trial, self._candidate(best.trial))
         elif not folder.is_best_model(model):
             folder.publish(model, best.trial)
+        self._study.first_model_s = self._study.first_model_s or self._study.seconds()
         self._published = best.trial
-        self._first_model_s = self._first_model_s or self._study.seconds()
         log.info(
             "best so far: trial %s, %s %s",
             best.trial,
@@ -489,16 +465,17 @@ class TrialController:
     def _candidate(self, trial: str) -> Candidate:
         if trial in self._candidates:
             return self._candidates[trial]
-        folder = self._folder(int(trial))
+        folder = self._folder(self._number(trial))
         manifest = read_result(folder)
         assert manifest is not None, "only a trial with a model is published"
-        images = self._start.common.validation.locations[:NUM_CHECK_IMAGES]
+        checked = self.start.validation[:NUM_CHECK_IMAGES]
+        images = [self.start.samples.locations[position] for position in checked]
         return rebuild(folder, manifest, images)
 
     def _metrics(self, trial: str) -> dict[str, Any]:
         if trial in self._candidates:
             return self._candidates[trial].metrics
-        manifest = read_result(self._folder(int(trial)))
+        manifest = read_result(self._folder(self._number(trial)))
         assert manifest is not None, "only a trial with a model is published"
         return manifest.metrics
 
@@ -509,18 +486,18 @@ class TrialController:
         if trial in self._candidates:
             del self._candidates[trial]
         else:
-            forget_result(self._folder(int(trial)))
+            forget_result(self._folder(self._number(trial)))
         row = next(row for row in self._study.trials if row["id"] == trial)
         row |= {"status": "failed", "value": None, "reason": reason}
         self._study.write_row(row)
-        self._best = BestModel(self.decide, self._start.score)
+        self._best = self._best_of(self.start.score)
         for ended in sorted(self._ended):
             self._add_ended(ended, self._rows[ended])
 
     def _best_unfinished(self) -> Score | None:
         """Return the best of the trials that the user stopped: it is all there is."""
         found = [
-            Score(str(number), row["value"])
+            Score(self._id(number), row["value"])
             for number, row in self._rows.items()
             if row["status"] == "stopped" and read_result(self._folder(number)) is not None
         ]
@@ -529,7 +506,7 @@ class TrialController:
         )
 
     def _without_model(self) -> AutofocusError:
-        if self._stop():
+        if self._study.is_stopped():
             return StoppedError(
                 "stopped before any trial had a model. "
                 "The same command goes on where this one stopped."
@@ -540,12 +517,21 @@ class TrialController:
         reasons = "; ".join(f"trial {row['id']}: {row['reason']}" for row in failed[:MAX_REASONS])
         return TrainingError(f"no trial had a model: {reasons}")
 
+    def _best_of(self, baseline: Score | None) -> BestModel:
+        return BestModel(self.decide, baseline, is_paired=self._rules.is_paired)
+
     def _folder(self, number: int) -> Path:
-        return self._study.folder.path / "trials" / str(number)
+        return self._study.folder.path / "trials" / self._id(number)
+
+    def _id(self, number: int) -> str:
+        return str(self._rules.first_id + number)
+
+    def _number(self, trial: str) -> int:
+        return int(trial) - self._rules.first_id
 
     def _report_progress(self, text: str) -> None:
         """Write the current activity and the expected end into the run folder."""
-        self._study.report_progress("trials", text, self._num_trials, self._deadline(), self._eta())
+        self._study.report_progress("trials", text, self.num_trials, self._deadline(), self._eta())
 
     def _eta(self) -> float | None:
         """Return the expected end of all trials as Unix time; None before the first has ended."""
@@ -569,5 +555,8 @@ def format_parameters(parameters: Mapping[str, Any]) -> str:
     return f" {text}" if text else ", its default recipe"
 
 
-def _order(row: Mapping[str, Any]) -> int:
-    return int(row["id"]) if row["id"].isdigit() else -1
+def _order(row: Mapping[str, Any]) -> float:
+    """Return a key to sort rows by: probes, then trials by number, then what was made of them."""
+    if row["id"].startswith(PROBE_ID):
+        return -1
+    return int(row["id"]) if row["id"].isdigit() else inf

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from autofocus.errors import BudgetError, StoppedError, TrainingError
-from autofocus.study.trials.trial import TrialEnd
+from autofocus.study.trials.base import TrialEnd
 from support.simulated_sweep import (
     KilledError,
     SimulatedExecutor,

@@ -1,0 +1,78 @@
+"""What a study tries, by its job's mode: one trial, the job's own sweep, or AutoMode's choice."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from autofocus.settings.search_space import Choice
+from autofocus.study.automode.run import search_automatically
+from autofocus.study.cross_validation import cross_validate_best
+from autofocus.study.refit import can_refit, refit_best, refit_reserve_s
+from autofocus.study.resolve import Mode, trial_plan
+from autofocus.study.scheduler import MIN_TRIAL_S, PROBE_ID, Rules, Search
+from autofocus.study.search.samplers import Past, Sampler, make_sampler
+from autofocus.study.study import Study
+from autofocus.study.trials.runner import TRIALS
+
+
+def search_once(study: Study) -> Search:
+    """Try the job's own recipe; where few images were held out, once more with all."""
+    plan = study.plan
+    trials = TRIALS[plan.model.kind]
+    start = trials.begin(study, plan, trials.single_probe)
+    spec = trials.spec(study, start.samples, plan, "", start.train, start.validation)
+    reserve_s = refit_reserve_s(study, start)
+    has_model = start.score is not None
+    rules = Rules(
+        num_trials=0 if has_model and not spec.recipe.num_epochs else 1,
+        policy=None,
+        metric=study.metric,
+        reserve_s=lambda rows: reserve_s,
+        # Without a model even a moment's training is worth more than nothing.
+        min_trial_s=lambda rows: MIN_TRIAL_S if has_model else -math.inf,
+        first_id=trials.single_number,
+        is_paired=True,
+    )
+    last_phases = (cross_validate_best, refit_best) if can_refit(study, start) else ()
+    return Search(start, _JobItself((), plan.seed), rules, last_phases)
+
+
+class _JobItself(Sampler):
+    """One trial that adds nothing to the job's parameters."""
+
+    num_trials = 1
+
+    def ask(self, number: int, past: Sequence[Past] = ()) -> dict[str, Any]:
+        """See `Sampler.ask`."""
+        return {}
+
+
+def search_space(study: Study) -> Search:
+    """Try points of the job's search space."""
+    plan = study.plan
+    sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
+    _check_weights(study)
+    first = trial_plan(plan, sampler.ask(0))
+    start = TRIALS[first.model.kind].begin(study, first, PROBE_ID)
+    num_trials = plan.job.limits.max_trials
+    if sampler.num_trials is not None:
+        num_trials = min(num_trials, sampler.num_trials)
+    return Search(start, sampler, Rules(num_trials, plan.early_termination, study.metric))
+
+
+def _check_weights(study: Study) -> None:
+    """Refuse now weights that cannot be had or used: a trial would fail hours later."""
+    plan = study.plan
+    names: dict[str, None] = {}
+    for subspace in plan.space:
+        choice = subspace.get("model_name")
+        names |= dict.fromkeys(choice.values if isinstance(choice, Choice) else ())
+    for name in names:
+        study.model_of(trial_plan(plan, {"model_name": name}))
+
+
+SEARCHES: Final[dict[Mode, Callable[[Study], Search]]] = {
+    "single": search_once,
+    "sweep": search_space,
+    "automode": search_automatically,
+}

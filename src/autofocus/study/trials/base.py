@@ -1,0 +1,129 @@
+"""The trials of one kind of model: what a kind must offer, its start, a trial and its end."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.runtime import DISK_FULL
+from autofocus.study.best_model import Score
+from autofocus.study.resolve import Plan
+from autofocus.study.study import Study
+from autofocus.training.candidate import Candidate, Samples
+from autofocus.training.step import is_out_of_memory
+from autofocus.training.trial import RunContext, TrialResult, TrialSpec
+
+
+@dataclass(frozen=True)
+class Start:
+    """A study whose images were looked at, before its first trial.
+
+    Attributes:
+        samples: Images of training and validation, all of which decode.
+        train: Positions of the training images, [n].
+        validation: Positions of the validation images, [m].
+        image_s: Seconds that scoring a test image may take.
+        score: Score of the first model; None without one.
+        candidate: The model.
+    """
+
+    samples: Samples
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    image_s: float
+    score: Score | None = None
+    candidate: Candidate | None = None
+
+
+class Trials(Protocol):
+    """The trials of models of one kind; `runner.TRIALS` has them by kind.
+
+    Attributes:
+        single_probe: Id of the first model of a job with one trial.
+        single_number: Number of that trial.
+    """
+
+    single_probe: str
+    single_number: int
+
+    def begin(self, study: Study, plan: Plan, probe: str) -> Start:
+        """Check and split the images, and make a first model where there is one to be had.
+
+        Args:
+            study: The run.
+            plan: The first trial's.
+            probe: Id of the first model.
+        """
+
+    @property
+    def train(self) -> Callable[[TrialSpec, Samples, RunContext], TrialResult]:
+        """Function that trains the model of a spec, or resumes it, and returns its best epoch."""
+
+    def spec(
+        self,
+        study: Study,
+        samples: Samples,
+        plan: Plan,
+        trial: str,
+        train: NDArray[np.int64],
+        validation: NDArray[np.int64],
+    ) -> TrialSpec:
+        """Resolve what a trial trains.
+
+        Args:
+            study: The run.
+            samples: Its images.
+            plan: The trial's.
+            trial: Its id.
+            train: Positions of its training images, [n].
+            validation: Positions of its validation images, [m].
+        """
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial to run.
+
+    Attributes:
+        number: 0, 1, 2, …
+        spec: What it trains.
+        deadline_s: Time (`time.monotonic()`) by which it ends; None for no limit.
+    """
+
+    number: int
+    spec: TrialSpec
+    deadline_s: float | None
+
+
+@dataclass(frozen=True)
+class TrialEnd:
+    """End of a trial; its folder has the result.
+
+    Attributes:
+        status: `completed`, `terminated` by the policy, `stopped` by the user, or `failed`.
+        reason: Reason why it ended.
+        value: Primary metric at its best epoch; None without one.
+        epochs: Finished epochs.
+        seconds: Seconds that it took, in this process.
+    """
+
+    status: str
+    reason: str
+    value: float | None
+    epochs: int
+    seconds: float
+
+
+def failure(error: BaseException) -> str:
+    """Return why something failed, in one line."""
+    first = str(error).strip().partition("\n")[0]
+    if is_out_of_memory(error):
+        return f"out of memory: {first or type(error).__name__}"
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether nothing can be written any more, by whichever trial."""
+    return isinstance(error, OSError) and error.errno in DISK_FULL
