@@ -67,9 +67,10 @@ class Exchange:
 
     async def refuse(self, status: int, text: str, extra: Headers) -> None:
         """Send an error, cut where it is long: no request may make the server write a book."""
+        text = text[:_MAX_ERROR_BYTES]
         body = orjson.dumps({"message": text})
         while len(body) > _MAX_ERROR_BYTES:
-            text = text[: min(_MAX_ERROR_BYTES, len(text)) * 3 // 4]
+            text = text[: len(text) * 3 // 4]
             body = orjson.dumps({"message": f"{text} …"})
         await send_json(self.send, status, body, extra)
 

@@ -34,7 +34,8 @@ class Lane:
         name: Name of its work, for messages and thread names.
         num_threads: Jobs that run at once.
         queue_size: Jobs that may wait; more are refused with 429.
-        too_late: Refusal of a job that could not start in time.
+        too_late: Refusal of a job that could not start in time, or did not end; default: a 408
+            and a 503.
         overrun_s: Time after its deadline in which a job that runs must end. Later its caller is
             told that it did not; halfway there the lane takes no more jobs.
     """
@@ -52,6 +53,7 @@ class Lane:
         self._num_threads = num_threads
         self._queue_size = queue_size
         self._too_late = too_late or timed_out
+        self._did_not_end = too_late or _did_not_end
         self._overrun_s = overrun_s
         self._durations_s: tuple[float, ...] = ()
         # Waiting or in a thread. A caller may be cancelled while its job runs on.
@@ -131,7 +133,7 @@ class Lane:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            raise (self._too_late() if future.cancelled() else _did_not_end()) from None
+            raise (self._too_late() if future.cancelled() else self._did_not_end()) from None
         finally:
             for timer in timers:
                 timer.cancel()

@@ -47,8 +47,8 @@ __all__ = ["DEFAULT_MAX_PIXELS", "ImageHeader", "decode", "read_header"]
 DEFAULT_MAX_PIXELS = 178_956_970
 # JPEG's own limit. Pillow keeps a pointer a row, whatever the row's length.
 MAX_SIDE = 65_535
-# Where a decoder holds more than that, 15 and 11 bytes, the share of pixels that is allowed.
-_SHARES = {"webp": 0.6, "cmyk": 0.8}
+# Where a decoder holds more than that, 15, 11 and 12 bytes, the share of pixels that is allowed.
+_SHARES = {"webp": 0.6, "cmyk": 0.8, "16-bit tiff": 0.7}
 # A progressive JPEG costs a pass over all pixels a scan, though the scan may be a few bytes long.
 # Encoders write 10 to 20; so many are allowed at the most pixels, more at fewer.
 _SCANS_AT_MOST_PIXELS = 16
@@ -77,8 +77,8 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
     Args:
         data: The file's content.
         max_pixels: Height × width above which the image is refused before any pixel is decoded;
-            a WebP or CMYK image, whose decoders hold more, above 0.6 or 0.8 of it. Sides and a
-            JPEG's scans have limits of their own.
+            where a decoder holds more, above a share of it: 0.6 of WebP, 0.7 of 16-bit TIFF, 0.8
+            of CMYK. Sides and a JPEG's scans have limits of their own.
 
     Returns:
         RGB pixels [height, width, 3], contiguous.
@@ -100,7 +100,9 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
 def _decoded(data: bytes, max_pixels: int) -> NDArray[np.uint8] | ImageError:
     try:
         header = read_header(data)
-        _check_size(header.format, header.width, header.height, max_pixels)
+        is_deep = header.format == "tiff" and header.bits > 8
+        name = "16-bit tiff" if is_deep else header.format
+        _check_size(name, header.width, header.height, max_pixels)
         if header.format == "jpeg":
             _check_scans(data, header, max_pixels)
             return _upright(_decode_jpeg(data, header, max_pixels), header.orientation)

@@ -14,7 +14,10 @@ from itertools import islice
 from autofocus.errors import ImageError
 
 _WIDTH, _HEIGHT, _BITS, _ORIENTATION = 256, 257, 258, 274
-_WANTED_TAGS = (_WIDTH, _HEIGHT, _BITS, _ORIENTATION)
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_WANTED_TAGS = (_WIDTH, _HEIGHT, _BITS, _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT)
+# Pixels of a TIFF's tile that any image may have; larger tiles are for larger images.
+_MAX_TILE_PIXELS = 4096 * 4096
 _MAX_TAGS = 4096
 # Segments, chunks or blocks of one file. Readers step over each of them; the longest files of
 # real encoders have a few thousand.
@@ -259,9 +262,14 @@ def _bmp(data: bytes) -> _Fields:
 def _tiff(data: bytes) -> _Fields:
     tags = _tiff_tags(data)
     orientation = tags.get(_ORIENTATION, 1)
+    height, width = tags.get(_HEIGHT, 0), tags.get(_WIDTH, 0)
+    # Decoders hold a whole tile, however little of it the image shows.
+    tile_pixels = tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0)
+    if tile_pixels > max(_MAX_TILE_PIXELS, 2 * height * width):
+        raise ImageError("image.corrupt", "The TIFF image's tiles are far larger than the image.")
     return (
-        tags.get(_HEIGHT, 0),
-        tags.get(_WIDTH, 0),
+        height,
+        width,
         orientation if 1 <= orientation <= 8 else 1,
         tags.get(_BITS, 1),
     )

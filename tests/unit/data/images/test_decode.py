@@ -388,6 +388,8 @@ def test_a_side_is_limited_whatever_the_pixels() -> None:
     error = refused(png_header(1, 70_000))
     assert (error.code, "65,535" in error.message) == ("image.too_large", True)
     assert "600,000 are allowed in a WEBP image" in refused(encode(photo(800, 800), "WEBP")).message
+    deep = encode(Image.new("I;16", (900, 900)), "TIFF")
+    assert "700,000 are allowed in a 16-BIT TIFF image" in refused(deep).message
     cmyk = encode(photo(900, 900).convert("CMYK"), "JPEG")
     assert "800,000 are allowed in a CMYK image" in refused(cmyk).message
 
@@ -420,6 +422,14 @@ def test_files_of_countless_parts_are_refused(data: bytes) -> None:
     error = refused(data)
     assert error.code == "image.corrupt"
     assert "65,536" in error.message or "more than the file holds" in error.message
+
+
+def test_a_tiff_of_tiles_far_larger_than_itself_is_refused() -> None:
+    tags = ((256, 10), (257, 10), (322, 40_000), (323, 40_000))
+    data = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags))
+    data += b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags) + bytes(4)
+    error = refused(data)
+    assert (error.code, "tiles are far larger" in error.message) == ("image.corrupt", True)
 
 
 def test_a_failed_decode_keeps_nothing_but_its_words() -> None:
