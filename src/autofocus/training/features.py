@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from autofocus.data.batches.preprocess import preprocess
 from autofocus.data.images.decode import decode
 from autofocus.data.images.fetch import content_hash, open_bytes
-from autofocus.errors import InputError
+from autofocus.errors import AutofocusError, InputError
 from autofocus.manifest import ResizeCrop
 from autofocus.models.network import Classifier
 from autofocus.runtime import Track, no_progress, num_cores
@@ -156,7 +156,11 @@ def _prefetched(
 def _compute(
     model: Classifier, items: Sequence[_Loaded], device: torch.device
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the features of each item, float32 [v, d], in order; from the cache where there."""
+    """Yield the features of each item, float32 [v, d], in order; from the cache where there.
+
+    Raises:
+        AutofocusError: If the network's features are not what its head takes.
+    """
     fresh = [item.tensors for item in items if item.tensors is not None]
     computed: Iterator[NDArray[np.float32]] = iter(())
     if fresh:
@@ -166,6 +170,11 @@ def _compute(
         )
         with torch.inference_mode():
             rows = model.features(batch).float().cpu().numpy()
+        if rows.shape != (len(batch), model.num_features):
+            raise AutofocusError(
+                f"{type(model).__name__}.features: must be [{len(batch)}, {model.num_features}], a "
+                f"row an image, as its head takes them, got {list(rows.shape)}."
+            )
         computed = iter(rows.reshape(*images.shape[:2], -1))
     for item in items:
         yield item.cached if item.cached is not None else next(computed)

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from autofocus.errors import BudgetError
+from autofocus.errors import AutofocusError, BudgetError
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop
-from autofocus.models.base import LoadedWeights
+from autofocus.models.base import LoadedWeights, Size
 from autofocus.models.families import family_of
 from autofocus.models.network import Classifier
 from autofocus.runtime import cache_dir
@@ -87,9 +87,7 @@ def encode(
     """Build the frozen network of a trial; return it, on the CPU, and the features of images."""
     torch.manual_seed(spec.seed)
     assert isinstance(spec.preprocess, ResizeCrop), "classifiers see a crop"
-    model, size = weights.spec, spec.preprocess.size
-    network = family_of(model).build(model, len(spec.labels), weights, size, {})
-    assert isinstance(network, Classifier), f"{model.family}: build a models.network.Classifier"
+    network = _build(weights, len(spec.labels), spec.preprocess.size)
     network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     views = list(VIEWS) if len(locations) <= MAX_FLIPPED_IMAGES else ["plain"]
     content = weights.info.sha256 or f"random-{_digest(network.encoder)}"
@@ -112,6 +110,23 @@ def encode(
     log.info("features of %d images in %.1f s", len(features.index), time.monotonic() - started_s)
     network.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return network, features
+
+
+def _build(weights: LoadedWeights, num_classes: int, size: Size) -> Classifier:
+    """Build a classifier of whichever family.
+
+    Raises:
+        AutofocusError: If its family builds something else.
+    """
+    spec = weights.spec
+    family = family_of(spec)
+    network = family.build(spec, num_classes, weights, size, {})
+    if not isinstance(network, Classifier):
+        raise AutofocusError(
+            f"{type(family).__name__}.build: must return a models.network.Classifier for "
+            f"{spec.name}, got {type(network).__name__}."
+        )
+    return network
 
 
 def _digest(encoder: nn.Module) -> str:

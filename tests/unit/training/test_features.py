@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from autofocus.errors import ImageError
+from autofocus.errors import AutofocusError, ImageError
 from autofocus.manifest import ResizeCrop
 from autofocus.models import catalog
 from autofocus.models.network import Classifier
@@ -66,6 +66,16 @@ def test_cached_features_are_the_same_bits_without_the_network(
         pytest.raises(AssertionError, match="computed although cached"),
     ):
         extract(network, photos, cache, views=views)
+
+
+def test_features_that_are_not_pooled_are_named(photo_folder: Path, tmp_path: Path) -> None:
+    unpooled = Classifier(torch.nn.Conv2d(3, 8, 32, stride=32), torch.nn.Linear(8, 2), 64).eval()
+    photos = sorted(photo_folder.rglob("*.png"))[:2]
+    with (
+        FeatureCache(tmp_path / "c.sqlite", "net") as cache,
+        pytest.raises(AutofocusError, match=r"must be \[2, 8\].*got \[2, 8, 2, 2\]"),
+    ):
+        extract(unpooled, photos, cache)
 
 
 def test_broken_images_are_named_and_the_others_kept(
