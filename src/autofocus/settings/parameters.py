@@ -65,8 +65,10 @@ class Parameter(Option):
     def __get_pydantic_json_schema__(
         self, core: CoreSchema, handler: GetJsonSchemaHandler
     ) -> Schema:
+        meaning = f"{self.help}; {self.more}" if self.more else self.help
         where = "" if self.used_by == "all" else f" ({READERS[self.used_by]})"
-        return {"description": f"{self.help}{where}", **self.kind.schema()}
+        default = f". Default: {self.default_words}" if self.default_words else ""
+        return {"description": f"{meaning}{where}{default}", **self.kind.schema()}
 
 
 def _whole(low: int, high: int | None = None) -> Number:

@@ -18,14 +18,6 @@ from autofocus.study.search.samplers import SAMPLERS
 from autofocus.study.trials.recipes import default_values
 from autofocus.tasks import TASKS
 
-_MODEL_NAMES = sorted(
-    {
-        *catalog.ALIASES,
-        *catalog.AZURE_DETECTORS,
-        *(catalog.default_model(task.model_kind) for task in TASKS.values()),
-        *(spec.name for spec in catalog.MODELS.values()),
-    }
-)
 # Small and large sets of images, whose recipes differ.
 NUM_IMAGES = (100, 5_000)
 
@@ -39,7 +31,7 @@ def job_schema() -> Schema:
     keys, parts = schema["properties"], schema["$defs"]
     parts["TrainingParameters"]["properties"] = _parameters(parts["TrainingParameters"])
     parts["Drawn"] = {"anyOf": [_drawn(kind) for kind in ARGUMENTS if kind != "choice"]}
-    parts["SubSpace"] = _closed({name: _place(name) for name in _names()})
+    parts["SubSpace"] = _closed({name: _place(name) for name in (*PARAMETERS, *PARAMETER_ALIASES)})
     keys["search_space"]["anyOf"] = [
         {"type": "array", "items": {"$ref": "#/$defs/SubSpace"}, "minItems": 1},
         {"$ref": "#/$defs/SubSpace"},
@@ -53,15 +45,15 @@ def job_schema() -> Schema:
         keys[name]["description"] = "Accepted, not used here"
     for part in (schema, *parts.values()):
         _let_null_be_unset(part)
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
-        "title": "Job of autofocus",
-    }
+    draft = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": draft, "title": "Job of autofocus", **schema}
 
 
-def _names() -> list[str]:
-    return [*PARAMETERS, *PARAMETER_ALIASES]
+def _model_names() -> list[str]:
+    """Return the names to propose; training takes more, such as any of timm's."""
+    names = {*catalog.ALIASES, *catalog.AZURE_DETECTORS}
+    names |= {catalog.default_model(task.model_kind) for task in TASKS.values()}
+    return sorted(names | {spec.name for spec in catalog.MODELS.values()})
 
 
 def _parameters(declared: Schema) -> dict[str, Schema]:
@@ -70,10 +62,7 @@ def _parameters(declared: Schema) -> dict[str, Schema]:
     defaults = common_defaults()
     for name, schema in found.items():
         schema["default"] = defaults.get(name)
-    found["model_name"]["anyOf"] = [
-        {"enum": [*_MODEL_NAMES, "yolov5"]},
-        {"type": "string"},
-    ]
+    found["model_name"]["anyOf"] = [{"enum": [*_model_names(), "yolov5"]}, {"type": "string"}]
     older = {
         alias: {**found[name], "description": f"Same as `{name}`", "deprecated": True}
         for alias, name in PARAMETER_ALIASES.items()
@@ -101,6 +90,10 @@ def _closed(properties: dict[str, Schema]) -> Schema:
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
+# Keys of a schema that do not say what is allowed.
+_ABOUT = ("description", "default", "deprecated")
+
+
 def _let_null_be_unset(part: Schema) -> None:
     """Drop titles and null defaults; let each key that is not required be null, "not set"."""
     part.pop("title", None)
@@ -108,19 +101,16 @@ def _let_null_be_unset(part: Schema) -> None:
         schema.pop("title", None)
         if schema.get("default", ...) is None:
             del schema["default"]
-        if name in part.get("required", ()) or "const" in schema:
-            continue
         options = schema.get("anyOf", [])
-        if {"type": "null"} in options:
+        if name in part.get("required", ()) or "const" in schema or _NULL in options:
             continue
         about = {key: schema.pop(key) for key in _ABOUT if key in schema}
         rest = schema.copy()
         schema.clear()
-        schema |= {"anyOf": [*(options or [rest]), {"type": "null"}], **about}
+        schema |= {"anyOf": [*(options or [rest]), _NULL], **about}
 
 
-# Keys of a schema that do not say what is allowed.
-_ABOUT = ("description", "default", "deprecated")
+_NULL = {"type": "null"}
 
 
 def common_defaults() -> dict[str, Any]:
@@ -139,7 +129,7 @@ def common_defaults() -> dict[str, Any]:
 
 def typical_plans() -> list[Plan]:
     """Return the plan of a job with every known model, for each task that takes it."""
-    models = {name: catalog.resolve(name) for name in _MODEL_NAMES}
+    models = {name: catalog.resolve(name) for name in _model_names()}
     return [
         resolve({"task": task.name, "training_data": "", "training_parameters": parameters})
         for task in TASKS.values()
