@@ -8,6 +8,7 @@ import asyncio
 import logging
 import multiprocessing
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
@@ -15,10 +16,11 @@ logger = logging.getLogger(__name__)
 
 # Connections that may wait to be accepted.
 LISTEN_BACKLOG: Final = 2048
-# A worker that is ahead leaves a connection to the others for so long: one of them may be stopped.
+# A worker that is ahead looks so often whether another has taken a connection, and so long.
 _YIELD_S: Final = 0.005
-# Until files may have been closed.
-_NO_FILES_PAUSE_S: Final = 0.1
+_PATIENCE_S: Final = 0.1
+# Workers that have not been seen for so long are not waited for: they may be stopped.
+_ABSENT_S: Final = 0.5
 # Connections of a worker that does not accept any.
 _GONE: Final = 2**31 - 1
 
@@ -33,10 +35,16 @@ class Counts:
     def __init__(self, num_workers: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._numbers = context.RawArray("i", [_GONE] * num_workers)
+        self._seen_s = context.RawArray("d", num_workers)
 
     def join(self, worker: int) -> None:
         """Note that a worker begins to accept connections."""
         self._numbers[worker] = 0
+        self.see(worker)
+
+    def see(self, worker: int) -> None:
+        """Note that a worker's event loop runs."""
+        self._seen_s[worker] = time.monotonic()
 
     def add(self, worker: int, number: int) -> None:
         """Note that a worker has got connections, or lost some."""
@@ -47,8 +55,12 @@ class Counts:
         self._numbers[worker] = _GONE
 
     def is_ahead(self, worker: int) -> bool:
-        """Return whether another worker has fewer."""
-        return bool(self._numbers[worker] > min(self._numbers))
+        """Return whether another worker that runs has fewer."""
+        since = time.monotonic() - _ABSENT_S
+        return any(
+            number < self._numbers[worker] and seen > since
+            for number, seen in zip(self._numbers, self._seen_s, strict=True)
+        )
 
 
 class Acceptor:
@@ -59,7 +71,7 @@ class Acceptor:
         connect: Makes a connection of an accepted socket.
         counts: Connections of all workers; those that it accepts are added.
         worker: The worker that accepts.
-        free_file: Called when the process may open no more files.
+        free_files: Called when the process may open no more files.
     """
 
     def __init__(
@@ -68,16 +80,17 @@ class Acceptor:
         connect: Callable[[socket.socket], Coroutine[Any, Any, Any]],
         counts: Counts,
         worker: int,
-        free_file: Callable[[], None],
+        free_files: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._sock = sock
         self._connect = connect
         self._counts = counts
         self._worker = worker
-        self._free_file = free_file
+        self._free_files = free_files
         self._opening: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._patience_ends_s = 0.0
         sock.setblocking(False)
         sock.listen(LISTEN_BACKLOG)
         self._loop.add_reader(sock, self._offered)
@@ -92,7 +105,10 @@ class Acceptor:
         self._sock.close()
 
     def _offered(self) -> None:
-        if self._counts.is_ahead(self._worker):
+        now = self._loop.time()
+        if now > self._patience_ends_s + _PATIENCE_S:
+            self._patience_ends_s = now + _PATIENCE_S
+        if now < self._patience_ends_s and self._counts.is_ahead(self._worker):
             self._pause(_YIELD_S)
         else:
             self._accept()
@@ -103,8 +119,6 @@ class Acceptor:
 
     def _go_on(self) -> None:
         self._loop.add_reader(self._sock, self._offered)
-        # Whoever else could have taken it has not.
-        self._accept()
 
     def _accept(self) -> bool:
         """Accept a connection and return whether there was one; one a turn, as others do."""
@@ -114,8 +128,8 @@ class Acceptor:
             return False
         except OSError as error:
             logger.warning("warning: a connection cannot be accepted: %s", error.strerror)
-            self._free_file()
-            self._pause(_NO_FILES_PAUSE_S)
+            self._free_files()
+            self._pause(_YIELD_S)
             return False
         # At once: the next may be offered before this one is made.
         self._counts.add(self._worker, 1)

@@ -7,6 +7,7 @@ Errors of the parser are in the form of all others. Upgrades are not offered, so
 
 import re
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -15,6 +16,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from autofocus.serve.settings import Settings
 
 _MAX_HEADERS: Final = 128
+# Left to others once the process has come to the end of its files.
+_SPARE_FILES: Final = 16
 # For the client to send what it has begun and read the reply, before the connection is cut.
 _TAKE_S: Final = 30.0
 
@@ -60,14 +63,17 @@ class Connections:
         self._open.add(connection)
         self.waits(connection)
         if len(self._open) > self._max_connections:
-            self.close_longest_waiting()
+            self._close_longest_waiting(1)
 
-    def close_longest_waiting(self) -> None:
-        """Make room for another."""
-        for oldest in self._waiting:
+    def shrink(self) -> None:
+        """Allow fewer from now on: the process may open no more files than it has."""
+        self._max_connections = max(1, len(self._open) - _SPARE_FILES)
+        self._close_longest_waiting(_SPARE_FILES)
+
+    def _close_longest_waiting(self, number: int) -> None:
+        for oldest in list(islice(self._waiting, number)):
             self.closed(oldest)
             oldest.transport.abort()
-            return
 
     def closed(self, connection: "Connection") -> None:
         """Count one out."""

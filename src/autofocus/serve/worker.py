@@ -160,10 +160,15 @@ class _Server(uvicorn.Server):
         await super().startup([])
         counts, index = self._ties.counts, self._ties.index
         counts.join(index)
-        free_file = self._connections.close_longest_waiting
+        free_files = self._connections.shrink
         self._acceptors = [
-            Acceptor(sock, self._connect, counts, index, free_file) for sock in sockets or []
+            Acceptor(sock, self._connect, counts, index, free_files) for sock in sockets or []
         ]
+
+    async def on_tick(self, counter: int) -> bool:
+        """Let the others see, ten times a second, that this worker takes connections."""
+        self._ties.counts.see(self._ties.index)
+        return await super().on_tick(counter)
 
     async def _connect(self, accepted: socket.socket) -> None:
         make: Any = self.config.http_protocol_class

@@ -5,12 +5,14 @@ import socket
 from collections.abc import Callable
 from functools import partial
 
+import pytest
+
 from autofocus.serve.accept import Acceptor, Counts
 from autofocus.serve.run import bind
 from autofocus.serve.settings import Settings
 
 
-def test_a_worker_is_ahead_of_those_that_accept() -> None:
+def test_a_worker_is_ahead_of_those_that_accept(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = Counts(3)
     counts.join(0)
     counts.add(0, 5)
@@ -20,6 +22,9 @@ def test_a_worker_is_ahead_of_those_that_accept() -> None:
     counts.add(1, -1)
     assert counts.is_ahead(0)
     assert not counts.is_ahead(1)
+    monkeypatch.setattr("autofocus.serve.accept._ABSENT_S", -1.0)
+    assert not counts.is_ahead(0)
+    monkeypatch.undo()
     counts.leave(1)
     assert not counts.is_ahead(0)
 

@@ -160,6 +160,25 @@ def test_of_too_many_connections_the_one_that_waits_longest_makes_room() -> None
     run(scenario, max_connections=3)
 
 
+def test_at_the_end_of_the_files_some_connections_make_room_for_good() -> None:
+    class Transport:
+        aborted = 0
+
+        def abort(self) -> None:
+            Transport.aborted += 1
+
+    class Held:
+        transport = Transport()
+
+    connections = Connections(Settings(), 4096)
+    for _ in range(100):
+        connections.opened(Held())  # type: ignore[arg-type]
+    connections.shrink()
+    assert Transport.aborted == 16
+    connections.opened(Held())  # type: ignore[arg-type]
+    assert Transport.aborted == 17
+
+
 @pytest.mark.parametrize("path", [b"refuse", b"close"])
 def test_a_client_that_sends_slowly_sees_why_it_was_refused(path: bytes) -> None:
     async def scenario(port: int) -> None:
@@ -219,6 +238,7 @@ def test_a_reply_that_nobody_takes_is_dropped(monkeypatch: pytest.MonkeyPatch) -
             await asyncio.wait_for(reader.readexactly(8 << 20), 3)
         writer.close()
         # One that reads gets all of it.
+        monkeypatch.setattr("autofocus.serve.exchange._TAKE_S", 30.0)
         request = b"GET /big HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
         assert (await exchange(port, request)).count(b"8") >= 8 << 20
 
