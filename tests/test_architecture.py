@@ -60,14 +60,22 @@ def test_a_planted_task_name_is_found() -> None:
     ],
 )
 def test_module_imports_no_torch(module: str) -> None:
-    code = f"import sys, {module}; print([m for m in {HEAVY!r} if m in sys.modules])"
-    found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
-    assert found.strip() == "[]"
+    assert loaded_by(module, HEAVY) == "[]"
+
+
+def test_flags_are_declared_without_what_checks_and_uses_them() -> None:
+    assert loaded_by("autofocus.cli.__main__", ["pydantic", "numpy"]) == "[]"
+    assert loaded_by("autofocus.scoring.scorer", ["pydantic"]) == "[]"
 
 
 HEAVY = ["torch", "timm", "torchvision", "mlflow", "sklearn", "scipy", "pandas"]
+
+
+def loaded_by(module: str, names: list[str]) -> str:
+    """Return which of the names are loaded once a module is."""
+    code = f"import sys, {module}; print([m for m in {names!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def test_the_map_names_files_that_are_there() -> None:
