@@ -5,28 +5,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from autofocus.settings.fields import Reader
 from autofocus.structures.predictions import ClassScores
-from autofocus.tasks.base import RecordT, Targets, Task
+from autofocus.tasks.base import RecordT
 from autofocus.tasks.explaining import Activation
+from autofocus.tasks.whole_image import WholeImageTask
 
 # Added to a probability before its logarithm: float32 tells smaller ones from nothing.
 TINY = 1e-7
 
 
-class ClassificationTask(Task[RecordT, ClassScores]):
+class ClassificationTask(WholeImageTask[RecordT, ClassScores]):
     """A task whose network emits one logit a class.
 
     Attributes:
-        activation: Function from logits to probabilities; losses and heads are chosen by it.
-        label_smoothing: Label smoothing of our own recipes on small sets; without it the few
-            images are learnt by heart and the probabilities of new ones suffer.
-        azure_learning_rates: Published defaults by Azure's model name; `*` for the others.
+        activation: Function from logits to probabilities.
     """
 
-    model_kind = "classifier"
     reads: ClassVar[frozenset[Reader]] = frozenset({"classes", "crops"})
     response_columns: ClassVar[dict[str, bool]] = {
         "probs": True,
@@ -36,14 +32,6 @@ class ClassificationTask(Task[RecordT, ClassScores]):
     }
     wire_tolerance = 1e-4
     activation: ClassVar[Activation]
-    label_smoothing: ClassVar[float]
-    azure_learning_rates: ClassVar[dict[str, float]]
-
-    @abstractmethod
-    def sample_losses(
-        self, predictions: Sequence[ClassScores], targets: Targets
-    ) -> NDArray[np.float64]:
-        """Return each image's log loss, [n], for paired comparisons of networks."""
 
     @abstractmethod
     def explained_classes(self, prediction: ClassScores, threshold: float) -> list[int]:

@@ -10,8 +10,9 @@ import hashlib
 import logging
 import time
 import warnings
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from autofocus.data.splits import kfold_indices
 from autofocus.manifest import Calibration
-from autofocus.metrics.calibration import Activation, fit_temperature, negative_log_likelihood
+from autofocus.metrics.calibration import fit_temperature, negative_log_likelihood
 
 log = logging.getLogger(__name__)
 
@@ -111,11 +112,28 @@ class FitHead(Protocol):
         """Return a head for features [n, d] and the task's targets."""
 
 
+@dataclass(frozen=True)
+class HeadKind:
+    """What a linear head is fitted to say.
+
+    Attributes:
+        fit: Fits one.
+        loss: Mean loss of its outputs, by which C is chosen.
+        temperature: Number that divides its outputs, from those of images it was not fitted on.
+        fits_each_class: Whether a fit is one for each class.
+    """
+
+    fit: FitHead
+    loss: Callable[[Floats, NDArray[Any]], float]
+    temperature: Callable[[Floats, NDArray[Any]], float]
+    fits_each_class: bool = False
+
+
 def fit_probe(
     features: NDArray[np.float32],
     targets: NDArray[np.int64],
     *,
-    kind: Activation,
+    kind: str,
     num_classes: int,
     labels_of: Sequence[Sequence[str]],
     groups: Sequence[Hashable],
@@ -130,34 +148,35 @@ def fit_probe(
     Args:
         features: float32 [n, v, d]: images, views, size. All views train, the first is scored.
         targets: The task's targets, [n] or [n, k].
-        kind: Activation of the logits: `softmax` or `sigmoid`.
+        kind: The task's activation, a key of `HEADS`.
         num_classes: k.
         labels_of: Class names of each image, for stratified folds.
         groups: Group of each image; a group shares a fold.
         seed: Seed of the folds.
         deadline_s: Time (`time.monotonic()`) by which to end; None for no limit.
     """
-    fit = HEADS[kind]
+    head_kind = HEADS[kind]
+    fit = head_kind.fit
     left_s = NO_BUDGET_S if deadline_s is None else max(1.0, deadline_s - time.monotonic())
-    final = _final_effort(features, num_classes, kind, left_s, deadline_s is not None)
+    final = _final_effort(features, num_classes, head_kind, left_s, deadline_s is not None)
     chosen = _search_subset(len(features), seed)
     folds = kfold_indices(
         [labels_of[i] for i in chosen], [groups[i] for i in chosen], NUM_FOLDS, seed
     )
     folds = [fold for fold in folds if 0 < len(fold) < len(chosen)]
     fits = len(folds) * len(C_GRID)
-    effort = _effort(features[chosen], num_classes, kind, SEARCH_SHARE * left_s / max(1, fits))
+    effort = _effort(features[chosen], num_classes, head_kind, SEARCH_SHARE * left_s / max(1, fits))
     searched: dict[float, tuple[float, Floats]] = {}
     for c in C_GRID if len(folds) > 1 and effort.max_iter >= MIN_SEARCH_ITER else ():
         logits = _out_of_fold(fit, features[chosen], targets[chosen], folds, num_classes, c, effort)
-        searched[c] = (negative_log_likelihood(logits, targets[chosen], kind), logits)
+        searched[c] = (head_kind.loss(logits, targets[chosen]), logits)
     if not searched:
         # Without images or time for folds there is no evidence for another C than a default.
         c = DEFAULT_C if len(folds) > 1 else 1.0
         head = _fit_scaled(fit, features, targets, num_classes, c, final)
         return Probe(head, c, Calibration(), {})
     best = min(searched, key=lambda c: searched[c][0])
-    temperature = fit_temperature(searched[best][1], targets[chosen], kind)
+    temperature = head_kind.temperature(searched[best][1], targets[chosen])
     head = _fit_scaled(fit, features, targets, num_classes, best, final)
     return Probe(
         head.divided_by(temperature),
@@ -170,11 +189,11 @@ def fit_probe(
 
 
 def _effort(
-    features: NDArray[np.float32], num_classes: int, kind: Activation, seconds: float
+    features: NDArray[np.float32], num_classes: int, head_kind: HeadKind, seconds: float
 ) -> Effort:
     """Return the effort that one fit can make in so many seconds, perhaps 0 iterations."""
     numbers = features.size * num_classes
-    overhead_s = CALL_S * (num_classes if kind == "sigmoid" else 1)
+    overhead_s = CALL_S * (num_classes if head_kind.fits_each_class else 1)
     affordable = (seconds - overhead_s) * FLOPS_A_SECOND / (FLOPS_A_NUMBER * numbers)
     return Effort(max_iter=int(np.clip(affordable, 0, MAX_ITER)))
 
@@ -182,12 +201,12 @@ def _effort(
 def _final_effort(
     features: NDArray[np.float32],
     num_classes: int,
-    kind: Activation,
+    head_kind: HeadKind,
     left_s: float,
     has_deadline: bool,
 ) -> Effort:
     seconds = FINAL_SHARE * left_s
-    max_iter = max(MIN_FINAL_ITER, _effort(features, num_classes, kind, seconds).max_iter)
+    max_iter = max(MIN_FINAL_ITER, _effort(features, num_classes, head_kind, seconds).max_iter)
     # Without a deadline nothing depends on the clock: the same job gives the same bits.
     return Effort(max_iter, time.monotonic() + seconds if has_deadline else float("inf"))
 
@@ -296,7 +315,20 @@ def _logistic(
         return LogisticRegression(C=c, max_iter=effort.max_iter).fit(features, targets)
 
 
-HEADS: dict[str, FitHead] = {"softmax": _fit_softmax, "sigmoid": _fit_sigmoid}
+# By the task's activation.
+HEADS: dict[str, HeadKind] = {
+    "softmax": HeadKind(
+        _fit_softmax,
+        partial(negative_log_likelihood, kind="softmax"),
+        partial(fit_temperature, kind="softmax"),
+    ),
+    "sigmoid": HeadKind(
+        _fit_sigmoid,
+        partial(negative_log_likelihood, kind="sigmoid"),
+        partial(fit_temperature, kind="sigmoid"),
+        fits_each_class=True,
+    ),
+}
 
 
 # Maximum number of cached probes; they are small beside their features.

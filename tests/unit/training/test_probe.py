@@ -52,10 +52,10 @@ def test_head_over_raw_features_equals_fit_on_scaled_ones() -> None:
     flat = features[:, 0].astype(np.float64)
     mean = flat.mean(0)
     scale = np.sqrt(((flat - mean) ** 2).sum(1).mean())
-    reference = HEADS["softmax"]((flat - mean) / scale, targets, 3, 10.0)
+    reference = HEADS["softmax"].fit((flat - mean) / scale, targets, 3, 10.0)
     from autofocus.training.probe import _fit_scaled
 
-    head = _fit_scaled(HEADS["softmax"], features, targets, 3, 10.0)
+    head = _fit_scaled(HEADS["softmax"].fit, features, targets, 3, 10.0)
     expected = reference.logits((flat - mean) / scale)
     np.testing.assert_allclose(head.logits(flat), expected, rtol=1e-9, atol=1e-9)
 
@@ -65,7 +65,7 @@ def test_two_classes_agree_with_scikit_learn() -> None:
 
     features, targets = blobs(80, 2, spread=2.0)
     flat = features[:, 0].astype(np.float64)
-    head = HEADS["softmax"](flat, targets, 2, 1.0)
+    head = HEADS["softmax"].fit(flat, targets, 2, 1.0)
     logits = head.logits(flat)
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     reference = LogisticRegression(C=1.0, max_iter=300).fit(flat, targets).predict_proba(flat)
@@ -74,7 +74,7 @@ def test_two_classes_agree_with_scikit_learn() -> None:
 
 def test_class_without_training_images_stays_improbable() -> None:
     features, targets = blobs(40, 2)
-    head = HEADS["softmax"](features[:, 0].astype(np.float64), targets, 3, 1.0)
+    head = HEADS["softmax"].fit(features[:, 0].astype(np.float64), targets, 3, 1.0)
     logits = head.logits(features[:, 0])
     probs = np.exp(logits - logits.max(1, keepdims=True))
     probs /= probs.sum(1, keepdims=True)
