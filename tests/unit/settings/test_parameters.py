@@ -1,11 +1,14 @@
 """Published parsing (azure.md §1.5): what is taken, what is refused, and what the refusal says."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from autofocus.settings.check import check_job
-from autofocus.settings.parameters import PARAMETERS, read_parameters
+from autofocus.settings.fields import Reader
+from autofocus.settings.parameters import PARAMETERS, READERS, read_parameters
+from autofocus.tasks import TASKS
+from autofocus.tasks.objects import ObjectsTask
 
 BOOLEANS = {
     "nesterov",
@@ -79,6 +82,20 @@ TEXTS = {
     "checkpoint_dataset_id",
     "checkpoint_filename",
 }
+
+
+def test_every_group_has_readers_and_parameters() -> None:
+    assert READERS.keys() == set(get_args(Reader))
+    assert {one.used_by for one in PARAMETERS.values()} == READERS.keys()
+    read = {group for task in TASKS.values() for group in task.reads}
+    assert read <= READERS.keys()
+    # Those are the models', and everybody's.
+    assert READERS.keys() - read == {"all", "any size", "yolov5", "nobody"}
+
+
+@pytest.mark.parametrize("task", [t for t in TASKS.values() if isinstance(t, ObjectsTask)])
+def test_what_a_task_has_a_default_for_counts_for_it(task: ObjectsTask[Any, Any]) -> None:
+    assert {PARAMETERS[name].used_by for name in task.default_values} <= task.reads
 
 
 def parsed(name: str, value: object) -> Any:

@@ -24,8 +24,7 @@ AZURE_RESIZE, AZURE_CROP = 256, 224
 
 def recipe_of(plan: Plan, num_images: int) -> Recipe:
     """Return the recipe of a plan of any task, for `num_images` training images."""
-    finds_objects = isinstance(plan.task, ObjectsTask)
-    return (detector_recipe_for if finds_objects else recipe_for)(plan, num_images)
+    return (detector_recipe_for if plan.task.finds_objects else recipe_for)(plan, num_images)
 
 
 def recipe_for(plan: Plan, num_images: int) -> Recipe:
