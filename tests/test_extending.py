@@ -19,10 +19,11 @@ from PIL import Image
 
 from autofocus import plugins
 from autofocus.data.formats import FORMATS, known_formats
-from autofocus.explain.algorithms import ALGORITHMS, names_of
+from autofocus.explain.algorithms import ALGORITHMS, attribution_method, names_of
 from autofocus.models.catalog import MODELS, resolve
 from autofocus.models.families import FAMILIES, family_of
 from autofocus.settings import parameters
+from autofocus.study.job_schema import job_schema
 from autofocus.study.search.samplers import SAMPLERS, known_samplers
 from autofocus.training.recipe import Recipe
 
@@ -96,7 +97,12 @@ def test_the_distribution_adds_the_same_entries(folder: Path) -> None:
     assert (spec.name, type(family_of(spec)).__name__) == ("toy_net", "ToyFamily")
     formats = [form.name for form in known_formats()]
     assert formats.index("toylist") < formats.index("coco"), "asked before ours"
+    # As a server's process that explains, which never asks for names.
+    assert attribution_method("occlusion").name == "occlusion"
     assert "occlusion" in names_of("classes")
+    proposed = json.dumps(job_schema())
+    assert '"toy_net"' in proposed
+    assert '"near_best"' in proposed
     assert known_samplers()["near_best"].__module__ == "toy.sampler"
     assert set(groups) == {
         f"autofocus.{name}" for name in ("families", "models", "formats", "explainers", "samplers")

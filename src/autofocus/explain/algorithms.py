@@ -81,8 +81,12 @@ ALGORITHMS: Final[dict[str, Algorithm]] = {
 
 def names_of(explains: Explains) -> tuple[str, ...]:
     """Return the names of the algorithms that explain one kind of predictions, default first."""
-    known = with_plugins(ALGORITHMS, "autofocus.explainers", _problem)
-    return tuple(name for name, algorithm in known.items() if algorithm.explains == explains)
+    return tuple(name for name, one in known_algorithms().items() if one.explains == explains)
+
+
+def known_algorithms() -> dict[str, Algorithm]:
+    """Return the algorithms by name, those of other distributions too."""
+    return with_plugins(ALGORITHMS, "autofocus.explainers", _problem)
 
 
 def _problem(entry: object) -> str | None:
@@ -97,7 +101,7 @@ def attribution_method(name: str) -> "AttributionMethod":
     Raises:
         AutofocusError: If it calls itself by another name.
     """
-    load = ALGORITHMS[name].method
+    load = known_algorithms()[name].method
     assert load is not None, f"{name} explains boxes"
     method = load()
     if method.name != name:
@@ -131,7 +135,7 @@ def explain(
 
 def caption_of(attribution: "Attribution", parameters: "Parameters") -> str:
     """Return the algorithm, its main choices and what a reader must know, for a picture."""
-    algorithm, metadata = ALGORITHMS[attribution.algorithm], attribution.metadata
+    algorithm, metadata = known_algorithms()[attribution.algorithm], attribution.metadata
     parts = [algorithm.title]
     if "fast" in metadata:
         parts.append("fast" if metadata["fast"] else "full")

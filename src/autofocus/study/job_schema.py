@@ -14,7 +14,7 @@ from autofocus.settings.job import UNUSED_KEYS, Job
 from autofocus.settings.parameters import PARAMETER_ALIASES, PARAMETERS
 from autofocus.settings.search_space import ARGUMENTS
 from autofocus.study.resolve import Plan, resolve
-from autofocus.study.search.samplers import SAMPLERS
+from autofocus.study.search.samplers import known_samplers
 from autofocus.study.trials.recipes import default_values
 from autofocus.tasks import TASKS
 
@@ -40,7 +40,7 @@ def job_schema() -> Schema:
     metrics = [metric for task in TASKS.values() for metric in task.primary_metrics]
     keys["primary_metric"]["enum"] = list(dict.fromkeys(metrics))
     samplers = parts["Sampling"]["properties"]["type"]
-    samplers["anyOf"] = [{"enum": [*SAMPLERS, "sobol"]}, {"type": "string"}]
+    samplers["anyOf"] = [{"enum": [*known_samplers()]}, {"type": "string"}]
     for name in UNUSED_KEYS:
         keys[name]["description"] = "Accepted, not used here"
     for part in (schema, *parts.values()):
@@ -53,7 +53,7 @@ def _model_names() -> list[str]:
     """Return the names to propose; training takes more, such as any of timm's."""
     names = {*catalog.ALIASES, *catalog.AZURE_DETECTORS}
     names |= {catalog.default_model(task.model_kind) for task in TASKS.values()}
-    return sorted(names | {spec.name for spec in catalog.MODELS.values()})
+    return sorted(names | {spec.name for spec in catalog.known_models().values()})
 
 
 def _parameters(declared: Schema) -> dict[str, Schema]:
