@@ -18,17 +18,18 @@ from torch import Tensor, nn
 
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop, WeightsInfo
 from autofocus.models import catalog
+from autofocus.models.base import LoadedWeights
 from autofocus.models.network import Classifier
 from autofocus.models.timm.classifiers import build_classifier
 from autofocus.runtime import process_count, process_rank
 from autofocus.tasks.multiclass import MulticlassClassification
-from autofocus.training import distributed, loop, trial
+from autofocus.training import distributed, loop, trial_loop
 from autofocus.training.candidate import Candidate, Samples
-from autofocus.training.classifier_trial import running, train_share
+from autofocus.training.classifier_trial import _rank_epochs
 from autofocus.training.loop import Trained
-from autofocus.training.probe_trial import Probed
 from autofocus.training.recipe import Recipe
-from autofocus.training.trial import RunContext, TrialSpec, WeightsChoice, write_result
+from autofocus.training.trial import RunContext, TrialSpec, WeightsChoice
+from autofocus.training.trial_loop import running, train_share, write_result
 
 SIDE = 32
 
@@ -51,8 +52,8 @@ def count_writes() -> list[str]:
 
     counted(loop.checkpoint, "save_checkpoint")
     counted(loop, "write_atomically")
-    counted(trial, "draw_curves")
-    counted(trial, "write_atomically")
+    counted(trial_loop, "draw_curves")
+    counted(trial_loop, "write_atomically")
     return writes
 
 
@@ -109,12 +110,12 @@ def main(photos: Path, folder: Path, seconds: float | None, changes: dict[str, A
         assert order.run is train_share
         say(folder, train_share(*order.arguments), len(writes))
         return
-    probed = Probed(Candidate(network, manifest, []), network, np.zeros(6), np.zeros(0))
     deadline_s = None if seconds is None else time.monotonic() + seconds
-    context = RunContext(folder / "trial", deadline_s)
-    with running(spec, probed, samples, torch.device("cpu"), context) as opened:
+    context, device = RunContext(folder / "trial", deadline_s), torch.device("cpu")
+    weights = LoadedWeights(spec.model, None, manifest.weights, "random")
+    with running(spec, network, weights, samples, context, device, _rank_epochs) as opened:
         trained = opened.run()
-    write_result(spec, probed.candidate, context.folder)
+    write_result(spec, Candidate(network, manifest, []), context.folder)
     say(folder, trained, len(writes))
 
 

@@ -12,7 +12,7 @@ from autofocus.study.automode.priors import priors_of
 from autofocus.study.resolve import Plan, resolve, trial_plan
 from autofocus.study.search.samplers import make_sampler
 from autofocus.study.sources import Sources, read_sources, with_splits
-from autofocus.study.trials.recipes import recipe_of
+from autofocus.study.trials.recipes import recipe_for
 
 _NUM_FIRST_TRIALS = 3
 
@@ -91,7 +91,7 @@ def _models(plan: Plan, num_images: int) -> list[dict[str, Any]]:
             "needs_accept_license": not is_permissive(one.model.licence),
             "num_params": one.model.num_params,
             "named_by_the_job": one.user_named_model,
-            "recipe": recipe_of(one, num_images).document(),
+            "recipe": recipe_for(one, num_images).document(),
         }
         for one in plans
     ]

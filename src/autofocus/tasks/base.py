@@ -32,6 +32,7 @@ class Task(ABC, Generic[RecordT, PredictionT]):
         primary_metrics: Names the published schema accepts, the default first.
         response_columns: Keys of the wire object; whether every response has them.
         wire_tolerance: The largest `wire_difference` that rounding explains.
+        default_values: Settings of the manifest that the task reads, with published defaults.
         finds_objects: Whether predictions are objects with places: images can be cut into tiles,
             and boxes explained.
 
@@ -47,6 +48,7 @@ class Task(ABC, Generic[RecordT, PredictionT]):
     primary_metrics: ClassVar[tuple[str, ...]]
     response_columns: ClassVar[dict[str, bool]]
     wire_tolerance: ClassVar[float]
+    default_values: ClassVar[dict[str, float | str]] = {}
     finds_objects: ClassVar[bool] = False
 
     @abstractmethod

@@ -55,7 +55,6 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
     """A task whose network emits a fixed number of candidates an image.
 
     Attributes:
-        default_values: Settings of the manifest that the task reads, with published defaults.
     """
 
     primary_metrics: ClassVar[tuple[str, ...]] = ("mean_average_precision",)

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
-from accelerate import Accelerator
 from filelock import FileLock
 
 from autofocus.manifest import Calibration
@@ -17,16 +16,14 @@ from autofocus.metrics.calibration import MIN_CALIBRATION_IMAGES, fit_temperatur
 from autofocus.models.network import Classifier
 from autofocus.structures.frames import Frame
 from autofocus.tasks.classification import ClassificationTask
-from autofocus.training import distributed
 from autofocus.training.averaging import interpolate
 from autofocus.training.candidate import Candidate, Samples
-from autofocus.training.device import choose_device, make_accelerator
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, run_network
-from autofocus.training.loop import Trained, TrainingLoop
+from autofocus.training.loop import Trained
 from autofocus.training.probe_trial import Probed, run_probe
 from autofocus.training.selection import SMALL_VALIDATION, selection_score
-from autofocus.training.trial import RunContext, TrialResult, TrialSpec, open_loop, write_result
-from autofocus.training.trial_log import trial_facts, trial_log
+from autofocus.training.trial import RunContext, TrialResult, TrialSpec
+from autofocus.training.trial_loop import Ranking, running, write_result
 
 
 def train_classifier(spec: TrialSpec, samples: Samples, context: RunContext) -> TrialResult:
@@ -39,7 +36,8 @@ def train_classifier(spec: TrialSpec, samples: Samples, context: RunContext) -> 
     with _one_probe_at_a_time(context.folder.parent):
         probed = run_probe(spec, weights, device, samples, context)
     context.decide("recipe", trial=spec.id, **spec.recipe.document())
-    with running(spec, probed, samples, device, context) as loop:
+    network = probed.initial_model
+    with running(spec, network, weights, samples, context, device, _rank_epochs) as loop:
         trained = loop.run()
         result = _calibrated(spec, probed, trained, loop.validation)
     write_result(spec, result.candidate, context.folder)
@@ -68,7 +66,8 @@ def refit_classifier(
     weights, device = spec.prepare(context.track)
     probed = run_probe(spec, weights, device, samples, context)
     initial = {name: value.clone() for name, value in probed.initial_model.state_dict().items()}
-    with running(spec, probed, samples, device, context, keeps_latest=True) as loop:
+    network = probed.initial_model
+    with running(spec, network, weights, samples, context, device, _keep_latest) as loop:
         trained = loop.run()
         network = _contiguous(trained)
         network.load_state_dict(interpolate(initial, network.state_dict(), initial_share))
@@ -91,99 +90,24 @@ def _one_probe_at_a_time(trials: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def running(
-    spec: TrialSpec,
-    probed: Probed,
-    samples: Samples,
-    device: torch.device,
-    context: RunContext,
-    *,
-    keeps_latest: bool = False,
-) -> Iterator[TrainingLoop]:
-    """Open the loop of the probe's network on all ranks, and keep the trial's log.
-
-    Args:
-        spec: The trial.
-        probed: Its probe; training begins with `initial_model`.
-        samples: The run's images.
-        device: Device of training.
-        context: Folder, deadline and callbacks.
-        keeps_latest: Whether the last weights are kept, regardless of validation.
-    """
-    accelerator, network = make_accelerator(device), probed.initial_model
-    train, validation = spec.of(samples)
-    manifest = probed.candidate.manifest
-    facts = trial_facts(
-        manifest.model_name,
-        train.source,
-        len(train),
-        len(validation),
-        manifest.weights,
-        accelerator.device,
-        accelerator.mixed_precision,
-        context.deadline_s,
-    )
-    share = (spec, network, train, validation, context.on_worker(), keeps_latest)
-    with (
-        trial_log(context.folder, facts),
-        distributed.on_all_ranks(train_share, *share),
-        _loop(spec, network, train, validation, context, keeps_latest, accelerator) as loop,
-    ):
-        yield loop
-
-
-def train_share(
-    spec: TrialSpec,
-    network: Classifier,
-    train: Samples,
-    validation: Samples,
-    context: RunContext,
-    keeps_latest: bool,
-) -> Trained:
-    """Train with the process that is `running` the trial."""
-    accelerator = make_accelerator(choose_device(spec.device))
-    with _loop(spec, network, train, validation, context, keeps_latest, accelerator) as loop:
-        return loop.run()
-
-
-@contextmanager
-def _loop(
-    spec: TrialSpec,
-    network: Classifier,
-    train: Samples,
-    validation: Samples,
-    context: RunContext,
-    keeps_latest: bool,
-    accelerator: Accelerator,
-) -> Iterator[TrainingLoop]:
-    # Where no score is defined the latest weights are kept.
+def _rank_epochs(spec: TrialSpec, train: Samples, validation: Samples) -> Ranking:
     score = selection_score(spec.primary_metric, len(validation))
-    with open_loop(
-        spec,
-        network,
-        train,
-        validation,
-        context,
-        accelerator,
-        score=_no_score if keeps_latest else score,
-        initial_is_valid=not keeps_latest,
-        sample_losses=None if keeps_latest else _sample_losses(_task(spec), validation),
-    ) as loop:
-        yield loop
+    return Ranking(score, initial_is_valid=True, sample_losses=_losses_of(spec, validation))
 
 
-def _sample_losses(
-    task: ClassificationTask[Any], validation: Samples
+def _losses_of(
+    spec: TrialSpec, validation: Samples
 ) -> Callable[[list[Any]], Sequence[float]] | None:
     """Return a function to the loss of each validation image, where they are few; else None."""
     if len(validation) >= SMALL_VALIDATION:
         return None
-    return lambda predictions: task.sample_losses(predictions, validation.targets).tolist()
+    task, targets = _task(spec), validation.targets
+    return lambda predictions: task.sample_losses(predictions, targets).tolist()
 
 
-def _no_score(metrics: dict[str, Any]) -> float:
-    return float("-inf")
+def _keep_latest(spec: TrialSpec, train: Samples, validation: Samples) -> Ranking:
+    # Where no score is defined the latest weights are kept.
+    return Ranking(lambda metrics: float("-inf"), initial_is_valid=False)
 
 
 def _calibrated(

@@ -2,12 +2,10 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from autofocus.manifest import DataInfo, Manifest
@@ -16,15 +14,13 @@ from autofocus.models.base import LoadedWeights
 from autofocus.models.families import family_of
 from autofocus.models.network import Network
 from autofocus.tasks.base import Settings, Targets, Task
-from autofocus.training import distributed
 from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate, Samples
-from autofocus.training.device import choose_device, make_accelerator
-from autofocus.training.loop import Trained, TrainingLoop
+from autofocus.training.loop import Trained
 from autofocus.training.losses.detection import takes_sizes
 from autofocus.training.recipe import Recipe
 from autofocus.training.selection import SMALL_VALIDATION
-from autofocus.training.trial import RunContext, TrialResult, TrialSpec, open_loop, write_result
-from autofocus.training.trial_log import trial_facts, trial_log
+from autofocus.training.trial import RunContext, TrialResult, TrialSpec
+from autofocus.training.trial_loop import Ranking, running, write_result
 
 log = logging.getLogger(__name__)
 
@@ -45,43 +41,19 @@ def train_detector(spec: TrialSpec, samples: Samples, context: RunContext) -> Tr
         settings=dict(spec.settings),
         tiling=tiling and [tiling.cols, tiling.rows, tiling.overlap_frac],
     )
-    network, accelerator = _build(spec, weights), make_accelerator(device)
-    train, validation = spec.of(samples)
-    facts = trial_facts(
-        weights.spec.name,
-        train.source,
-        len(train),
-        len(validation),
-        weights.info,
-        accelerator.device,
-        accelerator.mixed_precision,
-        context.deadline_s,
-    )
-    share = (spec, network, train, validation, context.on_worker())
-    with (
-        trial_log(context.folder, facts),
-        distributed.on_all_ranks(train_share, *share),
-        _loop(spec, network, train, validation, context, accelerator) as loop,
-    ):
+    network = _build(spec, weights)
+    with running(spec, network, weights, samples, context, device, _rank_epochs) as loop:
         for line in unheeded(network, weights.spec.name, spec.recipe):
             log.warning("%s", line)
         trained = loop.run()
-    candidate = _candidate(spec, weights, trained, train, validation)
+    validation = samples.chosen(spec.validation)
+    candidate = _candidate(spec, weights, trained, validation.locations)
     write_result(spec, candidate, context.folder)
     found = trained.evaluation.predictions
     losses = group_losses(
         spec.task, found, validation.targets, spec.labels, spec.settings, spec.primary_metric
     )
     return TrialResult(candidate, trained, losses)
-
-
-def train_share(
-    spec: TrialSpec, network: Network, train: Samples, validation: Samples, context: RunContext
-) -> Trained:
-    """Train with the process that runs `train_detector`."""
-    accelerator = make_accelerator(choose_device(spec.device))
-    with _loop(spec, network, train, validation, context, accelerator) as loop:
-        return loop.run()
 
 
 def unheeded(network: Network, model_name: str, recipe: Recipe) -> Iterator[str]:
@@ -135,29 +107,13 @@ def _build(spec: TrialSpec, weights: LoadedWeights) -> Network:
     )
 
 
-@contextmanager
-def _loop(
-    spec: TrialSpec,
-    network: Network,
-    train: Samples,
-    validation: Samples,
-    context: RunContext,
-    accelerator: Accelerator,
-) -> Iterator[TrainingLoop]:
-    is_asked = spec.recipe.log_training_metrics
-    with open_loop(
-        spec,
-        network,
-        train,
-        validation,
-        context,
-        accelerator,
-        train_subset(train, spec.seed) if is_asked else None,
-        score=_score_of(spec.primary_metric),
+def _rank_epochs(spec: TrialSpec, train: Samples, validation: Samples) -> Ranking:
+    return Ranking(
+        _score_of(spec.primary_metric),
         # Untrained heads: the initial network is no result.
         initial_is_valid=False,
-    ) as loop:
-        yield loop
+        train_subset=train_subset(train, spec.seed) if spec.recipe.log_training_metrics else None,
+    )
 
 
 def _score_of(primary_metric: str) -> Callable[[Mapping[str, Any]], float]:
@@ -169,7 +125,7 @@ def _score_of(primary_metric: str) -> Callable[[Mapping[str, Any]], float]:
 
 
 def _candidate(
-    spec: TrialSpec, weights: LoadedWeights, trained: Trained, train: Samples, validation: Samples
+    spec: TrialSpec, weights: LoadedWeights, trained: Trained, locations: Sequence[str]
 ) -> Candidate:
     network = trained.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     manifest = Manifest(
@@ -178,11 +134,11 @@ def _candidate(
         model_name=weights.spec.name,
         preprocess=spec.preprocess,
         weights=weights.info,
-        data=DataInfo(spec.data_fingerprint, len(train), len(validation)),
+        data=DataInfo(spec.data_fingerprint, len(spec.train), len(spec.validation)),
         tiling=spec.tiling,
         outputs=list(network.output_names),
         settings=dict(spec.settings),
         network=dict(spec.network),
         metrics=trained.evaluation.metrics,
     )
-    return Candidate(network, manifest, validation.locations[:NUM_CHECK_IMAGES])
+    return Candidate(network, manifest, locations[:NUM_CHECK_IMAGES])

@@ -1,32 +1,23 @@
 """One trial: what it trains, where and until when, and its result. Only trials open a spec."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from autofocus.data.batches.cache.budget import CacheBudget
-from autofocus.data.batches.tiles import evaluation_entries
-from autofocus.manifest import MANIFEST_NAME, Preprocess, Tiling, encode_manifest
+from autofocus.manifest import Preprocess, Tiling
 from autofocus.models.base import LoadedWeights, ModelSpec
-from autofocus.models.network import Network
 from autofocus.models.weights.load import OnMissing, load_weights
-from autofocus.runtime import Track, no_progress, write_atomically
+from autofocus.runtime import Track, no_progress
 from autofocus.tasks.base import Settings, Task
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.device import choose_device, prepare_torch
-from autofocus.training.evaluate import EvaluationSet
-from autofocus.training.loaders import evaluation_loader, shared_budgets, training_loader
-from autofocus.training.loop import Trained, TrainingLoop
-from autofocus.training.losses import OBJECTIVES, Objective
+from autofocus.training.loop import Trained
 from autofocus.training.recipe import Recipe
-from autofocus.training.trial_log import draw_curves
 
 
 @dataclass(frozen=True)
@@ -162,82 +153,3 @@ class TrialResult:
     trained: Trained
     losses: NDArray[np.float64] | None = None
     initial_losses: NDArray[np.float64] | None = None
-
-
-@contextmanager
-def open_loop(
-    spec: TrialSpec,
-    network: Network,
-    train: Samples,
-    validation: Samples,
-    context: RunContext,
-    accelerator: Accelerator,
-    train_subset: Samples | None = None,
-    **choices: Any,
-) -> Iterator[TrainingLoop]:
-    """Open the loop of a trial, of which its loaders are open as long as this is entered.
-
-    Args:
-        spec: The trial.
-        network: Initial network.
-        train: Training images.
-        validation: Validation images.
-        context: Folder, deadline and callbacks.
-        accelerator: Device and processes.
-        train_subset: Training images to evaluate beside validation.
-        **choices: How epochs are ranked: `score` and other arguments of `TrainingLoop`.
-    """
-    objective = OBJECTIVES[spec.task.name](spec.recipe, train.targets, network)
-    caches = shared_budgets(len(train), len(validation), accelerator.num_processes)
-    network.to(accelerator.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with (
-        training_loader(
-            train,
-            objective,
-            spec.preprocess,
-            spec.recipe,
-            spec.seed,
-            accelerator,
-            caches[0],
-            spec.tiling,
-        ) as training,
-        evaluation_set(spec, validation, objective, caches[1]) as measured,
-        nullcontext()
-        if train_subset is None
-        else evaluation_set(spec, train_subset, objective, CacheBudget()) as subset,
-    ):
-        yield TrainingLoop(
-            network=network,
-            task=spec.task,
-            objective=objective,
-            recipe=spec.recipe,
-            training=training,
-            validation=measured,
-            folder=context.folder,
-            seed=spec.seed,
-            accelerator=accelerator,
-            deadline_s=context.deadline_s,
-            should_stop=context.should_stop,
-            on_epoch=context.on_epoch,
-            track=context.track,
-            train_subset=subset,
-            **choices,
-        )
-
-
-@contextmanager
-def evaluation_set(
-    spec: TrialSpec, samples: Samples, objective: Objective, cache: CacheBudget
-) -> Iterator[EvaluationSet]:
-    """Open images to evaluate on, as the packaged model takes them."""
-    entries = evaluation_entries(len(samples), spec.tiling) if spec.tiling else []
-    with evaluation_loader(
-        samples, objective, spec.preprocess, spec.recipe, cache, entries
-    ) as loader:
-        yield EvaluationSet(loader, samples.targets, spec.labels, spec.settings, entries)
-
-
-def write_result(spec: TrialSpec, candidate: Candidate, folder: Path) -> None:
-    """Write curves and manifest into the trial's folder."""
-    draw_curves(folder / "metrics.jsonl", folder / "curves.png", spec.primary_metric)
-    write_atomically(folder / MANIFEST_NAME, encode_manifest(candidate.manifest))

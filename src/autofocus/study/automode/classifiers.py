@@ -12,7 +12,7 @@ from autofocus.manifest import Calibration
 from autofocus.models.network import Classifier, Network
 from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, find_entrants
 from autofocus.study.automode.priors import priors_of
-from autofocus.study.automode.profile import training_image_s
+from autofocus.study.automode.profile import median_size, training_image_s
 from autofocus.study.automode.space import space_around
 from autofocus.study.best_model import Score
 from autofocus.study.scheduler import PROBE_ID
@@ -67,7 +67,8 @@ class ClassifierAutoMode:
         ]
         start = replace(start, score=best.score, candidate=best.probed.candidate)
         entrants = [one.entrant for one in ranked]
-        return AutoStart(start, entrants, space, recipe.num_epochs, best.side)
+        facts = {"image_size": median_size(start.samples.chosen(start.train).locations)}
+        return AutoStart(start, entrants, space, recipe.num_epochs, best.side, facts)
 
     def finish_soup(
         self, network: Network, spec: TrialSpec, validation: EvaluationSet

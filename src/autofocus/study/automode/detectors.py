@@ -8,16 +8,17 @@ import torch
 from numpy.typing import NDArray
 
 from autofocus.manifest import Calibration
+from autofocus.models.box_profile import profile_boxes
 from autofocus.models.families import family_of
 from autofocus.models.network import Network
 from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, find_entrants
 from autofocus.study.automode.priors import priors_of
-from autofocus.study.automode.profile import training_image_s
+from autofocus.study.automode.profile import profile_objects, training_image_s
 from autofocus.study.automode.space import space_around
 from autofocus.study.scheduler import PROBE_ID
 from autofocus.study.study import Study
 from autofocus.study.trials.detectors import DetectorTrials, design
-from autofocus.study.trials.recipes import detector_recipe_for
+from autofocus.study.trials.recipes import recipe_for
 from autofocus.training.detector_trial import group_losses
 from autofocus.training.device import choose_device
 from autofocus.training.evaluate import EvaluationSet, evaluate
@@ -37,7 +38,8 @@ class DetectorAutoMode:
         priors = priors_of(plan.model.kind)
         start = DetectorTrials().begin(study, plan, PROBE_ID)
         plan = replace(plan, model=study.model_of(plan))
-        designed = design(plan, list(start.samples.chosen(start.train).targets))
+        targets = list(start.samples.chosen(start.train).targets)
+        designed = design(plan, targets)
         size, num_views = designed.spec.size, designed.num_views
         device = choose_device(plan.job.device)
         # Random numbers take as long as weights, and leave torch's generator as it was.
@@ -54,9 +56,10 @@ class DetectorAutoMode:
             num_groups=num_layer_groups(network),
         )
         found = sorted(find_entrants(plan, priors, budget, study.track), key=lambda one: one.rank)
-        recipe = detector_recipe_for(found[0].plan, num_views)
+        recipe = recipe_for(found[0].plan, num_views)
         space = [_space(one, num_views, max(size)) for one in found]
-        return AutoStart(start, found, space, recipe.num_epochs, max(size))
+        facts = profile_objects(profile_boxes(targets))
+        return AutoStart(start, found, space, recipe.num_epochs, max(size), facts)
 
     def finish_soup(
         self, network: Network, spec: TrialSpec, validation: EvaluationSet
@@ -71,10 +74,10 @@ class DetectorAutoMode:
 
 
 def _recipe_s(entrant: Entrant, num_views: int) -> float:
-    num_epochs = detector_recipe_for(entrant.plan, num_views).num_epochs
+    num_epochs = recipe_for(entrant.plan, num_views).num_epochs
     return num_epochs * num_views * entrant.image_s
 
 
 def _space(entrant: Entrant, num_views: int, side: int) -> dict[str, Any]:
-    recipe = detector_recipe_for(entrant.plan, num_views)
+    recipe = recipe_for(entrant.plan, num_views)
     return space_around(entrant, recipe, side, priors_of(entrant.plan.model.kind))

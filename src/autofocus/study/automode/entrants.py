@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -62,6 +62,7 @@ class AutoStart:
         space: `search_space` around their recipes, in the form of a job's.
         num_epochs: Epochs of the first default recipe.
         side: Longer side of its input, in pixels.
+        facts: What the profile of the data says besides numbers of images and classes.
     """
 
     start: Start
@@ -69,6 +70,7 @@ class AutoStart:
     space: list[dict[str, Any]]
     num_epochs: int
     side: int
+    facts: Mapping[str, Any]
 
 
 class AutoMode(Protocol):

@@ -12,12 +12,11 @@ import torch
 from autofocus.data.batches.cache.budget import MIB, free_memory_bytes
 from autofocus.data.images.fetch import open_bytes
 from autofocus.data.images.header import read_header
-from autofocus.models.box_profile import profile_boxes
+from autofocus.models.box_profile import BoxProfile
 from autofocus.models.network import Network
 from autofocus.runtime import num_cores
 from autofocus.study.trials.base import Start
 from autofocus.tasks.base import Task
-from autofocus.tasks.objects import ObjectsTask
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ def profile_data(task: Task[Any, Any], labels: Sequence[str], start: Start) -> d
     train = start.samples.chosen(start.train)
     counts = Counter(label for record in train.records for label in task.record_labels(record))
     fewest, most = min(counts.values(), default=0), max(counts.values(), default=0)
-    facts: dict[str, Any] = {
+    return {
         "num_images": len(train),
         "num_validation": len(start.validation),
         "num_classes": len(labels),
@@ -44,18 +43,19 @@ def profile_data(task: Task[Any, Any], labels: Sequence[str], start: Start) -> d
         "commonest_class": most,
         "imbalance": round(most / max(1, fewest), 2),
     }
-    if isinstance(task, ObjectsTask):
-        boxes = profile_boxes(list(train.targets))
-        return facts | {
-            "num_objects": boxes.num_objects,
-            "objects_p99": boxes.objects_p99,
-            "object_side_frac": [round(side, 4) for side in boxes.side_frac],
-            "image_size": list(boxes.image_size),
-        }
-    return facts | {"image_size": _median_size(train.locations)}
 
 
-def _median_size(locations: Sequence[str]) -> list[int]:
+def profile_objects(boxes: BoxProfile) -> dict[str, Any]:
+    """Return statistics of the objects in the training images."""
+    return {
+        "num_objects": boxes.num_objects,
+        "objects_p99": boxes.objects_p99,
+        "object_side_frac": [round(side, 4) for side in boxes.side_frac],
+        "image_size": list(boxes.image_size),
+    }
+
+
+def median_size(locations: Sequence[str]) -> list[int]:
     """Return the median (height, width) of some of the images, in pixels."""
     chosen = [locations[i] for i in range(0, len(locations), -(-len(locations) // _NUM_SIZED))]
     # They were decoded before: none can be without a header.

@@ -60,6 +60,7 @@ def search_automatically(study: Study) -> Search:
     auto = AUTO_MODES[plan.model.kind].begin(study)
     profile = {
         **profile_data(plan.task, study.labels, auto.start),
+        **auto.facts,
         **profile_machine(choose_device(plan.job.device), auto.entrants[0].image_s),
     }
     study.folder.decide("profile", **profile)

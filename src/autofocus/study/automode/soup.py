@@ -27,7 +27,7 @@ from autofocus.training.evaluate import evaluate
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.recipe import Recipe
 from autofocus.training.selection import selection_score
-from autofocus.training.trial import evaluation_set
+from autofocus.training.trial_loop import evaluation_set
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,19 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from autofocus.models.base import CLASSIFIER
+from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER
 from autofocus.settings.search_space import parse_space
 from autofocus.study.automode.entrants import Entrant
 from autofocus.study.automode.priors import Priors
 from autofocus.study.search.samplers import Past, RandomSampler, Sampler
 from autofocus.training.recipe import Recipe
 
+# Kind of model -> the parameter that sets the size of its input.
+SIZE_PARAMETERS = {
+    CLASSIFIER: "validation_crop_size",
+    DETECTOR: "image_size",
+    SEGMENTER: "image_size",
+}
 # Sides of an input are multiples of this, in pixels.
 _SIDE_STEP = 32
 
@@ -35,22 +41,18 @@ def space_around(entrant: Entrant, recipe: Recipe, side: int, priors: Priors) ->
         "learning_rate": {"type": "loguniform", "min_value": low, "max_value": high},
         "augmentations": _choice(priors.augmentations),
     }
+    size_name = SIZE_PARAMETERS[entrant.plan.model.kind]
     if entrant.num_groups:
         # What a network takes is known once it is built.
-        space[_size_name(entrant)] = _choice(_sides(side, priors))
+        space[size_name] = _choice(_sides(side, priors))
         frozen = [round(frac * entrant.num_groups) for frac in priors.frozen_frac]
         space["layers_to_freeze"] = _choice(frozen)
     given = entrant.plan.parameters
     is_sized = {"min_size", "max_size", "image_size", "validation_resize_size"} & set(given)
-    fixed = {*given, _size_name(entrant)} if is_sized else {*given}
+    fixed = {*given, size_name} if is_sized else {*given}
     fixed -= entrant.parameters.keys()
     chosen = {name: value for name, value in space.items() if name not in fixed}
     return {**entrant.parameters, **chosen}
-
-
-def _size_name(entrant: Entrant) -> str:
-    is_classifier = entrant.plan.model.kind == CLASSIFIER
-    return "validation_crop_size" if is_classifier else "image_size"
 
 
 def _sides(side: int, priors: Priors) -> list[int]:

@@ -18,7 +18,7 @@ from autofocus.structures.targets import BoxTarget
 from autofocus.study.resolve import Plan
 from autofocus.study.study import Study
 from autofocus.study.trials.base import Start
-from autofocus.study.trials.recipes import detector_recipe_for, is_azure_detector
+from autofocus.study.trials.recipes import is_azure_detector, recipe_for
 from autofocus.tasks.base import Settings
 from autofocus.tasks.objects import ObjectsTask
 from autofocus.training.candidate import Samples
@@ -84,7 +84,7 @@ class DetectorTrials:
             model=plan.model,
             weights=study.weights_of(plan),
             preprocess=designed.spec,
-            recipe=detector_recipe_for(found, designed.num_views),
+            recipe=recipe_for(found, designed.num_views),
             train=train,
             validation=validation,
             primary_metric=study.metric,

@@ -1,15 +1,16 @@
 """Recipe and preprocessing of a job: the defaults of its model, then its own parameters."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 from autofocus.errors import JobError
 from autofocus.manifest import ResizeCrop
+from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER
 from autofocus.models.catalog import ALIASES, AZURE_DETECTORS
 from autofocus.models.families import family_of
 from autofocus.settings.parameters import PARAMETERS
 from autofocus.study.resolve import Plan
 from autofocus.tasks.classification import ClassificationTask
-from autofocus.tasks.objects import ObjectsTask
 from autofocus.training.recipe import (
     RECIPE_PARAMETERS,
     Recipe,
@@ -22,16 +23,20 @@ from autofocus.training.recipe import (
 AZURE_RESIZE, AZURE_CROP = 256, 224
 
 
-def recipe_of(plan: Plan, num_images: int) -> Recipe:
-    """Return the recipe of a plan of any task, for `num_images` training images."""
-    return (detector_recipe_for if plan.task.finds_objects else recipe_for)(plan, num_images)
-
-
 def recipe_for(plan: Plan, num_images: int) -> Recipe:
-    """Return the recipe of `plan` for `num_images` training images."""
-    assert isinstance(plan.task, ClassificationTask)
+    """Return the recipe of a plan: its model's, then its own parameters.
+
+    Args:
+        plan: The plan.
+        num_images: Training images, and tiles of them.
+    """
+    return with_parameters(_RECIPES[plan.model.kind](plan, num_images), plan.parameters)
+
+
+def _of_classifier(plan: Plan, num_images: int) -> Recipe:
+    assert isinstance(plan.task, ClassificationTask), "a classifier's task has classes"
     name = _azure_name(plan)
-    recipe = default_recipe(
+    return default_recipe(
         name or plan.job.model_name,
         num_images,
         plan.task.azure_learning_rates,
@@ -39,14 +44,18 @@ def recipe_for(plan: Plan, num_images: int) -> Recipe:
         defaults=family_of(plan.model).recipe_defaults(plan.model),
         label_smoothing=plan.task.label_smoothing,
     )
-    return with_parameters(recipe, plan.parameters)
 
 
-def detector_recipe_for(plan: Plan, num_images: int) -> Recipe:
-    """Return the recipe of a job with objects, for `num_images` training images."""
+def _of_detector(plan: Plan, num_images: int) -> Recipe:
     defaults = family_of(plan.model).recipe_defaults(plan.model)
-    recipe = detector_recipe(defaults, num_images, is_azure_detector(plan))
-    return with_parameters(recipe, plan.parameters)
+    return detector_recipe(defaults, num_images, is_azure_detector(plan))
+
+
+_RECIPES: Final[dict[str, Callable[[Plan, int], Recipe]]] = {
+    CLASSIFIER: _of_classifier,
+    DETECTOR: _of_detector,
+    SEGMENTER: _of_detector,
+}
 
 
 def default_values(plan: Plan, num_images: int) -> dict[str, Any]:
@@ -56,10 +65,9 @@ def default_values(plan: Plan, num_images: int) -> dict[str, Any]:
         plan: Plan; what it sets is among them.
         num_images: Training images.
     """
-    task, recipe = plan.task, recipe_of(plan, num_images)
+    task, recipe = plan.task, recipe_for(plan, num_images)
     values = {name: getattr(recipe, field) for name, field in RECIPE_PARAMETERS.items()}
-    if isinstance(task, ObjectsTask):
-        values |= {name: plan.parameters.get(name, x) for name, x in task.default_values.items()}
+    values |= {name: plan.parameters.get(name, x) for name, x in task.default_values.items()}
     return {
         name: value
         for name, value in values.items()
