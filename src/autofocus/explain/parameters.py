@@ -8,6 +8,7 @@ numpy: the command line's flags are made from the declaration.
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Final
 
 from autofocus.errors import RequestError
@@ -60,6 +61,8 @@ def _one_of(*names: str) -> OneOf:
 
 
 _FLAG: Final = Flag(strict=True)
+_published = XaiParameter
+_ours = partial(XaiParameter, ours=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,70 +72,57 @@ class Parameters:
     xai_algorithm: Annotated[
         str,
         # `algorithms.names_of` says which names there are.
-        XaiParameter(
+        _published(
             Text(), "How to explain", default_words="xrai; d_rise for models that find objects"
         ),
     ] = "xrai"
     n_steps: Annotated[
         int,
-        XaiParameter(
+        _published(
             _whole(2, MAX_STEPS), "Steps of xrai and integrated_gradients; fewer are faster"
         ),
     ] = 50
     approximation_method: Annotated[
-        str, XaiParameter(_one_of(*METHODS), "Quadrature of these steps")
+        str, _published(_one_of(*METHODS), "Quadrature of these steps")
     ] = "riemann_middle"
     xrai_fast: Annotated[
-        bool, XaiParameter(_FLAG, "Rank regions once by their whole mean, not after each one taken")
+        bool, _published(_FLAG, "Rank regions once by their whole mean, not after each one taken")
     ] = True
-    visualizations: Annotated[bool, XaiParameter(_FLAG, "Return PNGs")] = True
+    visualizations: Annotated[bool, _published(_FLAG, "Return PNGs")] = True
     attributions: Annotated[
-        bool, XaiParameter(_FLAG, "Return the numbers, `[3, h, w]`, of a box `[1, h, w]`")
+        bool, _published(_FLAG, "Return the numbers, `[3, h, w]`, of a box `[1, h, w]`")
     ] = False
     confidence_score_threshold_multilabel: Annotated[
         float,
-        XaiParameter(
+        _published(
             Number(0, 1, strict=True), "Multi-label: explain classes of this probability or more"
         ),
     ] = 0.5
     target: Annotated[
         str | None,
-        XaiParameter(
-            _ClassName(),
-            "The class to explain",
-            default_words="whatever is predicted",
-            ours=True,
-        ),
+        _ours(_ClassName(), "The class to explain", default_words="whatever is predicted"),
     ] = None
     visualization_style: Annotated[
-        str, XaiParameter(_one_of(*VISUALIZATION_STYLES), "What a picture shows", ours=True)
+        str, _ours(_one_of(*VISUALIZATION_STYLES), "What a picture shows")
     ] = "panel"
     num_masks: Annotated[
         int,
-        XaiParameter(
+        _ours(
             # Two: the maps of both halves of the masks are compared.
             _whole(2, 20_000),
             "Random masks of d_rise; fewer are faster and noisier",
-            more="noise falls with their root",
-            ours=True,
+            "noise falls with their root",
         ),
     ] = 500
     grid: Annotated[
         int,
-        XaiParameter(
-            _whole(1, 64),
-            "Cells of such a mask along each side; more are finer and noisier",
-            ours=True,
-        ),
+        _ours(_whole(1, 64), "Cells of such a mask along each side; more are finer and noisier"),
     ] = 10
     seed: Annotated[
-        int,
-        XaiParameter(
-            _whole(0, 2**32 - 1), "Decides the masks, and what --evaluate draws", ours=True
-        ),
+        int, _ours(_whole(0, 2**32 - 1), "Decides the masks, and what --evaluate draws")
     ] = 0
     max_boxes: Annotated[
-        int, XaiParameter(_whole(1, 1000), "Boxes explained in an image, best first", ours=True)
+        int, _ours(_whole(1, 1_000), "Boxes explained in an image, best first")
     ] = 16
 
 

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -53,7 +54,10 @@ def _whole(low: int, high: int) -> Number:
     return Number(low, high, whole=True)
 
 
+_COUNT: Final = _whole(1, 100_000)
+_PLACES: Final = _whole(0, 100_000)
 _SECONDS: Final = Number(0.001, 86_400)
+_variable = partial(Setting, has_flag=False)
 
 
 @dataclass(frozen=True)
@@ -62,32 +66,27 @@ class Settings:
 
     host: Annotated[str, Setting(Text(), "Address")] = "127.0.0.1"
     port: Annotated[
-        int, Setting(_whole(0, 65_535), "Port; 0 takes a free one", more="it is printed")
+        int, Setting(_whole(0, 65_535), "Port; 0 takes a free one", "it is printed")
     ] = 5001
     workers: Annotated[
         int,
         Setting(
             _whole(1, 1_024),
             "Processes",
-            more="each scores one request at a time on one thread",
-            default_words="number of cores",
+            "each scores one request at a time on one thread",
+            "number of cores",
         ),
     ] = field(default_factory=num_cores)
     api_key_file: Annotated[
         Path | None,
-        Setting(
-            FilePath(),
-            "Bearer keys, one a line",
-            more="read again when it changes",
-            default_words="none needed",
-        ),
+        Setting(FilePath(), "Bearer keys, one a line", "read again when it changes", "none needed"),
     ] = None
     max_body_bytes: Annotated[
         int,
         Setting(
             _whole(1_024, 1 << 31),
             "Longest request, MiB",
-            more="checked before and while reading",
+            "checked before and while reading",
             unit=" bytes",
             flag="max_body_mb",
             per=1 << 20,
@@ -98,7 +97,7 @@ class Settings:
         Setting(
             _whole(1, 1 << 31),
             "Largest image, in millions of pixels",
-            more="checked before decoding; without it the image reader's 179",
+            "checked before decoding; without it the image reader's 179",
             unit=" pixels",
             flag="max_megapixels",
             per=1_000_000,
@@ -106,67 +105,48 @@ class Settings:
     ] = None
     max_header_bytes: Annotated[
         int,
-        Setting(
+        _variable(
             _whole(1_024, 1 << 20),
             "Longest head of a request, its first line and headers",
-            more="of at most 128 headers",
+            "of at most 128 headers",
             unit=" bytes",
-            has_flag=False,
         ),
     ] = 64 << 10
     header_timeout_s: Annotated[
-        float,
-        Setting(_SECONDS, "Seconds until a head must be there, once begun", has_flag=False),
+        float, _variable(_SECONDS, "Seconds until a head must be there, once begun")
     ] = 10.0
     max_connections: Annotated[
         int,
-        Setting(
-            _whole(1, 1 << 20),
-            "Connections of each worker",
-            more="always fewer than it may open files",
-            has_flag=False,
+        _variable(
+            _whole(1, 1 << 20), "Connections of each worker", "always fewer than it may open files"
         ),
     ] = 4096
-    max_images: Annotated[
-        int, Setting(_whole(1, 100_000), "Images in one request", has_flag=False)
-    ] = 256
+    max_images: Annotated[int, _variable(_COUNT, "Images in one request")] = 256
     queue_size: Annotated[
-        int, Setting(_whole(0, 100_000), "Requests that may wait in each worker", flag="queue")
+        int, Setting(_PLACES, "Requests that may wait in each worker", flag="queue")
     ] = 64
     timeout_s: Annotated[
         float,
         Setting(
             _SECONDS,
             "Seconds until a request must start",
-            more="what runs may take as long again, at least 10",
+            "what runs may take as long again, at least 10",
         ),
     ] = 30.0
     explain_queue_size: Annotated[
-        int,
-        Setting(
-            _whole(0, 100_000), "Explanations that may wait in each worker", flag="explain_queue"
-        ),
+        int, Setting(_PLACES, "Explanations that may wait in each worker", flag="explain_queue")
     ] = 4
     explain_timeout_s: Annotated[
         float, Setting(_SECONDS, "Seconds until an explanation is done")
     ] = 90.0
     max_explanations: Annotated[
-        int,
-        Setting(
-            _whole(1, 100_000),
-            "Explanations in one request",
-            more="one a class or box and image",
-            has_flag=False,
-        ),
+        int, _variable(_COUNT, "Explanations in one request", "one a class or box and image")
     ] = 64
     explain_warm_up: Annotated[
         bool, Setting(Flag(), "Load what explanations need once the server is ready")
     ] = True
     grace_s: Annotated[
-        float,
-        Setting(
-            Number(0, 86_400), "Seconds for running requests after a stop signal", has_flag=False
-        ),
+        float, _variable(Number(0, 86_400), "Seconds for running requests after a stop signal")
     ] = 30.0
 
 
