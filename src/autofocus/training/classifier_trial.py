@@ -12,14 +12,15 @@ import torch
 from filelock import FileLock
 
 from autofocus.manifest import Calibration
-from autofocus.metrics.calibration import MIN_CALIBRATION_IMAGES, fit_temperature
+from autofocus.metrics.calibration import MIN_CALIBRATION_IMAGES
 from autofocus.models.network import Classifier
 from autofocus.structures.frames import Frame
-from autofocus.tasks.classification import ClassificationTask
+from autofocus.tasks.whole_image import WholeImageTask
 from autofocus.training.averaging import interpolate
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, run_network
 from autofocus.training.loop import Trained
+from autofocus.training.probe import HEADS
 from autofocus.training.probe_trial import Probed, run_probe
 from autofocus.training.selection import SMALL_VALIDATION, selection_score
 from autofocus.training.trial import RunContext, TrialResult, TrialSpec
@@ -130,7 +131,7 @@ def _calibrated(
 
 def calibrate(
     network: Classifier,
-    task: ClassificationTask[Any],
+    task: WholeImageTask[Any, Any],
     validation: EvaluationSet,
     evaluation: Evaluation,
     size: tuple[int, int],
@@ -139,7 +140,7 @@ def calibrate(
 
     Args:
         network: Network on the CPU; its head is changed.
-        task: Classification task.
+        task: Task of whole images.
         validation: Validation images.
         evaluation: Evaluation of the network on them.
         size: (height, width) of its input, in pixels.
@@ -152,7 +153,7 @@ def calibrate(
     targets, labels = validation.targets, validation.labels
     batches = run_network(network, validation.loader, torch.device("cpu"))
     logits = np.concatenate([outputs["logits"] for outputs, _ in batches])
-    temperature = fit_temperature(logits, np.asarray(targets), task.activation)
+    temperature = HEADS[task.activation].temperature(logits, np.asarray(targets))
     _cool(network, temperature)
     scaled = {"logits": (logits / temperature).astype(np.float32)}
     predictions = task.postprocess(scaled, [Frame(size)] * len(targets), {})
@@ -171,6 +172,6 @@ def _contiguous(trained: Trained) -> Classifier:
     return network
 
 
-def _task(spec: TrialSpec) -> ClassificationTask[Any]:
-    assert isinstance(spec.task, ClassificationTask), "a classifier's task has classes"
+def _task(spec: TrialSpec) -> WholeImageTask[Any, Any]:
+    assert isinstance(spec.task, WholeImageTask), "a classifier says what a whole image shows"
     return spec.task

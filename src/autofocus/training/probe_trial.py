@@ -21,7 +21,7 @@ from autofocus.models.network import Classifier
 from autofocus.runtime import cache_dir
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
-from autofocus.tasks.classification import ClassificationTask
+from autofocus.tasks.whole_image import WholeImageTask
 from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate, Samples
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.features import VIEWS, Features, extract_features
@@ -228,8 +228,8 @@ def _predictions(spec: TrialSpec, logits: NDArray[np.floating[Any]]) -> list[Cla
     return _task(spec).postprocess({"logits": logits.astype(np.float32)}, frames, {})
 
 
-def _task(spec: TrialSpec) -> ClassificationTask[Any]:
-    assert isinstance(spec.task, ClassificationTask), "only classifiers have frozen features"
+def _task(spec: TrialSpec) -> WholeImageTask[Any, Any]:
+    assert isinstance(spec.task, WholeImageTask), "only classifiers have frozen features"
     return spec.task
 
 

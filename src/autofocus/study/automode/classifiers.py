@@ -20,7 +20,7 @@ from autofocus.study.study import Study
 from autofocus.study.trials.base import Start
 from autofocus.study.trials.classifiers import begin_probed, probe_model
 from autofocus.study.trials.recipes import recipe_for
-from autofocus.tasks.classification import ClassificationTask
+from autofocus.tasks.whole_image import WholeImageTask
 from autofocus.training.classifier_trial import calibrate
 from autofocus.training.device import choose_device
 from autofocus.training.evaluate import EvaluationSet, evaluate
@@ -75,7 +75,7 @@ class ClassifierAutoMode:
     ) -> tuple[Calibration, dict[str, Any], NDArray[np.float64] | None]:
         """See `AutoMode.finish_soup`."""
         task, size = spec.task, spec.preprocess.size
-        assert isinstance(task, ClassificationTask)
+        assert isinstance(task, WholeImageTask)
         assert isinstance(network, Classifier)
         evaluation = evaluate(network, task, validation, torch.device("cpu"))
         calibration, evaluation = calibrate(network, task, validation, evaluation, size)

@@ -81,7 +81,7 @@ def classifier_spec(
 
 def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[Start, TrialSpec, Probed]:
     """Read and split all images and probe a plan's model; return start, spec and probe."""
-    if len(study.labels) == 1:
+    if len(study.labels) == 1 and study.plan.task.record_type.min_classes:
         log.warning("only one class, %r: there is nothing to tell apart", study.labels[0])
     data, given = study.sources.training, study.sources.validation
     num_training = len(data.locations)

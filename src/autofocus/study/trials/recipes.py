@@ -10,7 +10,7 @@ from autofocus.models.catalog import ALIASES, AZURE_DETECTORS
 from autofocus.models.families import family_of
 from autofocus.settings.parameters import PARAMETERS
 from autofocus.study.resolve import Plan
-from autofocus.tasks.classification import ClassificationTask
+from autofocus.tasks.whole_image import WholeImageTask
 from autofocus.training.recipe import (
     RECIPE_PARAMETERS,
     Recipe,
@@ -34,7 +34,7 @@ def recipe_for(plan: Plan, num_images: int) -> Recipe:
 
 
 def _of_classifier(plan: Plan, num_images: int) -> Recipe:
-    assert isinstance(plan.task, ClassificationTask), "a classifier's task has classes"
+    assert isinstance(plan.task, WholeImageTask), "a classifier says what a whole image shows"
     name = _azure_name(plan)
     return default_recipe(
         name or plan.job.model_name,
