@@ -174,6 +174,8 @@ class Flag(Kind):
         strict: Whether only JSON's true and false are taken.
     """
 
+    allowed = "true or false"
+
     strict: bool = False
 
     def parse(self, value: object) -> bool:
@@ -186,11 +188,6 @@ class Flag(Kind):
         if text not in _TRUE + _FALSE:
             raise ValueError(self.allowed)
         return text in _TRUE
-
-    @property
-    def allowed(self) -> str:
-        """See `Kind.allowed`."""
-        return "true or false"
 
     def schema(self) -> Schema:
         """See `Kind.schema`."""
@@ -241,14 +238,11 @@ class OneOf(Kind):
 class Text(Kind):
     """Any text; numbers are texts too."""
 
+    allowed = "a text"
+
     def parse(self, value: object) -> str:
         """See `Kind.parse`."""
         return str(value)
-
-    @property
-    def allowed(self) -> str:
-        """See `Kind.allowed`."""
-        return "a text"
 
     def schema(self) -> Schema:
         """See `Kind.schema`."""
@@ -277,17 +271,14 @@ class FilePath(Kind):
 class Duration(Kind):
     """Times in seconds: `90`, `90s`, `5m`, `1.5h`, `2d`."""
 
+    allowed = "seconds, or a number with s, m, h or d, such as 90s, 5m or 1h"
+
     def parse(self, value: object) -> float:
         """See `Kind.parse`."""
         match = None if isinstance(value, bool) else _DURATION.fullmatch(str(value))
         if match is None:
             raise ValueError(self.allowed)
         return float(match[1]) * _SECONDS[match[2]]
-
-    @property
-    def allowed(self) -> str:
-        """See `Kind.allowed`."""
-        return "seconds, or a number with s, m, h or d, such as 90s, 5m or 1h"
 
     def schema(self) -> Schema:
         """See `Kind.schema`."""
@@ -299,6 +290,8 @@ class Duration(Kind):
 class TileGrid(Kind):
     """`auto`, or a grid of tiles; read as `3x2`, tiles across x tiles down."""
 
+    allowed = _GRID_RULE
+
     def parse(self, value: object) -> str | None:
         """See `Kind.parse`."""
         if is_unset(value):
@@ -308,11 +301,6 @@ class TileGrid(Kind):
         across, down = read_tile_grid(value)
         return f"{across}x{down}"
 
-    @property
-    def allowed(self) -> str:
-        """See `Kind.allowed`."""
-        return _GRID_RULE
-
     def schema(self) -> Schema:
         """See `Kind.schema`."""
         return {"type": "string", "pattern": r"^(auto|none|[(\[]?\s*\d+\s*[x,]\s*\d+\s*[)\]]?)$"}
@@ -320,6 +308,8 @@ class TileGrid(Kind):
 
 class JsonObject(Kind):
     """A JSON object, as a string or a mapping."""
+
+    allowed = """a JSON object, such as '{"stream_image_files": true}'"""
 
     def parse(self, value: object) -> dict[str, Any] | None:
         """See `Kind.parse`."""
@@ -332,11 +322,6 @@ class JsonObject(Kind):
         if not isinstance(settings, Mapping):
             raise ValueError(self.allowed)
         return dict(settings)
-
-    @property
-    def allowed(self) -> str:
-        """See `Kind.allowed`."""
-        return """a JSON object, such as '{"stream_image_files": true}'"""
 
     def schema(self) -> Schema:
         """See `Kind.schema`."""

@@ -7,6 +7,7 @@ schema, its template and the tables in docs/reference come from here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import (
@@ -75,6 +76,14 @@ def _whole(low: int, high: int | None = None) -> Number:
     return Number(low, high, whole=True)
 
 
+_COUNT, _SIDE, _FRAC, _FLAG = _whole(1), _whole(8, 8192), Number(0, 1), Flag()
+_crops = partial(Parameter, used_by="crops")
+_objects = partial(Parameter, used_by="objects")
+_outlines = partial(Parameter, used_by="outlines")
+_any_size = partial(Parameter, used_by="any size")
+_nobody = partial(Parameter, used_by="nobody")
+
+
 class TrainingParameters(BaseModel):
     """The hyperparameters of a job; None: not set."""
 
@@ -92,19 +101,18 @@ class TrainingParameters(BaseModel):
         int | None, Parameter(_whole(0), "Most epochs; 0 does not fine-tune")
     ] = None
     training_batch_size: Annotated[
-        int | None, Parameter(_whole(1), "Images of a batch, over all processes")
+        int | None, Parameter(_COUNT, "Images of a batch, over all processes")
     ] = None
     validation_batch_size: Annotated[
-        int | None,
-        Parameter(_whole(1), "Images evaluated at once", default_words="that of training"),
+        int | None, Parameter(_COUNT, "Images evaluated at once", default_words="that of training")
     ] = None
     gradient_accumulation_step: Annotated[
         int | None,
         Parameter(
-            _whole(1),
+            _COUNT,
             "Batches of a step",
+            "computed one after the other",
             alias="grad_accumulation_step",
-            more="computed one after the other",
         ),
     ] = None
     learning_rate: Annotated[
@@ -113,19 +121,17 @@ class TrainingParameters(BaseModel):
     optimizer: Annotated[
         str | None, Parameter(OneOf(("sgd", "adam", "adamw"), may_be_unset=True), "Optimiser")
     ] = None
-    momentum: Annotated[float | None, Parameter(Number(0, 1), "Momentum; `sgd`")] = None
-    nesterov: Annotated[bool | None, Parameter(Flag(), "Nesterov's momentum; `sgd`")] = None
+    momentum: Annotated[float | None, Parameter(_FRAC, "Momentum; `sgd`")] = None
+    nesterov: Annotated[bool | None, Parameter(_FLAG, "Nesterov's momentum; `sgd`")] = None
     weight_decay: Annotated[
         float | None, Parameter(Number(0), "Weight decay; never on norms and biases")
     ] = None
-    beta1: Annotated[
-        float | None, Parameter(Number(0, 1), "Decay of gradients; `adam`, `adamw`")
-    ] = None
+    beta1: Annotated[float | None, Parameter(_FRAC, "Decay of gradients; `adam`, `adamw`")] = None
     beta2: Annotated[
-        float | None, Parameter(Number(0, 1), "Decay of squared gradients; `adam`, `adamw`")
+        float | None, Parameter(_FRAC, "Decay of squared gradients; `adam`, `adamw`")
     ] = None
     ams_gradient: Annotated[
-        bool | None, Parameter(Flag(), "AMSGrad; `adam`, `adamw`", alias="amsgrad")
+        bool | None, Parameter(_FLAG, "AMSGrad; `adam`, `adamw`", alias="amsgrad")
     ] = None
     learning_rate_scheduler: Annotated[
         str | None,
@@ -141,21 +147,19 @@ class TrainingParameters(BaseModel):
     warmup_cosine_lr_warmup_epochs: Annotated[
         float | None, Parameter(Number(0), "Epochs of linear warm-up")
     ] = None
-    step_lr_gamma: Annotated[
-        float | None, Parameter(Number(0, 1), "Factor of the rate at each step")
-    ] = None
-    step_lr_step_size: Annotated[int | None, Parameter(_whole(1), "Epochs between steps")] = None
+    step_lr_gamma: Annotated[float | None, Parameter(_FRAC, "Factor of the rate a step")] = None
+    step_lr_step_size: Annotated[int | None, Parameter(_COUNT, "Epochs between steps")] = None
     early_stopping: Annotated[
-        bool | None, Parameter(Flag(), "End when evaluations get no better")
+        bool | None, Parameter(_FLAG, "End when evaluations get no better")
     ] = None
     early_stopping_patience: Annotated[
-        int | None, Parameter(_whole(1), "Evaluations without a better one")
+        int | None, Parameter(_COUNT, "Evaluations without a better one")
     ] = None
     early_stopping_delay: Annotated[
         int | None, Parameter(_whole(0), "Epochs before patience begins")
     ] = None
     evaluation_frequency: Annotated[
-        int | None, Parameter(_whole(1), "Epochs between evaluations; the last is evaluated")
+        int | None, Parameter(_COUNT, "Epochs between evaluations; the last is evaluated")
     ] = None
     number_of_workers: Annotated[
         int | None,
@@ -182,7 +186,7 @@ class TrainingParameters(BaseModel):
     log_validation_loss: Annotated[
         bool | None,
         Parameter(
-            Flag(),
+            _FLAG,
             "Whether evaluations include the loss on validation images",
             more="the training loss, without dropout: `validation_loss` in `metrics.jsonl`",
         ),
@@ -198,50 +202,42 @@ class TrainingParameters(BaseModel):
     ] = None
     validation_crop_size: Annotated[
         int | None,
-        Parameter(
+        _crops(
             _whole(8, 4096),
             "Side of the input, pixels",
-            used_by="crops",
             alias="valid_crop_size",
             default_words="that of the weights; Azure's names 224",
         ),
     ] = None
     validation_resize_size: Annotated[
         int | None,
-        Parameter(
-            _whole(8, 8192),
+        _crops(
+            _SIDE,
             "Shorter side before the crop",
-            used_by="crops",
+            "pixels, at least the crop",
             alias="valid_resize_size",
-            more="pixels, at least the crop",
             default_words="that of the weights; Azure's names 256",
         ),
     ] = None
     image_size: Annotated[
         int | None,
-        Parameter(
-            _whole(8, 8192),
-            "Longer side of the input, pixels",
-            used_by="objects",
-            alias="img_size",
-            default_words="by the data",
+        _objects(
+            _SIDE, "Longer side of the input, pixels", alias="img_size", default_words="by the data"
         ),
     ] = None
     min_size: Annotated[
         int | None,
-        Parameter(
-            _whole(8, 8192),
+        _any_size(
+            _SIDE,
             "Shorter side of the input, pixels, as far as `max_size` allows",
-            used_by="any size",
             default_words="by the data; Azure's names 600",
         ),
     ] = None
     max_size: Annotated[
         int | None,
-        Parameter(
-            _whole(8, 8192),
+        _any_size(
+            _SIDE,
             "Most of the longer side, pixels",
-            used_by="any size",
             default_words="by the data; Azure's names 1333",
         ),
     ] = None
@@ -256,140 +252,93 @@ class TrainingParameters(BaseModel):
     ] = None
     multi_scale: Annotated[
         bool | None,
-        Parameter(
-            Flag(),
+        _any_size(
+            _FLAG,
             "Batches of 0.5 to 1.5 times the input's size",
-            used_by="any size",
             more="drawn by (seed, epoch, batch); false: one size",
             default_words="as augmentation says: `medium` and `strong` vary it by a quarter",
         ),
     ] = None
     tile_grid_size: Annotated[
         str | None,
-        Parameter(
-            TileGrid(),
-            "Tiles seen beside the whole image",
-            used_by="objects",
-            default_words="no tiles",
-        ),
+        _objects(TileGrid(), "Tiles seen beside the whole image", default_words="no tiles"),
     ] = None
     tile_overlap_ratio: Annotated[
         float | None,
-        Parameter(
+        _objects(
             Number(0, 1, below=True),
             "Share of a tile that its neighbour shows too",
-            used_by="objects",
             default_words="0.25",
         ),
     ] = None
     tile_predictions_nms_threshold: Annotated[
         float | None,
-        Parameter(
-            Number(0, 1),
-            "IoU above which boxes of two tiles are one",
-            used_by="objects",
-            alias="tile_predictions_nms_thresh",
+        _objects(
+            _FRAC, "IoU above which boxes of two tiles are one", alias="tile_predictions_nms_thresh"
         ),
     ] = None
     nms_iou_threshold: Annotated[
         float | None,
-        Parameter(
-            Number(0, 1),
+        _objects(
+            _FRAC,
             "IoU above which the lower score is dropped",
-            used_by="objects",
-            alias="nms_iou_thresh",
-            more="Mask R-CNN suppresses above 0.6 by itself, or above this where it is more: a "
+            "Mask R-CNN suppresses above 0.6 by itself, or above this where it is more: a "
             "finished model can be told less later, not more",
+            alias="nms_iou_thresh",
         ),
     ] = None
     box_score_threshold: Annotated[
-        float | None,
-        Parameter(
-            Number(0, 1),
-            "Least score of a reply's box",
-            used_by="objects",
-            alias="box_score_thresh",
-        ),
+        float | None, _objects(_FRAC, "Least score of a reply's box", alias="box_score_thresh")
     ] = None
     box_detections_per_image: Annotated[
         int | None,
-        Parameter(
-            _whole(1),
-            "Most boxes; ours: by the data",
-            used_by="objects",
-            alias="box_detections_per_img",
-        ),
+        _objects(_COUNT, "Most boxes; ours: by the data", alias="box_detections_per_img"),
     ] = None
     validation_metric_type: Annotated[
         str | None,
-        Parameter(
-            OneOf(("none", "coco", "voc", "coco_voc")),
-            "Metric; `none`: the last epoch is kept",
-            used_by="objects",
+        _objects(
+            OneOf(("none", "coco", "voc", "coco_voc")), "Metric; `none`: the last epoch is kept"
         ),
     ] = None
     validation_iou_threshold: Annotated[
-        float | None,
-        Parameter(
-            Number(0, 1, least=0.1), "IoU of a right box; below 0.1 means 0.1", used_by="objects"
-        ),
+        float | None, _objects(Number(0, 1, least=0.1), "IoU of a right box; below 0.1 means 0.1")
     ] = None
     log_training_metrics: Annotated[
         bool | None,
-        Parameter(
-            Flag(),
+        _objects(
+            _FLAG,
             "Whether up to 200 training images are measured too",
-            used_by="objects",
             more="the same every time: `training_…` in `metrics.jsonl`",
         ),
     ] = None
     mask_pixel_score_threshold: Annotated[
-        float | None,
-        Parameter(Number(0, 1), "Probability of a pixel of the object", used_by="outlines"),
+        float | None, _outlines(_FRAC, "Probability of a pixel of the object")
     ] = None
     max_number_of_polygon_points: Annotated[
-        int | None, Parameter(_whole(3), "Most points of a polygon", used_by="outlines")
+        int | None, _outlines(_whole(3), "Most points of a polygon")
     ] = None
     training_crop_size: Annotated[
         int | None,
-        Parameter(
-            _whole(8, 4096),
-            "Training takes the size of validation",
-            used_by="nobody",
-            alias="train_crop_size",
-        ),
+        _nobody(_whole(8, 4096), "Training takes the size of validation", alias="train_crop_size"),
     ] = None
-    checkpoint_frequency: Annotated[
-        int | None, Parameter(_whole(1), "Every epoch has a checkpoint", used_by="nobody")
-    ] = None
-    distributed: Annotated[bool | None, Parameter(Flag(), "Start `torchrun`", used_by="nobody")] = (
-        None
-    )
+    checkpoint_frequency: Annotated[int | None, _nobody(_COUNT, "Each epoch has one")] = None
+    distributed: Annotated[bool | None, _nobody(_FLAG, "Start `torchrun`")] = None
     enable_onnx_normalization: Annotated[
-        bool | None, Parameter(Flag(), "`preprocess` is in the package", used_by="nobody")
+        bool | None, _nobody(_FLAG, "`preprocess` is in the package")
     ] = None
     advanced_settings: Annotated[
-        dict[str, Any] | None,
-        Parameter(JsonObject(), "Settings of the cloud's runtime", used_by="nobody"),
+        dict[str, Any] | None, _nobody(JsonObject(), "Settings of the cloud's runtime")
     ] = None
-    export_as_image: Annotated[
-        bool | None, Parameter(Flag(), "Replies have polygons", used_by="nobody")
-    ] = None
-    image_type: Annotated[
-        str | None, Parameter(OneOf(("JPG", "PNG")), "Replies have polygons", used_by="nobody")
-    ] = None
+    export_as_image: Annotated[bool | None, _nobody(_FLAG, "Masks are polygons")] = None
+    image_type: Annotated[str | None, _nobody(OneOf(("JPG", "PNG")), "Masks are polygons")] = None
     checkpoint_run_id: Annotated[
-        str | None, Parameter(Text(), "A cloud's; see `weights` of the job", used_by="nobody")
+        str | None, _nobody(Text(), "A cloud's; see `weights` of the job")
     ] = None
     checkpoint_model: Annotated[
-        str | None, Parameter(Text(), "A cloud's; see `weights` of the job", used_by="nobody")
+        str | None, _nobody(Text(), "A cloud's; see `weights` of the job")
     ] = None
-    checkpoint_dataset_id: Annotated[
-        str | None, Parameter(Text(), "A cloud's", used_by="nobody")
-    ] = None
-    checkpoint_filename: Annotated[str | None, Parameter(Text(), "A cloud's", used_by="nobody")] = (
-        None
-    )
+    checkpoint_dataset_id: Annotated[str | None, _nobody(Text(), "A cloud's")] = None
+    checkpoint_filename: Annotated[str | None, _nobody(Text(), "A cloud's")] = None
 
 
 PARAMETERS: dict[str, Parameter] = {
