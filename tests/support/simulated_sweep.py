@@ -53,7 +53,8 @@ def scheduled(
     sources = read_sources(plan, no_progress)
     resolved = plan.job.model_dump(mode="json", by_alias=True)
     with RunFolder(path, resolved, sources.fingerprint, overwrite=False) as folder:
-        study = Study(plan, sources, folder, 0.0, no_progress, is_stopped)
+        study = Study(plan, sources, folder, 0.0, no_progress)
+        study.is_stopped = is_stopped
         data = sources.training
         targets = plan.task.encode_targets(data.records, study.labels)
         hashes = [str(i) for i in range(len(data.records))]

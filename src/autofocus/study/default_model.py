@@ -28,7 +28,8 @@ def with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:
         folder: Run folder that records the choice.
         track: Progress display of downloads.
     """
-    if plan.user_named_model or plan.job.weights is not None:
+    # AutoMode tries several.
+    if plan.mode == "automode" or plan.user_named_model or plan.job.weights is not None:
         return plan
     before = folder.decided(_DECISION)
     if before is not None:

@@ -83,19 +83,21 @@ def run(
             from autofocus.study.study import Study
 
             plan = with_default_model(plan, folder, track)
-            with StopRequest() as is_stopped:
-                study = Study(plan, sources, folder, started_s, track, is_stopped)
+            study = Study(plan, sources, folder, started_s, track)
+            try:
                 search = SEARCHES[plan.mode](study)
-                scheduler = TrialController(study, search)
-                scheduler.publish_best()
-                executor = executor_of(study, search.start.samples, scheduler.num_left)
-                executor.run(scheduler)
-                for phase in search.last_phases:
-                    if not is_stopped():
-                        phase(study, scheduler)
-                outcome = scheduler.outcome()
-            study.write_data_check()
-            if is_stopped():
+                with StopRequest() as study.is_stopped:
+                    scheduler = TrialController(study, search)
+                    scheduler.publish_best()
+                    executor = executor_of(study, search.start.samples, scheduler.num_left)
+                    executor.run(scheduler)
+                    for phase in search.last_phases:
+                        if not study.is_stopped():
+                            phase(study, scheduler)
+                    outcome = scheduler.outcome()
+            finally:
+                study.write_data_check()
+            if study.is_stopped():
                 raise StoppedError(_how_to_go_on(folder))
             result = _result(study, outcome)
             folder.write_json("result.json", result)

@@ -63,6 +63,8 @@ class Study:
         folder: Run folder.
         started_s: Time (`time.monotonic()`) at which the budget began.
         track: Progress display.
+
+    Attributes:
         is_stopped: Whether the user has asked to stop.
     """
 
@@ -73,14 +75,13 @@ class Study:
         folder: RunFolder,
         started_s: float,
         track: Track,
-        is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.plan = plan
         self.sources = sources
         self.folder = folder
         self.started_s = started_s
         self.track = track
-        self.is_stopped = is_stopped
+        self.is_stopped: Callable[[], bool] = lambda: False
         self.issues = {role: data.issues for role, data in sources.given.items()}
         self.num_lost = dict.fromkeys(self.issues, 0)
         self.trials: list[dict[str, Any]] = []
