@@ -74,9 +74,9 @@ def explain(
     """
     from autofocus.scoring.model_path import resolve_model
 
-    _check_mode(evaluate, data, images)
     _check_algorithm(algorithm)
     folder = resolve_model(model)
+    _check_mode(evaluate, data, images)
     _require(folder, model)
     given = {"xai_algorithm": algorithm, **{_FLAGS[flag]: flags[flag] for flag in flags}}
     parameters = {name: value for name, value in given.items() if value is not None}
