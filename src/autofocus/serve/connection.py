@@ -5,6 +5,7 @@ There are only so many connections; of more, the one that has waited longest for
 Errors of the parser are in the form of all others. Upgrades are not offered, so offers are ignored.
 """
 
+import contextlib
 import re
 from collections.abc import Callable
 from itertools import islice
@@ -112,7 +113,9 @@ class Connection(HttpToolsProtocol):
         # Refused bytes are dropped; after a hang-up the parser looks for the end of the request.
         self._is_refused = False
         self._is_hung_up = False
+        self._late_refusal: tuple[int, str] | None = None
         self._timer: Any = None
+        self._running: Any = None
 
     def connection_made(self, transport: Any) -> None:
         """Wait for a head."""
@@ -125,6 +128,14 @@ class Connection(HttpToolsProtocol):
         self._timer.cancel()
         self._of_worker.closed(self)
         super().connection_lost(exc)
+        # uvicorn tells only the last of several requests that were sent at once.
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, within the limits of a head."""
@@ -188,8 +199,12 @@ class Connection(HttpToolsProtocol):
             return
         is_idle = self._in_head and not self.pipeline
         super().on_response_complete()
-        if is_idle and not self.transport.is_closing():
+        if not is_idle or self.transport.is_closing():
+            return
+        if self._late_refusal is None:
             self._of_worker.waits(self)
+        else:
+            self._say(*self._late_refusal)
 
     @property
     def _is_read(self) -> bool:
@@ -214,7 +229,9 @@ class Connection(HttpToolsProtocol):
         self._is_hung_up = True
         self.flow.resume_reading()
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            # A client that has left already hears nothing.
+            with contextlib.suppress(OSError):
+                self.transport.write_eof()
         self.loop.call_later(_TAKE_S, self.transport.abort)
 
     def timeout_keep_alive_handler(self) -> None:
@@ -244,16 +261,28 @@ class Connection(HttpToolsProtocol):
         self._is_refused = True
         if self._is_hung_up:
             self.transport.close()
-            return
-        if self.cycle is not None and not self.cycle.response_complete:
+        elif self.cycle is None or self.cycle.response_complete:
+            self._say(status, text)
+        elif self._in_head:
+            # The requests before it are answered first.
+            self._late_refusal = (status, text)
+        else:
             # Whoever waits for the rest of this request waits no more.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+            self._say(status, text)
+
+    def _say(self, status: int, text: str) -> None:
         body = orjson.dumps({"message": text})
         head = b"HTTP/1.1 %d %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
         head = head % (status, _REASONS[status], len(body))
         self.transport.write(head + b"connection: close\r\n\r\n" + body)
         self.hang_up()
+
+    def write(self, data: bytes) -> None:
+        """Write, where anything may still be said."""
+        if not self._is_hung_up:
+            self.transport.write(data)
 
 
 class _ClosesWhenRead:
@@ -264,7 +293,7 @@ class _ClosesWhenRead:
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.write = connection.transport.write
+        self.write = connection.write
         self.is_closing = connection.transport.is_closing
         self.close = connection.close
 

@@ -160,6 +160,21 @@ def test_of_too_many_connections_the_one_that_waits_longest_makes_room() -> None
     run(scenario, max_connections=3)
 
 
+def test_requests_before_one_that_is_malformed_are_answered_and_a_broken_body_is_not() -> None:
+    async def scenario(port: int) -> None:
+        one = POST + b"Content-Length: 4\r\n\r\nabcd"
+        reply = await exchange(port, one + one + b"NONSENSE\r\n\r\n")
+        assert reply.count(b"HTTP/1.1 200 ") == 2
+        assert reply.count(b"HTTP/1.1 400 ") == 1
+        assert reply.endswith(b'are not an HTTP/1.1 request."}')
+        chunked = POST + b"Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"
+        reply = await exchange(port, chunked, b"1\r\nx\r\nNONSENSE\r\n")
+        assert reply.count(b"HTTP/1.1 400 ") == 1
+        assert b" 200 " not in reply
+
+    run(scenario)
+
+
 def test_at_the_end_of_the_files_some_connections_make_room_for_good() -> None:
     class Transport:
         aborted = 0
