@@ -100,9 +100,10 @@ def start_server() -> Iterator[StartServer]:
             time.sleep(0.02)
 
     yield start
-    for process, reader in started:
+    for process, _ in started:
         if process.poll() is None:
             process.kill()
+    for process, reader in started:
         process.wait()
         # Until its workers have seen that they are alone, and left.
         reader.join(timeout=10)

@@ -6,6 +6,7 @@ connections than another leaves a new one to that, for a moment.
 
 import asyncio
 import logging
+import math
 import multiprocessing
 import socket
 import time
@@ -21,6 +22,7 @@ _YIELD_S: Final = 0.005
 _PATIENCE_S: Final = 0.1
 # Workers that have not been seen for so long are not waited for: they may be stopped.
 _ABSENT_S: Final = 0.5
+_WARN_EVERY_S: Final = 10.0
 # Connections of a worker that does not accept any.
 _GONE: Final = 2**31 - 1
 
@@ -91,6 +93,7 @@ class Acceptor:
         self._opening: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._patience_ends_s = 0.0
+        self._warned_s = -math.inf
         sock.setblocking(False)
         sock.listen(LISTEN_BACKLOG)
         self._loop.add_reader(sock, self._offered)
@@ -127,7 +130,11 @@ class Acceptor:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         except OSError as error:
-            logger.warning("warning: a connection cannot be accepted: %s", error.strerror)
+            # Such as too many open files; it may happen to thousands.
+            now = self._loop.time()
+            if now > self._warned_s + _WARN_EVERY_S:
+                self._warned_s = now
+                logger.warning("warning: connections cannot be accepted: %s", error.strerror)
             self._free_files()
             self._pause(_YIELD_S)
             return False

@@ -1,7 +1,7 @@
 """Connections: uvicorn's, with limits on what a client may send and how long it may take.
 
 The head of a request (its first line and headers) has a length, a number of headers and a time.
-There are only so many connections; of more, the one that has waited longest for a head is closed.
+There are only so many connections; of more, one is closed that has waited longest for a request.
 Errors of the parser are in the form of all others. Upgrades are not offered, so offers are ignored.
 """
 
@@ -56,7 +56,7 @@ class Connections:
         self._max_connections = max_connections
         self._on_closed = on_closed
         self._open: set[Connection] = set()
-        # Those whose head is not there yet, longest first.
+        # Those whose request is not there yet as a whole, longest first.
         self._waiting: dict[Connection, None] = {}
 
     def opened(self, connection: "Connection") -> None:
@@ -84,12 +84,12 @@ class Connections:
             self._on_closed()
 
     def waits(self, connection: "Connection") -> None:
-        """Note that it waits for a head, from now on."""
+        """Note that it waits for a request, from now on."""
         self._waiting.pop(connection, None)
         self._waiting[connection] = None
 
     def works(self, connection: "Connection") -> None:
-        """Note that it has a request."""
+        """Note that it has one, to the end of its body."""
         self._waiting.pop(connection, None)
 
 
@@ -175,7 +175,6 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._timer.cancel()
-        self._of_worker.works(self)
         super().on_headers_complete()
         self.cycle.transport = _ClosesWhenRead(self)  # type: ignore[assignment]
 
@@ -189,6 +188,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
         self._in_head = True
         self._head_bytes = 0
+        self._of_worker.works(self)
         if self._is_hung_up:
             self.transport.close()
 
