@@ -12,8 +12,8 @@ from PIL import Image
 
 from autofocus.data.batches.tiles import WHOLE
 from autofocus.data.images.decode import decode
+from autofocus.explain.base import FoundBoxes
 from autofocus.explain.class_measures import shuffle_weights
-from autofocus.explain.d_rise import FoundBoxes
 from autofocus.explain.measures import box_insertion_deletion, centred_gaussian
 from autofocus.explain.parameters import Parameters
 from autofocus.manifest import DataInfo, Manifest, ResizeFit, WeightsInfo

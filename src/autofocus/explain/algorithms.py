@@ -7,7 +7,7 @@ Imports neither torch nor numpy before one is used: command line and requests re
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from autofocus.errors import AutofocusError
 from autofocus.plugins import with_plugins
@@ -15,7 +15,7 @@ from autofocus.plugins import with_plugins
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from autofocus.explain.base import Attribution, AttributionMethod
+    from autofocus.explain.base import Attribution, AttributionMethod, BoxMethod
     from autofocus.explain.frozen import FrozenClassifier
     from autofocus.explain.parameters import Parameters
 
@@ -31,14 +31,14 @@ class Algorithm:
     Attributes:
         explains: Kind of predictions it explains.
         title: Name on pictures.
+        method: Loads an `AttributionMethod`, and torch with it, or a `BoxMethod`.
         parameters: Request parameters besides those of every algorithm.
-        method: Loads it, and torch with it; None for boxes, see `d_rise.box_maps`.
     """
 
     explains: Explains
     title: str
+    method: "Callable[[], AttributionMethod | BoxMethod]"
     parameters: tuple[str, ...] = ()
-    method: "Callable[[], AttributionMethod] | None" = None
 
 
 def _xrai() -> "AttributionMethod":
@@ -59,6 +59,12 @@ def _guided_gradcam() -> "AttributionMethod":
     return GuidedGradcam()
 
 
+def _d_rise() -> "BoxMethod":
+    from autofocus.explain.d_rise import DRise
+
+    return DRise()
+
+
 def _guided_backprop() -> "AttributionMethod":
     from autofocus.explain.guided_backprop import GuidedBackprop
 
@@ -69,13 +75,13 @@ _PATH: Final = ("n_steps", "approximation_method")
 
 # The first that explains a kind is its default.
 ALGORITHMS: Final[dict[str, Algorithm]] = {
-    "xrai": Algorithm("classes", "XRAI", (*_PATH, "xrai_fast"), _xrai),
+    "xrai": Algorithm("classes", "XRAI", _xrai, (*_PATH, "xrai_fast")),
     "integrated_gradients": Algorithm(
-        "classes", "Integrated gradients", _PATH, _integrated_gradients
+        "classes", "Integrated gradients", _integrated_gradients, _PATH
     ),
-    "guided_gradcam": Algorithm("classes", "Guided Grad-CAM", (), _guided_gradcam),
-    "guided_backprop": Algorithm("classes", "Guided backprop", (), _guided_backprop),
-    "d_rise": Algorithm("boxes", "D-RISE", ("num_masks", "grid", "seed", "max_boxes")),
+    "guided_gradcam": Algorithm("classes", "Guided Grad-CAM", _guided_gradcam),
+    "guided_backprop": Algorithm("classes", "Guided backprop", _guided_backprop),
+    "d_rise": Algorithm("boxes", "D-RISE", _d_rise, ("num_masks", "grid", "seed", "max_boxes")),
 }
 
 
@@ -90,9 +96,7 @@ def known_algorithms() -> dict[str, Algorithm]:
 
 
 def _problem(entry: object) -> str | None:
-    if not isinstance(entry, Algorithm):
-        return f"{entry!r} is no Algorithm object"
-    return None if entry.method is not None else "its method is None; boxes have D-RISE alone"
+    return None if isinstance(entry, Algorithm) else f"{entry!r} is no Algorithm object"
 
 
 def attribution_method(name: str) -> "AttributionMethod":
@@ -101,9 +105,24 @@ def attribution_method(name: str) -> "AttributionMethod":
     Raises:
         AutofocusError: If it calls itself by another name.
     """
-    load = known_algorithms()[name].method
-    assert load is not None, f"{name} explains boxes"
-    method = load()
+    method: AttributionMethod = _loaded(name, "classes")
+    return method
+
+
+def box_method(name: str) -> "BoxMethod":
+    """Load the algorithm of a name that explains boxes.
+
+    Raises:
+        AutofocusError: If it calls itself by another name.
+    """
+    method: BoxMethod = _loaded(name, "boxes")
+    return method
+
+
+def _loaded(name: str, explains: Explains) -> Any:
+    algorithm = known_algorithms()[name]
+    assert algorithm.explains == explains, f"{name} explains {algorithm.explains}"
+    method = algorithm.method()
     if method.name != name:
         raise AutofocusError(
             f"ALGORITHMS['{name}']: {type(method).__name__}.name must be '{name}', got "

@@ -8,7 +8,7 @@ Notation for tensor shapes:
     - k: classes
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.explain.parameters import Parameters
+from autofocus.structures.frames import Frame
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,6 +65,31 @@ class Attribution:
         return merged
 
 
+# Images [n, 3, h, w] in; `boxes` [n, c, 4] in fractions of the canvas, `scores` and `classes`
+# [n, c] of c candidates an image out.
+Detect = Callable[[NDArray[np.float32]], Mapping[str, NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class FoundBoxes:
+    """Boxes to explain.
+
+    Attributes:
+        xyxy_frac: float32 [t, 4], in fractions of the image.
+        classes: int64 [t].
+    """
+
+    xyxy_frac: NDArray[np.float32]
+    classes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __getitem__(self, rows: Any) -> "FoundBoxes":
+        """Return some of the boxes."""
+        return FoundBoxes(self.xyxy_frac[rows], self.classes[rows])
+
+
 class AttributionMethod(Protocol):
     """An algorithm that explains classes; holds no state between calls."""
 
@@ -89,4 +115,35 @@ class AttributionMethod(Protocol):
 
         Raises:
             InputError: If the images do not fit the network, or the algorithm cannot explain it.
+        """
+
+
+class BoxMethod(Protocol):
+    """An algorithm that explains found boxes; holds no state between calls."""
+
+    name: ClassVar[str]
+
+    def attribute(
+        self,
+        detect: Detect,
+        canvas: NDArray[np.float32],
+        part: tuple[int, int],
+        frame: Frame,
+        boxes: FoundBoxes,
+        parameters: Parameters,
+        check: Callable[[], None],
+    ) -> list[Attribution]:
+        """Explain boxes that were found on one canvas.
+
+        Args:
+            detect: Runs the network.
+            canvas: Input of the network, float32 [3, h, w].
+            part: (height, width) of the part of the canvas that is image, from the upper left.
+            frame: Position of the canvas in the image.
+            boxes: Found boxes.
+            parameters: Parameters; those of other algorithms have no effect.
+            check: Called before each batch; may raise to stop.
+
+        Returns:
+            One attribution a box, in order; maps are [1, h, w] of `part`.
         """

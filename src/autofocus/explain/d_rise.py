@@ -17,43 +17,20 @@ an image; n masks.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.explain.base import Attribution, Detect, FoundBoxes
 from autofocus.explain.parameters import Parameters
 from autofocus.structures.boxes import box_iou, clip_boxes
 from autofocus.structures.frames import Frame
 
-# Images [n, 3, h, w] in; `boxes` [n, c, 4] in fractions of the canvas, `scores` and `classes`
-# [n, c] out.
-Detect = Callable[[NDArray[np.float32]], Mapping[str, NDArray[Any]]]
-
 OPEN_FRAC: Final = 0.5
 # Pixels of one batch of masked images.
 _PIXELS_PER_BATCH: Final = 1 << 20
-
-
-@dataclass(frozen=True)
-class FoundBoxes:
-    """Boxes to explain.
-
-    Attributes:
-        xyxy_frac: float32 [t, 4], in fractions of the image.
-        classes: int64 [t].
-    """
-
-    xyxy_frac: NDArray[np.float32]
-    classes: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.classes)
-
-    def __getitem__(self, rows: Any) -> "FoundBoxes":
-        """Return some of the boxes."""
-        return FoundBoxes(self.xyxy_frac[rows], self.classes[rows])
 
 
 @dataclass(frozen=True)
@@ -70,6 +47,47 @@ class BoxMaps:
     maps: NDArray[np.float32]
     mean_resemblance: NDArray[np.float64]
     half_agreement: NDArray[np.float64]
+
+
+class DRise:
+    """See `explain.base.BoxMethod`."""
+
+    name: ClassVar[str] = "d_rise"
+
+    def attribute(
+        self,
+        detect: Detect,
+        canvas: NDArray[np.float32],
+        part: tuple[int, int],
+        frame: Frame,
+        boxes: FoundBoxes,
+        parameters: Parameters,
+        check: Callable[[], None],
+    ) -> list[Attribution]:
+        """See `BoxMethod.attribute`."""
+        maps = box_maps(detect, canvas, part, frame, boxes, parameters, check)
+        return [
+            Attribution(
+                maps.maps[k][None],
+                self.name,
+                int(boxes.classes[k]),
+                "resemblance",
+                "value",
+                _metadata(maps, k, parameters),
+            )
+            for k in range(len(boxes))
+        ]
+
+
+def _metadata(maps: BoxMaps, k: int, parameters: Parameters) -> dict[str, Any]:
+    agreement = float(maps.half_agreement[k])
+    return {
+        "mean_resemblance": float(maps.mean_resemblance[k]),
+        "half_agreement": None if np.isnan(agreement) else agreement,
+        "num_masks": parameters.num_masks,
+        "grid": parameters.grid,
+        "seed": parameters.seed,
+    }
 
 
 def box_maps(

@@ -23,7 +23,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.explain.d_rise import Detect, FoundBoxes, resemblance
+from autofocus.explain.base import Detect, FoundBoxes
+from autofocus.explain.d_rise import resemblance
 from autofocus.structures.frames import Frame
 
 SaliencyMap = NDArray[np.floating]

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 
 from autofocus.errors import RequestError
-from autofocus.explain.d_rise import BoxMaps, FoundBoxes, box_maps, random_masks, resemblance
+from autofocus.explain.base import FoundBoxes
+from autofocus.explain.d_rise import BoxMaps, box_maps, random_masks, resemblance
 from autofocus.explain.parameters import Parameters
 from autofocus.structures.frames import Frame
 

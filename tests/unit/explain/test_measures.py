@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from autofocus.explain.d_rise import FoundBoxes
+from autofocus.explain.base import FoundBoxes
 from autofocus.explain.measures import NUM_STEPS, box_insertion_deletion
 from autofocus.structures.frames import Frame
 

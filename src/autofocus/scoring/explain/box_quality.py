@@ -16,7 +16,7 @@ from autofocus.data.batches.tiles import pixel_region
 from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError
 from autofocus.explain.algorithms import names_of
-from autofocus.explain.d_rise import FoundBoxes
+from autofocus.explain.base import FoundBoxes
 from autofocus.explain.measures import (
     Mask,
     Measurements,
@@ -77,7 +77,8 @@ class _Measurer:
     """
 
     def __init__(self, folder: Path, measuring: Measuring) -> None:
-        (self._algorithm,) = names_of("boxes")
+        # The default; others of other distributions are not measured.
+        self._algorithm = names_of("boxes")[0]
         names = (self._algorithm, "random map", "centred Gaussian")
         self.measurements = {name: Measurements() for name in names}
         self.agreements: list[float] = []
@@ -117,7 +118,7 @@ class _Measurer:
         self.agreements += [
             agreement
             for attribution in found
-            if (agreement := attribution.metadata["half_agreement"]) is not None
+            if (agreement := attribution.metadata.get("half_agreement")) is not None
         ]
         if self._shuffled is not None:
             others = self._shuffled.attributions(pixels, boxes, parameters)

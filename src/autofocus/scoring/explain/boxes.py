@@ -5,8 +5,8 @@ map lies in the frame of the whole image, at the size of the network's input.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from autofocus.data.batches.tiles import WHOLE, tile_regions
 from autofocus.data.images.decode import DEFAULT_MAX_PIXELS
 from autofocus.errors import ModelFolderError
-from autofocus.explain.base import Attribution
-from autofocus.explain.d_rise import BoxMaps, FoundBoxes, box_maps, resemblance
+from autofocus.explain.algorithms import box_method
+from autofocus.explain.base import Attribution, FoundBoxes
+from autofocus.explain.d_rise import resemblance
 from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Manifest, check_files, read_manifest
 from autofocus.pictures.maps import mapped_photo
@@ -104,9 +105,10 @@ class BoxExplainer(ModelExplainer):
         Args:
             pixels: The decoded image, RGB [h, w, 3].
             boxes: Boxes found in it.
-            parameters: `num_masks`, `grid` and `seed` are used.
+            parameters: `xai_algorithm`, and those of that algorithm.
             check: Called now and then; may raise to stop.
         """
+        method = box_method(parameters.xai_algorithm)
         size = map_size(pixels, self.manifest.preprocess.size)
         regions, resemblances = self.best_views(pixels, boxes, check)
         found: dict[int, Attribution] = {}
@@ -114,16 +116,13 @@ class BoxExplainer(ModelExplainer):
             rows = np.array([i for i, best in enumerate(regions) if best == region])
             view = view_of(pixels, self.manifest.preprocess, region)
             part = image_part(view)
-            maps = box_maps(
+            explained = method.attribute(
                 self.backend.run, view.tensor, part, view.frame, boxes[rows], parameters, check
             )
-            for k, i in enumerate(rows.tolist()):
-                placed = _in_image(maps.maps[k], view.region, size)
-                metadata = {"resemblance": float(resemblances[i]), **_metadata(maps, k, parameters)}
-                target = int(boxes.classes[i])
-                found[i] = Attribution(
-                    placed[None], parameters.xai_algorithm, target, "resemblance", "value", metadata
-                )
+            for i, attribution in zip(rows.tolist(), explained, strict=True):
+                placed = _in_image(attribution.map[0], view.region, size)
+                metadata = {"resemblance": float(resemblances[i]), **attribution.metadata}
+                found[i] = replace(attribution, map=placed[None], metadata=metadata)
         return [found[i] for i in range(len(boxes))]
 
     def best_views(
@@ -181,14 +180,3 @@ def _in_image(
     resized = cv2.resize(values, within, interpolation=cv2.INTER_LINEAR)
     placed[top:bottom, left:right] = resized[: bottom - top, : right - left]
     return placed
-
-
-def _metadata(maps: BoxMaps, k: int, parameters: Parameters) -> dict[str, Any]:
-    agreement = float(maps.half_agreement[k])
-    return {
-        "mean_resemblance": float(maps.mean_resemblance[k]),
-        "half_agreement": None if np.isnan(agreement) else agreement,
-        "num_masks": parameters.num_masks,
-        "grid": parameters.grid,
-        "seed": parameters.seed,
-    }

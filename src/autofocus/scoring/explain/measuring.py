@@ -12,7 +12,7 @@ from autofocus.data.images.fetch import open_bytes
 from autofocus.data.rows.records import BoxLabel, ObjectsRecord, PolygonLabel
 from autofocus.data.sources.read import Data
 from autofocus.errors import InputError
-from autofocus.explain.d_rise import FoundBoxes
+from autofocus.explain.base import FoundBoxes
 from autofocus.explain.measures import Mask
 from autofocus.explain.parameters import Parameters
 from autofocus.structures.boxes import box_iou

@@ -11,7 +11,8 @@ import autofocus
 from autofocus.data.images.decode import decode
 from autofocus.data.options import ReadOptions
 from autofocus.errors import DataError, ImageError, RequestError
-from autofocus.explain.d_rise import FoundBoxes
+from autofocus.explain.algorithms import ALGORITHMS, Algorithm
+from autofocus.explain.base import Attribution, FoundBoxes
 from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Tiling
 from autofocus.scoring.explain.boxes import BoxExplainer
@@ -71,6 +72,33 @@ def test_maps_are_highest_in_their_boxes_in_the_frame_of_the_image(
         assert metadata["mean_resemblance"] < metadata["resemblance"]
         assert metadata["half_agreement"] > 0.5
         assert explanation.attribution.output == "resemblance"
+
+
+class Inside:
+    """Marks the pixels of each box on its canvas."""
+
+    name = "inside"
+
+    def attribute(self, detect, canvas, part, frame, boxes, parameters, check):
+        found = []
+        for xyxy_frac, target in zip(boxes.xyxy_frac, boxes.classes.tolist(), strict=True):
+            mask = box_mask(tuple(xyxy_frac), part)[None].astype(np.float32)
+            found.append(Attribution(mask, self.name, target, "resemblance", "value", {"own": 1}))
+        return found
+
+
+def test_an_algorithm_from_outside_explains_boxes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ALGORITHMS, "inside", Algorithm("boxes", "Inside", Inside))
+    (found,) = autofocus.load(folder).explain([bright_photo()], xai_algorithm="inside")
+    assert sorted(each.label for each in found) == ["lamp", "star"]
+    for each in found:
+        assert each.xyxy_frac is not None
+        assert (each.map[0] == box_mask(each.xyxy_frac, each.map[0].shape)).all()
+        assert each.attribution.metadata["own"] == 1
+        assert each.attribution.metadata["resemblance"] > 0
+        assert each.png is not None
 
 
 def test_pictures_have_the_images_aspect_and_show_the_box(
