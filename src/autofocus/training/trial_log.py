@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from autofocus.manifest import WeightsInfo
+from autofocus.models.base import LoadedWeights
 from autofocus.runtime import naming_full_disk
 
 LOG_NAME = "log.txt"
@@ -52,34 +52,32 @@ def trial_log(folder: Path, facts: Mapping[str, object]) -> Iterator[None]:
 
 
 def trial_facts(
-    model_name: str,
-    source: str,
-    num_training: int,
-    num_validation: int | None,
-    weights: WeightsInfo,
+    weights: LoadedWeights,
     device: torch.device,
     precision: str,
     deadline_s: float | None,
+    source: str,
+    num_training: int,
+    num_validation: int | None,
 ) -> dict[str, object]:
     """Return facts about a trial, for the head of its log.
 
     Args:
-        model_name: Name in the catalog.
-        source: Name of the data.
-        num_training: Training images.
-        num_validation: Validation images; None for a share of the training images.
         weights: Pretrained weights.
         device: Device of training.
         precision: accelerate's name of the precision; `no` is fp32.
         deadline_s: Time (`time.monotonic()`) by which it ends; None for no limit.
+        source: Name of the data.
+        num_training: Training images.
+        num_validation: Validation images; None for a share of the training images.
     """
     judged = "a share of them" if num_validation is None else f"{num_validation} images"
     left = "none" if deadline_s is None else f"{max(0.0, deadline_s - time.monotonic()):.0f} s left"
     return {
         "data": f"{source}: {num_training} images to learn from, {judged} to judge by",
-        "model": model_name,
-        "weights": f"{weights.source} {weights.sha256 or ''}".rstrip(),
-        "licence": weights.licence,
+        "model": weights.spec.name,
+        "weights": f"{weights.info.source} {weights.info.sha256 or ''}".rstrip(),
+        "licence": weights.info.licence,
         "device": _shown(device),
         "precision": _PRECISIONS.get(precision, precision),
         "budget": left,

@@ -71,14 +71,13 @@ def running(
     """
     accelerator = make_accelerator(device)
     facts = trial_facts(
-        weights.spec.name,
-        samples.source,
-        len(spec.train),
-        len(spec.validation),
-        weights.info,
+        weights,
         accelerator.device,
         accelerator.mixed_precision,
         context.deadline_s,
+        samples.source,
+        len(spec.train),
+        len(spec.validation),
     )
     share = (spec, network, samples, context.on_worker(), rank_epochs)
     with (

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from autofocus.manifest import WeightsInfo
+from autofocus.models import catalog
+from autofocus.models.base import LoadedWeights
 from autofocus.training.trial_log import LOG_NAME, draw_curves, trial_facts, trial_log
 
 log = logging.getLogger("autofocus.training.anything")
@@ -66,17 +68,18 @@ def test_a_line_that_cannot_be_written_ends_nothing(
 
 
 def test_facts_name_data_model_weights_licence_device_precision_and_budget() -> None:
-    weights = WeightsInfo("embedded", "apache-2.0", "ab12")
-    device = torch.device("cpu")
-    facts = trial_facts("net", "photos", 7, None, weights, device, "no", time.monotonic() + 90.4)
+    info = WeightsInfo("embedded", "apache-2.0", "ab12")
+    spec = catalog.resolve("test_resnet")
+    weights, device = LoadedWeights(spec, None, info, "line"), torch.device("cpu")
+    facts = trial_facts(weights, device, "no", time.monotonic() + 90.4, "photos", 7, None)
     assert facts["data"] == "photos: 7 images to learn from, a share of them to judge by"
-    assert facts["model"] == "net"
+    assert facts["model"] == "test_resnet.r160_in1k"
     assert facts["weights"] == "embedded ab12"
     assert facts["licence"] == "apache-2.0"
     assert facts["device"] == "cpu, 1 thread"
     assert facts["precision"] == "fp32"
     assert facts["budget"] == "90 s left"
-    other = trial_facts("net", "photos", 7, 7, weights, device, "bf16", None)
+    other = trial_facts(weights, device, "bf16", None, "photos", 7, 7)
     assert (other["precision"], other["budget"]) == ("bf16", "none")
     assert other["data"] == "photos: 7 images to learn from, 7 images to judge by"
 

@@ -90,11 +90,8 @@ def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[Start, TrialSpec
     context = study.context(probe, study.deadline(PACKAGING_RESERVE_S))
     weights, device = spec.prepare(study.track)
     started_s = time.monotonic()
-    num_validation = None if given is None else len(given.locations)
-    facts = trial_facts(
-        weights.spec.name, data.name, num_training, num_validation, weights.info, device, "no",
-        context.deadline_s,
-    )  # fmt: skip
+    counts = (data.name, num_training, None if given is None else len(given.locations))
+    facts = trial_facts(weights, device, "no", context.deadline_s, *counts)
     with trial_log(context.folder, facts):
         network, features = encode(spec, weights, device, locations, context)
         _report(study, features, locations, num_training)
@@ -125,10 +122,8 @@ def probe_model(
     context, samples = study.context(probe, study.deadline(PACKAGING_RESERVE_S)), start.samples
     weights, device = spec.prepare(study.track)
     started_s = time.monotonic()
-    facts = trial_facts(
-        weights.spec.name, samples.source, len(start.train), len(start.validation), weights.info,
-        device, "no", context.deadline_s,
-    )  # fmt: skip
+    counts = (samples.source, len(start.train), len(start.validation))
+    facts = trial_facts(weights, device, "no", context.deadline_s, *counts)
     with trial_log(context.folder, facts):
         network, features = encode(spec, weights, device, samples.locations, context)
         if len(features.index) < len(samples):
