@@ -22,6 +22,8 @@ _YIELD_S: Final = 0.005
 _PATIENCE_S: Final = 0.1
 # Workers that have not been seen for so long are not waited for: they may be stopped.
 _ABSENT_S: Final = 0.5
+# One in so many more is no lead.
+_CLEARLY: Final = 8
 _WARN_EVERY_S: Final = 10.0
 # Connections of a worker that does not accept any.
 _GONE: Final = 2**31 - 1
@@ -57,10 +59,14 @@ class Counts:
         self._numbers[worker] = _GONE
 
     def is_ahead(self, worker: int) -> bool:
-        """Return whether another worker that runs has fewer."""
+        """Return whether another worker that runs has fewer, of many clearly fewer.
+
+        Taking turns over each of thousands would only slow them down.
+        """
+        mine = self._numbers[worker]
         since = time.monotonic() - _ABSENT_S
         return any(
-            number < self._numbers[worker] and seen > since
+            number + number // _CLEARLY < mine and seen > since
             for number, seen in zip(self._numbers, self._seen_s, strict=True)
         )
 
