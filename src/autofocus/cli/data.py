@@ -69,8 +69,9 @@ def check(
         raise JobError("--no-images and --decode exclude each other; leave one out.")
     options = read_options(target_column, image_column, image_root, map_, class_name)
     splits = find_splits(source)
-    found = {split: find_source(path, options) for split, path in splits.items()}
-    first = found.get("train") or find_source(source, options)
+    wanted = RECORD_TYPES.get(task or "")
+    found = {split: find_source(path, options, wanted) for split, path in splits.items()}
+    first = found.get("train") or find_source(source, options, wanted)
     # Rows of no known task are checked as the simplest ones, to name their problems.
     name = _choose_task(task, first, options)
     record_type = RECORD_TYPES[name] if name else MulticlassRecord
@@ -123,7 +124,8 @@ def convert(
     if to != "jsonl":
         raise JobError(f"--to must be jsonl, got {to!r}.")
     options = read_options(target_column, image_column, image_root, map_, class_name)
-    name = _choose_task(task, find_source(source, options), options)
+    first = find_source(source, options, RECORD_TYPES.get(task or ""))
+    name = _choose_task(task, first, options)
     if name is None:
         raise JobError(
             f"{source}: no row says what the task is; 'autofocus data check' says why. "

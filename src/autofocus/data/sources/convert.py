@@ -83,7 +83,7 @@ def convert_to_jsonl(
         raise DataError("--absolute is about boxes and polygons; rows of this task have none.")
     options = replace(options, on_invalid="skip")
     splits: dict[str, Path | str] = {**find_splits(source)} or {"train": source}
-    found = {split: find_source(path, options) for split, path in splits.items()}
+    found = {split: find_source(path, options, record_type) for split, path in splits.items()}
     for split, part in found.items():
         if absolute and not part.files:
             raise DataError(f"{part.place}: --absolute is about JSON Lines; leave it out.")

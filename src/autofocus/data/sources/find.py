@@ -1,24 +1,27 @@
 """Formats, splits and tasks of a user's data.
 
 A source is a JSONL file, an MLTable folder (or its file), a folder with `train.jsonl`, or anything
-that one of `known_formats()` knows.
+that one of `known_formats()` knows. A folder with an MLTable file is what that file says, whatever
+lies beside it; of several other things in one folder the richest that fits the task is read.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from autofocus.data.formats import Format, known_formats
-from autofocus.data.formats.layout import SPLIT_NAMES, entries_by_name
+from autofocus.data.formats.csv_table import CsvTable
+from autofocus.data.formats.folder import ClassFolders
+from autofocus.data.formats.layout import SPLIT_NAMES, entries_by_name, is_image, walk_files
 from autofocus.data.images.locate import Locator
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import IssueLog
 from autofocus.data.rows.jsonl import JsonlFile, parse_line, read_blocks
-from autofocus.data.rows.records import RECORD_TYPES, ImageRecord
+from autofocus.data.rows.records import RECORD_TYPES, ImageRecord, ObjectsRecord
 from autofocus.errors import DataError
 
 Split = Literal["test", "validation", "train"]
@@ -32,6 +35,9 @@ _WHAT_IS_DATA = (
     "a JSONL file, a folder with an MLTable file, a CSV of filename,labels, a folder with a folder "
     "of images for each class, or what COCO, Pascal VOC, YOLO, VIA or masks look like"
 )
+# Where files say the labels, names of folders are no classes.
+_FOLDERS = ClassFolders.name
+_AFTER_ROWS = (CsvTable.name, _FOLDERS)
 _JSONL_SUFFIXES = (".jsonl", ".ndjson")
 _SPLIT_FORMS = (
     "{}.jsonl",
@@ -60,6 +66,7 @@ class Source:
         kind: "jsonl", "mltable" or the name of its format.
         files: Its JSONL files; none in other formats.
         format: Its format where that is not JSON Lines, else None.
+        others: Other data in the same folder, which is left.
     """
 
     place: str
@@ -68,6 +75,7 @@ class Source:
     kind: str
     files: tuple[JsonlFile, ...] = ()
     format: Format | None = None
+    others: tuple["Source", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,11 +94,19 @@ class Part:
         return self.source if self.split is None else f"{self.source} ({self.split} split)"
 
 
-def find_source(source: str | Path, options: ReadOptions) -> Source:
+def find_source(
+    source: str | Path, options: ReadOptions, record_type: type[ImageRecord] | None = None
+) -> Source:
     """Return the data that `source` names.
 
+    Args:
+        source: File, folder or URL.
+        options: Columns and maps.
+        record_type: What rows are wanted, which decides between several things in one folder;
+            None where no task is named yet.
+
     Raises:
-        DataError: If there is nothing, or nothing that is data.
+        DataError: If there is nothing, nothing that is data, or no telling which file is meant.
     """
     text = str(source)
     if "://" in text:
@@ -105,14 +121,72 @@ def find_source(source: str | Path, options: ReadOptions) -> Source:
 
         files = tuple(read_mltable(folder, options.maps))
         return Source(str(folder), folder, _short_name(folder), "mltable", files)
-    form = next((form for form in known_formats() if form.is_source(path)), None)
-    if form is not None:
-        return Source(str(path), path, _short_name(path), form.name, format=form)
-    if not path.exists():
+    found = _sources_at(path)
+    if not path.exists() and not found:
         raise DataError(f"{source}: no such file or folder. Give {_WHAT_IS_DATA}.")
-    if path.is_dir():
-        path = _only_jsonl(path)
+    if not found:
+        raise DataError(f"{path}: {_what_instead(path)}")
+    return found[0] if len(found) == 1 else _richest(path, found, options, record_type)
+
+
+def _sources_at(path: Path) -> list[Source]:
+    """Return all that a path may be read as, what knows its data best first."""
+    found = [
+        Source(str(path), path, _short_name(path), form.name, format=form)
+        for form in known_formats()
+        if form.is_source(path)
+    ]
+    if not path.is_dir():
+        return found[:1] or ([_jsonl_source(path)] if path.exists() else [])
+    # A file of our own form says more than a table does, and less than what says where objects are.
+    rows = [_jsonl_source(file) for file in _jsonl_files(path)]
+    last = [source for source in found if source.kind in _AFTER_ROWS]
+    return [*(source for source in found if source not in last), *rows, *last]
+
+
+def _jsonl_source(path: Path) -> Source:
     return Source(str(path), path, _short_name(path), "jsonl", (JsonlFile(str(path)),))
+
+
+def _richest(
+    folder: Path,
+    found: Sequence[Source],
+    options: ReadOptions,
+    record_type: type[ImageRecord] | None,
+) -> Source:
+    """Return what fits the task, objects before classes, the first of equals; others go with it.
+
+    Raises:
+        DataError: If several JSONL files are the best, or what may be better cannot be read.
+    """
+    types_of: list[tuple[Source, list[type[ImageRecord]]]] = []
+    problems = []
+    for source in found:
+        try:
+            types = [] if types_of and source.kind == _FOLDERS else _record_types(source, options)
+        except DataError as error:
+            problems.append(error)
+            continue
+        if types:
+            types_of.append((source, types))
+
+    def rank(types: list[type[ImageRecord]]) -> tuple[bool, bool]:
+        return record_type in types, _says_where(types)
+
+    best = max((rank(types) for _, types in types_of), default=(False, False))
+    if problems and not best[1]:
+        raise problems[0]
+    equals = [source for source, types in types_of if rank(types) == best] or list(found)
+    chosen = equals[0]
+    files = [source.path for source in equals if source.kind == "jsonl"]
+    if chosen.kind == "jsonl" and len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise DataError(f"{folder}: has several JSONL files ({names}); name one of them.")
+    return replace(chosen, others=tuple(s for s, _ in types_of if s is not chosen))
+
+
+def _says_where(types: Iterable[type[ImageRecord]]) -> bool:
+    return any(issubclass(record_type, ObjectsRecord) for record_type in types)
 
 
 def find_splits(source: str | Path) -> dict[str, Path]:
@@ -121,12 +195,14 @@ def find_splits(source: str | Path) -> dict[str, Path]:
     Each is a source of its own that `find_source` and `read_data` take: a file such as
     `train.jsonl` or `train_annotations.jsonl`, what a format says itself (`ImageSets` of VOC,
     `data.yaml/val` of YOLO, `instances_val2017.json` of COCO), or a folder `train` that is a
-    source. Without a training split there are no splits.
+    source. Without a training split there are no splits, and with an MLTable file none either.
 
     Raises:
         DataError: If the source says of several things that they are one split.
     """
     path = Path(source)
+    if _mltable_folder(path):
+        return {}
     named = _named_splits(path) if path.is_dir() else {}
     if "train" in named and (_is_jsonl(named["train"]) or _mltable_folder(named["train"])):
         return named
@@ -174,12 +250,22 @@ def part_to_measure(source: str, options: ReadOptions, wanted: Split | None = No
 
 
 def infer_tasks(source: Source, options: ReadOptions) -> list[str]:
-    """Return the published names of the tasks that a source's rows fit; several when unclear."""
-    if source.format is not None:
-        record_types = source.format.guess(source.path, options)
-    else:
-        record_types = _guess_from_rows(source.files, options.label_column)
+    """Return the published names of the tasks that a source's rows fit; several when unclear.
+
+    It is unclear, too, when other data in the folder is as rich and of another task.
+    """
+    record_types = _record_types(source, options)
+    for other in source.others:
+        types = _record_types(other, options)
+        if _says_where(types) == _says_where(record_types):
+            record_types = [*record_types, *types]
     return [name for name, record_type in RECORD_TYPES.items() if record_type in record_types]
+
+
+def _record_types(source: Source, options: ReadOptions) -> list[type[ImageRecord]]:
+    if source.format is not None:
+        return source.format.guess(source.path, options)
+    return _guess_from_rows(source.files, options.label_column)
 
 
 def _guess_from_rows(files: Sequence[JsonlFile], label_column: str) -> list[type[ImageRecord]]:
@@ -222,7 +308,7 @@ def _is_jsonl(path: Path) -> bool:
 def _is_source(path: Path) -> bool:
     if not path.is_dir():
         return _is_jsonl(path)
-    return bool(_mltable_folder(path)) or any(form.is_source(path) for form in known_formats())
+    return bool(_mltable_folder(path)) or bool(_sources_at(path))
 
 
 def _mltable_folder(path: Path) -> Path | None:
@@ -232,14 +318,20 @@ def _mltable_folder(path: Path) -> Path | None:
     return path if (path / MLTABLE_NAME).is_file() else None
 
 
-def _only_jsonl(folder: Path) -> Path:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _JSONL_SUFFIXES)
-    if len(files) == 1:
-        return files[0]
-    if files:
-        names = ", ".join(path.name for path in files)
-        raise DataError(f"{folder}: has several JSONL files ({names}); name one of them.")
-    raise DataError(f"{folder}: holds no data that is known. Give {_WHAT_IS_DATA}.")
+def _jsonl_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if _is_jsonl(path))
+
+
+def _what_instead(folder: Path) -> str:
+    """Return what a folder without data is, and the way on."""
+    num_images = sum(is_image(file.name) for file in walk_files(folder, recursive=False))
+    if num_images:
+        return (
+            f"{num_images} photos, no labels. Predict with 'autofocus score MODEL {folder} --draw "
+            "DIR'; to train, put each class's photos in a folder of its name, or write their "
+            "labels as JSON Lines."
+        )
+    return f"holds no data that is known. Give {_WHAT_IS_DATA}."
 
 
 def _short_name(path: Path) -> str:

@@ -70,6 +70,8 @@ def read_rows(
     track: Track = no_progress,
 ) -> Iterator[RowBlock]:
     """Yield a source's checked rows in blocks; images are not looked at."""
+    if source.others:
+        log.add(_others_left(source))
     if source.format is not None:
         rows = source.format.read_rows(source.path, schema.record_type, options)
         yield from _check_raw_rows(rows, Schema(schema.record_type), log, track)
@@ -98,7 +100,7 @@ def read_data(
             and `options.on_invalid` is "error"; names the first problems and counts all.
     """
     options = options or ReadOptions()
-    found = find_source(source, options)
+    found = find_source(source, options, record_type)
     schema = Schema(record_type, options.image_column, options.label_column)
     return read_found(found, schema, options, IssueLog(), track)
 
@@ -126,6 +128,18 @@ def read_found(
         num_rows=num_rows,
         name=source.name,
         fingerprint=_fingerprint(collected.records),
+    )
+
+
+def _others_left(source: Source) -> Issue:
+    names = [other.path.name if other.kind == "jsonl" else other.kind for other in source.others]
+    return Issue(
+        file=source.place,
+        code="source.others",
+        severity="warning",
+        value=", ".join(names),
+        message=f"is read as {source.kind}, and the folder holds other data",
+        hint="Name the file that is meant, or the task with --task.",
     )
 
 

@@ -12,6 +12,7 @@ from autofocus.data.rows.records import (
     MulticlassRecord,
 )
 from autofocus.data.sources.find import find_source, find_splits, infer_tasks, part_to_measure
+from autofocus.data.sources.mltable import write_mltable
 from autofocus.data.sources.read import read_data
 from autofocus.errors import DataError
 from support.rows import BOX, row, write
@@ -195,3 +196,63 @@ def test_the_task_is_told_from_the_labels(
     path = write(tmp_path, *(row("a.jpg", label) for label in labels), ["odd"])
     source = find_source(path, ReadOptions())
     assert infer_tasks(source, ReadOptions()) == expected
+
+
+CSV = "filename,label\na.jpg,bus\nb.jpg,can\n"
+
+
+def test_a_folder_with_an_mltable_is_what_that_file_says(tmp_path: Path) -> None:
+    write(tmp_path, row("a.jpg", "x"))
+    write(tmp_path, row("b.jpg", "x"), name="validation.jsonl")
+    week = write(tmp_path, row("c.jpg", "x"), name="week2.jsonl")
+    write_mltable(tmp_path, week.name)
+    for place in (tmp_path, tmp_path / "MLTable"):
+        assert find_splits(place) == {}
+        assert [file.path for file in find_source(place, OPTIONS).files] == [str(week)]
+    (tmp_path / "MLTable").write_text("paths: [\n")
+    with pytest.raises(DataError, match="must be YAML"):
+        find_source(tmp_path, OPTIONS)
+
+
+def test_split_folders_with_a_file_of_rows_each_are_splits(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write(tmp_path / split, row("a.jpg", "x"), name=f"{split}_rows.jsonl")
+    splits = find_splits(tmp_path)
+    assert splits == {"train": tmp_path / "train", "validation": tmp_path / "val"}
+    assert find_source(splits["validation"], OPTIONS).kind == "jsonl"
+
+
+def test_of_rows_and_a_table_the_richest_that_fits_is_read_and_the_other_named(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, row("a.jpg", [BOX]), name="boxes.jsonl")
+    (tmp_path / "classes.csv").write_text(CSV)
+    found = find_source(tmp_path, OPTIONS)
+    assert (found.kind, [other.kind for other in found.others]) == ("jsonl", ["csv"])
+    assert infer_tasks(found, OPTIONS) == [DETECTION]
+    assert find_source(tmp_path, OPTIONS, MulticlassRecord).kind == "csv"
+    assert read_data(tmp_path, MulticlassRecord).issues.counts["source.others"] == 1
+
+
+def test_equally_rich_data_of_two_tasks_is_asked_about(tmp_path: Path) -> None:
+    write(tmp_path, row("a.jpg", ["x", "y"]), name="rows.jsonl")
+    (tmp_path / "classes.csv").write_text(CSV)
+    assert infer_tasks(find_source(tmp_path, OPTIONS), OPTIONS) == [MULTICLASS, MULTILABEL]
+
+
+def test_what_a_check_wrote_beside_class_folders_is_no_data(tmp_path: Path) -> None:
+    for name in ("bus", "can"):
+        write(tmp_path / name, row("a.jpg", "x"))
+        (tmp_path / name / "train.jsonl").unlink()
+    (tmp_path / "issues.jsonl").write_text('{"code": "label.type", "severity": "error"}\n')
+    assert find_source(tmp_path, OPTIONS).kind == "folder"
+    write(tmp_path, row("bus/a.jpg", "x"), name="rows.jsonl")
+    found = find_source(tmp_path, OPTIONS)
+    assert (found.kind, found.others) == ("jsonl", ())
+
+
+def test_photos_without_labels_are_counted_and_led_on(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.PNG"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"2 photos, no labels\. Predict with 'autofocus score"):
+        find_source(tmp_path, OPTIONS)
