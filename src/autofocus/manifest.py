@@ -123,7 +123,7 @@ class Manifest(msgspec.Struct, frozen=True):
     calibration: Calibration = Calibration()
     tiling: Tiling | None = None
     outputs: list[str] = msgspec.field(default_factory=lambda: ["logits"])
-    settings: dict[str, float | str] = {}
+    settings: dict[str, int | float | str] = {}
     network: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     test_metrics: dict[str, Any] | None = None

@@ -12,6 +12,7 @@ from autofocus.study.resolve import Mode, trial_plan
 from autofocus.study.scheduler import MIN_TRIAL_S, PROBE_ID, Rules, Search
 from autofocus.study.search.samplers import Past, Sampler, make_sampler
 from autofocus.study.study import Study
+from autofocus.study.trials.recipes import recipe_for
 from autofocus.study.trials.runner import TRIALS
 
 
@@ -20,11 +21,9 @@ def search_once(study: Study) -> Search:
     plan = study.plan
     trials = TRIALS[plan.model.kind]
     start = trials.begin(study, plan, trials.single_probe)
-    spec = trials.spec(study, start.samples, plan, "", start.train, start.validation)
-    reserve_s = refit_reserve_s(study, start)
-    has_model = start.score is not None
+    reserve_s, has_model = refit_reserve_s(study, start), start.score is not None
     rules = Rules(
-        num_trials=0 if has_model and not spec.recipe.num_epochs else 1,
+        num_trials=0 if has_model and not recipe_for(plan, len(start.train)).num_epochs else 1,
         policy=None,
         metric=study.metric,
         reserve_s=lambda rows: reserve_s,

@@ -52,10 +52,7 @@ class Selection:
 
 
 class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
-    """A task whose network emits a fixed number of candidates an image.
-
-    Attributes:
-    """
+    """A task whose network emits a fixed number of candidates an image."""
 
     primary_metrics: ClassVar[tuple[str, ...]] = ("mean_average_precision",)
     reads: ClassVar[frozenset[Reader]] = frozenset({"objects"})
