@@ -183,26 +183,33 @@ def check_files(folder: Path, manifest: Manifest, optional: Collection[str] = ()
     Args:
         folder: The model folder.
         manifest: The expected content.
-        optional: Names of files that may be missing.
+        optional: Names of files that may be missing, or closed to this user.
 
     Raises:
-        ModelFolderError: Names every file that is missing, changed or outside the folder.
+        ModelFolderError: Names every file that is missing, closed, changed or outside the folder.
     """
     problems = []
     for name, expected in manifest.files.items():
         # A name is a plain file name: a manifest must not make us read elsewhere.
         if Path(name).name != name or "\\" in name:
             problems.append(f"{folder / MANIFEST_NAME}: files: {name!r} must be a plain file name.")
-        elif not (folder / name).is_file():
-            if name not in optional:
-                problems.append(f"{folder / name}: missing. Copy the whole model folder.")
-        elif file_sha256(folder / name) != expected:
-            problems.append(
-                f"{folder / name}: not the file that was packaged (sha256 differs). "
-                "Copy the model folder again."
-            )
+        elif problem := _problem_of(folder / name, expected, is_optional=name in optional):
+            problems.append(problem)
     if problems:
         raise ModelFolderError(problems)
+
+
+def _problem_of(path: Path, expected: str, *, is_optional: bool) -> str | None:
+    if not path.is_file():
+        return None if is_optional else f"{path}: missing. Copy the whole model folder."
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return None if is_optional else f"{path}: {reason}. Let this user read the model folder."
+    if found == expected:
+        return None
+    return f"{path}: not the file that was packaged (sha256 differs). Copy the model folder again."
 
 
 def file_sha256(path: Path) -> str:

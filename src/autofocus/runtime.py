@@ -3,9 +3,9 @@
 import ctypes
 import errno
 import os
+import secrets
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -175,17 +175,16 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         OSError: If the disk is full or the folder cannot be written; `path` is untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # Not by `tempfile`, whose files are private: the umask says who reads run and model folders.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with naming_full_disk(path), os.fdopen(handle, "wb") as file:
+        with naming_full_disk(path), temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private, but other users read model folders.
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -1,11 +1,14 @@
 """Manifests from strangers: refused clearly, never trusted."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+import autofocus.manifest
 from autofocus.errors import ModelFolderError
 from autofocus.manifest import (
     DataInfo,
@@ -76,6 +79,20 @@ def test_files_may_not_reach_outside(tmp_path: Path) -> None:
         check_files(tmp_path, manifest)
     assert sum("must be a plain file name" in p for p in caught.value.problems) == 3
     assert sum("missing" in p for p in caught.value.problems) == 1
+
+
+def test_a_closed_file_is_named_unless_scoring_can_do_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(autofocus.manifest, "file_sha256", refuse)
+    (tmp_path / "model.safetensors").write_bytes(b"1")
+    manifest = msgspec.structs.replace(GOOD, files={"model.safetensors": "0"})
+    check_files(tmp_path, manifest, optional=["model.safetensors"])
+    with pytest.raises(ModelFolderError, match=r"safetensors: Permission denied\. Let this user"):
+        check_files(tmp_path, manifest)
 
 
 def test_a_format_to_come_is_refused_by_its_number(tmp_path: Path) -> None:

@@ -38,6 +38,18 @@ def test_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+@posix
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_says_who_reads_a_file(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        runtime.write_atomically(tmp_path / "a.json", b"one")
+        runtime.write_atomically(tmp_path / "a.json", b"two")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == mode
+
+
 def write_half(path: Path, error: OSError) -> None:
     with runtime.whole_file(path) as file:
         file.write(b"half")

@@ -1,6 +1,7 @@
 """The `autofocus` command. Each command is one file; heavy imports stay inside the commands."""
 
 import sys
+from typing import Any
 
 import typer
 
@@ -9,7 +10,12 @@ from autofocus.cli.demo import demo
 from autofocus.cli.evaluate import evaluate
 from autofocus.cli.explain import explain
 from autofocus.cli.job import app as job_app
-from autofocus.cli.output import never_fail_on_a_character, refuse_usage
+from autofocus.cli.output import (
+    command,
+    never_fail_on_a_character,
+    refuse_usage,
+    writing_stdout,
+)
 from autofocus.cli.runs import app as runs_app
 from autofocus.cli.score import score
 from autofocus.cli.serve import serve
@@ -35,11 +41,20 @@ def main() -> None:
     """Run the command line."""
     never_fail_on_a_character()
     try:
-        status = app(standalone_mode=False)
+        status = _run()
+    except typer.Exit as end:
+        status = end.exit_code
     except typer.TyperException as error:
         # A flag that does not parse is an input like any other: one line, one document.
         status = refuse_usage(error, as_json="--json" in sys.argv)
     sys.exit(status)
+
+
+@command
+def _run() -> Any:
+    # Commands write by themselves; help is written here.
+    with writing_stdout():
+        return app(standalone_mode=False)
 
 
 if __name__ == "__main__":

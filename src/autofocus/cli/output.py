@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
@@ -88,16 +88,34 @@ def emit_json(document: Any) -> None:
         content = orjson.dumps(document, option=options)
     except orjson.JSONEncodeError:
         content = orjson.dumps(_escaped(document), option=options)
-    sys.stdout.buffer.write(content)
-    sys.stdout.flush()
+    with writing_stdout():
+        sys.stdout.buffer.write(content)
 
 
 def emit(line: str = "") -> None:
     """Write one line of result to stdout; of several processes only rank 0 does."""
     if process_rank() > 0:
         return
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    with writing_stdout():
+        sys.stdout.write(line + "\n")
+
+
+@contextmanager
+def writing_stdout() -> Iterator[None]:
+    """Flush stdout at the end; after a failure what is still to be written to it is dropped.
+
+    Raises:
+        OSError: If stdout is full, or its reader has gone.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError:
+        # Or the document of this very error, and Python at its exit, would fail once more.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise
 
 
 def note(line: str) -> None:
@@ -169,7 +187,9 @@ def _report(kind: str, problems: Sequence[str], as_json: bool) -> None:
     for problem in problems:
         note(f"error: {problem}")
     if as_json:
-        emit_json({"error": {"type": kind, "problems": list(problems)}})
+        # Where stdout is full or closed, the lines on stderr are all that can be said.
+        with suppress(OSError):
+            emit_json({"error": {"type": kind, "problems": list(problems)}})
 
 
 def _os_message(error: OSError) -> str:

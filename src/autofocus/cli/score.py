@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from autofocus.cli.output import command, emit, line_progress, note
+from autofocus.cli.output import command, emit, line_progress, note, writing_stdout
 from autofocus.cli.picture_files import DrawingFolder
 from autofocus.errors import InputError
 
@@ -100,8 +100,8 @@ def _write_json(results: Iterable[dict[str, Any]]) -> int:
             num_failed += "error" in result
         whole.write(b"]\n")
         whole.seek(0)
-        shutil.copyfileobj(whole, sys.stdout.buffer)
-    sys.stdout.flush()
+        with writing_stdout():
+            shutil.copyfileobj(whole, sys.stdout.buffer)
     return num_failed
 
 

@@ -12,7 +12,6 @@ written from here rather than through mlflow, so that training needs no 600 MB o
 """
 
 import ast
-import errno
 import json
 import platform
 import shutil
@@ -25,12 +24,10 @@ from typing import Any
 
 import msgspec
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import nn
 
 from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest, file_sha256
 from autofocus.models.network import Network
+from autofocus.models.weights.save import save_tensors
 from autofocus.package.onnx import export_onnx
 from autofocus.runtime import naming_full_disk
 from autofocus.scoring.explain.needs import WEIGHTS_NAME
@@ -78,7 +75,7 @@ def write_package(folder: Path, network: Network, manifest: Manifest) -> Manifes
 
 def _write(folder: Path, network: Network, manifest: Manifest) -> Manifest:
     export_onnx(network, folder / ONNX_NAME, manifest.preprocess.size)
-    _save_weights(network, folder / WEIGHTS_NAME)
+    save_tensors(network.state_dict(), folder / WEIGHTS_NAME)
     complete = msgspec.structs.replace(
         manifest,
         files={name: file_sha256(folder / name) for name in (ONNX_NAME, WEIGHTS_NAME)},
@@ -89,13 +86,6 @@ def _write(folder: Path, network: Network, manifest: Manifest) -> Manifest:
     copy_scoring_code(folder / "code")
     _write_mlflow_files(folder, complete)
     return complete
-
-
-def _save_weights(network: nn.Module, path: Path) -> None:
-    try:
-        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path)
-    except SafetensorError as error:  # a full disk is one of these, not an OSError
-        raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 def _write_mlflow_files(folder: Path, manifest: Manifest) -> None:

@@ -1,6 +1,5 @@
 """Checkpoints that a kill at any moment cannot spoil: safetensors and JSON, swapped as a folder."""
 
-import errno
 import json
 import os
 import shutil
@@ -10,9 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
+
+from autofocus.models.weights.save import save_tensors
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
@@ -27,13 +28,6 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[
     Raises:
         OSError: If the disk is full; the old checkpoint stays.
     """
-    try:
-        _save(folder, tensors, state)
-    except SafetensorError as error:
-        raise OSError(errno.EIO, str(error), str(folder)) from error
-
-
-def _save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     new, old = _beside(folder, "new"), _beside(folder, "old")
     if old.exists() and new.exists() and not folder.exists():
         # A kill between the two renames below: `new` is the checkpoint.
@@ -41,7 +35,7 @@ def _save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any])
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, new / _TENSORS)
+        save_tensors({k: v.detach().cpu() for k, v in tensors.items()}, new / _TENSORS)
         (new / _STATE).write_text(json.dumps(state), encoding="utf-8")
         for path in (new / _TENSORS, new / _STATE, new):
             _sync(path)

@@ -4,7 +4,9 @@ import errno
 import io
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -75,6 +77,25 @@ def test_a_file_name_that_is_no_text_is_escaped_in_a_document(
         "image": "b\\udcff.jpg",
         "more": [{"b\\udcff.jpg": 1.5}],
     }
+
+
+FULL = "error: No space left on device. Make room, or write elsewhere."
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no device that is always full")
+@pytest.mark.parametrize("arguments", [["--help"], ["runs", "list", "--json"]])
+def test_a_full_stdout_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "autofocus", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == f"{FULL}\n"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])

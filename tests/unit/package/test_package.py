@@ -20,6 +20,7 @@ from autofocus.manifest import read_manifest
 from autofocus.models import catalog
 from autofocus.models.network import Classifier
 from autofocus.models.timm.classifiers import build_classifier
+from autofocus.models.weights import save
 from autofocus.package import mlflow_model, verify
 from autofocus.package.mlflow_model import ROOT, scoring_modules, write_package
 from autofocus.package.onnx import export_onnx
@@ -45,6 +46,7 @@ def test_package_has_no_pickle_and_no_absolute_path(model_folder: Path) -> None:
             text = path.read_text(encoding="utf-8")
             assert str(model_folder) not in text, path
             assert str(ROOT.parent) not in text, path
+    assert len({path.stat().st_mode for path in files}) == 1  # the umask's, for every file
     mlmodel = yaml.safe_load((model_folder / "MLmodel").read_text())
     assert json.loads(mlmodel["signature"]["inputs"])[0]["name"] == "image"
 
@@ -190,7 +192,7 @@ def test_weights_that_cannot_be_written_are_an_os_error(
     def full(*_: object, **__: object) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
 
-    monkeypatch.setattr(mlflow_model, "save_file", full)
+    monkeypatch.setattr(save, "save_file", full)
     with pytest.raises(OSError, match="No space left") as caught:
         write_package(tmp_path / "m", rebuilt(model_folder), read_manifest(model_folder))
     assert caught.value.filename == str(tmp_path / "m" / "model.safetensors")
@@ -213,7 +215,7 @@ def test_failed_write_leaves_nothing(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(mlflow_model, "save_file", full)
+    monkeypatch.setattr(mlflow_model, "save_tensors", full)
     with pytest.raises(OSError, match="No space left"):
         write_package(tmp_path / "m", rebuilt(model_folder), read_manifest(model_folder))
     assert not (tmp_path / "m").exists()

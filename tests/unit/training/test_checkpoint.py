@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from autofocus.models.network import Classifier
+from autofocus.models.weights import save as weights_save
 from autofocus.training import checkpoint
 from autofocus.training.checkpoint import (
     load_checkpoint,
@@ -86,7 +87,7 @@ OPERATIONS: list[tuple[Any, str]] = [
     (os, "replace"),
     (os, "fsync"),
     (shutil, "rmtree"),
-    (checkpoint, "save_file"),
+    (weights_save, "save_file"),
 ]
 
 
@@ -186,11 +187,24 @@ def full_disk_write(tensors: Any, path: Path) -> None:
 def test_full_disk_keeps_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "last"
     save(folder, 1)
-    monkeypatch.setattr(checkpoint, "save_file", full_disk_write)
+    monkeypatch.setattr(checkpoint, "save_tensors", full_disk_write)
     with pytest.raises(OSError, match="No space left"):
         save(folder, 2)
     assert loaded_number(folder) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no umask")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_says_who_reads_a_checkpoint(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        save(tmp_path / "last", 1)
+        save(tmp_path / "last", 2)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "last").iterdir()}
+    assert modes == {"tensors.safetensors": mode, "state.json": mode}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file size limits are POSIX")
