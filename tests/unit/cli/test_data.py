@@ -198,7 +198,8 @@ def test_images_elsewhere_become_absolute_and_splits_are_kept(tmp_path: Path) ->
     for split in ("train", "val", "test"):
         write_photo(tmp_path / "photos" / split / "can" / "a.png")
     out = tmp_path / "out"
-    result = invoke("data", "convert", tmp_path / "photos", "-o", out, "--mltable")
+    named = ("--task", "image_classification")  # of one class only
+    result = invoke("data", "convert", tmp_path / "photos", *named, "-o", out, "--mltable")
     assert result.exit_code == 0, result.output
     assert list(find_splits(out)) == ["train", "validation", "test"]
     for split, folder in (("train", "training"), ("validation", "validation"), ("test", "test")):

@@ -1,11 +1,15 @@
-"""Image folders: one folder a class, its images anywhere below it."""
+"""Image folders: one folder a class, its images anywhere below it.
+
+Any tree of photos looks like that. Names of splits, and parts of layouts that are not read here,
+are therefore refused by name, and what is likely no class is one only when the task is named.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autofocus.data.formats.base import Format, RawRow
-from autofocus.data.formats.layout import is_image, walk_files
+from autofocus.data.formats.layout import SPLIT_NAMES, is_image, walk_files
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, short_value
 from autofocus.data.rows.records import ImageRecord, MulticlassRecord, ObjectsRecord
@@ -15,6 +19,21 @@ from autofocus.errors import DataError
 _NOT_CLASSES = frozenset(
     {"images", "image", "imgs", "jpegimages", "annotations", "labels", "masks", "imagesets"}
 )
+# Folders by which layouts that are not read are known, there or in a folder of theirs.
+_LAYOUTS = {
+    "Pascal VOC's masks": {"segmentationclass", "segmentationobject", "segmentationclassaug"},
+    "DOTA": {"labeltxt", "labeltxt-v1.0", "labeltxt-v1.5"},
+    "Cityscapes": {"leftimg8bit", "gtfine", "gtcoarse"},
+    "KITTI": {"image_2", "image_3", "label_2", "label_3", "velodyne"},
+    "CamVid": {"trainannot", "valannot", "testannot"},
+    "MVTec AD": {"ground_truth"},
+    "Supervisely": {"ann"},
+    "a YOLO set without obj.names": {"obj_train_data", "obj_valid_data", "obj_test_data"},
+    "labels of images": {"annotations", "annots", "xmls", "labels", "masks"},
+}
+_SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+_LABEL_SUFFIXES = (".txt", ".xml", ".json")
+_HOW_ELSE = "Export it as COCO or YOLO, write JSON Lines, or name a folder with a folder a class."
 
 
 class ClassFolders(Format):
@@ -27,7 +46,14 @@ class ClassFolders(Format):
         return path.is_dir() and any(True for _ in _class_folders(path))
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-        """Return multi-class classification."""
+        """Return multi-class classification.
+
+        Raises:
+            DataError: If the folders are no classes, or may well be something else.
+        """
+        folders = list(_class_folders(path))
+        _refuse_other_layouts(path, folders)
+        _refuse_doubtful(path, folders)
         return [MulticlassRecord]
 
     def read_rows(
@@ -36,19 +62,21 @@ class ClassFolders(Format):
         """Yield a row an image, classes and files in the order of their names.
 
         Raises:
-            DataError: If the task wants more than a class an image.
+            DataError: If the task wants more than a class an image, or the folders are no classes.
         """
         if issubclass(record_type, ObjectsRecord):
             raise DataError(
                 f"{path}: a folder a class says which class an image has, not where its "
                 "objects are. This task needs a JSONL file."
             )
+        folders = list(_class_folders(path))
+        _refuse_other_layouts(path, folders)
         for stray in walk_files(path, recursive=False):
             if is_image(stray.name):
                 yield _issue(
                     path, stray, "image.no_class", "must be in a class's folder", "Ignored."
                 )
-        for folder in _class_folders(path):
+        for folder in folders:
             for file in walk_files(folder):
                 if not is_image(file.name):
                     yield _issue(
@@ -73,6 +101,50 @@ def _class_folders(path: Path) -> Iterator[Path]:
             continue
         if any(is_image(file.name) for file in walk_files(path / name)):
             yield path / name
+
+
+def _refuse_other_layouts(path: Path, folders: Sequence[Path]) -> None:
+    """Raise DataError where folders of images are known to be something else than classes."""
+    for folder in folders:
+        inner = [entry.name for entry in sorted(folder.iterdir()) if entry.is_dir()]
+        own = [] if folder.name.lower() in _NOT_CLASSES else [folder.name]
+        for name in (*own, *inner):
+            layout = next((key for key, parts in _LAYOUTS.items() if name.lower() in parts), None)
+            if layout is not None:
+                place = name if name in own else f"{folder.name}/{name}"
+                raise DataError(
+                    f"{path}: its folder {place} is part of {layout}, no class. {_HOW_ELSE}"
+                )
+    names = [folder.name for folder in folders]
+    splits = {_SPLITS[stem] for name in names if (stem := _stem(name)) in _SPLITS}
+    if len(splits) > 1 or (splits and all(_stem(name) in _SPLITS for name in names)):
+        raise DataError(
+            f"{path}: its folders {', '.join(names)} are splits, no classes, and what lies in them "
+            f"has no labels that are known, or there is none to train on. {_HOW_ELSE}"
+        )
+
+
+def _refuse_doubtful(path: Path, folders: Sequence[Path]) -> None:
+    """Raise DataError where folders are classes only if the user says so by naming the task."""
+    if len(folders) == 1:
+        raise DataError(
+            f"{path}: has one folder of images only, {folders[0].name!r}. Where the classes are "
+            f"folders in it, name {folders[0]}; if it is a class, say so with --task."
+        )
+    for folder in folders:
+        files = list(walk_files(folder))
+        stems = {file.with_suffix("") for file in files if is_image(file.name)}
+        for file in files:
+            if file.suffix.lower() in _LABEL_SUFFIXES and file.with_suffix("") in stems:
+                raise DataError(
+                    f"{path}: {file.relative_to(path)} lies beside an image of its name and looks "
+                    f"like its label. {_HOW_ELSE} If names of folders are the classes, say so "
+                    "with --task."
+                )
+
+
+def _stem(name: str) -> str:
+    return name.lower().rstrip("0123456789_-")
 
 
 def _issue(root: Path, file: Path, code: str, message: str, hint: str) -> Issue:

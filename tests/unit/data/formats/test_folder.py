@@ -69,3 +69,51 @@ def test_splits_are_found_however_their_folders_are_capitalised(tmp_path: Path) 
 def test_the_end_of_a_files_name_may_be_in_capitals(tmp_path: Path) -> None:
     (tmp_path / "ROWS.JSONL").write_text('{"image_url": "a.png", "label": "x"}\n')
     assert find_source(tmp_path, ReadOptions()).path == tmp_path / "ROWS.JSONL"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("SegmentationClass/a.png", "SegmentationObject/a.png"), "Pascal VOC's masks"),
+        (("train/images/a.jpg", "train/labelTxt/a.txt", "val/images/b.jpg"), "part of DOTA"),
+        (("leftImg8bit/train/a.png", "gtFine/train/a.png"), "part of Cityscapes"),
+        (("training/image_2/a.png", "training/label_2/a.txt"), "part of KITTI"),
+        (("train/a.png", "trainannot/a.png", "val/a.png", "valannot/a.png"), "part of CamVid"),
+        (("ds0/ann/a.jpg.json", "ds0/img/a.jpg", "ds1/img/b.jpg"), "part of Supervisely"),
+        (("good/a.png", "ground_truth/a.png"), "part of MVTec AD"),
+        (("day/images/a.jpg", "day/labels/a.txt", "night/images/a.jpg"), "labels of images"),
+        (("obj_train_data/a.jpg", "obj_valid_data/a.jpg"), "a YOLO set without obj.names"),
+        (("train/a.jpg", "train/_annotations.createml.json", "val/a.jpg"), "are splits, no"),
+        (("val/bus/a.jpg", "test/bus/a.jpg", "test/can/b.jpg"), "are splits, no"),
+        (("train2017/a.jpg", "val2017/a.jpg"), "are splits, no"),
+    ],
+)
+def test_trees_of_other_layouts_are_named_whatever_the_task(
+    tmp_path: Path, names: tuple[str, ...], said: str
+) -> None:
+    touch(tmp_path, *names)
+    with pytest.raises(DataError, match=said):
+        tasks(tmp_path)
+    with pytest.raises(DataError, match=said):
+        read_data(tmp_path, MulticlassRecord)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("2023/can/a.jpg", "2023/bus/a.jpg"), r"one folder of images only, '2023'.*name .*2023"),
+        (("can/a.jpg", "can/a.xml", "bus/b.jpg"), r"can/a\.xml lies beside an image"),
+    ],
+)
+def test_what_is_likely_no_class_is_one_only_when_the_task_is_named(
+    tmp_path: Path, names: tuple[str, ...], said: str
+) -> None:
+    touch(tmp_path, *names)
+    with pytest.raises(DataError, match=said):
+        tasks(tmp_path)
+    assert read_data(tmp_path, MulticlassRecord).records
+
+
+def test_classes_may_be_called_like_splits_and_hold_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "bus/images/a.jpg", "train/b.jpg", "test tube/c.jpg", "can/notes.txt")
+    assert tasks(tmp_path) == ["image_classification"]
