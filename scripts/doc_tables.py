@@ -116,7 +116,7 @@ def job_keys() -> str:
 
 
 def hyperparameters() -> str:
-    """Return the table of `settings.parameters.TrainingParameters`."""
+    """Return the table of `settings.parameters.PARAMETERS`."""
     common, varying = common_defaults(), {name for name, *_ in _varying_defaults()}
     rows = [
         (
