@@ -24,12 +24,7 @@ class _Rate(ProgressColumn):
 
 
 def make_bars(console: Console, **options: bool) -> Progress:
-    """Return bars with rate and ETA; entering the result draws them.
-
-    Args:
-        console: Terminal to draw on.
-        **options: Options of rich's `Progress`.
-    """
+    """Return bars with rate and ETA; entering the result draws them."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

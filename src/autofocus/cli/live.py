@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, TypeVar, cast
 
 from rich.console import Console, Group, RenderableType
@@ -77,12 +76,7 @@ class LiveRun:
         self._painter.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._is_over.set()
         try:
             self._painter.join()
@@ -207,12 +201,7 @@ class SteadyConsole(Console):
 
 
 def follow_run(path: Path, console: Console) -> None:
-    """Show a run until it ends, on any terminal.
-
-    Args:
-        path: The run folder.
-        console: Terminal.
-    """
+    """Show a run until it ends, on any terminal."""
     board = Board(console, always=True)
     board.follow(path)
     found = board.look(at_once=True)

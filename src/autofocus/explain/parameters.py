@@ -25,10 +25,7 @@ MAX_STEPS: Final = 1000
 class _ClassName(Kind):
     """Name of a class, or null for none; the model knows which there are."""
 
-    @property
-    def allowed(self) -> str:
-        """See `Kind.allowed`."""
-        return "one of the model's class names"
+    allowed = "one of the model's class names"
 
     def parse(self, value: object) -> str | None:
         """See `Kind.parse`."""

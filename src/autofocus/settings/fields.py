@@ -253,14 +253,11 @@ class Text(Kind):
 class FilePath(Kind):
     """Any path of a file."""
 
+    allowed = "a path"
+
     def parse(self, value: object) -> Path:
         """See `Kind.parse`."""
         return Path(str(value))
-
-    @property
-    def allowed(self) -> str:
-        """See `Kind.allowed`."""
-        return "a path"
 
     def schema(self) -> Schema:
         """See `Kind.schema`."""

@@ -20,14 +20,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from autofocus.settings.fields import Kind, Number
-from autofocus.settings.parameters import (
-    PARAMETER_ALIASES,
-    PARAMETERS,
-    canonical_names,
-)
+from autofocus.settings.parameters import PARAMETER_ALIASES, PARAMETERS, canonical_names
 from autofocus.settings.spelling import did_you_mean, spelled
 
 _REST_FORM = re.compile(r"\s*([A-Za-z_]+)\s*\((.*)\)\s*", re.DOTALL)
@@ -53,11 +49,7 @@ class Choice:
     """Values that are equally likely."""
 
     values: tuple[Any, ...]
-
-    @property
-    def type(self) -> str:
-        """Published name."""
-        return "choice"
+    type: ClassVar[str] = "choice"
 
 
 @dataclass(frozen=True)
@@ -66,11 +58,7 @@ class Randint:
 
     upper: int
     lower: int = 0
-
-    @property
-    def type(self) -> str:
-        """Published name."""
-        return "randint"
+    type: ClassVar[str] = "randint"
 
 
 @dataclass(frozen=True)

@@ -81,12 +81,6 @@ def cross_validate(study: Study, start: Start, trained: TrainedTrial, losses: Lo
     """Return losses of more images than were held out, where these cannot tell.
 
     As many folds are trained as the time allows that is not needed to train the trained once more.
-
-    Args:
-        study: The run.
-        start: Its images.
-        trained: Fine-tuned trial, the best or not.
-        losses: Losses of the held-out images.
     """
     first = compare(losses.before, losses.after)
     if not can_refit(study, start) or not _is_undecided(first):

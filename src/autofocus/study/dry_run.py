@@ -20,10 +20,6 @@ _NUM_FIRST_TRIALS = 3
 def describe(document: Mapping[str, Any], track: Track = no_progress) -> dict[str, Any]:
     """Check a job and its data, and return the plan as plain data.
 
-    Args:
-        document: The unchecked job.
-        track: Progress display.
-
     Raises:
         JobError: If the job is wrong; names every problem.
         DataError: If nothing valid is left of the data.

@@ -79,13 +79,7 @@ def refit_reserve_s(study: Study, start: Start) -> float:
 
 
 def refit(study: Study, start: Start, trained: TrainedTrial) -> Candidate | None:
-    """Refit a trained trial on all images; return None where that is no use or there is no time.
-
-    Args:
-        study: The run.
-        start: Its images.
-        trained: The best trial, fine-tuned.
-    """
+    """Refit a trained trial on all images; return None where that is no use or there is no time."""
     best = load_checkpoint(study.folder.path / "trials" / trained.trial / "best")
     assert best is not None, "a trial that was trained has weights"
     num_epochs, share = int(best[1]["epoch"]), float(best[1].get("start_share", 0.0))

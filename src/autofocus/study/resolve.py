@@ -116,12 +116,7 @@ def resolve(document: Mapping[str, Any]) -> Plan:
 
 
 def trial_plan(plan: Plan, drawn: Mapping[str, Any]) -> Plan:
-    """Return the plan of one trial of a sweep: the job's own parameters, then what was drawn.
-
-    Args:
-        plan: The sweep's plan.
-        drawn: Parameters from a sampler.
-    """
+    """Return the plan of one trial of a sweep: the job's own parameters, then what was drawn."""
     # 4.0 epochs are 4; ranges were checked when the space was.
     parsed = read_parameters(drawn)
     parameters = {**plan.parameters, **parsed}

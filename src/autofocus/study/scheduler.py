@@ -125,10 +125,6 @@ class TrialController:
     Attributes:
         start: The images, and a first model where there is one.
         num_trials: Maximum number of trials.
-
-    Args:
-        study: The run.
-        search: What it tries.
     """
 
     def __init__(self, study: Study, search: Search) -> None:
@@ -284,13 +280,7 @@ class TrialController:
         }
 
     def add_candidate(self, row: dict[str, Any], score: Score, candidate: Candidate) -> None:
-        """Add a model that no trial of the sweep trained; publish it if it is the best.
-
-        Args:
-            row: Its row of the leaderboard.
-            score: Its score.
-            candidate: The model.
-        """
+        """Add a model that no trial of the sweep trained; publish it if it is the best."""
         self._study.add_row(row)
         self._candidates[score.trial] = candidate
         self._best.add(len(self._rows), score)

@@ -21,7 +21,7 @@ from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, run_network
 from autofocus.training.loop import Trained
 from autofocus.training.probe import HEADS
-from autofocus.training.probe_trial import Probed, run_probe
+from autofocus.training.probe_trial import Probed, run_probe, whole_image_task
 from autofocus.training.selection import SMALL_VALIDATION, selection_score
 from autofocus.training.trial import RunContext, TrialResult, TrialSpec
 from autofocus.training.trial_loop import Ranking, running, write_result
@@ -74,7 +74,7 @@ def refit_classifier(
         network.load_state_dict(interpolate(initial, network.state_dict(), initial_share))
         _cool(network, before.manifest.calibration.temperature)
         evaluation = evaluate(network, spec.task, loop.validation, torch.device("cpu"))
-    losses = _task(spec).sample_losses(evaluation.predictions, loop.validation.targets)
+    losses = whole_image_task(spec).sample_losses(evaluation.predictions, loop.validation.targets)
     result = TrialResult(dataclasses.replace(before, network=network), trained, losses)
     write_result(spec, result.candidate, context.folder)
     return result
@@ -102,7 +102,7 @@ def _losses_of(
     """Return a function to the loss of each validation image, where they are few; else None."""
     if len(validation) >= SMALL_VALIDATION:
         return None
-    task, targets = _task(spec), validation.targets
+    task, targets = whole_image_task(spec), validation.targets
     return lambda predictions: task.sample_losses(predictions, targets).tolist()
 
 
@@ -114,7 +114,7 @@ def _keep_latest(spec: TrialSpec, train: Samples, validation: Samples) -> Rankin
 def _calibrated(
     spec: TrialSpec, probed: Probed, trained: Trained, validation: EvaluationSet
 ) -> TrialResult:
-    task, network, initial = _task(spec), _contiguous(trained), probed.losses
+    task, network, initial = whole_image_task(spec), _contiguous(trained), probed.losses
     if trained.improved:
         size = spec.preprocess.size
         calibration, evaluation = calibrate(network, task, validation, trained.evaluation, size)
@@ -170,8 +170,3 @@ def _cool(network: Classifier, temperature: float) -> None:
 def _contiguous(trained: Trained) -> Classifier:
     network: Classifier = trained.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return network
-
-
-def _task(spec: TrialSpec) -> WholeImageTask[Any, Any]:
-    assert isinstance(spec.task, WholeImageTask), "a classifier says what a whole image shows"
-    return spec.task

@@ -1,7 +1,7 @@
 """A trial of a detector or segmenter, from its pretrained encoder on."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate, Samples
 from autofocus.training.loop import Trained
 from autofocus.training.losses.detection import takes_sizes
 from autofocus.training.recipe import Recipe
-from autofocus.training.selection import SMALL_VALIDATION
+from autofocus.training.selection import SMALL_VALIDATION, selection_score
 from autofocus.training.trial import RunContext, TrialResult, TrialSpec
 from autofocus.training.trial_loop import Ranking, running, write_result
 
@@ -109,19 +109,11 @@ def _build(spec: TrialSpec, weights: LoadedWeights) -> Network:
 
 def _rank_epochs(spec: TrialSpec, train: Samples, validation: Samples) -> Ranking:
     return Ranking(
-        _score_of(spec.primary_metric),
+        selection_score(spec.primary_metric, len(validation)),
         # Untrained heads: the initial network is no result.
         initial_is_valid=False,
         train_subset=train_subset(train, spec.seed) if spec.recipe.log_training_metrics else None,
     )
-
-
-def _score_of(primary_metric: str) -> Callable[[Mapping[str, Any]], float]:
-    def score(metrics: Mapping[str, Any]) -> float:
-        value = metrics.get(primary_metric)
-        return float("-inf") if value is None else float(value)
-
-    return score
 
 
 def _candidate(

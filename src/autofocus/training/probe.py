@@ -346,13 +346,8 @@ def fit_probe_once(
 ) -> Probe:
     """Return a cached result of `fit_probe` for the same images and labels, or fit.
 
-    A head that was fitted under a deadline stays as good as the time then allowed.
-
-    Args:
-        features: See `fit_probe`.
-        targets: See `fit_probe`.
-        deadline_s: See `fit_probe`; not part of the cache's key.
-        **rest: Other arguments of `fit_probe`.
+    A head that was fitted under a deadline stays as good as the time then allowed: `deadline_s` is
+    no part of the cache's key.
     """
     digest = hashlib.sha256(repr((features.shape, targets.shape, sorted(rest.items()))).encode())
     for array in (features, targets):

@@ -25,7 +25,7 @@ from autofocus.tasks.whole_image import WholeImageTask
 from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate, Samples
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.features import VIEWS, Features, extract_features
-from autofocus.training.probe import LinearHead, Probe, fit_probe_once
+from autofocus.training.probe import Probe, fit_probe_once
 from autofocus.training.trial import RunContext, TrialSpec
 
 log = logging.getLogger(__name__)
@@ -170,17 +170,17 @@ def fit_head(
         out_of_fold_log_loss={f"C={c:g}": loss for c, loss in probe.search.items()},
         temperature=probe.calibration.temperature,
     )
-    task, train, validation = _task(spec), *spec.of(samples)
+    task, train, validation = whole_image_task(spec), *spec.of(samples)
     predictions = _predictions(spec, probe.head.logits(rows[spec.validation, 0]))
     metrics = task.evaluate(predictions, validation.targets, spec.labels, {})
     losses = task.sample_losses(predictions, validation.targets)
     fold_losses = _fold_losses(spec, probe, train)
-    _set_head(network, probe.head)
+    network.set_head(probe.head.weight, probe.head.bias)
     initial_model = copy.deepcopy(network)
     if serves_all:
         everything = np.union1d(spec.train, spec.validation)
         probe = _fit(spec, samples, rows, everything, context)
-        _set_head(network, probe.head)
+        network.set_head(probe.head.weight, probe.head.bias)
         context.decide("refit", num_images=len(everything), c=probe.c)
     manifest = Manifest(
         task=task.name,
@@ -203,7 +203,7 @@ def _fit(
     positions: NDArray[np.int64],
     context: RunContext,
 ) -> Probe:
-    task, chosen = _task(spec), samples.chosen(positions)
+    task, chosen = whole_image_task(spec), samples.chosen(positions)
     return fit_probe_once(
         rows[positions],
         np.asarray(chosen.targets),
@@ -220,18 +220,15 @@ def _fold_losses(spec: TrialSpec, probe: Probe, train: Samples) -> NDArray[np.fl
     if probe.fold_logits is None or probe.fold_index is None:
         return np.zeros(0)
     predictions = _predictions(spec, probe.fold_logits)
-    return _task(spec).sample_losses(predictions, train.chosen(probe.fold_index).targets)
+    return whole_image_task(spec).sample_losses(predictions, train.chosen(probe.fold_index).targets)
 
 
 def _predictions(spec: TrialSpec, logits: NDArray[np.floating[Any]]) -> list[ClassScores]:
     frames = [Frame(spec.preprocess.size)] * len(logits)
-    return _task(spec).postprocess({"logits": logits.astype(np.float32)}, frames, {})
+    return whole_image_task(spec).postprocess({"logits": logits.astype(np.float32)}, frames, {})
 
 
-def _task(spec: TrialSpec) -> WholeImageTask[Any, Any]:
-    assert isinstance(spec.task, WholeImageTask), "only classifiers have frozen features"
+def whole_image_task(spec: TrialSpec) -> WholeImageTask[Any, Any]:
+    """Return the task of a classifier's trial."""
+    assert isinstance(spec.task, WholeImageTask), "a classifier says what a whole image shows"
     return spec.task
-
-
-def _set_head(network: Classifier, head: LinearHead) -> None:
-    network.set_head(head.weight, head.bias)

@@ -55,14 +55,7 @@ def build_torchvision(
     size: tuple[int, int],
     options: Mapping[str, Any],
 ) -> Detector:
-    """Build the network of `spec` in evaluation mode.
-
-    Args:
-        spec: The detector; with weights that stand in for another model, `weights.spec`.
-        num_classes: k.
-        weights: Result of `load_weights`; None for random numbers.
-        size: (height, width) of the input, in pixels.
-        options: Result of `TorchvisionFamily.network_options`.
+    """Build the network of `spec`, a detector; see `Family.build`.
 
     Raises:
         WeightsError: If the weights are not those of this architecture.

@@ -25,7 +25,7 @@ _MIN_STRIDE = 22
 
 
 class Detector(Network):
-    """An encoder and its pyramid; subclasses add their heads.
+    """An encoder and its pyramid; subclasses add their heads, from an encoder, k and options.
 
     Args:
         encoder: timm's network, from `create_feature_encoder`.
@@ -35,8 +35,6 @@ class Detector(Network):
 
     Attributes:
         strides: Strides of the levels, finest first, in pixels.
-        takes_any_size: Whether images may have another size than the one it was built for.
-        size_multiple: Sides of the input are multiples of it, in pixels.
     """
 
     output_names: tuple[str, ...] = ("boxes", "scores", "classes")

@@ -26,13 +26,7 @@ _CENTRE_STRIDES = 1.5
 
 
 class Fcos(Detector):
-    """FCOS on any timm encoder.
-
-    Args:
-        encoder: timm's network, from `create_feature_encoder`.
-        num_classes: k.
-        options: Levels, ranges and limits.
-    """
+    """FCOS on any timm encoder."""
 
     def __init__(self, encoder: Any, num_classes: int, options: FcosOptions) -> None:
         super().__init__(encoder, Pyramid(encoder, options), options.strides, num_classes)

@@ -26,11 +26,6 @@ class MaskRcnn(FasterRcnn):
 
     Its candidates are suppressed by class before they get masks, which are its largest cost.
 
-    Args:
-        encoder: timm's network, from `create_feature_encoder`.
-        num_classes: k.
-        options: Levels, anchors and limits.
-
     Attributes:
         stride: Best pixels along one cell of the masks that it learns from; any will do.
     """

@@ -46,13 +46,7 @@ _CANONICAL_SIDE, _CANONICAL_LEVEL = 224, 4
 
 
 class FasterRcnn(Detector):
-    """Faster R-CNN on any timm encoder.
-
-    Args:
-        encoder: timm's network, from `create_feature_encoder`.
-        num_classes: k.
-        options: Levels, anchors and limits.
-    """
+    """Faster R-CNN on any timm encoder."""
 
     # Suppression of proposals leaves another number in each image.
     dynamic_batch = False

@@ -30,13 +30,7 @@ _NORM_GROUPS = 32
 
 
 class RetinaNet(Detector):
-    """RetinaNet on any timm encoder.
-
-    Args:
-        encoder: timm's network, from `create_feature_encoder`.
-        num_classes: k.
-        options: Levels, anchors and limits.
-    """
+    """RetinaNet on any timm encoder."""
 
     def __init__(self, encoder: Any, num_classes: int, options: RetinaNetOptions) -> None:
         super().__init__(encoder, Pyramid(encoder, options), options.strides, num_classes)

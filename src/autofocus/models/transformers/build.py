@@ -97,14 +97,7 @@ def build_transformers(
     size: tuple[int, int],
     options: Mapping[str, Any],
 ) -> TransformersDetector:
-    """Build the network of `spec` in evaluation mode.
-
-    Args:
-        spec: A row of `transformers.catalog.TRANSFORMERS`.
-        num_classes: k.
-        weights: Result of `load_weights`; None for random numbers.
-        size: (height, width) of the input, in pixels.
-        options: Result of `network_options`; fields of the configuration may be overridden.
+    """Build the network of `spec`, see `Family.build`.
 
     Raises:
         WeightsError: If the weights are not those of this model.

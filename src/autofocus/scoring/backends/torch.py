@@ -20,12 +20,7 @@ from autofocus.scoring.explain.needs import WEIGHTS_NAME
 
 
 class TorchBackend:
-    """Runs a network that returns one tensor or several.
-
-    Args:
-        network: Network in eval mode.
-        output_names: Names of the outputs, in order.
-    """
+    """Runs a network that returns one tensor or several."""
 
     def __init__(self, network: nn.Module, output_names: Sequence[str]) -> None:
         self.network = network

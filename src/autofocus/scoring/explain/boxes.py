@@ -50,12 +50,7 @@ class BoxExplainer(ModelExplainer):
     def load(
         cls, folder: Path, num_threads: int | None = None, max_pixels: int = DEFAULT_MAX_PIXELS
     ) -> "BoxExplainer":
-        """Load the ONNX network of a model folder.
-
-        Args:
-            folder: A model folder.
-            num_threads: Threads of one run; None takes all cores.
-            max_pixels: Larger images are refused before they are decoded.
+        """Load the ONNX network of a model folder; see `explanations.load_explainer`.
 
         Raises:
             ModelFolderError: If anything in the folder is missing, damaged or does not fit.

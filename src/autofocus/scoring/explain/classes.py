@@ -64,10 +64,7 @@ class ClassExplainer(ModelExplainer):
     ) -> "ClassExplainer":
         """Load the network of a model folder and compile the loops of its explainers.
 
-        Args:
-            folder: A model folder.
-            num_threads: Threads of torch, in the whole process; None leaves them as they are.
-            max_pixels: Larger images are refused before they are decoded.
+        See `explanations.load_explainer`; `num_threads` are those of torch in the whole process.
 
         Raises:
             ModelFolderError: If anything in the folder is missing, damaged or does not fit.

@@ -25,13 +25,7 @@ _NUM_SIZED = 32
 
 
 def profile_data(task: Task[Any, Any], labels: Sequence[str], start: Start) -> dict[str, Any]:
-    """Return statistics of the training data.
-
-    Args:
-        task: The run's task.
-        labels: k class names.
-        start: The run's images.
-    """
+    """Return statistics of the training data."""
     train = start.samples.chosen(start.train)
     counts = Counter(label for record in train.records for label in task.record_labels(record))
     fewest, most = min(counts.values(), default=0), max(counts.values(), default=0)

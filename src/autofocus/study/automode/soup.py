@@ -38,13 +38,7 @@ _BATCH_SIZE = 8
 
 
 def try_soup(study: Study, scheduler: TrialController, auto_mode: AutoMode) -> None:
-    """Average the best trials of one network, and add the mean to the study's candidates.
-
-    Args:
-        study: The run.
-        scheduler: Scheduler whose trials have ended.
-        auto_mode: Steps of the model's kind.
-    """
+    """Average the best trials of one network, and add the mean to the study's candidates."""
     started_s = time.monotonic()
     folder = study.folder.path / "trials" / SOUP_ID
     forget_result(folder)

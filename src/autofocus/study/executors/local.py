@@ -234,13 +234,7 @@ class _WorkerHandle:
 
 
 class InlineExecutor:
-    """Runs trials in the driver itself: no second copy of anything in memory.
-
-    Args:
-        samples: The run's images.
-        run: Run folder.
-        track: Progress display.
-    """
+    """Runs trials in the driver itself: no second copy of anything in memory."""
 
     def __init__(self, samples: Samples, run: Path, track: Track) -> None:
         self._samples = samples

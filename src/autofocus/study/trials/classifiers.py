@@ -110,14 +110,7 @@ def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[Start, TrialSpec
 def probe_model(
     study: Study, start: Start, plan: Plan, probe: str
 ) -> tuple[TrialSpec, Probed, Score] | None:
-    """Probe another model on the same images; return None if the budget ended before all were seen.
-
-    Args:
-        study: The run.
-        start: Its images.
-        plan: Plan of the model.
-        probe: Id of the probe.
-    """
+    """Probe another model on the same images; None if the budget ended before the last."""
     spec = classifier_spec(study, plan, probe, start.train, start.validation)
     context, samples = study.context(probe, study.deadline(PACKAGING_RESERVE_S)), start.samples
     weights, device = spec.prepare(study.track)

@@ -30,11 +30,6 @@ TRIALS: Final[dict[str, Trials]] = {
 def run_trial(spec: TrialSpec, samples: Samples, context: RunContext) -> TrialEnd:
     """Train, and leave the result in the trial's folder.
 
-    Args:
-        spec: The trial.
-        samples: The run's images.
-        context: Folder, deadline and callbacks.
-
     Raises:
         OSError: If the disk is full: no other trial could do better.
     """
