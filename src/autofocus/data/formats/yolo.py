@@ -1,6 +1,7 @@
 """YOLO: a text file an image, `class x y width height` a line, and `data.yaml` for the rest.
 
-A split of a `data.yaml` is named like a file in it: `data.yaml/val`.
+A split of a `data.yaml` is named like a file in it: `data.yaml/val`. Without one, lists of images
+(`train.txt`, `valid.txt`, or what darknet's `obj.data` names) are the splits.
 """
 
 import os
@@ -13,6 +14,7 @@ from typing import Any
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import (
     SPLIT_NAMES,
+    entries_by_name,
     is_image,
     mirrored,
     relative_url,
@@ -59,13 +61,13 @@ class Yolo(Format):
     name = "yolo"
 
     def is_source(self, path: Path) -> bool:
-        """Return whether `path` is a data.yaml, a split of one, or images with labels."""
+        """Return whether `path` is a data.yaml, a split of one, a list, or images with labels."""
         if path.is_dir():
             return _yaml_in(path) is not None or _image_folder(path) is not None
-        return _is_yaml(path) or _is_yaml(path.parent)
+        return _is_yaml(path) or _is_yaml(path.parent) or _is_list(path)
 
     def splits(self, path: Path) -> dict[str, Path]:
-        """Return the splits of a data.yaml, else the folders that `images` is divided into.
+        """Return the splits of a data.yaml, else lists, else the folders that `images` holds.
 
         Raises:
             DataError: If the data.yaml is damaged.
@@ -73,7 +75,10 @@ class Yolo(Format):
         file = path if _is_yaml(path) else _yaml_in(path) if path.is_dir() else None
         if file is not None:
             return _splits_of(file)
-        return split_folders(path / "images") if _image_folder(path) is not None else {}
+        if not path.is_dir() or _image_folder(path) is None:
+            return {}
+        lists = _lists_in(path)
+        return lists if "train" in lists else split_folders(path / "images")
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
         """Return outlines when one of the first files has a line of more than five numbers."""
@@ -116,6 +121,8 @@ def _find_layout(path: Path) -> _Layout:
         if named is None:
             raise DataError(f"{path}: names no images to train on; add 'train: FOLDER'.")
         return _find_layout(named)
+    if _is_list(path):
+        return _Layout(path.parent, [path], _names_beside(path.parent), path)
     images = _image_folder(path)
     assert images is not None, "only what is_source accepts is read"
     return _Layout(path, [images], _names_beside(path), path)
@@ -133,9 +140,51 @@ def _images_of(layout: _Layout) -> Iterator[Path]:
             continue
         for line in _listed(place):
             if name := line.strip().replace("\\", "/"):
-                starts = (place.parent, layout.root)
-                tried = [start / name for start in starts]
+                starts = dict.fromkeys((place.parent, layout.root))
+                tried = [start / end for end in _ends(name) for start in starts]
                 yield next((file for file in tried if file.is_file()), tried[0])
+
+
+def _ends(name: str) -> list[str]:
+    """Return a listed name and what it is where the set was moved from, such as darknet's `data`.
+
+    The folder that an image lies in stays, so that none is taken for one of another folder.
+    """
+    parts = name.split("/")
+    starts = (at for at in range(len(parts)) if at < 2 or len(parts) - at > 1)
+    return ["/".join(parts[at:]) for at in starts if not at or parts[at]]
+
+
+def _is_list(path: Path) -> bool:
+    if path.suffix != ".txt" or not path.is_file() or _image_folder(path.parent) is None:
+        return False
+    return path.absolute() in {file.absolute() for file in _lists_in(path.parent).values()}
+
+
+def _lists_in(folder: Path) -> dict[str, Path]:
+    """Return the lists of images by split: those that `obj.data` names, else those called so."""
+    entries = entries_by_name(folder)
+    said = _darknet_data(folder / "obj.data")
+    found: dict[str, Path] = {}
+    for split, names in SPLIT_NAMES.items():
+        # Darknet's paths start at its own folder, which is not here.
+        texts = [said[name] for name in names if name in said] or [f"{name}.txt" for name in names]
+        files = (entries.get(text.rpartition("/")[2].lower()) for text in texts)
+        file = next((file for file in files if file is not None and _lists_images(file)), None)
+        if file is not None and file not in found.values():
+            found[split] = file
+    return found
+
+
+def _darknet_data(file: Path) -> dict[str, str]:
+    """Return the `key = value` lines of darknet's `obj.data`; none without the file."""
+    pairs = (line.partition("=") for line in _lines(file))
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _lists_images(file: Path) -> bool:
+    first = next((line.strip() for line in _lines(file) if line.strip()), "")
+    return file.is_file() and is_image(first)
 
 
 def _listed(file: Path) -> list[str]:

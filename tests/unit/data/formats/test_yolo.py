@@ -248,3 +248,29 @@ def test_a_list_of_images_that_is_no_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_bytes(b"images/\xff\xfe.png\n")
     with pytest.raises(DataError, match=r"train\.txt: must be UTF-8"):
         read_data(tmp_path, DetectionRecord)
+
+
+@pytest.mark.parametrize("darknet", [True, False])
+def test_lists_beside_images_are_the_splits(tmp_path: Path, darknet: bool) -> None:
+    folder, images = tmp_path / "set", "obj_train_data" if darknet else "images"
+    for name in ("a", "b", "c", "left_out"):
+        write_image(folder / images / f"{name}.png")
+        labels = images if darknet else "labels"
+        write_text(folder / labels / f"{name}.txt", yolo_line(0, CAN))
+    write_text(folder / ("obj.names" if darknet else "classes.txt"), "can\n")
+    names = ("train.txt", "valid.txt", "test.txt")
+    if darknet:
+        lines = "classes = 1\ntrain = data/1.txt\nvalid = data/2.txt\ntest = data/3.txt\n"
+        write_text(folder / "obj.data", f"{lines}names = data/obj.names\nbackup = backup/\n")
+        names = ("1.txt", "2.txt", "3.txt")
+    for list_name, name in zip(names, "abc", strict=True):
+        write_text(folder / list_name, f"data/{images}/{name}.png\n")
+    splits = find_splits(folder)
+    assert splits == dict(
+        zip(("train", "validation", "test"), map(folder.__truediv__, names), strict=True)
+    )
+    for split, name in zip(splits.values(), "abc", strict=True):
+        [record] = read_data(split, DetectionRecord).records
+        assert (record.image_url, record.label[0].label) == (f"{images}/{name}.png", "can")
+    # The folder is its training split wherever it is named.
+    assert len(read_data(folder, DetectionRecord).records) == 1
