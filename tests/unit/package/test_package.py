@@ -99,6 +99,16 @@ def test_another_network_is_not_verified(model_folder: Path, photo_folder: Path)
         verify_package(model_folder, network, read_manifest(model_folder), photos(photo_folder))
 
 
+def test_a_network_that_gives_no_numbers_is_not_verified(
+    model_folder: Path, photo_folder: Path
+) -> None:
+    network = rebuilt(model_folder)
+    with torch.no_grad():
+        network.head.bias[1] = torch.nan
+    with pytest.raises(VerificationError, match="is not a number"):
+        verify_package(model_folder, network, read_manifest(model_folder), photos(photo_folder))
+
+
 def test_package_without_a_module_is_not_verified(
     model_folder: Path, photo_folder: Path, tmp_path: Path
 ) -> None:
