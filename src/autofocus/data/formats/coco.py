@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from autofocus.data.formats.base import Format, RawRow
-from autofocus.data.formats.layout import split_in_name
+from autofocus.data.formats.layout import files_by_split
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
 from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
@@ -44,16 +44,7 @@ class Coco(Format):
         Raises:
             DataError: If two files speak of one split.
         """
-        found: dict[str, Path] = {}
-        for file in _files(path) if path.is_dir() else ():
-            split = split_in_name(file.stem)
-            if split in found:
-                raise DataError(
-                    f"{path}: {found[split]} and {file} are both of the split {split!r}; name one."
-                )
-            if split is not None:
-                found[split] = file
-        return found if "train" in found else {}
+        return files_by_split(path, _files(path)) if path.is_dir() else {}
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
         """Return boxes alone where no object has an outline, else both."""

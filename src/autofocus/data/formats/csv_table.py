@@ -2,6 +2,8 @@
 
 Several labels stand in one cell, separated by the first of `,` `;` `|` that occurs in any label
 cell; only where none of them occurs does a space separate, and only for the multi-label task.
+
+A table with a column of splits is its rows by split, each named like a file in it: `data.csv/val`.
 """
 
 import csv
@@ -9,8 +11,10 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autofocus.data.formats.base import Format, RawRow
+from autofocus.data.formats.layout import SPLIT_NAMES, files_by_split
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, short_value
 from autofocus.data.rows.records import (
@@ -22,9 +26,14 @@ from autofocus.data.rows.records import (
 from autofocus.data.rows.text import name_binary, sniff_encoding
 from autofocus.errors import DataError
 
+if TYPE_CHECKING:
+    import _csv
+
 _SUFFIXES = (".csv", ".tsv")
 _IMAGE_NAMES = ("image_url", "filename", "file_name", "file", "image", "path", "image_path")
 _LABEL_NAMES = ("label", "labels", "class", "classes", "category", "tags")
+_SPLIT_NAMES = ("split", "subset", "set", "partition", "ml_use")
+_SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 _SEPARATORS = (",", ";", "|")
 # As exports of TensorFlow's object detection have them, with a row an object.
 _BOX_NAMES = {"xmin", "ymin", "xmax", "ymax"}
@@ -36,10 +45,24 @@ class CsvTable(Format):
     name = "csv"
 
     def is_source(self, path: Path) -> bool:
-        """Return whether `path` is a table or a folder with exactly one."""
-        if path.is_file():
-            return path.suffix.lower() in _SUFFIXES
-        return path.is_dir() and len(_tables(path)) == 1
+        """Return whether `path` is a table, a split of one, or a folder with tables."""
+        if path.is_dir():
+            return bool(_tables(path))
+        return _is_table(path) or (_is_table(path.parent) and path.name in SPLIT_NAMES)
+
+    def splits(self, path: Path) -> dict[str, Path]:
+        """Return the splits that a table's column says, else a folder's tables called as splits.
+
+        Raises:
+            DataError: If a table is no text.
+        """
+        tables = _tables(path) if path.is_dir() else [path] if _is_table(path) else []
+        if len(tables) == 1:
+            return _splits_said(tables[0])
+        try:
+            return files_by_split(path, tables)
+        except DataError:  # what lies beside may be the data; reading tables asks which is meant
+            return {}
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
         """Return the record types that the label cells look like.
@@ -109,19 +132,58 @@ class _Table:
 
 
 def _tables(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
+    return sorted(file for file in folder.iterdir() if _is_table(file))
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and path.is_file()
+
+
+def _only_table(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    tables = _tables(path)
+    if len(tables) > 1:
+        names = ", ".join(table.name for table in tables)
+        raise DataError(f"{path}: has several tables ({names}); name one of them.")
+    return tables[0]
+
+
+def _splits_said(file: Path) -> dict[str, Path]:
+    """Return the splits that the rows of a table are in; {} where no column says it."""
+    lines = _lines(file)
+    at = _split_column(next(lines, []))
+    if at is None:
+        return {}
+    try:
+        said = {_SPLITS.get(cells[at].strip().lower()) for cells in lines if len(cells) > at}
+    except csv.Error:  # reading says where
+        return {}
+    return (
+        {split: file / split for split in SPLIT_NAMES if split in said} if "train" in said else {}
+    )
+
+
+def _split_column(header: Sequence[str]) -> int | None:
+    plain = [name.strip().lower() for name in header]
+    return next((plain.index(name) for name in _SPLIT_NAMES if name in plain), None)
 
 
 def _read_table(path: Path, options: ReadOptions) -> _Table:
-    file = _tables(path)[0] if path.is_dir() else path
-    lines = csv.reader(
-        io.StringIO(text := _read_text(file), newline=""), delimiter=_delimiter(text)
-    )
+    file = _only_table(path)
+    split: str | None
+    if _is_table(file.parent):
+        file, split = file.parent, file.name
+    else:
+        # As elsewhere, a whole that has splits is what to train on.
+        split = next(iter(_splits_said(file)), None)
+    lines = _lines(file)
     try:
-        header = next(lines, [])
+        header: list[str] = next(lines, [])
         table = _Table(file, header, [], [])
         image_at = _column(header, (options.image_column, *_IMAGE_NAMES), file, "--image-column")
         label_at = _column(header, (options.label_column, *_LABEL_NAMES), file, "--target-column")
+        split_at = 0 if split is None else _split_column(header) or 0
         for cells in lines:
             if not any(cells):
                 continue
@@ -129,11 +191,23 @@ def _read_table(path: Path, options: ReadOptions) -> _Table:
                 issue = _wrong_width(file, lines.line_num, cells, len(header))
                 table.lost.append(RawRow(str(file), "", lines.line_num, None, (issue,)))
                 continue
+            if (
+                split is not None
+                and (said := _SPLITS.get(cells[split_at].strip().lower())) != split
+            ):
+                if said is None and split == "train":
+                    table.lost.append(_no_split(file, lines.line_num, cells[split_at]))
+                continue
             image, label = cells[image_at].strip(), cells[label_at].strip()
             table.entries.append(_Entry(lines.line_num, image, label))
     except csv.Error as error:
         raise DataError(f"{file}:{lines.line_num}: must be CSV: {error}.") from error
     return table
+
+
+def _lines(file: Path) -> "_csv.Reader":
+    text = _read_text(file)
+    return csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
 
 
 def _read_text(file: Path) -> str:
@@ -174,6 +248,19 @@ def _wrong_width(file: Path, line: int, cells: Sequence[str], width: int) -> Iss
         message=f"must have {width} cells",
         hint="A cell with the separator in it needs double quotes.",
     )
+
+
+def _no_split(file: Path, line: int, said: str) -> RawRow:
+    issue = Issue(
+        file=str(file),
+        line=line,
+        code="csv.split",
+        severity="error",
+        value=short_value(said),
+        message="must be train, validation or test",
+        hint="The row takes part in nothing.",
+    )
+    return RawRow(str(file), "", line, None, (issue,))
 
 
 def _separator(cells: Sequence[str]) -> str | None:

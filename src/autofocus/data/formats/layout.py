@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from autofocus.data.images.header import IMAGE_SUFFIXES
+from autofocus.errors import DataError
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -20,6 +21,24 @@ def split_in_name(name: str) -> str | None:
     """Return the split in a name such as `instances_train2017`, or None."""
     words = set(_WORD.findall(name.lower()))
     return next((split for split, names in SPLIT_NAMES.items() if words & {*names}), None)
+
+
+def files_by_split(folder: Path, files: Iterable[Path]) -> dict[str, Path]:
+    """Return a folder's files by the splits that their names speak of; {} without training.
+
+    Raises:
+        DataError: If two files speak of one split.
+    """
+    found: dict[str, Path] = {}
+    for file in files:
+        split = split_in_name(file.stem)
+        if split in found:
+            raise DataError(
+                f"{folder}: {found[split]} and {file} are both of the split {split!r}; name one."
+            )
+        if split is not None:
+            found[split] = file
+    return found if "train" in found else {}
 
 
 def split_folders(folder: Path) -> dict[str, Path]:

@@ -206,9 +206,14 @@ def find_splits(source: str | Path) -> dict[str, Path]:
     named = _named_splits(path) if path.is_dir() else {}
     if "train" in named and (_is_jsonl(named["train"]) or _mltable_folder(named["train"])):
         return named
+    rows = _jsonl_files(path) if path.is_dir() else []
     for form in known_formats():
+        if form.name in _AFTER_ROWS and rows:
+            break
         if described := form.splits(path):
             return described
+        if form.is_source(path):
+            break
     return named if "train" in named else {}
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import DetectionRecord, MulticlassRecord, MultilabelRecord
+from autofocus.data.sources.find import find_splits
 from autofocus.data.sources.read import read_data
 from autofocus.errors import DataError
 from support.rows import tasks, touch
@@ -117,3 +118,31 @@ def test_an_image_root_holds_for_tables_too(tmp_path: Path) -> None:
     options = ReadOptions(image_root=tmp_path / "photos")
     data = read_data(tmp_path / "table" / "labels.csv", MulticlassRecord, options)
     assert data.locations == [str(tmp_path / "photos" / "0.jpg")]
+
+
+def test_a_column_says_the_splits_and_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{name}.jpg" for name in "abcd"))
+    rows = "a.jpg,can,Train\nb.jpg,can,valid\nc.jpg,cup,TEST\nd.jpg,cup,later\n"
+    table = tmp_path / "data.csv"
+    table.write_text(f"filename,label,Split\n{rows}")
+    splits = {name: table / name for name in ("train", "validation", "test")}
+    for place in (table, tmp_path):
+        assert find_splits(place) == splits
+    (tmp_path / "rows.jsonl").write_text('{"image_url": "a.jpg", "label": ["x"]}\n')
+    for place, names in ((tmp_path, "a"), *zip(splits.values(), "abc", strict=True)):
+        data = read_data(place, MulticlassRecord)
+        assert [record.image_url for record in data.records] == [f"{name}.jpg" for name in names]
+        assert data.issues.counts["csv.split"] == (names == "a")
+
+
+def test_several_tables_are_splits_by_their_names_or_asked_about(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    for name in ("train", "val"):
+        (tmp_path / f"{name}_labels.csv").write_text("filename,label\na.jpg,can\n")
+    assert find_splits(tmp_path) == {
+        "train": tmp_path / "train_labels.csv",
+        "validation": tmp_path / "val_labels.csv",
+    }
+    (tmp_path / "train_labels.csv").rename(tmp_path / "more.csv")
+    with pytest.raises(DataError, match=r"has several tables \(more\.csv, val_labels\.csv\)"):
+        read_data(tmp_path, MulticlassRecord)
