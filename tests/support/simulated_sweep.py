@@ -17,7 +17,7 @@ from autofocus.study.scheduler import Rules, Search, TrialController
 from autofocus.study.search.samplers import make_sampler
 from autofocus.study.sources import read_sources
 from autofocus.study.study import Study
-from autofocus.study.trials.base import Assignment, Start, TrialEnd
+from autofocus.study.trials.base import Assignment, TrialEnd
 from autofocus.training.candidate import Samples
 from autofocus.training.loop import ENDED_EARLY
 
@@ -67,8 +67,9 @@ def scheduled(
             plan.early_termination,
             study.metric,
         )
-        start = Start(samples, everything, everything, image_s=0.0)
-        yield TrialController(study, Search(start, sampler, rules))
+        study.samples, study.train, study.validation = samples, everything, everything
+        study.image_s = 0.0
+        yield TrialController(study, Search(sampler, rules))
 
 
 class SimulatedTrial:

@@ -17,7 +17,7 @@ from autofocus.study.folder.trial_folder import read_losses
 from autofocus.study.refit import can_refit, refit_s
 from autofocus.study.scheduler import TrainedTrial, TrialController
 from autofocus.study.study import RESERVE_FACTOR, Study
-from autofocus.study.trials.base import Start, failure, is_disk_full
+from autofocus.study.trials.base import failure, is_disk_full
 from autofocus.study.trials.runner import TRIALS
 from autofocus.training.selection import Comparison, compare
 from autofocus.training.trial import TrialResult
@@ -52,12 +52,11 @@ class Losses:
 
 def cross_validate_best(study: Study, scheduler: TrialController) -> None:
     """Cross-validate the best trial against the probe where validation does not decide."""
-    start, trained = scheduler.start, scheduler.best_trained()
-    probe = start.score
-    if trained is None or probe is None or probe.losses is None or start.candidate is None:
+    trained, probe, candidate = scheduler.best_trained(), study.first_score, study.first_candidate
+    if trained is None or probe is None or probe.losses is None or candidate is None:
         return
     losses = Losses(probe.losses, trained.losses)
-    more = cross_validate(study, start, trained, losses)
+    more = cross_validate(study, trained, losses)
     if len(more.before) == len(losses.before):
         return
     comparison = compare(more.before, more.after)
@@ -74,20 +73,20 @@ def cross_validate_best(study: Study, scheduler: TrialController) -> None:
         value = trained.candidate.metrics[study.metric]
         scheduler.replace_best(Score(trained.trial, value, trained.losses), trained.candidate)
     else:
-        scheduler.replace_best(probe, start.candidate)
+        scheduler.replace_best(probe, candidate)
 
 
-def cross_validate(study: Study, start: Start, trained: TrainedTrial, losses: Losses) -> Losses:
+def cross_validate(study: Study, trained: TrainedTrial, losses: Losses) -> Losses:
     """Return losses of more images than were held out, where these cannot tell.
 
     As many folds are trained as the time allows that is not needed to train the trained once more.
     """
     first = compare(losses.before, losses.after)
-    if not can_refit(study, start) or not _is_undecided(first):
+    if not can_refit(study) or not _is_undecided(first):
         return losses
-    deadline_s = _deadline(study, start, trained)
+    deadline_s = _deadline(study, trained)
     found, failed = losses, None
-    for number, part in enumerate(_folds(study, start), 1):
+    for number, part in enumerate(_folds(study), 1):
         if study.is_stopped() or time.monotonic() + trained.seconds > deadline_s:
             break
         text = f"trial {trained.trial} on fold {number + 1} of {NUM_FOLDS}"
@@ -95,7 +94,7 @@ def cross_validate(study: Study, start: Start, trained: TrainedTrial, losses: Lo
         study.report_progress("folds", text)
         name = f"{trained.trial}-fold-{number + 1}"
         try:
-            result = _train_fold(study, start, trained, part, name, deadline_s)
+            result = _train_fold(study, trained, part, name, deadline_s)
         except Exception as error:
             if is_disk_full(error):
                 raise
@@ -131,24 +130,23 @@ def _is_undecided(comparison: Comparison) -> bool:
     return low < comparison.mean_gain < high
 
 
-def _deadline(study: Study, start: Start, trained: TrainedTrial) -> float:
+def _deadline(study: Study, trained: TrainedTrial) -> float:
     """Return the time (`time.monotonic()`) by which folds end."""
-    package_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(start.image_s)
-    budgeted_s = study.deadline(study.packaging_s + package_s + refit_s(start, trained.seconds))
+    package_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s()
+    budgeted_s = study.deadline(study.packaging_s + package_s + refit_s(study, trained.seconds))
     return time.monotonic() + MAX_SECONDS if budgeted_s is None else budgeted_s
 
 
-def _folds(study: Study, start: Start) -> list[NDArray[np.int64]]:
+def _folds(study: Study) -> list[NDArray[np.int64]]:
     """Return folds as positions of training images; identical ones stay together."""
-    train = start.samples.chosen(start.train)
+    train = study.samples.chosen(study.train)
     labels = [study.plan.task.record_labels(record) for record in train.records]
     folds = kfold_indices(labels, train.hashes, NUM_FOLDS - 1, study.seed)
-    return [start.train[fold] for fold in folds]
+    return [study.train[fold] for fold in folds]
 
 
 def _train_fold(
     study: Study,
-    start: Start,
     trained: TrainedTrial,
     fold: NDArray[np.int64],
     name: str,
@@ -156,6 +154,6 @@ def _train_fold(
 ) -> TrialResult:
     """Train a trial's recipe with validation on a part of the training images."""
     trials = TRIALS[trained.plan.model.kind]
-    train = np.concatenate([np.setdiff1d(start.train, fold), start.validation])
-    spec = trials.spec(study, start.samples, trained.plan, name, train, fold)
-    return trials.train(spec, start.samples, study.context(name, deadline_s))
+    train = np.concatenate([np.setdiff1d(study.train, fold), study.validation])
+    spec = trials.spec(study, trained.plan, name, train, fold)
+    return trials.train(spec, study.samples, study.context(name, deadline_s))

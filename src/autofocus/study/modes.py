@@ -20,10 +20,10 @@ def search_once(study: Study) -> Search:
     """Try the job's own recipe; where few images were held out, once more with all."""
     plan = study.plan
     trials = TRIALS[plan.model.kind]
-    start = trials.begin(study, plan, trials.single_probe)
-    reserve_s, has_model = refit_reserve_s(study, start), start.score is not None
+    trials.begin(study, plan, trials.single_probe)
+    reserve_s, has_model = refit_reserve_s(study), study.first_score is not None
     rules = Rules(
-        num_trials=0 if has_model and not recipe_for(plan, len(start.train)).num_epochs else 1,
+        num_trials=0 if has_model and not recipe_for(plan, len(study.train)).num_epochs else 1,
         policy=None,
         metric=study.metric,
         reserve_s=lambda rows: reserve_s,
@@ -32,8 +32,8 @@ def search_once(study: Study) -> Search:
         first_id=trials.single_number,
         is_paired=True,
     )
-    last_phases = (cross_validate_best, refit_best) if can_refit(study, start) else ()
-    return Search(start, _JobItself((), plan.seed), rules, last_phases)
+    last_phases = (cross_validate_best, refit_best) if can_refit(study) else ()
+    return Search(_JobItself((), plan.seed), rules, last_phases)
 
 
 class _JobItself(Sampler):
@@ -52,11 +52,11 @@ def search_space(study: Study) -> Search:
     sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
     _check_weights(study)
     first = trial_plan(plan, sampler.ask(0))
-    start = TRIALS[first.model.kind].begin(study, first, PROBE_ID)
+    TRIALS[first.model.kind].begin(study, first, PROBE_ID)
     num_trials = plan.job.limits.max_trials
     if sampler.num_trials is not None:
         num_trials = min(num_trials, sampler.num_trials)
-    return Search(start, sampler, Rules(num_trials, plan.early_termination, study.metric))
+    return Search(sampler, Rules(num_trials, plan.early_termination, study.metric))
 
 
 def _check_weights(study: Study) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from autofocus.study.best_model import Score
 from autofocus.study.scheduler import MIN_TRIAL_S, TrainedTrial, TrialController
 from autofocus.study.study import RESERVE_FACTOR, Study
-from autofocus.study.trials.base import Start, failure, is_disk_full
+from autofocus.study.trials.base import failure, is_disk_full
 from autofocus.study.trials.runner import TRIALS
 from autofocus.training.candidate import Candidate
 from autofocus.training.checkpoint import load_checkpoint
@@ -37,69 +37,69 @@ _HARMLESS_LOSS = 0.02
 def refit_best(study: Study, scheduler: TrialController) -> None:
     """Refit the best model on all images, if a trial of the study trained it."""
     trained = scheduler.best_if_trained()
-    again = None if trained is None else refit(study, scheduler.start, trained)
+    again = None if trained is None else refit(study, trained)
     if trained is not None and again is not None:
         value = again.metrics[study.metric]
         scheduler.replace_best(Score(trained.refit_id, value), again)
 
 
-def can_refit(study: Study, start: Start) -> bool:
+def can_refit(study: Study) -> bool:
     """Return whether so few images were held out that training on them too is worth more."""
     return (
         # Those who begin with a probe know how to learn from what judged it.
-        start.score is not None
+        study.first_score is not None
         and study.sources.validation is None
-        and len(start.validation) < SMALL_VALIDATION
+        and len(study.validation) < SMALL_VALIDATION
         # With hardly any images, all are learnt from already.
-        and not np.isin(start.train, start.validation).any()
+        and not np.isin(study.train, study.validation).any()
     )
 
 
-def refit_s(start: Start, seconds: float) -> float:
+def refit_s(study: Study, seconds: float) -> float:
     """Return the expected training time with all images, in seconds.
 
     Args:
-        start: The run's images.
+        study: The run.
         seconds: Training time with the training images.
     """
-    num_images = len(start.train) + len(start.validation)
-    return _TIME_FACTOR * seconds * num_images / len(start.train)
+    num_images = len(study.train) + len(study.validation)
+    return _TIME_FACTOR * seconds * num_images / len(study.train)
 
 
-def refit_reserve_s(study: Study, start: Start) -> float:
+def refit_reserve_s(study: Study) -> float:
     """Return the seconds that the first training leaves for a refit.
 
     A fifth more training images is worth more than the last epochs.
     """
     left_s = study.left_s()
-    if math.isinf(left_s) or not can_refit(study, start):
+    if math.isinf(left_s) or not can_refit(study):
         return 0.0
-    first_s = (left_s - study.packaging_s) / (1 + refit_s(start, 1.0))
+    first_s = (left_s - study.packaging_s) / (1 + refit_s(study, 1.0))
     return left_s - first_s if first_s >= MIN_TRIAL_S else 0.0
 
 
-def refit(study: Study, start: Start, trained: TrainedTrial) -> Candidate | None:
+def refit(study: Study, trained: TrainedTrial) -> Candidate | None:
     """Refit a trained trial on all images; return None where that is no use or there is no time."""
     best = load_checkpoint(study.folder.path / "trials" / trained.trial / "best")
     assert best is not None, "a trial that was trained has weights"
     num_epochs, share = int(best[1]["epoch"]), float(best[1].get("start_share", 0.0))
     # This package will take as long as the last one.
-    reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(start.image_s)
+    reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s()
     deadline_s = study.deadline(reserve_s)
-    if study.is_stopped() or not can_refit(study, start) or not num_epochs:
+    if study.is_stopped() or not can_refit(study) or not num_epochs:
         return None
-    if _is_late(study, start, trained, deadline_s):
+    if _is_late(study, trained, deadline_s):
         return None
-    num_images = len(start.train) + len(start.validation)
+    num_images = len(study.train) + len(study.validation)
     log.info("once more with all %d images, %d epochs", num_images, num_epochs)
     study.report_progress(
         "refit", f"trial {trained.trial} once more, with all images", deadline_s=deadline_s
     )
     started_s = time.monotonic()
     try:
-        spec = _spec(study, start, trained, num_epochs)
+        spec = _spec(study, trained, num_epochs)
         context = study.context(spec.id, deadline_s)
-        made = refit_classifier(spec, start.samples, context, trained.candidate, share)
+        made = refit_classifier(spec, study.samples, context, trained.candidate, share)
         reason = _rejected(made, trained, num_epochs)
     except Exception as error:
         if is_disk_full(error):
@@ -128,8 +128,8 @@ def refit(study: Study, start: Start, trained: TrainedTrial) -> Candidate | None
     return made.candidate
 
 
-def _is_late(study: Study, start: Start, trained: TrainedTrial, deadline_s: float | None) -> bool:
-    needed_s = refit_s(start, trained.seconds) / _TIME_FACTOR
+def _is_late(study: Study, trained: TrainedTrial, deadline_s: float | None) -> bool:
+    needed_s = refit_s(study, trained.seconds) / _TIME_FACTOR
     left_s = math.inf if deadline_s is None else deadline_s - time.monotonic()
     if left_s >= needed_s:
         return False
@@ -139,13 +139,13 @@ def _is_late(study: Study, start: Start, trained: TrainedTrial, deadline_s: floa
     return True
 
 
-def _spec(study: Study, start: Start, trained: TrainedTrial, num_epochs: int) -> TrialSpec:
+def _spec(study: Study, trained: TrainedTrial, num_epochs: int) -> TrialSpec:
     """Return the trial of a refit: the same recipe, on all images."""
     spec = TRIALS[trained.plan.model.kind].spec(
-        study, start.samples, trained.plan, trained.refit_id, start.train, start.validation
+        study, trained.plan, trained.refit_id, study.train, study.validation
     )
     recipe = replace(spec.recipe, num_epochs=num_epochs, early_stopping=False, initial_share=0.0)
-    return replace(spec, train=np.concatenate([start.train, start.validation]), recipe=recipe)
+    return replace(spec, train=np.concatenate([study.train, study.validation]), recipe=recipe)
 
 
 def _rejected(made: TrialResult, trained: TrainedTrial, num_epochs: int) -> str | None:

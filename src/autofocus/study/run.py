@@ -89,7 +89,7 @@ def run(
                 with StopRequest() as study.is_stopped:
                     scheduler = TrialController(study, search)
                     scheduler.publish_best()
-                    executor = executor_of(study, search.start.samples, scheduler.num_left)
+                    executor = executor_of(study, scheduler.num_left)
                     executor.run(scheduler)
                     for phase in search.last_phases:
                         if not study.is_stopped():

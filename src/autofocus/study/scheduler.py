@@ -37,7 +37,7 @@ from autofocus.study.resolve import Plan, trial_plan
 from autofocus.study.search.pruners import PruneDecision, Pruner, is_due
 from autofocus.study.search.samplers import Past, Sampler
 from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, format_metric
-from autofocus.study.trials.base import Assignment, Start, TrialEnd, failure, is_disk_full
+from autofocus.study.trials.base import Assignment, TrialEnd, failure, is_disk_full
 from autofocus.study.trials.runner import TRIALS
 from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate
 from autofocus.training.trial import TrialSpec
@@ -104,16 +104,14 @@ class Rules:
 
 @dataclass(frozen=True)
 class Search:
-    """What a study tries, once its images were looked at.
+    """What a study tries.
 
     Attributes:
-        start: The images, and a first model where there is one.
         sampler: Parameters of trial n.
         rules: Limits.
         last_phases: What follows the trials, in order, unless the user stops.
     """
 
-    start: Start
     sampler: Sampler
     rules: Rules
     last_phases: "Sequence[Callable[[Study, TrialController], None]]" = ()
@@ -123,12 +121,10 @@ class TrialController:
     """The `TrialScheduler` of a study: one trial or many.
 
     Attributes:
-        start: The images, and a first model where there is one.
         num_trials: Maximum number of trials.
     """
 
     def __init__(self, study: Study, search: Search) -> None:
-        self.start = search.start
         self._study = study
         self._plan = study.plan
         self._sampler = search.sampler
@@ -142,7 +138,7 @@ class TrialController:
         in_order = study.plan.job.budget_s is None
         self._pruner = Pruner(self._rules.policy, self._points, self._ended, in_order=in_order)
         self._unfinished: deque[int] = deque()
-        self._best = self._best_of(self.start.score)
+        self._best = self._best_of(study.first_score)
         self._deaths: dict[int, tuple[int, int]] = {}
         self._published: str | None = None
         self._is_over = False
@@ -150,8 +146,8 @@ class TrialController:
         self._spent_s = 0.0
         # Models that cannot be rebuilt from a trial's folder, by trial.
         self._candidates: dict[str, Candidate] = {}
-        if self.start.score is not None and self.start.candidate is not None:
-            self._candidates[self.start.score.trial] = self.start.candidate
+        if study.first_score is not None and study.first_candidate is not None:
+            self._candidates[study.first_score.trial] = study.first_candidate
         self._restore()
 
     @property
@@ -257,7 +253,7 @@ class TrialController:
             try:
                 self._publish(best)
             except Exception as error:
-                is_start = best == self.start.score
+                is_start = best == self._study.first_score
                 if is_start or is_disk_full(error):
                     raise
                 self._disqualify(best.trial, error)
@@ -288,9 +284,9 @@ class TrialController:
 
     def spec_of(self, number: int) -> TrialSpec:
         """Return what a trial trains that was begun."""
-        plan, start = trial_plan(self._plan, self._rows[number]["parameters"]), self.start
+        plan, study = trial_plan(self._plan, self._rows[number]["parameters"]), self._study
         return TRIALS[plan.model.kind].spec(
-            self._study, start.samples, plan, self._id(number), start.train, start.validation
+            study, plan, self._id(number), study.train, study.validation
         )
 
     def best_if_trained(self) -> TrainedTrial | None:
@@ -301,7 +297,7 @@ class TrialController:
     def best_trained(self) -> TrainedTrial | None:
         """Return the best model that a trial of the sweep trained, the best of all or not."""
         best = self._best.current
-        if best is not None and best != self.start.score:
+        if best is not None and best != self._study.first_score:
             return self._trained(best)
         scored = [
             (float(score.losses.mean()), score)
@@ -432,7 +428,7 @@ class TrialController:
 
     def _deadline(self) -> float | None:
         study = self._study
-        reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s(self.start.image_s)
+        reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s()
         return study.deadline(reserve_s + self._rules.reserve_s(self._rows))
 
     def _publish(self, best: Score) -> None:
@@ -458,8 +454,8 @@ class TrialController:
         folder = self._folder(self._number(trial))
         manifest = read_result(folder)
         assert manifest is not None, "only a trial with a model is published"
-        checked = self.start.validation[:NUM_CHECK_IMAGES]
-        images = [self.start.samples.locations[position] for position in checked]
+        checked = self._study.validation[:NUM_CHECK_IMAGES]
+        images = [self._study.samples.locations[position] for position in checked]
         return rebuild(folder, manifest, images)
 
     def _metrics(self, trial: str) -> dict[str, Any]:
@@ -480,7 +476,7 @@ class TrialController:
         row = next(row for row in self._study.trials if row["id"] == trial)
         row |= {"status": "failed", "value": None, "reason": reason}
         self._study.write_row(row)
-        self._best = self._best_of(self.start.score)
+        self._best = self._best_of(self._study.first_score)
         for ended in sorted(self._ended):
             self._add_ended(ended, self._rows[ended])
 

@@ -22,6 +22,7 @@ from autofocus.models.base import ModelSpec
 from autofocus.package.mlflow_model import write_package
 from autofocus.package.verify import verify_package
 from autofocus.runtime import Track, write_atomically
+from autofocus.study.best_model import Score
 from autofocus.study.folder.run_folder import Leaderboard, RunFolder
 from autofocus.study.resolve import Plan
 from autofocus.study.sources import Sources
@@ -66,7 +67,19 @@ class Study:
 
     Attributes:
         is_stopped: Whether the user has asked to stop.
+        samples: Images of training and validation that decode, once they were looked at.
+        train: Positions of the training images, [n].
+        validation: Positions of the validation images, [m].
+        image_s: Seconds that scoring a test image may take.
+        first_score: Score of a model from before the first trial; None without one.
+        first_candidate: That model.
+        first_model_s: Seconds to the first model that can be served; 0 before there is one.
     """
+
+    samples: Samples
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    image_s: float
 
     def __init__(
         self,
@@ -88,7 +101,8 @@ class Study:
         self.board = Leaderboard()
         self.labels = self._labels()
         self.packaging_s = PACKAGING_RESERVE_S
-        # Seconds to the first model that can be served; 0 before there is one.
+        self.first_score: Score | None = None
+        self.first_candidate: Candidate | None = None
         self.first_model_s = 0.0
         self.metric = str(plan.job.primary_metric)
         self._models: dict[str, ModelSpec] = {}
@@ -134,11 +148,11 @@ class Study:
             track=self.track,
         )
 
-    def split(self, samples: Samples) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def split(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return positions to train on and to validate on; identical images stay together."""
-        labels = [self.plan.task.record_labels(record) for record in samples.records]
+        labels = [self.plan.task.record_labels(record) for record in self.samples.records]
         validation_frac = self.plan.job.validation_data_size
-        train, validation = split_indices(labels, samples.hashes, validation_frac, self.seed)
+        train, validation = split_indices(labels, self.samples.hashes, validation_frac, self.seed)
         self.folder.decide(
             "split", seed=self.seed, num_training=len(train), num_validation=len(validation)
         )
@@ -213,9 +227,10 @@ class Study:
         )
         return target
 
-    def test_reserve_s(self, image_s: float) -> float:
-        """Return the seconds that scoring the test data takes, at `image_s` an image."""
-        return 0.0 if self.sources.test is None else image_s * len(self.sources.test.records) + 1.0
+    def test_reserve_s(self) -> float:
+        """Return the seconds that scoring the test data takes."""
+        test = self.sources.test
+        return 0.0 if test is None else self.image_s * len(test.records) + 1.0
 
     def record(
         self,

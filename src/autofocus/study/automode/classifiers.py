@@ -17,7 +17,6 @@ from autofocus.study.automode.space import space_around
 from autofocus.study.best_model import Score
 from autofocus.study.scheduler import PROBE_ID
 from autofocus.study.study import Study
-from autofocus.study.trials.base import Start
 from autofocus.study.trials.classifiers import begin_probed, probe_model
 from autofocus.study.trials.recipes import recipe_for
 from autofocus.tasks.whole_image import WholeImageTask
@@ -42,33 +41,33 @@ class ClassifierAutoMode:
         """Publish a frozen probe, then probe the other entrants and rank all."""
         plan = study.plan
         priors = priors_of(plan.model.kind)
-        start, spec, probed = begin_probed(study, plan, PROBE_ID)
+        spec, probed = begin_probed(study, plan, PROBE_ID)
         if study.folder.published(PROBE_ID) is None:
             study.publish(PROBE_ID, probed.candidate)
-        num_images, device = len(start.train), choose_device(spec.device)
+        num_images, device = len(study.train), choose_device(spec.device)
         budget = ResourceBudget(
             num_images=num_images,
             image_s=training_image_s(probed.initial_model, spec.preprocess.size, device),
             is_cpu=device.type == "cpu",
             # An image is seen twice, mirrored; training computes thrice as much for each.
-            needed_s=lambda one: 2 / 3 * len(start.samples) * one.image_s,
+            needed_s=lambda one: 2 / 3 * len(study.samples) * one.image_s,
             left_s=MAX_PROBE_SHARE * study.left_s(),
             num_groups=num_layer_groups(probed.initial_model),
         )
         found = find_entrants(plan, priors, budget, study.track)
-        assert start.score is not None, "a probe has a score"
-        first = ProbedEntrant(found[0], spec, probed, start.score)
-        ranked = _ranked(study, [first, *_probe_others(study, start, found[1:])])
+        assert study.first_score is not None, "a probe has a score"
+        first = ProbedEntrant(found[0], spec, probed, study.first_score)
+        ranked = _ranked(study, [first, *_probe_others(study, found[1:])])
         best = ranked[0]
         recipe = recipe_for(best.entrant.plan, num_images)
         space = [
             space_around(one.entrant, recipe_for(one.entrant.plan, num_images), one.side, priors)
             for one in ranked
         ]
-        start = replace(start, score=best.score, candidate=best.probed.candidate)
+        study.first_score, study.first_candidate = best.score, best.probed.candidate
         entrants = [one.entrant for one in ranked]
-        facts = {"image_size": median_size(start.samples.chosen(start.train).locations)}
-        return AutoStart(start, entrants, space, recipe.num_epochs, best.side, facts)
+        facts = {"image_size": median_size(study.samples.chosen(study.train).locations)}
+        return AutoStart(entrants, space, recipe.num_epochs, best.side, facts)
 
     def finish_soup(
         self, network: Network, spec: TrialSpec, validation: EvaluationSet
@@ -105,11 +104,11 @@ class ProbedEntrant:
         return self.spec.preprocess.size[0]
 
 
-def _probe_others(study: Study, start: Start, others: list[Entrant]) -> list[ProbedEntrant]:
+def _probe_others(study: Study, others: list[Entrant]) -> list[ProbedEntrant]:
     """Probe the encoders of other entrants."""
     found = []
     for number, entrant in enumerate(others, 1):
-        probe = probe_model(study, start, entrant.plan, f"{PROBE_ID}-{number}")
+        probe = probe_model(study, entrant.plan, f"{PROBE_ID}-{number}")
         if probe is None:
             # The budget ended before it had seen all images: there is nothing to compare.
             continue

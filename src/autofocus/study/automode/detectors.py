@@ -36,9 +36,9 @@ class DetectorAutoMode:
         """Split the images, time the default network, and find which others could be trained."""
         plan = study.plan
         priors = priors_of(plan.model.kind)
-        start = DetectorTrials().begin(study, plan, PROBE_ID)
+        DetectorTrials().begin(study, plan, PROBE_ID)
         plan = replace(plan, model=study.model_of(plan))
-        targets = list(start.samples.chosen(start.train).targets)
+        targets = list(study.samples.chosen(study.train).targets)
         designed = design(plan, targets)
         size, num_views = designed.spec.size, designed.num_views
         device = choose_device(plan.job.device)
@@ -59,7 +59,7 @@ class DetectorAutoMode:
         recipe = recipe_for(found[0].plan, num_views)
         space = [_space(one, num_views, max(size)) for one in found]
         facts = profile_objects(profile_boxes(targets))
-        return AutoStart(start, found, space, recipe.num_epochs, max(size), facts)
+        return AutoStart(found, space, recipe.num_epochs, max(size), facts)
 
     def finish_soup(
         self, network: Network, spec: TrialSpec, validation: EvaluationSet

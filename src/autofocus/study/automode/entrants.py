@@ -19,7 +19,6 @@ from autofocus.study.automode.priors import PriorModel, Priors
 from autofocus.study.default_model import BRIEF
 from autofocus.study.resolve import Plan, trial_plan
 from autofocus.study.study import Study
-from autofocus.study.trials.base import Start
 from autofocus.training.evaluate import EvaluationSet
 from autofocus.training.trial import TrialSpec
 
@@ -57,7 +56,6 @@ class AutoStart:
     """State of AutoMode before its first trial.
 
     Attributes:
-        start: The images, and a first model where there is one.
         entrants: Models; their default recipes are the first trials, in this order.
         space: `search_space` around their recipes, in the form of a job's.
         num_epochs: Epochs of the first default recipe.
@@ -65,7 +63,6 @@ class AutoStart:
         facts: What the profile of the data says besides numbers of images and classes.
     """
 
-    start: Start
     entrants: list[Entrant]
     space: list[dict[str, Any]]
     num_epochs: int
@@ -77,7 +74,7 @@ class AutoMode(Protocol):
     """The steps of AutoMode that depend on the model's kind."""
 
     def begin(self, study: Study) -> AutoStart:
-        """Split the images, and find the models to train and the space to search."""
+        """Give the study its images, and find the models to train and the space to search."""
 
     def finish_soup(
         self, network: Network, spec: TrialSpec, validation: EvaluationSet

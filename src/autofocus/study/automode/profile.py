@@ -15,8 +15,7 @@ from autofocus.data.images.header import read_header
 from autofocus.models.box_profile import BoxProfile
 from autofocus.models.network import Network
 from autofocus.runtime import num_cores
-from autofocus.study.trials.base import Start
-from autofocus.tasks.base import Task
+from autofocus.study.study import Study
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +23,15 @@ log = logging.getLogger(__name__)
 _NUM_SIZED = 32
 
 
-def profile_data(task: Task[Any, Any], labels: Sequence[str], start: Start) -> dict[str, Any]:
-    """Return statistics of the training data."""
-    train = start.samples.chosen(start.train)
+def profile_data(study: Study) -> dict[str, Any]:
+    """Return statistics of a study's training data."""
+    train, task = study.samples.chosen(study.train), study.plan.task
     counts = Counter(label for record in train.records for label in task.record_labels(record))
     fewest, most = min(counts.values(), default=0), max(counts.values(), default=0)
     return {
         "num_images": len(train),
-        "num_validation": len(start.validation),
-        "num_classes": len(labels),
+        "num_validation": len(study.validation),
+        "num_classes": len(study.labels),
         "rarest_class": fewest,
         "commonest_class": most,
         "imbalance": round(most / max(1, fewest), 2),

@@ -59,7 +59,7 @@ def search_automatically(study: Study) -> Search:
     study.report_progress("look", "looking at the data, the machine and the models")
     auto = AUTO_MODES[plan.model.kind].begin(study)
     profile = {
-        **profile_data(plan.task, study.labels, auto.start),
+        **profile_data(study),
         **auto.facts,
         **profile_machine(choose_device(plan.job.device), auto.entrants[0].image_s),
     }
@@ -67,9 +67,9 @@ def search_automatically(study: Study) -> Search:
     rules = _rules(study, auto, priors)
     sampler = AutoSampler([one.parameters for one in auto.entrants], auto.space, plan.seed)
     _announce(study, auto, rules, profile)
-    is_refit = can_refit(study, auto.start)
+    is_refit = can_refit(study)
     last_phases = (_soup, *((cross_validate_best, refit_best) if is_refit else ()))
-    return Search(auto.start, sampler, rules, last_phases)
+    return Search(sampler, rules, last_phases)
 
 
 def _soup(study: Study, scheduler: TrialController) -> None:
@@ -84,20 +84,19 @@ def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
     else:
         # Without a time nor a number the default recipe is what was asked for.
         num_trials = 1 if budget_s is None else priors.max_trials
-    first_reserve_s = refit_reserve_s(study, auto.start)
+    first_reserve_s = refit_reserve_s(study)
     return Rules(
         num_trials=num_trials if auto.num_epochs else 0,
         policy=Asha(eta=priors.eta, rungs=list(priors.rungs)),
         # Of few images a loss says more than a metric that counts them.
         metric="score",
-        reserve_s=partial(_reserve_s, study, auto, num_trials, first_reserve_s),
+        reserve_s=partial(_reserve_s, study, num_trials, first_reserve_s),
         min_trial_s=_min_trial_s,
     )
 
 
 def _reserve_s(
     study: Study,
-    auto: AutoStart,
     num_trials: int,
     first_reserve_s: float,
     rows: Mapping[int, Mapping[str, Any]],
@@ -110,11 +109,11 @@ def _reserve_s(
     if not ended:
         return first_reserve_s
     soup_s = SOUP_SHARE * (study.plan.job.budget_s or 0.0) if num_trials > 1 else 0.0
-    if not can_refit(study, auto.start):
+    if not can_refit(study):
         return soup_s
-    score = auto.start.score
+    score = study.first_score
     folds_s = cross_validation_s(study, None if score is None else score.losses, max(ended))
-    return soup_s + folds_s + refit_s(auto.start, max(ended)) + study.packaging_s
+    return soup_s + folds_s + refit_s(study, max(ended)) + study.packaging_s
 
 
 def _min_trial_s(rows: Mapping[int, Mapping[str, Any]]) -> float:
@@ -160,7 +159,7 @@ def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, An
                 for one in auto.entrants[1 : rules.num_trials]
             ),
         )
-    if can_refit(study, auto.start) and rules.num_trials:
+    if can_refit(study) and rules.num_trials:
         num_images = profile["num_images"] + profile["num_validation"]
         log.info("plan: last, the best once more with all %d images", num_images)
     if rules.num_trials == 1 and study.plan.job.budget_s is None:

@@ -114,7 +114,7 @@ def _soup(
     size = manifest.preprocess.size
     network = family_of(model).build(model, len(spec.labels), None, size, manifest.network)
     network.load_state_dict(dict(states[0]))
-    _, validation = spec.of(scheduler.start.samples)
+    _, validation = spec.of(study.samples)
     objective = OBJECTIVES[spec.task.name](spec.recipe, validation.targets, network)
     rank = selection_score(spec.primary_metric, len(validation))
     with evaluation_set(spec, validation, objective, free_budget()) as images:

@@ -258,9 +258,10 @@ class InlineExecutor:
             scheduler.publish_best()
 
 
-def executor_of(study: Study, samples: Samples, num_trials: int) -> Executor:
+def executor_of(study: Study, num_trials: int) -> Executor:
     """Return the executor of a study with so many trials left."""
     asked, run = study.plan.job.limits.max_concurrent_trials, study.folder.path
+    samples = study.samples
     device = choose_device(study.plan.job.device)
     num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
     # More trials than cores would only take turns, and more memory.

@@ -8,33 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.runtime import DISK_FULL
-from autofocus.study.best_model import Score
 from autofocus.study.resolve import Plan
 from autofocus.study.study import Study
-from autofocus.training.candidate import Candidate, Samples
+from autofocus.training.candidate import Samples
 from autofocus.training.step import is_out_of_memory
 from autofocus.training.trial import RunContext, TrialResult, TrialSpec
-
-
-@dataclass(frozen=True)
-class Start:
-    """A study whose images were looked at, before its first trial.
-
-    Attributes:
-        samples: Images of training and validation, all of which decode.
-        train: Positions of the training images, [n].
-        validation: Positions of the validation images, [m].
-        image_s: Seconds that scoring a test image may take.
-        score: Score of the first model; None without one.
-        candidate: The model.
-    """
-
-    samples: Samples
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    image_s: float
-    score: Score | None = None
-    candidate: Candidate | None = None
 
 
 class Trials(Protocol):
@@ -48,8 +26,8 @@ class Trials(Protocol):
     single_probe: str
     single_number: int
 
-    def begin(self, study: Study, plan: Plan, probe: str) -> Start:
-        """Check and split the images, and make a first model where there is one to be had.
+    def begin(self, study: Study, plan: Plan, probe: str) -> None:
+        """Give a study its images, checked and split, and a first model where there is one.
 
         Args:
             study: The run.
@@ -64,7 +42,6 @@ class Trials(Protocol):
     def spec(
         self,
         study: Study,
-        samples: Samples,
         plan: Plan,
         trial: str,
         train: NDArray[np.int64],
@@ -74,7 +51,6 @@ class Trials(Protocol):
 
         Args:
             study: The run.
-            samples: Its images.
             plan: The trial's.
             trial: Its id.
             train: Positions of its training images, [n].

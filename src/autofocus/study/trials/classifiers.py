@@ -12,7 +12,6 @@ from autofocus.runtime import write_atomically
 from autofocus.study.best_model import Score
 from autofocus.study.resolve import Plan
 from autofocus.study.study import PACKAGING_RESERVE_S, Study, format_metric
-from autofocus.study.trials.base import Start
 from autofocus.study.trials.recipes import preprocess_for, recipe_for
 from autofocus.training.candidate import Samples
 from autofocus.training.classifier_trial import train_classifier
@@ -34,15 +33,13 @@ class ClassifierTrials:
     single_probe = "0"
     single_number = 1
 
-    def begin(self, study: Study, plan: Plan, probe: str) -> Start:
+    def begin(self, study: Study, plan: Plan, probe: str) -> None:
         """Read all images, split them, and fit a head on the frozen encoder of a plan's model."""
-        start, _, _ = begin_probed(study, plan, probe)
-        return start
+        begin_probed(study, plan, probe)
 
     def spec(
         self,
         study: Study,
-        samples: Samples,
         plan: Plan,
         trial: str,
         train: NDArray[np.int64],
@@ -79,8 +76,8 @@ def classifier_spec(
     )
 
 
-def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[Start, TrialSpec, Probed]:
-    """Read and split all images and probe a plan's model; return start, spec and probe."""
+def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probed]:
+    """Give a study its images, and probe a plan's model; return the probe's trial and the probe."""
     if len(study.labels) == 1 and study.plan.task.record_type.min_classes:
         log.warning("only one class, %r: there is nothing to tell apart", study.labels[0])
     data, given = study.sources.training, study.sources.validation
@@ -95,27 +92,25 @@ def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[Start, TrialSpec
     with trial_log(context.folder, facts):
         network, features = encode(spec, weights, device, locations, context)
         _report(study, features, locations, num_training)
-        samples = _samples(study, features)
-        train, validation = _split(study, samples, features, num_training)
-        spec = classifier_spec(study, plan, probe, train, validation)
+        samples = study.samples = _samples(study, features)
+        study.train, study.validation = _split(study, features, num_training)
+        spec = classifier_spec(study, plan, probe, study.train, study.validation)
         probed = fit_head(
             spec, weights, network, samples, features.rows, context, serves_all=given is None
         )
-    score = _keep(study, spec, probed, started_s)
-    image_s = (time.monotonic() - started_s) / max(1, len(samples))
-    start = Start(samples, train, validation, image_s, score, probed.candidate)
-    return start, spec, probed
+    study.first_score = _keep(study, spec, probed, started_s)
+    study.first_candidate = probed.candidate
+    study.image_s = (time.monotonic() - started_s) / max(1, len(samples))
+    return spec, probed
 
 
-def probe_model(
-    study: Study, start: Start, plan: Plan, probe: str
-) -> tuple[TrialSpec, Probed, Score] | None:
+def probe_model(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probed, Score] | None:
     """Probe another model on the same images; None if the budget ended before the last."""
-    spec = classifier_spec(study, plan, probe, start.train, start.validation)
-    context, samples = study.context(probe, study.deadline(PACKAGING_RESERVE_S)), start.samples
+    spec = classifier_spec(study, plan, probe, study.train, study.validation)
+    context, samples = study.context(probe, study.deadline(PACKAGING_RESERVE_S)), study.samples
     weights, device = spec.prepare(study.track)
     started_s = time.monotonic()
-    counts = (samples.source, len(start.train), len(start.validation))
+    counts = (samples.source, len(study.train), len(study.validation))
     facts = trial_facts(weights, device, "no", context.deadline_s, *counts)
     with trial_log(context.folder, facts):
         network, features = encode(spec, weights, device, samples.locations, context)
@@ -177,15 +172,15 @@ def _samples(study: Study, features: Features) -> Samples:
 
 
 def _split(
-    study: Study, samples: Samples, features: Features, num_training: int
+    study: Study, features: Features, num_training: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the positions of the training and of the validation images."""
     if study.sources.validation is None:
-        train, validation = study.split(samples)
+        train, validation = study.split()
     else:
         train = np.flatnonzero(features.index < num_training)
         validation = np.flatnonzero(features.index >= num_training)
-        _note_leak(study, samples, train, validation)
+        _note_leak(study, train, validation)
     if not len(train) or not len(validation):
         which = "training" if not len(train) else "validation"
         raise DataError(
@@ -194,11 +189,10 @@ def _split(
     return train, validation
 
 
-def _note_leak(
-    study: Study, samples: Samples, train: NDArray[np.int64], validation: NDArray[np.int64]
-) -> None:
-    known = {samples.hashes[i] for i in train}
-    num_shared = sum(samples.hashes[i] in known for i in validation)
+def _note_leak(study: Study, train: NDArray[np.int64], validation: NDArray[np.int64]) -> None:
+    hashes = study.samples.hashes
+    known = {hashes[i] for i in train}
+    num_shared = sum(hashes[i] in known for i in validation)
     if num_shared:
         study.folder.decide("leak", num_shared=num_shared, num_validation=len(validation))
         log.warning(

@@ -17,7 +17,6 @@ from autofocus.models.families import family_of
 from autofocus.structures.targets import BoxTarget
 from autofocus.study.resolve import Plan
 from autofocus.study.study import Study
-from autofocus.study.trials.base import Start
 from autofocus.study.trials.recipes import is_azure_detector, recipe_for
 from autofocus.tasks.base import Settings
 from autofocus.tasks.objects import ObjectsTask
@@ -40,7 +39,7 @@ class DetectorTrials:
     single_probe = "probe"
     single_number = 0
 
-    def begin(self, study: Study, plan: Plan, probe: str) -> Start:
+    def begin(self, study: Study, plan: Plan, probe: str) -> None:
         """Look at all images and split them; there is no model before the first trial's."""
         given = {
             role: usable_images(
@@ -54,19 +53,18 @@ class DetectorTrials:
                 raise DataError(
                     f"no {role} image can be used; data_check.json in the run folder says why."
                 )
-        samples = _samples(study, list(given.values()))
+        study.samples = _samples(study, list(given.values()))
         if "validation" in given:
             num_training = len(given["training"].records)
-            train = np.arange(num_training)
-            validation = np.arange(num_training, len(samples))
+            study.train = np.arange(num_training)
+            study.validation = np.arange(num_training, len(study.samples))
         else:
-            train, validation = study.split(samples)
-        return Start(samples, train, validation, TEST_IMAGE_S)
+            study.train, study.validation = study.split()
+        study.image_s = TEST_IMAGE_S
 
     def spec(
         self,
         study: Study,
-        samples: Samples,
         plan: Plan,
         trial: str,
         train: NDArray[np.int64],
@@ -75,7 +73,7 @@ class DetectorTrials:
         """Resolve a trial: its network and input follow from the objects; see `Trials.spec`."""
         # Another model may stand in for the job's.
         found = replace(plan, model=study.model_of(plan))
-        designed = design(found, list(samples.chosen(train).targets))
+        designed = design(found, list(study.samples.chosen(train).targets))
         _announce(found, designed)
         return TrialSpec(
             id=trial,

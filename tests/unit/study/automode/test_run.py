@@ -150,14 +150,14 @@ def test_what_the_default_recipe_took_says_what_a_trial_needs() -> None:
 
 def test_time_is_kept_back_to_train_the_best_once_more(photo_folder: Path) -> None:
     study = _study(photo_folder, limits={}, budget=1000)
-    score = SimpleNamespace(losses=None)
-    start = SimpleNamespace(train=np.arange(80), validation=np.arange(80, 100), score=score)
-    auto = SimpleNamespace(num_epochs=5, start=start)
+    study.first_score = SimpleNamespace(losses=None)
+    study.train, study.validation = np.arange(80), np.arange(80, 100)
+    auto = _auto(num_epochs=5)
     rules = automode._rules(study, auto, automode.priors_of("classifier"))
     # 200 s, and 300 with a quarter more images and a fifth more of everything.
     assert rules.reserve_s({}) == pytest.approx(320)
     rows = {0: {"status": "completed", "seconds": 40.0}, 1: {"status": "running", "seconds": 0.0}}
-    again_s = refit_s(start, 40.0)
+    again_s = refit_s(study, 40.0)
     assert again_s > 40.0 * 100 / 80
     assert rules.reserve_s(rows) == pytest.approx(30 + again_s + study.packaging_s)
 
@@ -215,7 +215,7 @@ def test_other_folds_take_the_title_from_who_had_it_by_luck(
     assert best is not None
     save_checkpoint(winner, best[0], {"epoch": 1, "start_share": 0.0})
 
-    def judged(study: Any, start: Any, rival: Any, losses: Any) -> Any:
+    def judged(study: Any, rival: Any, losses: Any) -> Any:
         assert rival.trial == "1"
         sign = 1.0 if later == "refit-1" else -1.0
         return losses.joined(cross_validation.Losses(np.full(50, 4.0), np.full(50, 4.0 - sign)))
@@ -231,7 +231,7 @@ def test_other_folds_take_the_title_from_who_had_it_by_luck(
 
 
 def _auto(num_epochs: int) -> Any:
-    return SimpleNamespace(num_epochs=num_epochs, start=SimpleNamespace(score=None))
+    return SimpleNamespace(num_epochs=num_epochs)
 
 
 def _study(photos: Path, **keys: Any) -> Any:
@@ -242,6 +242,7 @@ def _study(photos: Path, **keys: Any) -> Any:
         left_s=lambda: 520.0,
         sources=SimpleNamespace(validation=None),
         folder=SimpleNamespace(path=photos),
+        first_score=None,
     )
 
 
@@ -277,13 +278,12 @@ def test_a_soup_is_served_when_it_wins(
         study = Study(plan, sources, run, 0.0, no_progress)
         auto_mode = automode.AUTO_MODES[plan.model.kind]
         auto = auto_mode.begin(study)
-        start = auto.start
         if helps:
-            score = replace(start.score, losses=start.score.losses + 2.0)
-            start = replace(start, score=score)
+            score = study.first_score
+            study.first_score = replace(score, losses=score.losses + 2.0)
         rules = Rules(NUM_TRIALS, None, "score")
         sampler = automode.AutoSampler([{}], auto.space, 0)
-        sweep = TrialController(study, Search(start, sampler, rules))
+        sweep = TrialController(study, Search(sampler, rules))
         try_soup(study, sweep, auto_mode)
         outcome = sweep.outcome()
     soup = decisions(folder, "soup")[-1]

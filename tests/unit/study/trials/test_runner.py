@@ -16,7 +16,6 @@ from autofocus.study.resolve import Plan, resolve, trial_plan
 from autofocus.study.sources import read_sources
 from autofocus.study.study import Study
 from autofocus.study.trials import runner as trial_runner
-from autofocus.study.trials.base import Start
 from autofocus.study.trials.classifiers import ClassifierTrials
 from autofocus.training.candidate import Samples
 from autofocus.training.trial import RunContext, TrialSpec
@@ -32,12 +31,11 @@ class Given:
 
     plan: Plan
     study: Study
-    start: Start
 
     def spec(self, trial: str, plan: Plan | None = None) -> TrialSpec:
-        plan, start = plan or self.plan, self.start
+        plan, study = plan or self.plan, self.study
         trials = trial_runner.TRIALS[plan.model.kind]
-        return trials.spec(self.study, start.samples, plan, trial, start.train, start.validation)
+        return trials.spec(study, plan, trial, study.train, study.validation)
 
 
 def given(document: dict[str, Any], folder: Path, repeat: int = 1) -> Given:
@@ -48,11 +46,10 @@ def given(document: dict[str, Any], folder: Path, repeat: int = 1) -> Given:
     data = sources.training
     usable = usable_images(data.records, data.locations, lambda issue: None, no_progress)
     targets = plan.task.encode_targets(usable.records, study.labels)
-    samples = Samples(usable.records, usable.locations, targets, usable.hashes, data.name)
-    everything = np.arange(len(samples))
-    held_out = np.tile(everything[::3], repeat)
-    train = everything[everything % 3 > 0]
-    return Given(plan, study, Start(samples, train, held_out, image_s=0.0))
+    study.samples = Samples(usable.records, usable.locations, targets, usable.hashes, data.name)
+    everything = np.arange(len(study.samples))
+    study.train, study.validation = everything[everything % 3 > 0], np.tile(everything[::3], repeat)
+    return Given(plan, study)
 
 
 def classifier(photos: Path, folder: Path, repeat: int = 1) -> Given:
@@ -71,7 +68,7 @@ def assert_rebuilt(data: Given, folder: Path) -> Any:
     """Train a trial and check that its folder holds the network that it returned."""
     spec, folder = data.spec("0"), folder / "trials" / "0"
     trials = trial_runner.TRIALS[data.plan.model.kind]
-    result = trials.train(spec, data.start.samples, RunContext(folder))
+    result = trials.train(spec, data.study.samples, RunContext(folder))
     manifest = read_result(folder)
     assert manifest is not None
     rebuilt = rebuild(folder, manifest, [])
@@ -119,12 +116,12 @@ def test_a_trial_is_ranked_by_what_it_left(photo_folder: Path, tmp_path: Path) -
 
     folder = tmp_path / "trials" / "3"
     context = RunContext(folder, on_epoch=on_epoch)
-    end = trial_runner.run_trial(data.spec("3", drawn), data.start.samples, context)
+    end = trial_runner.run_trial(data.spec("3", drawn), data.study.samples, context)
     assert (end.status, end.epochs) == ("terminated", 1)
     assert [report["epoch"] for report in seen] == [0, 1]
     losses = read_losses(folder)
     assert losses is not None
-    assert losses.shape == (len(data.start.validation),)
+    assert losses.shape == (len(data.study.validation),)
     manifest = read_result(folder)
     assert manifest is not None
     assert end.value == manifest.metrics["accuracy"]
@@ -156,7 +153,7 @@ def test_an_error_is_the_trial_s_own(
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text("{}")
     _raise(monkeypatch, error)
-    end = trial_runner.run_trial(data.spec("0"), data.start.samples, RunContext(folder))
+    end = trial_runner.run_trial(data.spec("0"), data.study.samples, RunContext(folder))
     assert (end.status, end.value, end.reason) == ("failed", None, reason)
     assert type(error).__name__ in (folder / "error.txt").read_text()
     assert read_result(folder) is None, "what it had come to before is no good"
@@ -169,7 +166,7 @@ def test_a_full_disk_is_everybody_s(
     folder = tmp_path / "trials" / "0"
     _raise(monkeypatch, OSError(errno.ENOSPC, "no space"))
     with pytest.raises(OSError, match="no space"):
-        trial_runner.run_trial(data.spec("0"), data.start.samples, RunContext(folder))
+        trial_runner.run_trial(data.spec("0"), data.study.samples, RunContext(folder))
 
 
 def _raise(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
