@@ -4,6 +4,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
+from autofocus.data.formats.layout import walk_images
 from autofocus.data.images.header import IMAGE_SUFFIXES
 from autofocus.errors import ImageError, InputError
 
@@ -63,8 +64,4 @@ def _matches(pattern: str) -> list[Path]:
 
 
 def _images_below(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
+    return sorted(walk_images(folder))

@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 
 from autofocus.data.formats.base import Format, RawRow
-from autofocus.data.formats.layout import files_by_split
+from autofocus.data.formats.layout import entries_of, files_by_split
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
 from autofocus.data.formats.pixels import ImageSizes, image_details
+from autofocus.data.images.locate import normal_form
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues, short_value
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
@@ -76,7 +77,8 @@ def _only_file(path: Path) -> Path:
 def _files(folder: Path) -> Sequence[Path]:
     """Return the COCO files of a folder; those called `instances` leave out keypoints and stuff."""
     places = (folder, folder / "annotations")
-    names = sorted(file for place in places if place.is_dir() for file in place.glob("*.json"))
+    entries = sorted(file for place in places for file in entries_of(place))
+    names = [file for file in entries if file.suffix.lower() == ".json"]
     instances = [file for file in names if file.stem.lower().startswith("instances")]
     return [file for file in instances or names if _is_coco(file)]
 
@@ -127,16 +129,16 @@ def _read_file(
     """Yield the rows of `Coco.read_rows`."""
     refuse_classes_of_images(record_type, file)
     coco = _decode(file)
-    used = {
-        annotation.category_id for annotation in coco.annotations if _is_id(annotation.category_id)
-    }
-    names = _class_names(file, coco.categories, used)
-    by_image: dict[Any, list[_Annotation]] = {}
+    names = _class_names(file, coco.categories, {_key(a.category_id) for a in coco.annotations})
+    urls_of: defaultdict[str | None, set[str]] = defaultdict(set)
     for image in coco.images:
-        if _is_id(image.id):
-            by_image.setdefault(image.id, [])
+        urls_of[_key(image.id)].add(_image_url(image))
+    # Where two images have one id, nobody can tell whose its annotations are.
+    by_image: dict[str | None, list[_Annotation]] = {
+        key: [] for key, urls in urls_of.items() if len(urls) == 1 and key is not None
+    }
     for annotation in coco.annotations:
-        known = by_image.get(annotation.image_id) if _is_id(annotation.image_id) else None
+        known = by_image.get(_key(annotation.image_id))
         if known is None:
             yield _stray(file, annotation)
         else:
@@ -144,8 +146,7 @@ def _read_file(
     base_dir = _image_folder(file, coco.images, options)
     reader = _Reader(file, base_dir, record_type, names, ImageSizes(options))
     for image in coco.images:
-        annotations = by_image.pop(image.id, None) if _is_id(image.id) else None
-        yield reader.read(image, annotations)
+        yield reader.read(image, by_image.pop(_key(image.id), None))
 
 
 class _Reader:
@@ -154,7 +155,7 @@ class _Reader:
         file: Path,
         base_dir: Path,
         record_type: type[ImageRecord],
-        names: dict[Any, str],
+        names: dict[str | None, str],
         sizes: ImageSizes,
     ) -> None:
         self._file = str(file)
@@ -189,7 +190,7 @@ class _Reader:
     ) -> None:
         path = _place(annotation)
         key = annotation.category_id
-        name = self._names.get(key) if _is_id(key) else None
+        name = self._names.get(_key(key))
         if name is None:
             rule = "must be the id of a category"
             row.lose("category_id.unknown", f"{path}.category_id", rule, short_value(key))
@@ -259,9 +260,9 @@ def _decode_leniently(file: Path, data: bytes) -> _Document:
 
 
 def _class_names(
-    file: Path, categories: Sequence[_Category], used: set[str | int]
-) -> dict[Any, str]:
-    """Return the class names by id; `used` are the ids that annotations have.
+    file: Path, categories: Sequence[_Category], used: set[str | None]
+) -> dict[str | None, str]:
+    """Return the class names by id as text; `used` are the ids that annotations have.
 
     Raises:
         DataError: If two categories with annotations share a name, two an id, or one has no name.
@@ -269,7 +270,7 @@ def _class_names(
     ids_of: defaultdict[str, list[str | int]] = defaultdict(list)
     for category in categories:
         # Roboflow puts the project's name first, which may be that of its only class.
-        if category.id in used:
+        if _key(category.id) in used:
             ids_of[str(category.name)].append(category.id)
     problems = [
         f"{file}: the categories {', '.join(map(str, ids))} are all called {name!r}. "
@@ -277,10 +278,10 @@ def _class_names(
         for name, ids in ids_of.items()
         if len(ids) > 1
     ]
-    names = {category.id: str(category.name) for category in categories}
+    names = {_key(category.id): str(category.name) for category in categories}
     if len(names) < len(categories):
-        ids_seen = [category.id for category in categories]
-        repeated = sorted({str(key) for key in ids_seen if ids_seen.count(key) > 1})
+        ids_seen = [str(category.id) for category in categories]
+        repeated = sorted({key for key in ids_seen if ids_seen.count(key) > 1})
         problems.append(f"{file}: several categories have the id {', '.join(repeated)}.")
     problems += [
         f"{file}: category {key} has an empty name." for key, name in names.items() if not name
@@ -297,7 +298,7 @@ def _stray(file: Path, annotation: _Annotation) -> Issue:
         code="image_id.unknown",
         severity="error",
         value=short_value(annotation.image_id),
-        message="must be the id of an image",
+        message="must be the id of one image",
         hint="The annotation is left out.",
     )
 
@@ -310,7 +311,10 @@ def _image_folder(file: Path, images: Sequence[_Image], options: ReadOptions) ->
     tops = [top for up in (file.parent, file.parent.parent) for top in (up, up / "images")]
     folders = [folder for top in tops for folder in (top, top / stem, top / "data")]
     names = [name for image in images[:_NUM_SOUGHT] if (name := _image_url(image))]
-    found = [sum(os.path.isfile(folder / name) for name in names) for folder in folders]
+    found = [
+        sum(os.path.isfile(folder / normal_form(name, folder)) for name in names)
+        for folder in folders
+    ]
     return folders[found.index(max(found))]
 
 
@@ -334,5 +338,6 @@ def _place(annotation: _Annotation) -> str:
     return f"annotations[id={annotation.id}]"
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int | str)
+def _key(value: Any) -> str | None:
+    """Return an id as text, for tools write one number both ways; None when it is no id."""
+    return str(value) if isinstance(value, int | str) else None

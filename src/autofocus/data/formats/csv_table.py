@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autofocus.data.formats.base import Format, RawRow
-from autofocus.data.formats.layout import SPLIT_NAMES, files_by_split
+from autofocus.data.formats.layout import SPLIT_NAMES, entries_of, files_by_split
+from autofocus.data.images.locate import normal_form
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, short_value
 from autofocus.data.rows.records import (
@@ -132,7 +133,7 @@ class _Table:
 
 
 def _tables(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if _is_table(file))
+    return [file for file in entries_of(folder) if _is_table(file)]
 
 
 def _is_table(path: Path) -> bool:
@@ -269,8 +270,8 @@ def _separator(cells: Sequence[str]) -> str | None:
 
 def _image_url(name: str, folder: Path, options: ReadOptions) -> str:
     """Return `name` from the table's folder, or from `images` beside the table if it is there."""
-    if options.image_root is None and not (folder / name).is_file():
+    if options.image_root is None and not (folder / normal_form(name, folder)).is_file():
         inner = f"images/{name}"
-        if name and (folder / inner).is_file():
+        if name and (folder / normal_form(inner, folder)).is_file():
             return inner
     return name

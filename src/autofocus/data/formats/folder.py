@@ -4,12 +4,19 @@ Any tree of photos looks like that. Names of splits, and parts of layouts that a
 are therefore refused by name, and what is likely no class is one only when the task is named.
 """
 
-import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from autofocus.data.formats.base import Format, RawRow
-from autofocus.data.formats.layout import SPLIT_NAMES, is_image, walk_files
+from autofocus.data.formats.layout import (
+    SPLIT_NAMES,
+    entries_of,
+    is_image,
+    relative_url,
+    walk_files,
+    walk_images,
+)
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, short_value
 from autofocus.data.rows.records import ImageRecord, MulticlassRecord, ObjectsRecord
@@ -87,26 +94,25 @@ class ClassFolders(Format):
                         "Its name has no image's end.",
                     )
                     continue
-                label = record_type.label_of_text(folder.name, None)
-                values = {"image_url": file.relative_to(path).as_posix(), "label": label}
+                # macOS takes names apart that other systems write whole.
+                name = unicodedata.normalize("NFC", folder.name)
+                label = record_type.label_of_text(name, None)
+                values = {"image_url": relative_url(file, path), "label": label}
                 yield RawRow(str(path), str(path), None, values)
 
 
 def _class_folders(path: Path) -> Iterator[Path]:
     """Yield the subfolders that have an image somewhere below them."""
-    with os.scandir(path) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir())
-    for name in names:
-        if name.startswith(".") or name.lower() in _NOT_CLASSES:
-            continue
-        if any(is_image(file.name) for file in walk_files(path / name)):
-            yield path / name
+    for folder in entries_of(path):
+        is_class = folder.name.lower() not in _NOT_CLASSES and folder.is_dir()
+        if is_class and next(walk_images(folder), None) is not None:
+            yield folder
 
 
 def _refuse_other_layouts(path: Path, folders: Sequence[Path]) -> None:
     """Raise DataError where folders of images are known to be something else than classes."""
     for folder in folders:
-        inner = [entry.name for entry in sorted(folder.iterdir()) if entry.is_dir()]
+        inner = [entry.name for entry in entries_of(folder) if entry.is_dir()]
         own = [] if folder.name.lower() in _NOT_CLASSES else [folder.name]
         for name in (*own, *inner):
             layout = next((key for key, parts in _LAYOUTS.items() if name.lower() in parts), None)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from autofocus.data.images.header import IMAGE_SUFFIXES
@@ -15,6 +15,14 @@ SPLIT_NAMES = {
 }
 
 _WORD = re.compile("[a-z]+")
+
+# What systems leave beside data, besides hidden files: .DS_Store, ._a.jpg, .ipynb_checkpoints.
+_LITTER = frozenset(
+    {
+        *("thumbs.db", "desktop.ini", "@eadir", "#recycle", "@recycle", "$recycle.bin"),
+        *("__macosx", "lost+found", "system volume information"),
+    }
+)
 
 
 def split_in_name(name: str) -> str | None:
@@ -55,8 +63,17 @@ def split_folders(folder: Path) -> dict[str, Path]:
 
 def entries_by_name(folder: Path) -> dict[str, Path]:
     """Return a folder's entries by name in lower case; of two the one spelled so wins."""
+    return {entry.name.lower(): entry for entry in entries_of(folder)}
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """Return a folder's entries in the order of their names, litter left out; [] without one."""
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    return {name.lower(): folder / name for name in names}
+    return [folder / name for name in names if not _is_litter(name)]
+
+
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _LITTER
 
 
 def is_image(name: str) -> bool:
@@ -65,13 +82,27 @@ def is_image(name: str) -> bool:
 
 
 def walk_files(folder: Path, recursive: bool = True) -> Iterator[Path]:
-    """Yield a folder's files in the order of their names, hidden ones left out."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+    """Yield a folder's files in the order of their names, litter left out.
+
+    Links to folders are followed, but not into a folder that they lie in.
+    """
+    real_above: dict[str, tuple[str, ...]] = {}
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        above = (*real_above.pop(parent, ()), os.path.realpath(parent))
+        inner = {name: os.path.join(parent, name) for name in sorted(folders)}
+        folders[:] = [
+            name
+            for name, path in inner.items()
+            if recursive and not _is_litter(name) and not _is_loop(path, above)
+        ]
+        real_above.update((inner[name], above) for name in folders)
         for name in sorted(names):
-            # .DS_Store, Thumbs.db and the like are nobody's data.
-            if not name.startswith(".") and name.lower() not in ("thumbs.db", "desktop.ini"):
+            if not _is_litter(name):
                 yield Path(parent, name)
+
+
+def _is_loop(path: str, above: Collection[str]) -> bool:
+    return os.path.islink(path) and os.path.realpath(path) in above
 
 
 def walk_images(folder: Path) -> Iterator[Path]:
@@ -93,8 +124,19 @@ def mirrored(folder: Path, name: str) -> Path | None:
 
 
 def relative_url(file: Path, root: Path) -> str:
-    """Return an image's URL: relative to `root` where it lies in it, else absolute."""
-    absolute, start = os.path.abspath(file), os.path.abspath(root)
-    if absolute.startswith(start.rstrip(os.sep) + os.sep):
-        return Path(os.path.relpath(absolute, start)).as_posix()
-    return absolute
+    """Return an image's URL: relative to `root` where it lies in it, else absolute.
+
+    A link that leads out of `root` was laid by whoever put the folder together: unlike a row's,
+    it is trusted, which an absolute URL says.
+    """
+    absolute, start = os.path.abspath(file), os.path.abspath(root).rstrip(os.sep) + os.sep
+    if not absolute.startswith(start) or _leads_out(absolute, start):
+        return absolute
+    return Path(absolute[len(start) :]).as_posix()
+
+
+def _leads_out(path: str, start: str) -> bool:
+    inner = path[len(start) :].split(os.sep)
+    if not any(os.path.islink(start + os.sep.join(inner[: at + 1])) for at in range(len(inner))):
+        return False
+    return not os.path.realpath(path).startswith(os.path.realpath(start).rstrip(os.sep) + os.sep)

@@ -3,12 +3,13 @@
 0 is no object. All objects are of one class, `ReadOptions.class_name`.
 """
 
-import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import (
+    entries_of,
     is_image,
     mirrored,
     relative_url,
@@ -108,9 +109,13 @@ def _mask_of(image: Path, folders: dict[Path, dict[str, Path]]) -> Path | None:
     """Return an image's mask; `folders` keeps what was listed."""
     if image.parent not in folders:
         folder = mirrored(image.parent, "masks")
-        files = sorted(folder.iterdir()) if folder is not None else []
-        folders[image.parent] = {file.stem: file for file in files if is_image(file.name)}
-    return folders[image.parent].get(image.stem)
+        files = entries_of(folder) if folder is not None else []
+        folders[image.parent] = {_plain_stem(file): file for file in files if is_image(file.name)}
+    return folders[image.parent].get(_plain_stem(image))
+
+
+def _plain_stem(file: Path) -> str:
+    return unicodedata.normalize("NFC", file.stem)
 
 
 class ObjectMasks(Format):
@@ -174,8 +179,4 @@ def _read_separate(
 
 
 def _image_folders(path: Path) -> Iterator[Path]:
-    with os.scandir(path) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir())
-    for folder in (path / name for name in names if not name.startswith(".")):
-        if (folder / "images").is_dir():
-            yield folder
+    return (folder for folder in entries_of(path) if (folder / "images").is_dir())

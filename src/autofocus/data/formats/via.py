@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.data.formats.base import Format, RawRow
+from autofocus.data.formats.layout import entries_of
 from autofocus.data.formats.object_row import ObjectRow, refuse_classes_of_images
 from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
@@ -28,7 +29,7 @@ class Via(Format):
     def is_source(self, path: Path) -> bool:
         """Return whether `path` is a VIA file or a folder with exactly one."""
         if path.is_dir():
-            return len([file for file in path.glob("*.json") if _is_via(file)]) == 1
+            return len([file for file in entries_of(path) if _is_via(file)]) == 1
         return _is_via(path)
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
@@ -174,7 +175,7 @@ def _image_folder(file: Path, entries: Mapping[str, Any]) -> Path:
 
 
 def _file(path: Path) -> Path:
-    return next(file for file in path.glob("*.json") if _is_via(file)) if path.is_dir() else path
+    return next(filter(_is_via, entries_of(path))) if path.is_dir() else path
 
 
 def _is_via(file: Path) -> bool:

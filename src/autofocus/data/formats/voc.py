@@ -4,7 +4,10 @@ Pixels count from 1 and the last one belongs to the box: a box is [xmin - 1, xma
 [ymin - 1, ymax] in the area convention. A 0, which tools that count from 0 write, is the edge.
 """
 
+import codecs
 import os
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autofocus.data.formats.base import Format, RawRow
-from autofocus.data.formats.layout import is_image
+from autofocus.data.formats.layout import entries_of, is_image, relative_url
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
 from autofocus.data.formats.pixels import ImageSizes, image_details
 from autofocus.data.options import ReadOptions
@@ -36,6 +39,11 @@ _LISTS = {
 }
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _HEAD_BYTES = 4096
+_NUM_PEEKED = 20
+
+_SAID_ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)""")
+# As browsers read them: what says GB2312 was written in one of the sets that hold it.
+_WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}
 
 
 class Voc(Format):
@@ -116,30 +124,40 @@ class _Layout:
 
     @cached_property
     def stems(self) -> dict[str, None]:
-        names = sorted(os.listdir(self.annotations))
-        return dict.fromkeys(name[:-4] for name in names if name.lower().endswith(".xml"))
+        return dict.fromkeys(file.name[:-4] for file in _xml_files(self.annotations))
 
     @cached_property
     def images(self) -> dict[str, str]:
         """URLs of images by file name and by stem; earlier folders win."""
-        if self.image_root is not None:
-            folders = {".": self.image_root}
-        else:
-            own = Path(os.path.relpath(self.annotations, self.root)).as_posix()
-            folders = {name: self.root / name for name in (*_IMAGE_FOLDERS, own)}
+        start = self.image_root or self.root
+        folders = [self.root / name for name in _IMAGE_FOLDERS]
         found: dict[str, str] = {}
-        for prefix, folder in folders.items():
-            names = sorted(os.listdir(folder)) if folder.is_dir() else []
-            for name in filter(is_image, names):
-                url = name if prefix == "." else f"{prefix}/{name}"
-                found.setdefault(name, url)
-                found.setdefault(os.path.splitext(name)[0], url)
+        for folder in [start] if self.image_root else [*folders, self.annotations]:
+            for file in entries_of(folder):
+                if is_image(file.name):
+                    url = relative_url(file, start)
+                    found.setdefault(_plain(file.name), url)
+                    found.setdefault(_plain(file.stem), url)
         return found
 
     def image_url(self, stem: str, filename: str) -> str:
-        """Return the image that is named like the annotation, else the one that it names."""
-        name = filename.replace("\\", "/").rpartition("/")[2]
-        return self.images.get(stem) or self.images.get(name) or name or f"{stem}.jpg"
+        """Return the image that is named like the annotation, else the one that it names.
+
+        Of several that are named like it, it is the one that it names.
+        """
+        name = _plain(filename.replace("\\", "/").rpartition("/")[2])
+        stem = _plain(stem)
+        like_it = self.images.get(name if os.path.splitext(name)[0] == stem else stem)
+        return like_it or self.images.get(stem) or self.images.get(name) or name or f"{stem}.jpg"
+
+
+def _plain(name: str) -> str:
+    """Return a name in one Unicode form: macOS takes apart what other systems write whole."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _xml_files(folder: Path) -> list[Path]:
+    return [file for file in entries_of(folder) if file.suffix.lower() == ".xml"]
 
 
 def _root_of_list(path: Path) -> Path | None:
@@ -155,16 +173,12 @@ def _root_of_list(path: Path) -> Path | None:
 def _annotations(root: Path) -> Path | None:
     """Return the folder of `root` that holds VOC's XML files, or None."""
     for folder in (root / name for name in _ANNOTATION_FOLDERS):
-        if not folder.is_dir():
-            continue
-        with os.scandir(folder) as entries:
-            file = next((e.path for e in entries if e.name.lower().endswith(".xml")), None)
-        if file is not None and _is_annotation(file):
+        if any(map(_is_annotation, _xml_files(folder)[:_NUM_PEEKED])):
             return folder
     return None
 
 
-def _is_annotation(file: str) -> bool:
+def _is_annotation(file: Path) -> bool:
     with open(file, "rb") as stream:
         head = stream.read(_HEAD_BYTES)
     return "<annotation" in head.decode(sniff_encoding(head) or "utf-8", "replace")
@@ -184,12 +198,13 @@ def _left_out(root: Path, image_urls: Iterable[str]) -> Iterator[Issue]:
 
 def _listed(path: Path, stems: dict[str, None]) -> Iterator[str | Issue]:
     text = path.read_text(encoding="utf-8-sig", errors="backslashreplace")
+    by_name = {_plain(stem): stem for stem in stems}
     for number, line in enumerate(text.splitlines(), 1):
         if not (name := line.strip()):
             continue
         # `name`, `name.jpg`, or `name 1` as the lists of a class have it.
         forms = (name, os.path.splitext(name)[0], name.split()[0])
-        stem = next((form for form in forms if form in stems), None)
+        stem = next((by_name[form] for form in map(_plain, forms) if form in by_name), None)
         if stem is not None:
             yield stem
             continue
@@ -207,12 +222,12 @@ def _listed(path: Path, stems: dict[str, None]) -> Iterator[str | Issue]:
 def _read_image(
     file: Path, layout: _Layout, record_type: type[ImageRecord], sizes: ImageSizes
 ) -> RawRow:
-    from xml.etree import ElementTree
+    from xml.etree.ElementTree import ParseError
 
     issues = RowIssues(str(file), None)
     try:
-        root = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, OSError, UnicodeError, LookupError) as error:
+        root = _parse(file.read_bytes())
+    except (ParseError, OSError, ValueError, LookupError) as error:
         issues.error("xml.invalid", "", f"must be XML: {error}")
         return RawRow(str(file), str(layout.root), None, None, tuple(issues.issues))
     image_url = layout.image_url(file.stem, _text(root, "filename"))
@@ -224,6 +239,20 @@ def _read_image(
     for i, item in enumerate(root.findall("object")):
         _read_object(item, f"object[{i}]", row)
     return row.finish(layout.root, image_url, image_details(image_url, pixels.upright_size))
+
+
+def _parse(data: bytes) -> "Element":
+    """Parse XML, in the encodings too that expat lacks: those of several bytes a character."""
+    from xml.etree import ElementTree
+
+    said = _SAID_ENCODING.match(data)
+    if said is None:
+        return ElementTree.fromstring(data)
+    name = codecs.lookup(said[1].decode()).name
+    if name.startswith("utf-16"):
+        # Said in a byte a character, it is none: expat says so.
+        return ElementTree.fromstring(data)
+    return ElementTree.fromstring(data.decode(_WIDER.get(name, name)))
 
 
 def _read_object(item: "Element", path: str, row: ObjectRow) -> None:

@@ -4,7 +4,7 @@ A split of a `data.yaml` is named like a file in it: `data.yaml/val`. Without on
 (`train.txt`, `valid.txt`, or what darknet's `obj.data` names) are the splits.
 """
 
-import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +15,7 @@ from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import (
     SPLIT_NAMES,
     entries_by_name,
+    entries_of,
     is_image,
     mirrored,
     relative_url,
@@ -24,6 +25,7 @@ from autofocus.data.formats.layout import (
 )
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
 from autofocus.data.formats.pixels import ImageSizes, image_details
+from autofocus.data.images.locate import normal_form
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues, Severity, short_value
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
@@ -197,7 +199,7 @@ def _listed(file: Path) -> list[str]:
 def _label_file(image: Path) -> Path:
     """Return an image's label file: in `labels` for `images`, else beside it."""
     labels = mirrored(image.parent, "labels") or image.parent
-    return labels / f"{image.stem}.txt"
+    return labels / normal_form(f"{image.stem}.txt", labels)
 
 
 def _lines(file: Path) -> list[str]:
@@ -233,8 +235,7 @@ def _yaml_in(folder: Path) -> Path | None:
     Raises:
         DataError: If there are several.
     """
-    found = [file for suffix in _YAML_SUFFIXES for file in sorted(folder.glob(f"*{suffix}"))]
-    files = [file for file in found if _is_yaml(file)]
+    files = [file for file in entries_of(folder) if _is_yaml(file)]
     if len(files) > 1:
         names = ", ".join(map(str, files))
         raise DataError(f"{folder}: has several files of YOLO's kind ({names}); name one of them.")
@@ -252,7 +253,7 @@ def _image_folder(path: Path) -> Path | None:
 
 
 def _has_labels(folder: Path) -> bool:
-    return any(name.endswith(".txt") for _, _, names in os.walk(folder) for name in names)
+    return any(file.suffix == ".txt" for file in walk_files(folder))
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -356,10 +357,23 @@ def _read_layout(
         )
     if not layout.names:
         yield _issue(layout.place, "class.no_names", "warning", "has no class names", _HOW_NAMED)
+    yield from _shared_labels(images, labels)
     sizes = ImageSizes(options)
     for image, file in zip(images, labels, strict=True):
         yield _read_image(image, file, layout, record_type, sizes)
     yield from _labels_without_image(layout, {*labels})
+
+
+def _shared_labels(images: Sequence[Path], labels: Sequence[Path]) -> Iterator[Issue]:
+    images_of: defaultdict[Path, list[str]] = defaultdict(list)
+    for image, file in zip(images, labels, strict=True):
+        if image.name not in images_of[file]:
+            images_of[file].append(image.name)
+    for file, names in images_of.items():
+        if len(names) > 1 and file.is_file():
+            message = f"stands for several images, {', '.join(names)}"
+            hint = "Each gets its objects; rename all but the one that was labelled."
+            yield _issue(file, "labels.shared", "warning", message, hint)
 
 
 def _read_image(

@@ -12,7 +12,14 @@ from autofocus.data.rows.issues import Issue, IssueLog
 
 # Missing files that are collected before one `--map` is proposed for them.
 _NUM_PENDING = 100
-_MAY_BE_MAPPED = ("file.missing", "url.unmapped_datastore", "url.windows_path")
+_MAY_BE_MAPPED = (
+    "file.missing",
+    "url.outside_missing",
+    "url.unmapped_datastore",
+    "url.windows_path",
+)
+# Folders of images that are remembered, so that no advice takes them for others'.
+_NUM_FOLDERS = 1000
 
 
 class ImageFiles:
@@ -34,6 +41,7 @@ class ImageFiles:
         self._locators: dict[str, Locator] = {}
         self._pending: list[tuple[Issue, str]] = []
         self._has_advised = False
+        self._folders: set[str] = set()
 
     def find(self, base_dir: str, image_url: str, file: str, line: int | None) -> str | None:
         """Return an image's place, or None after noting why there is none.
@@ -53,6 +61,8 @@ class ImageFiles:
         except LocateError as error:
             self.refuse(base_dir, image_url, file, line, error)
             return None
+        if len(self._folders) < _NUM_FOLDERS:
+            self._folders.add(os.path.dirname(location))
         return location
 
     def locate(self, base_dir: str, image_url: str) -> str:
@@ -93,7 +103,8 @@ class ImageFiles:
 
     def _advise(self, base_dir: str) -> None:
         """Log the pending issues, the first of them with the `--map` that would help."""
-        advice = self._locators[base_dir].suggest([url for _, url in self._pending]) or ""
+        urls = [url for _, url in self._pending]
+        advice = self._locators[base_dir].suggest(urls, self._folders) or ""
         for issue, _ in self._pending:
             self._log.add(msgspec.structs.replace(issue, hint=advice))
             advice = ""

@@ -17,8 +17,9 @@ import os
 import re
 import sys
 import time
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import unquote, urlsplit
@@ -84,17 +85,28 @@ class Locator:
         except (ValueError, OSError) as error:  # lone surrogates, loops of links
             raise LocateError("url.invalid", f"image_url {image_url!r}: {error}.") from error
 
-    def suggest(self, missing: Sequence[str]) -> str | None:
+    def suggest(self, missing: Sequence[str], used: Collection[str] = ()) -> str | None:
         """Return advice on the `--map` that would find missing images.
+
+        A file that shares nothing but its name with a URL may be another class's: it counts only
+        where no other URL ends in that name, and no row's image was found in its folder.
 
         Args:
             missing: The `image_url`s whose files are not there.
+            used: Folders in which other rows' images were found.
         """
         if not missing:
             return None
         sample = list(dict.fromkeys(missing))[:_NUM_SEARCHED_URLS]
-        found = self._find_by_name({components(url)[-1] for url in sample})
-        votes = Counter(_map_between(url, path) for url in sample for path in _best(url, found))
+        num_of = Counter(components(url)[-1] for url in sample)
+        found = self._find_by_name({*num_of})
+        votes = Counter(
+            _map_between(url, path)
+            for url in sample
+            for path in _best(url, found)
+            if _num_shared(url, path) > 1
+            or (num_of[components(url)[-1]] == 1 and os.path.dirname(path) not in used)
+        )
         if not votes:
             nothing = f"No file of that name lies under {self._root}."
             if not self._is_locatable(sample[0]):  # the error itself says what to do
@@ -304,21 +316,50 @@ def _windows_path(path: str) -> str:
 def _spelling(path: str, start: str) -> str:
     """Return the spelling of `path` under which there is a file: as is, '\\' as '/', unquoted."""
     if "\\" not in path and "%" not in path:
-        return path
+        return normal_form(path, start)
     slashed = path.replace("\\", "/")
     if os.path.lexists(os.path.join(start, path)):
         return path
-    plain = unquote(slashed)
-    return plain if os.path.lexists(os.path.join(start, plain)) else slashed
+    plain = normal_form(unquote(slashed), start)
+    return plain if os.path.lexists(os.path.join(start, plain)) else normal_form(slashed, start)
+
+
+def normal_form(path: str, start: str | Path) -> str:
+    """Return `path`, or its other Unicode form where only that is in the folder `start`.
+
+    macOS takes characters apart (e and its accent) that other systems write whole.
+    """
+    if path.isascii() or os.path.lexists(os.path.join(start, path)):
+        return path
+    forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
+    return next((form for form in forms if os.path.lexists(os.path.join(start, form))), path)
 
 
 def _outside(image_url: str, root: str, real: str | None) -> LocateError:
-    place, allow = "", "Use a map whose folder holds the image."
-    if real is not None:
-        folder = _common_folder(root, real) or os.path.dirname(real)
-        place = f", it leads to {real}"
-        allow = f'If that is meant, allow it with --image-root "{folder}".'
-    return LocateError("url.outside_root", f"{image_url!r} must stay inside {root}{place}. {allow}")
+    rule = f"{image_url!r} must stay inside {root}"
+    if real is None:
+        why = f"{rule}. Use a map whose folder holds the image."
+        return LocateError("url.outside_root", why)
+    if not os.path.exists(real):
+        return LocateError("url.outside_missing", f"{rule}, it leads to {real}: no such file.")
+    return LocateError(
+        "url.outside_root", f"{rule}, it leads to {real}. {_way_out(image_url, root, real)}"
+    )
+
+
+def _way_out(image_url: str, root: str, real: str) -> str:
+    """Return the option with which `image_url` leads to the file `real` outside of `root`."""
+    folder, name = os.path.split(real)
+    *above, last = components(image_url)
+    if common := _common_folder(root, real):
+        option = f'--image-root "{common}"'
+    elif last != name:
+        return "Name that file itself in the row."
+    elif above:
+        option = f'--map "{"/".join(above)}={folder}"'
+    else:
+        option = f'--image-root "{folder}"'
+    return f"If that is meant, allow it with {option}."
 
 
 def _common_folder(root: str, real: str) -> str | None:
@@ -357,7 +398,7 @@ def _walk(roots: Sequence[str]) -> Iterator[str]:
     num_left = _NUM_SEARCHED_FILES
     for root in dict.fromkeys(roots):
         for folder, folders, names in os.walk(root):
-            folders.sort()
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in names:
                 yield os.path.join(folder, name)
             num_left -= len(names)

@@ -1,5 +1,6 @@
 """The label map: which class has which index."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 
@@ -15,12 +16,12 @@ def label_map(*names: Iterable[str]) -> list[str]:
 
 
 def similar_labels(labels: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return groups of class names that differ only in case or in spaces, `_` and `-`.
+    """Return groups of class names that differ only in case, Unicode form, or spaces, `_` and `-`.
 
     Such names are more often typing errors than classes of their own.
     """
     groups: dict[str, list[str]] = {}
     for label in labels:
-        plain = label.casefold().replace("_", "").replace("-", "")
+        plain = unicodedata.normalize("NFKC", label).casefold().replace("_", "").replace("-", "")
         groups.setdefault("".join(plain.split()) or label, []).append(label)
     return [tuple(group) for group in groups.values() if len(group) > 1]

@@ -16,7 +16,13 @@ from typing import Any, Final, Literal
 from autofocus.data.formats import Format, known_formats
 from autofocus.data.formats.csv_table import CsvTable
 from autofocus.data.formats.folder import ClassFolders
-from autofocus.data.formats.layout import SPLIT_NAMES, entries_by_name, is_image, walk_files
+from autofocus.data.formats.layout import (
+    SPLIT_NAMES,
+    entries_by_name,
+    entries_of,
+    is_image,
+    walk_files,
+)
 from autofocus.data.images.locate import Locator
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import IssueLog
@@ -324,7 +330,7 @@ def _mltable_folder(path: Path) -> Path | None:
 
 
 def _jsonl_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if _is_jsonl(path))
+    return [path for path in entries_of(folder) if _is_jsonl(path)]
 
 
 def _what_instead(folder: Path) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 import yaml
 
+from autofocus.data.formats.layout import entries_of
 from autofocus.data.images.fetch import LocateError
 from autofocus.data.images.locate import Locator
 from autofocus.data.rows.jsonl import JsonlFile
@@ -210,7 +211,7 @@ def _folder(place: str) -> list[str]:
         raise LocateError("url.folder", f"{place}: name the files of a remote folder one by one.")
     if not os.path.isdir(place):
         return []
-    return [str(path) for path in sorted(Path(place).iterdir()) if path.suffix.lower() in SUFFIXES]
+    return [str(path) for path in entries_of(Path(place)) if path.suffix.lower() in SUFFIXES]
 
 
 def _pattern(place: str) -> list[str]:

@@ -172,6 +172,28 @@ def test_what_belongs_to_no_image_is_named(tmp_path: Path) -> None:
     ]
 
 
+def test_of_two_images_with_one_id_neither_has_annotations(tmp_path: Path) -> None:
+    document = coco_document({"a": [CAN], "b": [CUP], "c": [CUP]})
+    document["images"][1]["id"] = 100
+    data = read_data(write(tmp_path, document), DetectionRecord)
+    assert [record.image_url for record in data.records] == ["c.png"]
+    assert data.issues.counts["image_id.repeated"] == 2
+
+
+def test_ids_are_the_same_as_text_and_as_numbers(tmp_path: Path) -> None:
+    document = coco_document({"a": [CAN], "b": [CUP]})
+    for annotation in document["annotations"]:
+        annotation["image_id"] = str(annotation["image_id"])
+    for category in document["categories"]:
+        category["id"] = str(category["id"])
+    data = read_data(write(tmp_path, document), DetectionRecord)
+    assert [[label.label for label in record.label] for record in data.records] == [
+        ["can"],
+        ["cup"],
+    ]
+    assert not data.issues.counts
+
+
 def test_classes_of_one_name_or_id_are_refused(tmp_path: Path) -> None:
     document = coco_document({"a": [CAN, CUP]})
     document["categories"].append({"id": 3, "name": "can"})

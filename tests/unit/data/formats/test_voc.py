@@ -131,6 +131,50 @@ def test_what_windows_wrote_is_read(tmp_path: Path) -> None:
     assert not data.issues.counts
 
 
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        *("GB2312", "GBK", "GB18030", "Big5", "Shift_JIS", "EUC-JP", "EUC-KR", "cp949"),
+        *("utf-7", "latin1", "utf-16"),
+    ],
+)
+def test_xml_is_read_in_the_encoding_that_it_says(tmp_path: Path, encoding: str) -> None:
+    name = {"latin1": "\xe9t\xe9", "EUC-KR": "\ud55c", "cp949": "\ud55c"}.get(encoding, "\u6c34")
+    text = voc_xml("a", []).replace(
+        "</annotation>",
+        f"<object><name>{name}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax>"
+        "<ymax>9</ymax></bndbox></object></annotation>",
+    )
+    folder = write_xml(tmp_path, "")
+    xml = f'<?xml version="1.0" encoding="{encoding}"?>{text}'.encode(encoding)
+    (folder / "Annotations" / "a.xml").write_bytes(xml)
+    data = read_data(folder, DetectionRecord)
+    assert [label.label for label in data.records[0].label] == [name]
+
+
+@pytest.mark.parametrize("encoding", ["GBK", "klingon", "hex"])
+def test_what_is_not_in_its_encoding_costs_its_image(tmp_path: Path, encoding: str) -> None:
+    folder = write_voc(tmp_path, {"a": [CAN], "b": [CUP]})
+    xml = f'<?xml version="1.0" encoding="{encoding}"?><annotation>'.encode() + b"\xff\xff"
+    (folder / "Annotations" / "a.xml").write_bytes(xml)
+    data = read_data(folder, DetectionRecord)
+    assert names(data) == ["b"]
+    assert data.issues.counts["xml.invalid"] == 1
+
+
+def test_an_empty_first_file_does_not_hide_the_others(tmp_path: Path) -> None:
+    folder = write_voc(tmp_path, {"b": [CUP]})
+    (folder / "Annotations" / "a.xml").write_bytes(b"")
+    assert find_source(folder, ReadOptions()).kind == "voc"
+
+
+def test_of_two_images_of_one_stem_the_file_name_decides(tmp_path: Path) -> None:
+    folder = write_voc(tmp_path, {"a": [CAN]})
+    (folder / "JPEGImages" / "a.bmp").write_bytes(b"x")
+    data = read_data(folder, DetectionRecord)
+    assert [Path(place).name for place in data.locations] == ["a.png"]
+
+
 def test_lists_are_the_splits(tmp_path: Path) -> None:
     write_voc(tmp_path, {name: [CAN] for name in "abcd"})
     write_lists(tmp_path, train="b a", val="c", trainval="a b c", test="d")

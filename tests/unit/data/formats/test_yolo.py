@@ -104,6 +104,15 @@ def test_labels_without_an_image_are_named(tmp_path: Path) -> None:
     assert (issue.code, Path(issue.file).name) == ("image.missing", "b.txt")
 
 
+def test_one_label_file_of_two_images_is_said(tmp_path: Path) -> None:
+    write_labels(tmp_path, "0 0.5 0.5 1 1\n")
+    (image,) = (tmp_path / "images").iterdir()
+    write_image(image.with_suffix(".bmp"))
+    data = read_data(tmp_path, DetectionRecord)
+    assert data.issues.counts["labels.shared"] == 1
+    assert any("a.bmp, a.png" in issue.message for issue in data.issues.examples())
+
+
 def test_a_label_file_that_is_no_text_costs_its_image(tmp_path: Path) -> None:
     write_yolo(tmp_path, {"a": [CAN], "b": [CUP]})
     (tmp_path / "labels" / "train" / "b.txt").write_bytes(b"\xff\xfe\x00")

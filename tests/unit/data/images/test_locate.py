@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import fsspec
 import pytest
 
-from autofocus.data.images import fetch
+from autofocus.data.images import fetch, locate
 from autofocus.data.images.fetch import LocateError, open_bytes
 from autofocus.data.images.locate import Locator, parse_map, parse_maps
 from autofocus.errors import JobError
@@ -71,6 +71,26 @@ def test_a_relative_url_may_not_leave_the_root(root: Path, image_url: str) -> No
     error = fails(Locator(root), image_url)
     assert error.code == "url.outside_root"
     assert f'--image-root "{root.parent}"' in error.message
+
+
+def test_outside_of_the_root_the_way_out_is_tried(root: Path, tmp_path: Path) -> None:
+    error = fails(Locator(root), "../../nowhere/a.jpg")
+    assert error.code == "url.outside_missing"
+    assert "--" not in error.message
+
+
+@posix
+def test_the_way_to_a_linked_folder_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "far/can").mkdir(parents=True)
+    (tmp_path / "far/can/1.jpg").write_bytes(b"x")
+    (tmp_path / "data/cans").symlink_to(tmp_path / "far/can")
+    # As if the two were on different disks.
+    monkeypatch.setattr(locate, "_common_folder", lambda *_: None)
+    error = fails(Locator(tmp_path / "data"), "cans/1.jpg")
+    option = error.message.split('--map "')[1].split('"')[0]
+    located = Locator(tmp_path / "data", maps=dict([parse_map(option)])).locate("cans/1.jpg")
+    assert open_bytes(located) == b"x"
 
 
 def test_the_proposed_image_root_works(root: Path) -> None:
@@ -269,6 +289,19 @@ def test_suggest_for_each_kind_of_url(root: Path, image_url: str, expected: str)
     assert text is not None
     assert expected.format(root=root) in text
     assert "SECRET" not in text
+
+
+def test_suggest_takes_no_other_classs_photos(tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        (tmp_path / "can").mkdir(exist_ok=True)
+        (tmp_path / "can" / name).write_bytes(b"x")
+    locator = Locator(tmp_path)
+    both = ["x/can/1.jpg", "x/carton/1.jpg"]
+    assert f'"x={tmp_path}": it finds 1 of 2' in (locator.suggest(both) or "")
+    for missing, used in ((["carton/1.jpg", "cup/1.jpg"], []), (["carton/1.jpg"], ["can"])):
+        text = locator.suggest(missing, [str(tmp_path / folder) for folder in used])
+        assert text is not None
+        assert text.startswith("No file of that name")
 
 
 def test_suggest_does_not_repeat_what_the_error_says(root: Path) -> None:

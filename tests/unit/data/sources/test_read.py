@@ -97,7 +97,7 @@ def test_what_is_no_image_file_costs_its_row_only(tmp_path: Path) -> None:
         3: "file.directory",
         4: "image.empty",
         5: "file.missing",
-        6: "url.outside_root",
+        6: "url.outside_missing",
         7: "url.unmapped_datastore",
         8: "url.windows_path",
     }
