@@ -12,6 +12,7 @@ from autofocus.cli.output import AsJson, command, emit, emit_json, note, progres
 from autofocus.cli.reading import (
     DEFAULT_CLASS,
     ClassName,
+    Coordinates,
     ImageColumn,
     ImageRoot,
     Maps,
@@ -54,6 +55,7 @@ def check(
     image_root: ImageRoot = None,
     map_: Maps = None,
     class_name: ClassName = DEFAULT_CLASS,
+    coordinates: Coordinates = None,
     as_json: AsJson = False,
 ) -> None:
     """List everything that is wrong with data; exit status 2 when something cannot be used.
@@ -67,7 +69,7 @@ def check(
 
     if no_images and decode:
         raise JobError("--no-images and --decode exclude each other; leave one out.")
-    options = read_options(target_column, image_column, image_root, map_, class_name)
+    options = read_options(target_column, image_column, image_root, map_, class_name, coordinates)
     splits = find_splits(source)
     wanted = RECORD_TYPES.get(task or "")
     found = {split: find_source(path, options, wanted) for split, path in splits.items()}
@@ -110,6 +112,7 @@ def convert(
     image_root: ImageRoot = None,
     map_: Maps = None,
     class_name: ClassName = DEFAULT_CLASS,
+    coordinates: Coordinates = None,
     as_json: AsJson = False,
 ) -> None:
     """Write data as clean JSON Lines; what cannot be used is listed in dropped.jsonl.
@@ -123,7 +126,7 @@ def convert(
 
     if to != "jsonl":
         raise JobError(f"--to must be jsonl, got {to!r}.")
-    options = read_options(target_column, image_column, image_root, map_, class_name)
+    options = read_options(target_column, image_column, image_root, map_, class_name, coordinates)
     first = find_source(source, options, RECORD_TYPES.get(task or ""))
     name = _choose_task(task, first, options)
     if name is None:
@@ -268,10 +271,13 @@ def _show_examples(report: "SourceReport") -> None:
 def _next_command(task: str | None, source: str, options: "ReadOptions") -> str:
     """Return the command that goes on with the checked data, quoted for a shell."""
     words = ["autofocus", "train", "--task", task or "TASK", "--data", source]
-    if options.class_name != DEFAULT_CLASS:
-        # A job cannot name such classes, but converted rows do.
+    # A job cannot say these, but converted rows do.
+    unsaid = [] if options.class_name == DEFAULT_CLASS else ["--class-name", options.class_name]
+    if options.coordinates is not None:
+        unsaid += ["--coordinates", options.coordinates]
+    if unsaid:
         words = ["autofocus", "data", "convert", source, "--task", task or "TASK"]
-        words += ["--class-name", options.class_name, "-o", "DIR"]
+        words += [*unsaid, "-o", "DIR"]
     if options.label_column != "label":
         words += ["--target-column", options.label_column]
     if options.image_column != "image_url":

@@ -1,7 +1,7 @@
 """Flags of commands that read labelled data, and the options of reading that they mean."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,10 @@ TargetColumn = Annotated[str, typer.Option(help="Column (VIA: attribute) of the 
 ImageColumn = Annotated[str, typer.Option(help="Column of the images.")]
 ImageRoot = Annotated[Path | None, typer.Option(help="Where relative image_url start.")]
 Maps = Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR; may be repeated.")]
+Coordinates = Annotated[
+    Literal["pixels", "fractions"] | None,
+    typer.Option(help="What numbers of COCO, VOC and VIA are; default: as they look."),
+]
 ClassName = Annotated[str, typer.Option(help="Class of objects that have no name: masks, VIA.")]
 
 
@@ -25,6 +29,7 @@ def read_options(
     image_root: Path | None,
     maps: list[str] | None,
     class_name: str = DEFAULT_CLASS,
+    coordinates: Literal["pixels", "fractions"] | None = None,
 ) -> "ReadOptions":
     """Return the options of reading that the flags mean.
 
@@ -41,4 +46,4 @@ def read_options(
         parsed = parse_maps(maps)
     if not class_name:
         raise JobError("--class-name must not be empty.")
-    return ReadOptions(image_column, target_column, image_root, parsed, class_name)
+    return ReadOptions(image_column, target_column, image_root, parsed, class_name, coordinates)

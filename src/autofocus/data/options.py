@@ -17,6 +17,8 @@ class ReadOptions:
             the file they stand in when None.
         maps: Datastore name or URL prefix -> folder or fsspec URL.
         class_name: Class of the objects of sources that name none: masks.
+        coordinates: What numbers of formats that count pixels are; None where they tell it
+            themselves: fractions when all of a source are small.
         on_invalid: Whether rows that cannot be used are skipped and reported, or end the reading.
     """
 
@@ -25,4 +27,5 @@ class ReadOptions:
     image_root: Path | None = None
     maps: Mapping[str, str] = field(default_factory=dict)
     class_name: str = "object"
+    coordinates: Literal["pixels", "fractions"] | None = None
     on_invalid: Literal["skip", "error"] = "skip"

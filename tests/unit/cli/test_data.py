@@ -12,7 +12,16 @@ from autofocus.data.rows.records import RECORD_TYPES
 from autofocus.data.sources.find import find_splits
 from autofocus.data.sources.read import read_data
 from support.commands import invoke
-from support.object_sources import CAN, CUP, OUTSIDE, write_coco, write_masks, write_text, write_voc
+from support.object_sources import (
+    CAN,
+    CUP,
+    OUTSIDE,
+    write_coco,
+    write_masks,
+    write_text,
+    write_voc,
+    write_yolo,
+)
 from support.photos import encode_photo
 from support.rows import row
 
@@ -403,3 +412,14 @@ def test_objects_of_masks_may_be_named(tmp_path: Path) -> None:
     assert invoke("data", "check", path, "--class-name", "").exit_code == 2
     assert "data convert" in invoke("data", "check", path, "--class-name", "cell").stdout
     assert "--class-name cell" in invoke("data", "check", path, "--class-name", "cell").stdout
+
+
+def test_what_coordinates_are_is_about_formats_that_count_pixels(tmp_path: Path) -> None:
+    folder = write_yolo(tmp_path / "yolo", {"a": [CAN]})
+    result = invoke("data", "check", folder, "--coordinates", "fractions")
+    assert (result.exit_code, "got a source of the kind yolo" in result.output) == (2, True)
+    file = write_coco(tmp_path / "coco", {"a": [CAN]}, outlines=False)
+    result = invoke("data", "check", file, "--coordinates", "pixels")
+    assert result.exit_code == 0, result.output
+    assert f"data convert {file}" in result.output
+    assert "--coordinates pixels -o DIR" in result.output

@@ -35,9 +35,11 @@ class Format(ABC):
 
     Attributes:
         name: Its name, unique and stable.
+        counts_pixels: Whether its coordinates are pixels, or fractions where the user says so.
     """
 
     name: ClassVar[str]
+    counts_pixels: ClassVar[bool] = False
 
     @abstractmethod
     def is_source(self, path: Path) -> bool:

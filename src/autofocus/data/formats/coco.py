@@ -4,6 +4,7 @@ Time and memory grow with the length of the file; outlines are read when wanted.
 """
 
 import json
+import math
 import mmap
 import os
 import re
@@ -17,23 +18,40 @@ import msgspec
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import entries_of, files_by_split
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
-from autofocus.data.formats.pixels import ImageSizes, image_details
+from autofocus.data.formats.pixels import (
+    ImageSizes,
+    are_fractions,
+    fractions_read,
+    image_details,
+)
 from autofocus.data.images.locate import normal_form
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues, short_value
-from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
+from autofocus.data.rows.records import (
+    DetectionRecord,
+    ImageRecord,
+    InstanceSegmentationRecord,
+    MulticlassRecord,
+    MultilabelRecord,
+    ObjectsRecord,
+)
 from autofocus.data.rows.values import read_flag
 from autofocus.errors import DataError
 
 _KEYS = (b'"images"', b'"annotations"', b'"categories"')
 _NUM_SOUGHT = 50  # images by which the folder that they lie in is found
+_BOX = re.compile(rb'"bbox"\s*:\s*\[\s*[^\s\]]')
 _OUTLINE = re.compile(rb'"segmentation"\s*:\s*(\[\s*\[|\{)')
 
 
 class Coco(Format):
-    """COCO: `images`, `annotations` and `categories` in one JSON file, or in one a split."""
+    """COCO: `images`, `annotations` and `categories` in one JSON file, or in one a split.
+
+    Where no annotation has a place, as in exports of image classification, they are classes.
+    """
 
     name = "coco"
+    counts_pixels = True
 
     def is_source(self, path: Path) -> bool:
         """Return whether `path` is a COCO file or a folder with one, there or in `annotations`."""
@@ -48,10 +66,19 @@ class Coco(Format):
         return files_by_split(path, _files(path)) if path.is_dir() else {}
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-        """Return boxes alone where no object has an outline, else both."""
-        with open(_only_file(path), "rb") as stream, _mapped(stream.fileno()) as data:
-            has_outlines = _OUTLINE.search(data) is not None
-        return [DetectionRecord, InstanceSegmentationRecord] if has_outlines else [DetectionRecord]
+        """Return boxes alone where no object has an outline, else both; classes without places."""
+        file = _only_file(path)
+        with open(file, "rb") as stream, _mapped(stream.fileno()) as data:
+            if _OUTLINE.search(data) is not None:
+                return [DetectionRecord, InstanceSegmentationRecord]
+            if _BOX.search(data) is not None:
+                return [DetectionRecord]
+        coco = _decode(file)
+        if not coco.annotations:
+            return [DetectionRecord]
+        of_images = [str(annotation.image_id) for annotation in coco.annotations]
+        is_one_each = len(of_images) == len({*of_images}) == len(coco.images)
+        return [MulticlassRecord if is_one_each else MultilabelRecord]
 
     def read_rows(
         self, path: Path, record_type: type[ImageRecord], options: ReadOptions
@@ -127,8 +154,15 @@ def _read_file(
     file: Path, record_type: type[ImageRecord], options: ReadOptions
 ) -> Iterator[RawRow | Issue]:
     """Yield the rows of `Coco.read_rows`."""
-    refuse_classes_of_images(record_type, file)
     coco = _decode(file)
+    in_classes = bool(coco.annotations) and not any(map(_has_place, coco.annotations))
+    if not in_classes:
+        refuse_classes_of_images(record_type, file)
+    elif issubclass(record_type, ObjectsRecord):
+        raise DataError(
+            f"{file}: says which classes images have, not where: no annotation has a bbox or a "
+            "segmentation. Name a task of classification with --task."
+        )
     names = _class_names(file, coco.categories, {_key(a.category_id) for a in coco.annotations})
     urls_of: defaultdict[str | None, set[str]] = defaultdict(set)
     for image in coco.images:
@@ -144,9 +178,16 @@ def _read_file(
         else:
             known.append(annotation)
     base_dir = _image_folder(file, coco.images, options)
-    reader = _Reader(file, base_dir, record_type, names, ImageSizes(options))
+    in_fractions = are_fractions(_coordinates(coco, record_type), options)
+    if in_fractions and options.coordinates is None:
+        yield fractions_read(file)
+    reader = _Reader(file, base_dir, record_type, names, ImageSizes(options), in_fractions)
     for image in coco.images:
-        yield reader.read(image, by_image.pop(_key(image.id), None))
+        annotations = by_image.pop(_key(image.id), None)
+        if in_classes and annotations is not None:
+            yield reader.read_classes(image, annotations)
+        else:
+            yield reader.read(image, annotations)
 
 
 class _Reader:
@@ -157,12 +198,14 @@ class _Reader:
         record_type: type[ImageRecord],
         names: dict[str | None, str],
         sizes: ImageSizes,
+        in_fractions: bool,
     ) -> None:
         self._file = str(file)
         self._base_dir = base_dir
         self._record_type = record_type
         self._names = names
         self._sizes = sizes
+        self._in_fractions = in_fractions
 
     def read(self, image: _Image, annotations: Sequence[_Annotation] | None) -> RawRow:
         path = f"images[id={image.id}]"
@@ -177,7 +220,8 @@ class _Reader:
         else:
             pixels = self._sizes.find(self._base_dir, image_url, _said_size(image), path, issues)
             if pixels is not None:
-                row = ObjectRow(self._record_type, self._file, pixels)
+                counted_on = pixels.as_fractions() if self._in_fractions else pixels
+                row = ObjectRow(self._record_type, self._file, counted_on)
                 row.issues.issues += issues.issues
                 for annotation in annotations:
                     self._read_annotation(annotation, pixels.size, row)
@@ -185,15 +229,34 @@ class _Reader:
                 return row.finish(self._base_dir, image_url, details)
         return RawRow(self._file, str(self._base_dir), None, None, tuple(issues.issues))
 
+    def read_classes(self, image: _Image, annotations: Sequence[_Annotation]) -> RawRow:
+        """Return the row of an image whose annotations have no place."""
+        issues = RowIssues(self._file, None)
+        names = []
+        for annotation in annotations:
+            if (name := self._name(annotation, issues)) is not None:
+                names.append(name)
+        label = self._record_type.label_of_names(list(dict.fromkeys(names)))
+        values = {"image_url": _image_url(image), "label": label}
+        is_lost = bool(annotations) and not names
+        kept = None if is_lost else values
+        return RawRow(self._file, str(self._base_dir), None, kept, tuple(issues.issues))
+
+    def _name(self, annotation: _Annotation, issues: RowIssues) -> str | None:
+        key = annotation.category_id
+        name = self._names.get(_key(key))
+        if name is None:
+            path, rule = f"{_place(annotation)}.category_id", "must be the id of a category"
+            issues.error("category_id.unknown", path, rule, short_value(key))
+        return name
+
     def _read_annotation(
         self, annotation: _Annotation, size: tuple[int, int], row: ObjectRow
     ) -> None:
         path = _place(annotation)
-        key = annotation.category_id
-        name = self._names.get(_key(key))
+        name = self._name(annotation, row.issues)
         if name is None:
-            rule = "must be the id of a category"
-            row.lose("category_id.unknown", f"{path}.category_id", rule, short_value(key))
+            row.count_lost()
             return
         is_crowd = read_flag(annotation.iscrowd, f"{path}.iscrowd", row.issues)
         has_box = annotation.bbox is not None and annotation.bbox != []
@@ -207,6 +270,24 @@ class _Reader:
             row.lose("polygon.missing", f"{path}.segmentation", "is missing", hint=hint)
         else:
             row.lose("coordinate.missing", f"{path}.bbox", "is missing")
+
+
+def _has_place(annotation: _Annotation) -> bool:
+    return bool(annotation.bbox) or bytes(annotation.segmentation) not in (b"null", b"[]")
+
+
+def _coordinates(coco: _Document, record_type: type[ImageRecord]) -> Iterator[float]:
+    """Yield the numbers that a record takes its objects' places from; run lengths count pixels."""
+    wants_outline = record_type.object_shape == "outline"
+    for annotation in coco.annotations:
+        if isinstance(annotation.bbox, list) and annotation.bbox and not wants_outline:
+            yield from finite_numbers(annotation.bbox) or ()
+            continue
+        outline = msgspec.json.decode(annotation.segmentation)
+        if isinstance(outline, dict):
+            yield math.inf
+        for ring in outline if isinstance(outline, list) else ():
+            yield from (finite_numbers(ring) or ()) if isinstance(ring, list) else ()
 
 
 def _read_box(box: Any, path: str, name: str, is_crowd: bool, row: ObjectRow) -> None:

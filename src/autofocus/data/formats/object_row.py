@@ -55,7 +55,7 @@ class ObjectRow:
         self._height, self._width = self._pixels.size
         self._rule = (
             f"must lie within the image of {self._width} x {self._height} pixels"
-            if pixels
+            if self._pixels.size != (1, 1)
             else "must be in [0, 1]"
         )
         self._labels: list[Any] = []
@@ -108,8 +108,12 @@ class ObjectRow:
         self, code: str, path: str, message: str, value: Scalar = None, hint: str = ""
     ) -> None:
         """Count an object that cannot be used, and say why."""
-        self._num_objects += 1
+        self.count_lost()
         self.issues.error(code, path, message, value, hint)
+
+    def count_lost(self) -> None:
+        """Count an object that cannot be used, of which an issue is there already."""
+        self._num_objects += 1
 
     def finish(
         self, base_dir: str | Path, image_url: str, details: dict[str, Any] | None = None

@@ -1,11 +1,13 @@
 """The pixels that annotations count on: the upright image's, or those of the photo as it is stored.
 
+Numbers that are all small are fractions, as some exports of pixel formats write them.
+
 A camera that is held upright stores its photo lying and says so in EXIF. Tools that do not know
 EXIF show it lying, and what is labelled there has to be turned with it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from autofocus.data.images.fetch import LocateError, open_bytes
 from autofocus.data.images.files import ImageFiles
 from autofocus.data.images.header import ImageHeader, read_header
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.issues import IssueLog, RowIssues
+from autofocus.data.rows.issues import Issue, IssueLog, RowIssues
 from autofocus.data.rows.wire import IMAGE_FORMATS
 from autofocus.errors import ImageError
 
 # Of a ring's fractions: to a hundredth of a pixel in the widest image, which keeps files short.
 NUM_DECIMALS = 8
+# As the published converter of COCO has it: drawn over the edge, fractions are a little above 1.
+_MOST_OF_FRACTIONS = 1.5
 # Bytes of a file that its header is first looked for in.
 _HEAD_BYTES = 1 << 16
 
@@ -50,6 +54,10 @@ class LabelledPixels:
         """(height, width) of the image as it is shown."""
         return self.size[::-1] if self.orientation in _TURNS else self.size
 
+    def as_fractions(self) -> "LabelledPixels":
+        """Return the same for coordinates that are fractions of these pixels."""
+        return replace(self, size=(1, 1))
+
     def box_upright(
         self, xyxy_frac: tuple[float, float, float, float]
     ) -> tuple[float, float, float, float]:
@@ -67,6 +75,34 @@ class LabelledPixels:
             return ring
         points = zip(ring[::2], ring[1::2], strict=True)
         return [round(number, NUM_DECIMALS) for point in points for number in turn(*point)]
+
+
+def are_fractions(coordinates: Iterable[float], options: ReadOptions) -> bool:
+    """Return whether a source's coordinates are fractions of its images.
+
+    Args:
+        coordinates: Numbers of the whole source; the first that must be pixels ends the reading.
+        options: What the user says they are.
+    """
+    if options.coordinates is not None:
+        return options.coordinates == "fractions"
+    are_any = False
+    for number in coordinates:
+        if abs(number) > _MOST_OF_FRACTIONS:
+            return False
+        are_any = True
+    return are_any
+
+
+def fractions_read(file: str | Path) -> Issue:
+    """Return the issue of a source whose coordinates are taken for fractions."""
+    return Issue(
+        file=str(file),
+        code="coordinate.fractions",
+        severity="warning",
+        message=f"has no coordinate above {_MOST_OF_FRACTIONS}, so all are read as fractions",
+        hint="'--coordinates fractions' says that it is so, 'pixels' that it is not.",
+    )
 
 
 class ImageSizes:

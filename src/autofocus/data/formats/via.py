@@ -9,7 +9,12 @@ from typing import Any
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import entries_of
 from autofocus.data.formats.object_row import ObjectRow, refuse_classes_of_images
-from autofocus.data.formats.pixels import ImageSizes, image_details
+from autofocus.data.formats.pixels import (
+    ImageSizes,
+    are_fractions,
+    fractions_read,
+    image_details,
+)
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues, short_value
 from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSegmentationRecord
@@ -25,6 +30,7 @@ class Via(Format):
     """VGG Image Annotator: one JSON file of images with regions."""
 
     name = "via"
+    counts_pixels = True
 
     def is_source(self, path: Path) -> bool:
         """Return whether `path` is a VIA file or a folder with exactly one."""
@@ -55,6 +61,9 @@ class Via(Format):
         attribute = _class_attribute(file, entries, options.label_column)
         base_dir = _image_folder(file, entries)
         sizes = ImageSizes(options)
+        in_fractions = are_fractions(_coordinates(entries), options)
+        if in_fractions and options.coordinates is None:
+            yield fractions_read(file)
         for key, entry in entries.items():
             issues = RowIssues(str(file), None)
             image_url = str(entry.get("filename") or "")
@@ -63,7 +72,8 @@ class Via(Format):
             if pixels is None:
                 yield RawRow(str(file), str(base_dir), None, None, tuple(issues.issues))
                 continue
-            row = ObjectRow(record_type, str(file), pixels)
+            counted_on = pixels.as_fractions() if in_fractions else pixels
+            row = ObjectRow(record_type, str(file), counted_on)
             for i, region in enumerate(_regions(entry)):
                 _read_region(region, f"{place}.regions[{i}]", attribute, options.class_name, row)
             yield row.finish(base_dir, image_url, image_details(image_url, pixels.upright_size))
@@ -86,6 +96,14 @@ def _read_region(
         row.lose("object.type", path, rule, short_value(shape))
         return
     row.add_outline(path, name, [outline])
+
+
+def _coordinates(entries: Mapping[str, Any]) -> Iterator[float]:
+    for region in (region for entry in entries.values() for region in _regions(entry)):
+        try:
+            yield from _outline(_shape(region))
+        except (KeyError, TypeError, ValueError):  # reading names it
+            continue
 
 
 def _outline(shape: Mapping[str, Any]) -> list[float]:

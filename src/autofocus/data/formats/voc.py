@@ -17,7 +17,12 @@ from typing import TYPE_CHECKING
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import entries_of, is_image, relative_url
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
-from autofocus.data.formats.pixels import ImageSizes, image_details
+from autofocus.data.formats.pixels import (
+    ImageSizes,
+    are_fractions,
+    fractions_read,
+    image_details,
+)
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues, short_value
 from autofocus.data.rows.records import DetectionRecord, ImageRecord
@@ -50,6 +55,7 @@ class Voc(Format):
     """Pascal VOC: an XML file an image, and lists of the splits."""
 
     name = "voc"
+    counts_pixels = True
 
     def is_source(self, path: Path) -> bool:
         """Return whether `path` is a folder of VOC files, or a list of `ImageSets`."""
@@ -97,13 +103,17 @@ class Voc(Format):
             raise DataError(f"{path}: VOC files hold boxes; this task wants outlines.")
         layout = _Layout(root := _root_of_list(path) or path, options.image_root)
         sizes = ImageSizes(options)
+        in_fractions = are_fractions(_coordinates(layout), options)
+        if in_fractions and options.coordinates is None:
+            yield fractions_read(root)
         is_list = path != root
         used = set()
         for name in _listed(path, layout.stems) if is_list else layout.stems:
             if isinstance(name, Issue):
                 yield name
                 continue
-            row = _read_image(layout.annotations / f"{name}.xml", layout, record_type, sizes)
+            file = layout.annotations / f"{name}.xml"
+            row = _read_image(file, layout, record_type, sizes, in_fractions)
             used.add(row.values and row.values["image_url"])
             yield row
         if not is_list:
@@ -220,42 +230,60 @@ def _listed(path: Path, stems: dict[str, None]) -> Iterator[str | Issue]:
 
 
 def _read_image(
-    file: Path, layout: _Layout, record_type: type[ImageRecord], sizes: ImageSizes
+    file: Path,
+    layout: _Layout,
+    record_type: type[ImageRecord],
+    sizes: ImageSizes,
+    in_fractions: bool,
 ) -> RawRow:
-    from xml.etree.ElementTree import ParseError
-
     issues = RowIssues(str(file), None)
     try:
-        root = _parse(file.read_bytes())
-    except (ParseError, OSError, ValueError, LookupError) as error:
+        root = _parse(file)
+    except ValueError as error:
         issues.error("xml.invalid", "", f"must be XML: {error}")
         return RawRow(str(file), str(layout.root), None, None, tuple(issues.issues))
     image_url = layout.image_url(file.stem, _text(root, "filename"))
     pixels = sizes.find(layout.root, image_url, _said_size(root), "size", issues)
     if pixels is None:
         return RawRow(str(file), str(layout.root), None, None, tuple(issues.issues))
-    row = ObjectRow(record_type, str(file), pixels)
+    row = ObjectRow(record_type, str(file), pixels.as_fractions() if in_fractions else pixels)
     row.issues.issues += issues.issues
     for i, item in enumerate(root.findall("object")):
-        _read_object(item, f"object[{i}]", row)
+        _read_object(item, f"object[{i}]", row, from_one=not in_fractions)
     return row.finish(layout.root, image_url, image_details(image_url, pixels.upright_size))
 
 
-def _parse(data: bytes) -> "Element":
-    """Parse XML, in the encodings too that expat lacks: those of several bytes a character."""
-    from xml.etree import ElementTree
+def _parse(file: Path) -> "Element":
+    """Parse XML, in the encodings too that expat lacks: those of several bytes a character.
 
-    said = _SAID_ENCODING.match(data)
-    if said is None:
-        return ElementTree.fromstring(data)
-    name = codecs.lookup(said[1].decode()).name
-    if name.startswith("utf-16"):
-        # Said in a byte a character, it is none: expat says so.
-        return ElementTree.fromstring(data)
-    return ElementTree.fromstring(data.decode(_WIDER.get(name, name)))
+    Raises:
+        ValueError: If it is none.
+    """
+    from xml.etree.ElementTree import ParseError, fromstring
+
+    try:
+        data = file.read_bytes()
+        said = _SAID_ENCODING.match(data)
+        name = "utf-16" if said is None else codecs.lookup(said[1].decode()).name
+        # What says UTF-16 in a byte a character is none: expat says so.
+        is_told = name.startswith("utf-16")
+        return fromstring(data if is_told else data.decode(_WIDER.get(name, name)))
+    except (ParseError, OSError, UnicodeError, LookupError) as error:
+        raise ValueError(str(error)) from error
 
 
-def _read_object(item: "Element", path: str, row: ObjectRow) -> None:
+def _coordinates(layout: _Layout) -> Iterator[float]:
+    """Yield the edges of all boxes of a set, file by file."""
+    for stem in layout.stems:
+        try:
+            root = _parse(layout.annotations / f"{stem}.xml")
+        except ValueError:  # reading names it
+            continue
+        for box in root.iterfind("object/bndbox"):
+            yield from finite_numbers(_text(box, edge) for edge in _EDGES) or ()
+
+
+def _read_object(item: "Element", path: str, row: ObjectRow, from_one: bool) -> None:
     name = _text(item, "name")
     if not name:
         row.lose("label.missing", f"{path}.name", "is missing")
@@ -277,7 +305,8 @@ def _read_object(item: "Element", path: str, row: ObjectRow) -> None:
         row.lose("box.empty", path, "must have a width and a height above 0", given)
         return
     is_crowd = read_flag(_text(item, "difficult") or None, f"{path}.difficult", row.issues)
-    left, top = (edge - 1 if edge >= 1 else min(edge, 0.0) for edge in (left, top))
+    if from_one:
+        left, top = (edge - 1 if edge >= 1 else min(edge, 0.0) for edge in (left, top))
     row.add_box(path, name, (left, top, right, bottom), given, is_crowd)
 
 

@@ -59,6 +59,11 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         raise NotImplementedError
 
     @classmethod
+    def label_of_names(cls, names: list[str]) -> Any:
+        """Return the label that an image's classes make, as JSON has it."""
+        return names
+
+    @classmethod
     def label_of_objects(cls, objects: list[dict[str, Any]]) -> list[Any]:
         """Return the label that objects make, as JSON has both; only where `object_shape` is."""
         return objects
@@ -84,6 +89,11 @@ class MulticlassRecord(ImageRecord, frozen=True, kw_only=True):
     def label_of_text(cls, text: str, separator: str | None) -> str | None:
         """Return the text, whatever separates others; None when it is empty."""
         return text or None
+
+    @classmethod
+    def label_of_names(cls, names: list[str]) -> Any:
+        """Return the only class; None without one, several as they are: the check names both."""
+        return names[0] if len(names) == 1 else names or None
 
 
 class MultilabelRecord(ImageRecord, frozen=True, kw_only=True):

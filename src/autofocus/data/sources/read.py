@@ -69,7 +69,17 @@ def read_rows(
     log: IssueLog,
     track: Track = no_progress,
 ) -> Iterator[RowBlock]:
-    """Yield a source's checked rows in blocks; images are not looked at."""
+    """Yield a source's checked rows in blocks; images are not looked at.
+
+    Raises:
+        DataError: If the source cannot be read as such rows, or as what the options say.
+    """
+    counts_pixels = source.format is not None and source.format.counts_pixels
+    if options.coordinates is not None and not counts_pixels:
+        raise DataError(
+            f"{source.place}: --coordinates is about formats that count pixels, got a source of "
+            f"the kind {source.kind}; leave it out. For JSON Lines 'data convert' has --absolute."
+        )
     if source.others:
         log.add(_others_left(source))
     if source.format is not None:

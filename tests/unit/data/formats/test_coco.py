@@ -12,6 +12,7 @@ from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import (
     DetectionRecord,
     InstanceSegmentationRecord,
+    MulticlassRecord,
     MultilabelRecord,
 )
 from autofocus.data.sources.find import find_source, find_splits, infer_tasks
@@ -358,3 +359,54 @@ def test_polygons_and_run_lengths_of_coco128_cover_their_masks() -> None:
             ious.append((truth & (pixels > 0)).sum() / (truth | (pixels > 0)).sum())
     assert np.median(ious) > 0.99
     assert np.percentile(ious, 5) > 0.95
+
+
+def test_small_numbers_are_fractions_unless_the_user_says_pixels(tmp_path: Path) -> None:
+    document = coco_document({"a": [CAN], "b": [CUP]})
+    for annotation in document["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        annotation["bbox"] = [x / WIDTH, y / HEIGHT, width / WIDTH, height / HEIGHT]
+        ring = annotation["segmentation"][0]
+        annotation["segmentation"] = [
+            [value / side for value, side in zip(ring, (WIDTH, HEIGHT) * 4, strict=True)]
+        ]
+    path = write(tmp_path, document)
+    for record_type in (DetectionRecord, InstanceSegmentationRecord):
+        in_pixels = write(tmp_path / "pixels", coco_document({"a": [CAN], "b": [CUP]}))
+        data = read_data(path, record_type)
+        assert data.records == read_data(in_pixels, record_type).records
+        assert data.issues.counts["coordinate.fractions"] == 1
+        for said in ("pixels", "fractions"):
+            data = read_data(path, record_type, ReadOptions(coordinates=said))
+            assert not data.issues.counts["coordinate.fractions"]
+    as_pixels = read_data(path, DetectionRecord, ReadOptions(coordinates="pixels")).records
+    assert as_pixels[0].label[0].bottom_x == pytest.approx(CAN.box[2] / WIDTH / WIDTH)
+    # One number that can be no fraction, and all are pixels.
+    document["annotations"][0]["bbox"] = [0, 0, 20, 20]
+    data = read_data(write(tmp_path, document), DetectionRecord)
+    assert not data.issues.counts["coordinate.fractions"]
+
+
+def test_annotations_without_places_are_classes_of_images(tmp_path: Path) -> None:
+    document = coco_document({"a": [CAN], "b": [CUP]})
+    for annotation in document["annotations"]:
+        del annotation["bbox"], annotation["segmentation"]
+    path = write(tmp_path, document)
+    options = ReadOptions()
+    assert infer_tasks(find_source(path, options), options) == ["image_classification"]
+    assert [record.label for record in read_data(path, MulticlassRecord).records] == ["can", "cup"]
+    with pytest.raises(DataError, match="says which classes images have, not where"):
+        read_data(path, DetectionRecord)
+    document["annotations"] += [
+        {**document["annotations"][0], "id": 7, "category_id": key}
+        for key in (document["annotations"][1]["category_id"], 99)
+    ]
+    path = write(tmp_path, document)
+    assert infer_tasks(find_source(path, options), options) == ["image_classification_multilabel"]
+    data = read_data(path, MultilabelRecord)
+    assert [record.label for record in data.records] == [["can", "cup"], ["cup"]]
+    assert data.issues.counts["category_id.unknown"] == 1
+    # Two classes are no class of an image.
+    data = read_data(path, MulticlassRecord)
+    assert [record.label for record in data.records] == ["cup"]
+    assert data.issues.counts["label.type"] == 1

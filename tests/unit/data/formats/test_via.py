@@ -143,3 +143,14 @@ def test_a_damaged_file_is_an_input_error(tmp_path: Path) -> None:
         path.write_text(text.replace("regions'", "regions"))
         with pytest.raises(DataError, match=r"via\.json"):
             read_data(path, DetectionRecord)
+
+
+def test_small_numbers_are_fractions(tmp_path: Path) -> None:
+    small = region(name="rect", x=0.1, y=0.25, width=0.4, height=0.75)
+    data = read_data(write(tmp_path, small), DetectionRecord)
+    assert box(data.records[0].label[0]) == pytest.approx((0.1 * WIDTH, 5, 0.5 * WIDTH, HEIGHT))
+    assert data.issues.counts["coordinate.fractions"] == 1
+    data = read_data(
+        write(tmp_path, small, region(name="circle", cx=9, cy=9, r=3)), DetectionRecord
+    )
+    assert not data.issues.counts["coordinate.fractions"]

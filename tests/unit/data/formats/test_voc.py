@@ -270,3 +270,18 @@ def test_fridge_objects_are_read() -> None:
     assert first.top_x == pytest.approx(85 / 499)
     assert first.bottom_y == pytest.approx(439 / 666)
     assert not data.issues.counts
+
+
+def test_small_numbers_are_fractions_and_do_not_count_from_one(tmp_path: Path) -> None:
+    box = "<bndbox><xmin>0.1</xmin><ymin>0.25</ymin><xmax>0.5</xmax><ymax>1</ymax></bndbox>"
+    for name in "ab":
+        write_image(tmp_path / f"{name}.png")
+        more = f"<object><name>can</name>{box}</object>" if name == "b" else ""
+        write_text(tmp_path / f"{name}.xml", voc_xml(name, [], more))
+    data = read_data(tmp_path, DetectionRecord)
+    label = data.records[1].label[0]
+    assert (label.top_x, label.top_y, label.bottom_x, label.bottom_y) == (0.1, 0.25, 0.5, 1)
+    assert data.issues.counts["coordinate.fractions"] == 1
+    write_text(tmp_path / "a.xml", voc_xml("a", [CAN]))
+    data = read_data(tmp_path, DetectionRecord)
+    assert not data.issues.counts["coordinate.fractions"]
