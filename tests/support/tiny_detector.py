@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from autofocus.manifest import Tiling
+from support.onnx_folder import write_onnx_folder
 
 LABELS: Final = ["lamp", "moon", "star"]
 CANVAS: Final = (48, 64)
@@ -27,17 +28,9 @@ def bright_photo(size: tuple[int, int] = (96, 128)) -> bytes:
 
 def write_tiny_detector(folder: Path, task: str, tiling: Tiling | None = None) -> Path:
     """Write the model folder."""
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from autofocus.manifest import (
-        DataInfo,
-        Manifest,
-        ResizeFit,
-        WeightsInfo,
-        encode_manifest,
-        file_sha256,
-    )
+    from autofocus.manifest import ResizeFit
 
     constants: dict[str, Any] = {
         "axes": np.array([1, 2, 3]),
@@ -84,19 +77,12 @@ def write_tiny_detector(folder: Path, task: str, tiling: Tiling | None = None) -
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    opsets = [helper.make_opsetid("", 18)]
-    folder.mkdir(parents=True)
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "model.onnx")
-    manifest = Manifest(
+    return write_onnx_folder(
+        folder,
+        graph,
         task=task,
         labels=LABELS,
-        model_name="tiny",
         preprocess=ResizeFit(*CANVAS, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        weights=WeightsInfo(source="random", licence="Apache-2.0"),
-        data=DataInfo(fingerprint="0" * 64, num_training=8, num_validation=2),
         outputs=["boxes", "scores", "classes"],
         tiling=tiling,
-        files={"model.onnx": file_sha256(folder / "model.onnx")},
     )
-    (folder / "manifest.json").write_bytes(encode_manifest(manifest))
-    return folder

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.onnx_folder import write_onnx_folder
 from support.photos import COLOURS
 
 LABELS = ["can", "carton", "milk_bottle", "water_bottle"]
@@ -16,17 +17,9 @@ def write_tiny_model(
     folder: Path, labels: list[str], task: str = "image_classification", crop: int = 32
 ) -> Path:
     """Write a model folder whose network is: mean colour, then one linear layer."""
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from autofocus.manifest import (
-        DataInfo,
-        Manifest,
-        ResizeCrop,
-        WeightsInfo,
-        encode_manifest,
-        file_sha256,
-    )
+    from autofocus.manifest import ResizeCrop
 
     weight = np.random.default_rng(7).normal(size=(3, len(labels))).astype(np.float32)
     graph = helper.make_graph(
@@ -40,20 +33,10 @@ def write_tiny_model(
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", len(labels)])],
         [numpy_helper.from_array(weight, "weight")],
     )
-    opsets = [helper.make_opsetid("", 17)]
-    folder.mkdir(parents=True)
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), folder / "model.onnx")
-    manifest = Manifest(
-        task=task,
-        labels=labels,
-        model_name="tiny",
-        preprocess=ResizeCrop(resize_size=crop, crop_size=crop),
-        weights=WeightsInfo(source="random", licence="Apache-2.0"),
-        data=DataInfo(fingerprint="0" * 64, num_training=8, num_validation=2),
-        files={"model.onnx": file_sha256(folder / "model.onnx")},
+    preprocess = ResizeCrop(resize_size=crop, crop_size=crop)
+    return write_onnx_folder(
+        folder, graph, opset=17, task=task, labels=labels, preprocess=preprocess
     )
-    (folder / "manifest.json").write_bytes(encode_manifest(manifest))
-    return folder
 
 
 @pytest.fixture(scope="session")

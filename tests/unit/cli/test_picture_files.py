@@ -7,23 +7,16 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 import pytest
 import typer
 from onnx import TensorProto, helper, numpy_helper
 
 from autofocus.cli.evaluate import evaluate
 from autofocus.cli.score import score
-from autofocus.manifest import (
-    DataInfo,
-    Manifest,
-    ResizeFit,
-    WeightsInfo,
-    encode_manifest,
-    file_sha256,
-)
+from autofocus.manifest import ResizeFit
 from autofocus.pictures.palette import INK, class_colours
 from autofocus.tasks.detection import ObjectDetection
+from support.onnx_folder import write_onnx_folder
 
 Capture = pytest.CaptureFixture[bytes]
 LABELS = ["cup", "plate"]
@@ -37,8 +30,6 @@ FOUND = [
 
 @pytest.fixture(scope="module")
 def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "detector"
-    folder.mkdir()
     constants = {
         "boxes": np.array([[box for box, _, _ in FOUND]], np.float32),
         "scores": np.array([[score for _, score, _ in FOUND]], np.float32),
@@ -57,20 +48,14 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image = helper.make_tensor_value_info("input1", TensorProto.FLOAT, ["n", 3, 64, 64])
     ordered = sorted(nodes, key=lambda node: node.op_type)
     graph = helper.make_graph([first, *ordered], "constant", [image], outputs, stored)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.save(model, str(folder / "model.onnx"))
-    manifest = Manifest(
+    return write_onnx_folder(
+        tmp_path_factory.mktemp("models") / "detector",
+        graph,
         task=ObjectDetection.name,
         labels=LABELS,
-        model_name="constant",
         preprocess=ResizeFit(64, 64, keep_aspect=False),
-        weights=WeightsInfo("random", "none"),
-        data=DataInfo("0" * 64, 1, 1),
         outputs=list(constants),
-        files={"model.onnx": file_sha256(folder / "model.onnx")},
     )
-    (folder / "manifest.json").write_bytes(encode_manifest(manifest))
-    return folder
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The transformer detectors by name: licence, repository and revision of their weights.
 
 Imports no torch and no transformers. Parameters are counted with the 80 or 91 classes of COCO; a
-test holds them against the built networks. A revision of None is the repository's main branch.
+test holds them against the built networks.
 """
 
 import re
@@ -53,7 +53,23 @@ def yolov5_stand_in(model_size: str | None = None) -> tuple[str, str]:
     return name, line
 
 
-def _row(name: str, num_params: int, hub_id: str, revision: str | None = None) -> ModelSpec:
+# Repository -> pinned commit; the others are read from their main branch.
+_REVISIONS: Final = {
+    "ustc-community/dfine-nano-coco": "066438d3d8f0da137a37b38fdf3368fd4afceced",
+    "ustc-community/dfine-small-coco": "f79e65b5fbb33ceb9d3ebba042955d7410c608f8",
+    "ustc-community/dfine-medium-coco": "4ab9f5e466432f4fcf9a9a023da6aa5ecc9c9829",
+    "ustc-community/dfine-large-coco": "aa8f8211545e4cff5adf52ea512f9ac74a9824ec",
+    "ustc-community/dfine-large-obj2coco-e25": "c89de47153e338c07cddc81fc21a776b97cbf75e",
+    "PekingU/rtdetr_v2_r18vd": "5650961749fa93567c0d46fc7f43ea4f9e914107",
+    "PekingU/rtdetr_v2_r34vd": "5d60d8fb5eb2a3ee5575bf200ecbce4e2cfa420c",
+    "PekingU/rtdetr_v2_r50vd": "282494075698cab9faa1096ae26856890030c817",
+    "Roboflow/rf-detr-nano": "9f201577d9415f0378084748d27e68586e6b3600",
+    "Roboflow/rf-detr-medium": "1b5b672408f86dd38e05dd3cf3f2e0834e545a59",
+    "Roboflow/rf-detr-large": "f62f7dd5252b61097cbace33886045816dadbde9",
+}
+
+
+def _row(name: str, num_params: int, hub_id: str) -> ModelSpec:
     architecture, _, tag = name.partition(".")
     size = SIZES[architecture]
     preprocess = ResizeFit(size.side, size.side, keep_aspect=False)
@@ -67,7 +83,7 @@ def _row(name: str, num_params: int, hub_id: str, revision: str | None = None) -
         licence=_APACHE,
         preprocess=preprocess,
         hub_id=hub_id,
-        revision=revision,
+        revision=_REVISIONS.get(hub_id),
         num_params=num_params,
         aliases=(hub_id, *(_spellings(architecture) if tag == "coco" else ())),
         family=FAMILY,
@@ -94,83 +110,28 @@ def _spellings(architecture: str) -> tuple[str, ...]:
 
 
 TRANSFORMERS: Final[tuple[ModelSpec, ...]] = (
-    _row(
-        "d_fine_n.coco",
-        3_782_693,
-        "ustc-community/dfine-nano-coco",
-        "066438d3d8f0da137a37b38fdf3368fd4afceced",
-    ),
-    _row(
-        "d_fine_s.coco",
-        10_321_877,
-        "ustc-community/dfine-small-coco",
-        "f79e65b5fbb33ceb9d3ebba042955d7410c608f8",
-    ),
-    _row(
-        "d_fine_m.coco",
-        19_590_064,
-        "ustc-community/dfine-medium-coco",
-        "4ab9f5e466432f4fcf9a9a023da6aa5ecc9c9829",
-    ),
-    _row(
-        "d_fine_l.coco",
-        31_289_848,
-        "ustc-community/dfine-large-coco",
-        "aa8f8211545e4cff5adf52ea512f9ac74a9824ec",
-    ),
+    _row("d_fine_n.coco", 3_782_693, "ustc-community/dfine-nano-coco"),
+    _row("d_fine_s.coco", 10_321_877, "ustc-community/dfine-small-coco"),
+    _row("d_fine_m.coco", 19_590_064, "ustc-community/dfine-medium-coco"),
+    _row("d_fine_l.coco", 31_289_848, "ustc-community/dfine-large-coco"),
     _row("d_fine_x.coco", 62_715_480, "ustc-community/dfine-xlarge-coco"),
     # Pretrained on Objects365 first: better starts for small data.
     _row("d_fine_s.obj2coco", 10_321_877, "ustc-community/dfine-small-obj2coco"),
     _row("d_fine_m.obj2coco", 19_590_064, "ustc-community/dfine-medium-obj2coco"),
-    _row(
-        "d_fine_l.obj2coco",
-        31_289_848,
-        "ustc-community/dfine-large-obj2coco-e25",
-        "c89de47153e338c07cddc81fc21a776b97cbf75e",
-    ),
+    _row("d_fine_l.obj2coco", 31_289_848, "ustc-community/dfine-large-obj2coco-e25"),
     _row("d_fine_x.obj2coco", 62_715_480, "ustc-community/dfine-xlarge-obj2coco"),
     _row("deimv2_atto.coco", 508_985, "Intellindust/DEIMv2_HGNetv2_ATTO_COCO"),
     _row("deimv2_femto.coco", 983_945, "Intellindust/DEIMv2_HGNetv2_FEMTO_COCO"),
     _row("deimv2_pico.coco", 1_539_539, "Intellindust/DEIMv2_HGNetv2_PICO_COCO"),
     _row("deimv2_n.coco", 3_600_421, "Intellindust/DEIMv2_HGNetv2_N_COCO"),
-    _row(
-        "rt_detr_v2_r18.coco",
-        20_184_464,
-        "PekingU/rtdetr_v2_r18vd",
-        "5650961749fa93567c0d46fc7f43ea4f9e914107",
-    ),
-    _row(
-        "rt_detr_v2_r34.coco",
-        31_441_668,
-        "PekingU/rtdetr_v2_r34vd",
-        "5d60d8fb5eb2a3ee5575bf200ecbce4e2cfa420c",
-    ),
-    _row(
-        "rt_detr_v2_r50.coco",
-        42_944_620,
-        "PekingU/rtdetr_v2_r50vd",
-        "282494075698cab9faa1096ae26856890030c817",
-    ),
+    _row("rt_detr_v2_r18.coco", 20_184_464, "PekingU/rtdetr_v2_r18vd"),
+    _row("rt_detr_v2_r34.coco", 31_441_668, "PekingU/rtdetr_v2_r34vd"),
+    _row("rt_detr_v2_r50.coco", 42_944_620, "PekingU/rtdetr_v2_r50vd"),
     _row("rt_detr_v2_r101.coco", 76_661_740, "PekingU/rtdetr_v2_r101vd"),
-    _row(
-        "rf_detr_n.coco",
-        30_467_298,
-        "Roboflow/rf-detr-nano",
-        "9f201577d9415f0378084748d27e68586e6b3600",
-    ),
+    _row("rf_detr_n.coco", 30_467_298, "Roboflow/rf-detr-nano"),
     _row("rf_detr_s.coco", 32_111_170, "Roboflow/rf-detr-small"),
-    _row(
-        "rf_detr_m.coco",
-        33_687_458,
-        "Roboflow/rf-detr-medium",
-        "1b5b672408f86dd38e05dd3cf3f2e0834e545a59",
-    ),
-    _row(
-        "rf_detr_l.coco",
-        33_933_218,
-        "Roboflow/rf-detr-large",
-        "f62f7dd5252b61097cbace33886045816dadbde9",
-    ),
+    _row("rf_detr_m.coco", 33_687_458, "Roboflow/rf-detr-medium"),
+    _row("rf_detr_l.coco", 33_933_218, "Roboflow/rf-detr-large"),
     _row("rf_detr_seg_n.coco", 33_577_475, "Roboflow/rf-detr-seg-nano"),
     _row("rf_detr_seg_s.coco", 33_711_107, "Roboflow/rf-detr-seg-small"),
     _row("rf_detr_seg_m.coco", 35_694_259, "Roboflow/rf-detr-seg-medium"),
