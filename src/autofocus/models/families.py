@@ -3,14 +3,19 @@
 One from outside is an entry that a script adds, or an entry point (docs/extending.md).
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from autofocus.errors import WeightsError
+from autofocus.manifest import Manifest
 from autofocus.models.base import Family, ModelSpec
+from autofocus.models.catalog import resolve
 from autofocus.models.timm.family import TimmFamily
 from autofocus.models.torchvision.family import TorchvisionFamily
 from autofocus.models.transformers.family import TransformersFamily
 from autofocus.plugins import with_plugins
+
+if TYPE_CHECKING:
+    from autofocus.models.network import Network
 
 FAMILIES: Final[dict[str, Family]] = {
     "timm": TimmFamily(),
@@ -33,6 +38,17 @@ def family_of(spec: ModelSpec) -> Family:
             "in parallel and other commands need an entry point (docs/extending.md)."
         )
     return families[spec.family]
+
+
+def build_described(manifest: Manifest) -> "Network":
+    """Build the network that a manifest describes, with random weights, in evaluation mode.
+
+    Raises:
+        InputError: If it describes none that can be built here.
+    """
+    spec = resolve(manifest.model_name)
+    size, num_classes = manifest.preprocess.size, len(manifest.labels)
+    return family_of(spec).build(spec, num_classes, None, size, manifest.network)
 
 
 def _problem(entry: object) -> str | None:

@@ -145,19 +145,11 @@ AZURE_BY_NAME: dict[str, dict[str, Any]] = {
     "vitl16r224": {"batch_size": 10, "learning_rate": 0.001},
 }
 _VIT_CLIP: dict[str, Any] = {"clip_value": None, "clip_norm": 1.0}
-AZURE_DETECTOR_DEFAULTS: dict[str, Any] = {
-    "num_epochs": 15,
+AZURE_DETECTOR_DEFAULTS: dict[str, Any] = AZURE_DEFAULTS | {
     "batch_size": 2,
-    "optimizer": "sgd",
     "learning_rate": 0.005,
-    "layer_decay": 1.0,
-    "weight_decay": 1e-4,
-    "max_warmup_frac": None,
-    "cosine_cycles": 0.45,
-    "clip_value": 5.0,
-    "clip_norm": None,
-    "ema_decay": None,
     "layers_to_freeze": 2,
+    "freeze_norm_stats": True,
     "augmentation": "light",
     "log_validation_loss": True,
 }
@@ -168,10 +160,9 @@ MIN_EPOCHS, MAX_EPOCHS = 24, 300
 
 
 def default_recipe(
-    user_name: str | None,
+    azure_name: str | None,
     num_images: int,
     task_rates: Mapping[str, float],
-    is_azure: bool,
     defaults: Mapping[str, Any] | None = None,
     label_smoothing: float = 0.0,
 ) -> Recipe:
@@ -182,17 +173,16 @@ def default_recipe(
     or more. No real photo that quality is claimed on took part.
 
     Args:
-        user_name: The model as the user named it, or None.
+        azure_name: The model as Azure names it; None where the job does not.
         num_images: Training images.
         task_rates: The task's published learning rates by Azure's name; `*` for the others.
-        is_azure: Whether `user_name` is one of Azure's.
         defaults: Fields of the model's family, from `Family.recipe_defaults`.
         label_smoothing: The task's.
     """
-    if is_azure and user_name is not None:
-        own = AZURE_BY_NAME.get(user_name, {})
+    if azure_name is not None:
+        own = AZURE_BY_NAME.get(azure_name, {})
         clip = _VIT_CLIP if own else {}
-        rate = task_rates.get(user_name, task_rates["*"])
+        rate = task_rates.get(azure_name, task_rates["*"])
         return Recipe(**(AZURE_DEFAULTS | own | clip | {"learning_rate": rate}))
     rates = defaults or {}
     if num_images > LARGE_SET:

@@ -212,7 +212,7 @@ def test_warmup_takes_at_most_a_fifth_of_a_run_that_a_budget_cut() -> None:
 @pytest.mark.parametrize("num_epochs", [1, 2, 3, 15])
 def test_the_published_warmup_is_not_cut(num_epochs: int) -> None:
     """Two epochs of warm-up, also in a run of one: its rate never comes to the top."""
-    recipe = default_recipe("resnet50", 100, {"*": 0.01}, is_azure=True)
+    recipe = default_recipe("resnet50", 100, {"*": 0.01})
     num_steps, warmup = 10 * num_epochs, 20
     for step in range(num_steps):
         ours = rate_factor(recipe, step, num_steps, 10)

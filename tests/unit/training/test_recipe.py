@@ -160,7 +160,7 @@ def test_runtime_spellings_mean_the_same() -> None:
 
 
 def test_what_the_job_does_not_set_stays() -> None:
-    recipe = default_recipe("resnet50", 100, {"*": 0.01}, is_azure=True)
+    recipe = default_recipe("resnet50", 100, {"*": 0.01})
     assert with_parameters(recipe, read_parameters({"momentum": None})) == recipe
 
 

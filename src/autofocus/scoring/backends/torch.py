@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from autofocus.errors import InputError, ModelFolderError
 from autofocus.manifest import Manifest
-from autofocus.models import catalog
-from autofocus.models.families import family_of
+from autofocus.models.families import build_described
 from autofocus.models.network import Network, to_numpy
 from autofocus.scoring.explain.needs import WEIGHTS_NAME
 
@@ -44,9 +43,7 @@ def load_network(folder: Path, manifest: Manifest) -> Network:
     """
     path = folder / WEIGHTS_NAME
     try:
-        spec = catalog.resolve(manifest.model_name)
-        size, options = manifest.preprocess.size, manifest.network
-        network = family_of(spec).build(spec, len(manifest.labels), None, size, options)
+        network = build_described(manifest)
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError, InputError) as error:
         reason = str(error).strip().partition("\n")[0]

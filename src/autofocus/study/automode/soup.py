@@ -11,8 +11,7 @@ import msgspec
 
 from autofocus.data.batches.cache.budget import free_budget
 from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest
-from autofocus.models import catalog
-from autofocus.models.families import family_of
+from autofocus.models.families import build_described
 from autofocus.runtime import write_atomically
 from autofocus.study.automode.entrants import AutoMode
 from autofocus.study.best_model import Score
@@ -110,9 +109,7 @@ def _soup(
     recipe = Recipe(batch_size=_BATCH_SIZE)
     spec = replace(scheduler.spec_of(best), id=SOUP_ID, recipe=recipe)
     states, device = [_weights(study.folder.path, n) for n in trials], choose_device(spec.device)
-    model = catalog.resolve(manifest.model_name)
-    size = manifest.preprocess.size
-    network = family_of(model).build(model, len(spec.labels), None, size, manifest.network)
+    network = build_described(manifest)
     network.load_state_dict(dict(states[0]))
     _, validation = spec.of(study.samples)
     objective = OBJECTIVES[spec.task.name](spec.recipe, validation.targets, network)

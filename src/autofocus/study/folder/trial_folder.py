@@ -128,17 +128,14 @@ def rebuild(folder: Path, manifest: Manifest, check_images: Sequence[str]) -> "C
         manifest: The trial's manifest.
         check_images: Locations of validation images.
     """
-    from autofocus.models import catalog
-    from autofocus.models.families import family_of
+    from autofocus.models.families import build_described
     from autofocus.models.network import Classifier
     from autofocus.training.candidate import Candidate
     from autofocus.training.checkpoint import load_checkpoint
 
     best = load_checkpoint(folder / "best")
     assert best is not None, "a trial with a manifest has weights"
-    spec = catalog.resolve(manifest.model_name)
-    num_classes, size = len(manifest.labels), manifest.preprocess.size
-    network = family_of(spec).build(spec, num_classes, None, size, manifest.network)
+    network = build_described(manifest)
     network.load_state_dict(best[0])
     if isinstance(network, Classifier):
         # `best/` has the trained weights; the temperature was found later.

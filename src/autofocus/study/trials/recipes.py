@@ -35,12 +35,10 @@ def recipe_for(plan: Plan, num_images: int) -> Recipe:
 
 def _of_classifier(plan: Plan, num_images: int) -> Recipe:
     assert isinstance(plan.task, WholeImageTask), "a classifier says what a whole image shows"
-    name = _azure_name(plan)
     return default_recipe(
-        name or plan.job.model_name,
+        _azure_name(plan),
         num_images,
         plan.task.azure_learning_rates,
-        is_azure=name is not None,
         defaults=family_of(plan.model).recipe_defaults(plan.model),
         label_smoothing=plan.task.label_smoothing,
     )
