@@ -1,5 +1,10 @@
-"""VGG Image Annotator: one JSON of files with regions, as a project or as exported."""
+"""VGG Image Annotator: one JSON of files with regions, as a project or as exported, or a CSV.
 
+The CSV of a folder holds what its JSON does; of both the JSON is read.
+"""
+
+import csv
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -7,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.data.formats.base import Format, RawRow
-from autofocus.data.formats.layout import entries_of
+from autofocus.data.formats.layout import entries_of, files_by_split
 from autofocus.data.formats.object_row import ObjectRow, refuse_classes_of_images
 from autofocus.data.formats.pixels import (
     ImageSizes,
@@ -21,22 +26,28 @@ from autofocus.data.rows.records import DetectionRecord, ImageRecord, InstanceSe
 from autofocus.errors import DataError
 
 _PROJECT_KEY = "_via_img_metadata"
-_MARK = b'"regions"'
+_MARKS = {".json": b'"regions"', ".csv": b"region_shape_attributes"}
 _HEAD_BYTES = 1 << 20
 _NUM_CORNERS = 64  # of an outline that stands for an ellipse
 
 
 class Via(Format):
-    """VGG Image Annotator: one JSON file of images with regions."""
+    """VGG Image Annotator: one JSON or CSV file of images with regions, or one a split."""
 
     name = "via"
     counts_pixels = True
 
     def is_source(self, path: Path) -> bool:
-        """Return whether `path` is a VIA file or a folder with exactly one."""
-        if path.is_dir():
-            return len([file for file in entries_of(path) if _is_via(file)]) == 1
-        return _is_via(path)
+        """Return whether `path` is a VIA file or a folder with one."""
+        return bool(_files(path)) if path.is_dir() else _is_via(path)
+
+    def splits(self, path: Path) -> dict[str, Path]:
+        """Return a folder's files by the splits that their names speak of.
+
+        Raises:
+            DataError: If two files speak of one split.
+        """
+        return files_by_split(path, _files(path)) if path.is_dir() else {}
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
         """Return boxes where all regions are rectangles, else outlines."""
@@ -53,7 +64,8 @@ class Via(Format):
         """Yield a row a file, in the order of the JSON.
 
         Raises:
-            DataError: If the file is damaged or several attributes of regions may be the class.
+            DataError: If there are several files, the file is damaged, or several attributes of
+                regions may be the class.
         """
         refuse_classes_of_images(record_type, path)
         file = _file(path)
@@ -193,22 +205,51 @@ def _image_folder(file: Path, entries: Mapping[str, Any]) -> Path:
 
 
 def _file(path: Path) -> Path:
-    return next(filter(_is_via, entries_of(path))) if path.is_dir() else path
+    if not path.is_dir():
+        return path
+    files = _files(path)
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise DataError(f"{path}: has several files of VIA ({names}); name one of them.")
+    return files[0]
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the VIA files of a folder: those of JSON where there are any."""
+    files = [file for file in entries_of(folder) if _is_via(file)]
+    return [file for file in files if file.suffix.lower() == ".json"] or files
 
 
 def _is_via(file: Path) -> bool:
-    if file.suffix.lower() != ".json" or not file.is_file():
+    mark = _MARKS.get(file.suffix.lower())
+    if mark is None or not file.is_file():
         return False
     with open(file, "rb") as stream:
-        return _MARK in stream.read(_HEAD_BYTES)
+        return mark in stream.read(_HEAD_BYTES)
+
+
+def _read_table(text: str) -> dict[str, dict[str, Any]]:
+    """Return the entries of a CSV, a row a region, as the JSON has them."""
+    entries: dict[str, dict[str, Any]] = {}
+    # The first version begins the header with a hash.
+    for row in csv.DictReader(io.StringIO(text.removeprefix("#"), newline="")):
+        name = row["filename"]
+        regions = entries.setdefault(name, {"filename": name, "regions": []})["regions"]
+        shape = json.loads(row["region_shape_attributes"])
+        if shape:
+            attributes = json.loads(row["region_attributes"] or "{}")
+            regions.append({"shape_attributes": shape, "region_attributes": attributes})
+    return entries
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
+    is_table = file.suffix.lower() == ".csv"
     try:
-        document = json.loads(file.read_bytes())
+        text = file.read_text(encoding="utf-8-sig")
+        document = _read_table(text) if is_table else json.loads(text)
         entries = document.get(_PROJECT_KEY, document)
         read = {key: entry for key, entry in entries.items() if isinstance(entry, dict)}
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, AttributeError, RecursionError, KeyError, TypeError, csv.Error) as error:
         raise DataError(f"{file}: must be a project or annotations of VIA: {error}.") from error
     if not any("regions" in entry for entry in read.values()):
         raise DataError(f"{file}: no file in it has regions.")

@@ -72,7 +72,8 @@ class Source:
         kind: "jsonl", "mltable" or the name of its format.
         files: Its JSONL files; none in other formats.
         format: Its format where that is not JSON Lines, else None.
-        others: Other data in the same folder, which is left.
+        others: Names of other data in the same folder, which is left.
+        rivals: Record types of others that are as rich.
     """
 
     place: str
@@ -81,7 +82,8 @@ class Source:
     kind: str
     files: tuple[JsonlFile, ...] = ()
     format: Format | None = None
-    others: tuple["Source", ...] = ()
+    others: tuple[str, ...] = ()
+    rivals: tuple[type[ImageRecord], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -166,12 +168,12 @@ def _richest(
         DataError: If several JSONL files are the best, or what may be better cannot be read.
     """
     types_of: list[tuple[Source, list[type[ImageRecord]]]] = []
-    problems = []
+    unread: list[tuple[Source, DataError]] = []
     for source in found:
         try:
             types = [] if types_of and source.kind == _FOLDERS else _record_types(source, options)
         except DataError as error:
-            problems.append(error)
+            unread.append((source, error))
             continue
         if types:
             types_of.append((source, types))
@@ -180,15 +182,21 @@ def _richest(
         return record_type in types, _says_where(types)
 
     best = max((rank(types) for _, types in types_of), default=(False, False))
-    if problems and not best[1]:
-        raise problems[0]
-    equals = [source for source, types in types_of if rank(types) == best] or list(found)
-    chosen = equals[0]
-    files = [source.path for source in equals if source.kind == "jsonl"]
-    if chosen.kind == "jsonl" and len(files) > 1:
-        names = ", ".join(file.name for file in files)
-        raise DataError(f"{folder}: has several JSONL files ({names}); name one of them.")
-    return replace(chosen, others=tuple(s for s, _ in types_of if s is not chosen))
+    if unread and not best[1]:
+        raise unread[0][1]
+    equals = [pair for pair in types_of if rank(pair[1]) == best] or [(found[0], [])]
+    chosen, *rivals = equals
+    files = [source.path.name for source, _ in equals if source.kind == "jsonl"]
+    if chosen[0].kind == "jsonl" and len(files) > 1:
+        raise DataError(
+            f"{folder}: has several JSONL files ({', '.join(files)}); name one of them."
+        )
+    left = [source for source, _ in (*types_of, *unread) if source is not chosen[0]]
+    return replace(
+        chosen[0],
+        others=tuple(s.path.name if s.kind == "jsonl" else s.kind for s in left),
+        rivals=tuple(record_type for _, types in rivals for record_type in types),
+    )
 
 
 def _says_where(types: Iterable[type[ImageRecord]]) -> bool:
@@ -265,11 +273,7 @@ def infer_tasks(source: Source, options: ReadOptions) -> list[str]:
 
     It is unclear, too, when other data in the folder is as rich and of another task.
     """
-    record_types = _record_types(source, options)
-    for other in source.others:
-        types = _record_types(other, options)
-        if _says_where(types) == _says_where(record_types):
-            record_types = [*record_types, *types]
+    record_types = (*_record_types(source, options), *source.rivals)
     return [name for name, record_type in RECORD_TYPES.items() if record_type in record_types]
 
 

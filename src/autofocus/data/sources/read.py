@@ -142,12 +142,11 @@ def read_found(
 
 
 def _others_left(source: Source) -> Issue:
-    names = [other.path.name if other.kind == "jsonl" else other.kind for other in source.others]
     return Issue(
         file=source.place,
         code="source.others",
         severity="warning",
-        value=", ".join(names),
+        value=", ".join(source.others),
         message=f"is read as {source.kind}, and the folder holds other data",
         hint="Name the file that is meant, or the task with --task.",
     )

@@ -1,5 +1,7 @@
 """VIA: both forms, all shapes, and which attribute is the class."""
 
+import csv
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import DetectionRecord, InstanceSegmentationRecord
-from autofocus.data.sources.find import find_source, infer_tasks
+from autofocus.data.sources.find import find_source, find_splits, infer_tasks
 from autofocus.data.sources.read import read_data
 from autofocus.errors import DataError
 from support.object_sources import (
@@ -21,6 +23,7 @@ from support.object_sources import (
     write_json,
     write_via,
 )
+from support.rows import tasks
 
 
 def write(folder: Path, *regions: Any) -> Path:
@@ -154,3 +157,38 @@ def test_small_numbers_are_fractions(tmp_path: Path) -> None:
         write(tmp_path, small, region(name="circle", cx=9, cy=9, r=3)), DetectionRecord
     )
     assert not data.issues.counts["coordinate.fractions"]
+
+
+def test_the_table_says_what_the_json_does_and_the_json_is_read_of_both(tmp_path: Path) -> None:
+    regions = [via_region(CAN), region(name="rect", x=1, y=2, width=13, height=4)]
+    path = write(tmp_path, *regions)
+    write_image(tmp_path / "b.png")
+    expected = read_data(path, DetectionRecord).records
+    with open(tmp_path / "via.csv", "w", newline="") as file:
+        table = csv.writer(file)
+        counts = ("filename", "file_size", "file_attributes", "region_count", "region_id")
+        table.writerow([*counts, "region_shape_attributes", "region_attributes"])
+        for i, item in enumerate(regions):
+            cells = (json.dumps(item[f"{kind}_attributes"]) for kind in ("shape", "region"))
+            table.writerow(["a.png", 1, "{}", 2, i, *cells])
+        table.writerow(["b.png", 1, "{}", 0, 0, "{}", "{}"])
+    data = read_data(tmp_path / "via.csv", DetectionRecord)
+    assert data.records[0] == expected[0]
+    assert [len(record.label) for record in data.records] == [2, 0]
+    both = read_data(tmp_path, DetectionRecord)
+    assert (both.records, both.issues.counts["source.others"]) == (expected, 1)
+    path.unlink()
+    assert tasks(tmp_path) == ["image_instance_segmentation"]
+    (tmp_path / "via.csv").write_text("filename,region_shape_attributes\na.png,{\n")
+    with pytest.raises(DataError, match=r"via\.csv: must be a project or annotations"):
+        read_data(tmp_path, DetectionRecord)
+
+
+def test_several_files_are_splits_by_their_names_or_asked_about(tmp_path: Path) -> None:
+    write(tmp_path, via_region(CAN)).rename(tmp_path / "via_train.json")
+    path = write(tmp_path, via_region(CAN))
+    path.rename(tmp_path / "via_val.json")
+    assert list(find_splits(tmp_path)) == ["train", "validation"]
+    (tmp_path / "via_train.json").rename(tmp_path / "via.json")
+    with pytest.raises(DataError, match=r"several files of VIA \(via\.json, via_val\.json\)"):
+        tasks(tmp_path)

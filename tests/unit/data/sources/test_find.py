@@ -228,7 +228,7 @@ def test_of_rows_and_a_table_the_richest_that_fits_is_read_and_the_other_named(
     write(tmp_path, row("a.jpg", [BOX]), name="boxes.jsonl")
     (tmp_path / "classes.csv").write_text(CSV)
     found = find_source(tmp_path, OPTIONS)
-    assert (found.kind, [other.kind for other in found.others]) == ("jsonl", ["csv"])
+    assert (found.kind, found.others) == ("jsonl", ("csv",))
     assert infer_tasks(found, OPTIONS) == [DETECTION]
     assert find_source(tmp_path, OPTIONS, MulticlassRecord).kind == "csv"
     assert read_data(tmp_path, MulticlassRecord).issues.counts["source.others"] == 1
