@@ -166,12 +166,19 @@ class RunFolder:
         check_run_format(self.path)
         known = read_json(owner)
         if known is not None and known["identity"] != self._identity:
-            raise RunFolderError(self._clash(job))
+            if self._has_begun():
+                raise RunFolderError(self._clash(job))
+            (self.path / "decisions.jsonl").unlink(missing_ok=True)
         self._sweep_models()
         self._end_half_a_decision()
         text = yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True)
         write_atomically(self.path / "job.yml", text.encode())
         self.write_json(RUN_NAME, {"identity": self._identity, "format": RUN_FORMAT})
+
+    def _has_begun(self) -> bool:
+        """Return whether there is anything of the run here that another one would lose."""
+        names = ("result.json", "models/*", "trials/*/trial.json")
+        return any(next(self.path.glob(name), None) is not None for name in names)
 
     def _end_half_a_decision(self) -> None:
         """Let the next decision begin a line, whatever a killed writer or a full disk left."""

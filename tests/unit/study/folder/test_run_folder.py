@@ -36,6 +36,20 @@ def test_another_job_is_refused_naming_the_keys(tmp_path: Path) -> None:
         assert folder.result() is None
 
 
+@pytest.mark.parametrize("left", ["trials/0/trial.json", "models/1/manifest.json"])
+def test_a_run_that_failed_before_its_first_trial_blocks_nothing(
+    tmp_path: Path, left: str
+) -> None:
+    with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
+        folder.decide("default_model", model="a")
+    with RunFolder(tmp_path, {**JOB, "seed": 1}, "data", overwrite=False) as folder:
+        assert folder.decided("default_model") is None
+        (tmp_path / left).parent.mkdir(parents=True)
+        (tmp_path / left).write_text("{}")
+    with pytest.raises(RunFolderError, match="these keys differ: seed"):
+        RunFolder(tmp_path, JOB, "data", overwrite=False)
+
+
 def test_where_it_is_written_does_not_change_what_it_is() -> None:
     assert identity(JOB, "d") == identity({**JOB, "output_dir": "y"}, "d")
     assert identity(JOB, "d") != identity({**JOB, "seed": 1}, "d")
