@@ -37,9 +37,7 @@ def test_another_job_is_refused_naming_the_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", ["trials/0/trial.json", "models/1/manifest.json"])
-def test_a_run_that_failed_before_its_first_trial_blocks_nothing(
-    tmp_path: Path, left: str
-) -> None:
+def test_a_run_that_failed_before_its_first_trial_blocks_nothing(tmp_path: Path, left: str) -> None:
     with RunFolder(tmp_path, JOB, "data", overwrite=False) as folder:
         folder.decide("default_model", model="a")
     with RunFolder(tmp_path, {**JOB, "seed": 1}, "data", overwrite=False) as folder:
