@@ -26,7 +26,7 @@ from support.object_sources import CAN, CUP, HEIGHT, OUTSIDE, WIDTH, WRITERS, Sc
 OPTIONS = ReadOptions()
 SCENE: Scene = {"a": [CAN], "b": [CUP, CAN], "c": []}
 # Formats in which an object can be where no image is.
-WITH_COORDINATES = ["coco", "via", "voc", "yolo"]
+WITH_COORDINATES = ["coco", "imagefolder", "via", "voc", "yolo"]
 WITH_OBJECTS = [*WITH_COORDINATES, "masks", "object_masks"]
 
 
@@ -170,7 +170,7 @@ def test_a_bad_object_costs_itself_and_is_named(name: str, tmp_path: Path) -> No
         "nothing_valid",
     ]
     assert all(os.path.isfile(issue.file) for issue in errors), "the file that says so"
-    assert errors[0].line == (2 if name == "yolo" else None)
+    assert errors[0].line == (2 if name in ("yolo", "imagefolder") else None)
     quantiles = {"coco": "annotations[id=3]", "voc": "object[1]", "via": "regions[1]", "yolo": ""}
     assert quantiles[name] in errors[0].path
 

@@ -183,6 +183,20 @@ def write_folders(folder: Path, scene: Scene) -> Path:
     return folder
 
 
+def write_image_folder(folder: Path, scene: Scene) -> Path:
+    rows = []
+    for name, things in scene.items():
+        write_image(folder / f"{name}.png")
+        boxes = [
+            [left, top, right - left, bottom - top]
+            for left, top, right, bottom in (thing.box for thing in things)
+        ]
+        objects = {"bbox": boxes, "categories": [thing.label for thing in things]}
+        rows.append({"file_name": f"{name}.png", "objects": objects})
+    write_text(folder / "metadata.jsonl", "\n".join(map(json.dumps, rows)))
+    return folder
+
+
 WRITERS: dict[str, Callable[[Path, Scene], Path]] = {
     "coco": write_coco,
     "via": write_via,
@@ -190,6 +204,7 @@ WRITERS: dict[str, Callable[[Path, Scene], Path]] = {
     "yolo": write_yolo,
     "masks": write_masks,
     "object_masks": write_object_masks,
+    "imagefolder": write_image_folder,
     "csv": write_csv,
     "folder": write_folders,
 }

@@ -4,6 +4,7 @@ from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.coco import Coco
 from autofocus.data.formats.csv_table import CsvTable
 from autofocus.data.formats.folder import ClassFolders
+from autofocus.data.formats.image_folder import ImageFolder
 from autofocus.data.formats.masks import MaskImages, ObjectMasks
 from autofocus.data.formats.via import Via
 from autofocus.data.formats.voc import Voc
@@ -20,6 +21,7 @@ FORMATS: dict[str, Format] = {
     for form in (
         ClassFolders(),
         CsvTable(),
+        ImageFolder(),
         ObjectMasks(),
         MaskImages(),
         Yolo(),

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from autofocus.data.formats import Format, known_formats
 from autofocus.data.formats.csv_table import CsvTable
 from autofocus.data.formats.folder import ClassFolders
+from autofocus.data.formats.image_folder import ImageFolder
 from autofocus.data.formats.layout import (
     SPLIT_NAMES,
     entries_by_name,
@@ -43,6 +44,7 @@ _WHAT_IS_DATA = (
 )
 # Where files say the labels, names of folders are no classes.
 _FOLDERS = ClassFolders.name
+_HUGGING_FACE = ImageFolder()
 _AFTER_ROWS = (CsvTable.name, _FOLDERS)
 _JSONL_SUFFIXES = (".jsonl", ".ndjson")
 _SPLIT_FORMS = (
@@ -334,7 +336,9 @@ def _mltable_folder(path: Path) -> Path | None:
 
 
 def _jsonl_files(folder: Path) -> list[Path]:
-    return [path for path in entries_of(folder) if _is_jsonl(path)]
+    """Return the JSONL files of a folder, but for what Hugging Face's form knows better."""
+    files = [path for path in entries_of(folder) if _is_jsonl(path)]
+    return [file for file in files if not _HUGGING_FACE.is_source(file)]
 
 
 def _what_instead(folder: Path) -> str:
