@@ -171,7 +171,13 @@ def test_a_bad_object_costs_itself_and_is_named(name: str, tmp_path: Path) -> No
     ]
     assert all(os.path.isfile(issue.file) for issue in errors), "the file that says so"
     assert errors[0].line == (2 if name in ("yolo", "imagefolder") else None)
-    quantiles = {"coco": "annotations[id=3]", "voc": "object[1]", "via": "regions[1]", "yolo": ""}
+    quantiles = {
+        "coco": "annotations[id=3]",
+        "imagefolder": "bbox[1]",
+        "voc": "object[1]",
+        "via": "regions[1]",
+        "yolo": "",
+    }
     assert quantiles[name] in errors[0].path
 
 
