@@ -1,4 +1,7 @@
-"""CSV tables of images and their classes: `filename,labels`, beside the images or their folder.
+"""CSV tables of images and their classes or boxes, beside the images or their folder.
+
+A row is an image, `filename,labels`, or an object, `filename,label,xmin,ymin,xmax,ymax` in any of
+the spellings of `csv_boxes`; classes may be columns of 0 and 1.
 
 Several labels stand in one cell, separated by the first of `,` `;` `|` that occurs in any label
 cell; only where none of them occurs does a space separate, and only for the multi-label task.
@@ -9,16 +12,25 @@ A table with a column of splits is its rows by split, each named like a file in 
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autofocus.data.formats.base import Format, RawRow
-from autofocus.data.formats.layout import SPLIT_NAMES, entries_of, files_by_split
+from autofocus.data.formats.csv_boxes import (
+    BoxColumns,
+    TableRow,
+    find_box_columns,
+    read_box_rows,
+)
+from autofocus.data.formats.layout import SPLIT_NAMES, entries_of, files_by_split, is_image
+from autofocus.data.formats.object_row import finite_numbers, refuse_classes_of_images
+from autofocus.data.images.header import IMAGE_SUFFIXES
 from autofocus.data.images.locate import normal_form
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, short_value
 from autofocus.data.rows.records import (
+    DetectionRecord,
     ImageRecord,
     MulticlassRecord,
     MultilabelRecord,
@@ -31,19 +43,26 @@ if TYPE_CHECKING:
     import _csv
 
 _SUFFIXES = (".csv", ".tsv")
-_IMAGE_NAMES = ("image_url", "filename", "file_name", "file", "image", "path", "image_path")
-_LABEL_NAMES = ("label", "labels", "class", "classes", "category", "tags")
+_IMAGE_NAMES = (
+    *("image_url", "filename", "file_name", "file", "image", "path", "image_path", "image_name"),
+    *("image_id", "imageid", "img", "filepath", "file_path"),
+)
+_LABEL_NAMES = (
+    *("label", "labels", "class", "classes", "category", "tags"),
+    *("class_name", "label_name", "labelname", "category_name"),
+)
 _SPLIT_NAMES = ("split", "subset", "set", "partition", "ml_use")
 _SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 _SEPARATORS = (",", ";", "|")
-# As exports of TensorFlow's object detection have them, with a row an object.
-_BOX_NAMES = {"xmin", "ymin", "xmax", "ymax"}
+_FLAGS = {"0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True}
+_NUM_BOX = 4
 
 
 class CsvTable(Format):
     """A table of images and their classes."""
 
     name = "csv"
+    counts_pixels = True
 
     def is_source(self, path: Path) -> bool:
         """Return whether `path` is a table, a split of one, or a folder with tables."""
@@ -66,23 +85,25 @@ class CsvTable(Format):
             return {}
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-        """Return the record types that the label cells look like.
+        """Return boxes where columns hold them, else what the label cells look like.
 
-        A `,` `;` or `|` in one says multi-label; so do words that stand both together and alone.
-        Anything else with spaces may be names of two words: both types are returned.
+        A `,` `;` or `|` in one says multi-label; so do words that stand both together and alone,
+        and several labels of one image. Anything else with spaces may be names of two words, and
+        a single 1 in each row one class: both types are returned.
 
         Raises:
-            DataError: If the columns say that there is a row an object.
+            DataError: If it looks like a row an object, but no columns are known as a box.
         """
         table = _read_table(path, options)
-        columns = {name.strip().lower() for name in table.columns}
-        if columns >= _BOX_NAMES:
-            raise DataError(
-                f"{table.file}: has columns of boxes ({', '.join(sorted(_BOX_NAMES))}), of which a "
-                "CSV is not read. Export the data as COCO, VOC or YOLO; for the classes of whole "
-                "images alone, name the task."
-            )
+        if table.boxes is not None:
+            return [DetectionRecord]
+        if table.classes:
+            is_one_each = all(len(names) == 1 for names in map(table.classes_of, table.entries))
+            return [MulticlassRecord, MultilabelRecord] if is_one_each else [MultilabelRecord]
         cells = [entry.label for entry in table.entries]
+        if any(len({entry.label for entry in rows}) > 1 for rows in table.by_image().values()):
+            _refuse_unknown_boxes(table)
+            return [MultilabelRecord]
         if _separator(cells) is not None:
             return [MultilabelRecord]
         with_spaces = [cell.split() for cell in cells if " " in cell]
@@ -96,40 +117,66 @@ class CsvTable(Format):
     def read_rows(
         self, path: Path, record_type: type[ImageRecord], options: ReadOptions
     ) -> Iterator[RawRow | Issue]:
-        """Yield a row a line of the table.
+        """Yield a row an image, in the order in which the table names them first.
 
         Raises:
-            DataError: If the file is no such table or the task wants more than classes.
+            DataError: If the file is no such table or does not say what the task wants.
         """
-        if issubclass(record_type, ObjectsRecord):
-            raise DataError(f"{path}: a CSV holds classes of images. This task needs a JSONL file.")
         table = _read_table(path, options)
+        if table.boxes is not None:
+            refuse_classes_of_images(record_type, table.file)
+            yield from table.lost
+            images = [
+                (_image_url(image, table.file.parent, options), entries)
+                for image, entries in table.by_image().items()
+            ]
+            yield from read_box_rows(table.file, table.boxes, images, record_type, options)
+            return
+        if issubclass(record_type, ObjectsRecord):
+            raise DataError(
+                f"{path}: a CSV without columns such as xmin, ymin, xmax, ymax holds classes of "
+                "images. This task needs a JSONL file."
+            )
         yield from table.lost
         separator = _separator([entry.label for entry in table.entries]) or " "
-        for entry in table.entries:
-            label = record_type.label_of_text(entry.label, separator)
-            image_url = _image_url(entry.image, table.file.parent, options)
-            yield RawRow(
-                str(table.file),
-                str(table.file.parent),
-                entry.line,
-                {"image_url": image_url, "label": label},
-            )
-
-
-@dataclass(frozen=True)
-class _Entry:
-    line: int
-    image: str
-    label: str
+        for image, entries in table.by_image().items():
+            label, issues = _label_of(table, entries, record_type, separator)
+            image_url = _image_url(image, table.file.parent, options)
+            values = None if issues else {"image_url": image_url, "label": label}
+            line = entries[0].line
+            yield RawRow(str(table.file), str(table.file.parent), line, values, tuple(issues))
 
 
 @dataclass(frozen=True)
 class _Table:
+    """A table's rows.
+
+    Attributes:
+        file: The file.
+        columns: Names of the columns.
+        entries: Its rows.
+        lost: Rows that cannot be used.
+        boxes: Columns of boxes; None where a row is an image.
+        classes: Columns of 0 and 1, by the class that each stands for; {} where a cell names it.
+    """
+
     file: Path
     columns: list[str]
-    entries: list[_Entry]
+    entries: list[TableRow]
     lost: list[RawRow]
+    boxes: BoxColumns | None = None
+    classes: dict[str, int] = field(default_factory=dict)
+
+    def by_image(self) -> dict[str, list[TableRow]]:
+        """Return the rows of each image, in the order in which images first come."""
+        found: dict[str, list[TableRow]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.image, []).append(entry)
+        return found
+
+    def classes_of(self, entry: TableRow) -> list[str]:
+        """Return the classes whose columns hold a 1."""
+        return [name for name, at in self.classes.items() if _FLAGS[_plain(entry.cells[at])]]
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -181,29 +228,99 @@ def _read_table(path: Path, options: ReadOptions) -> _Table:
     lines = _lines(file)
     try:
         header: list[str] = next(lines, [])
-        table = _Table(file, header, [], [])
-        image_at = _column(header, (options.image_column, *_IMAGE_NAMES), file, "--image-column")
-        label_at = _column(header, (options.label_column, *_LABEL_NAMES), file, "--target-column")
-        split_at = 0 if split is None else _split_column(header) or 0
-        for cells in lines:
-            if not any(cells):
-                continue
-            if len(cells) != len(header):
-                issue = _wrong_width(file, lines.line_num, cells, len(header))
-                table.lost.append(RawRow(str(file), "", lines.line_num, None, (issue,)))
-                continue
-            if (
-                split is not None
-                and (said := _SPLITS.get(cells[split_at].strip().lower())) != split
-            ):
-                if said is None and split == "train":
-                    table.lost.append(_no_split(file, lines.line_num, cells[split_at]))
-                continue
-            image, label = cells[image_at].strip(), cells[label_at].strip()
-            table.entries.append(_Entry(lines.line_num, image, label))
+        image_at = _column(header, (options.image_column, *_IMAGE_NAMES))
+        label_at = _column(header, (options.label_column, *_LABEL_NAMES))
+        if image_at is None:
+            raise _no_column(header, file, "--image-column")
+        table = _Table(file, header, [], [], find_box_columns(header, label_at is not None))
+        for cells in _rows_of(lines, table, split):
+            label = "" if label_at is None else cells[label_at].strip()
+            entry = TableRow(lines.line_num, cells[image_at].strip(), label, cells)
+            table.entries.append(entry)
     except csv.Error as error:
         raise DataError(f"{file}:{lines.line_num}: must be CSV: {error}.") from error
+    if label_at is not None or table.boxes is not None:
+        return table
+    table.classes.update(_flag_columns(table, image_at))
+    if not table.classes:
+        raise _no_column(header, file, "--target-column")
     return table
+
+
+def _rows_of(lines: "_csv.Reader", table: _Table, split: str | None) -> Iterator[list[str]]:
+    """Yield the rows of a split, None for all, and keep in `table` those that are lost."""
+    split_at = 0 if split is None else _split_column(table.columns) or 0
+    for cells in lines:
+        if not any(cells):
+            continue
+        if len(cells) != len(table.columns):
+            issue = _wrong_width(table.file, lines.line_num, cells, len(table.columns))
+            table.lost.append(RawRow(str(table.file), "", lines.line_num, None, (issue,)))
+            continue
+        said = split if split is None else _SPLITS.get(cells[split_at].strip().lower())
+        if said == split:
+            yield cells
+        elif said is None and split == "train":
+            table.lost.append(_no_split(table.file, lines.line_num, cells[split_at]))
+
+
+def _flag_columns(table: _Table, image_at: int) -> dict[str, int]:
+    """Return the columns all of whose cells are 0 or 1, by name; {} where there is no 1."""
+    rows = [entry.cells for entry in table.entries]
+    known = (image_at, _split_column(table.columns))
+    found = {
+        name.strip(): at
+        for at, name in enumerate(table.columns)
+        if name.strip() and at not in known and all(_plain(cells[at]) in _FLAGS for cells in rows)
+    }
+    has_one = any(_FLAGS[_plain(cells[at])] for at in found.values() for cells in rows)
+    return found if has_one else {}
+
+
+def _plain(cell: str) -> str:
+    return cell.strip().lower()
+
+
+def _refuse_unknown_boxes(table: _Table) -> None:
+    """Raise DataError where images have several rows and rows as many numbers as a box has."""
+    numeric = [
+        name
+        for at, name in enumerate(table.columns)
+        if finite_numbers(entry.cells[at].strip() for entry in table.entries) is not None
+    ]
+    if len(numeric) >= _NUM_BOX:
+        raise DataError(
+            f"{table.file}: looks like a row an object, with the numbers {', '.join(numeric)}. "
+            "Name the columns of boxes xmin, ymin, xmax, ymax (or x, y, width, height, or xcenter, "
+            "ycenter, width, height); for the classes of whole images alone, name the task."
+        )
+
+
+def _label_of(
+    table: _Table, entries: Sequence[TableRow], record_type: type[ImageRecord], separator: str
+) -> tuple[Any, list[Issue]]:
+    """Return an image's label, and the issue when its rows give it several where it has one."""
+    if table.classes:
+        names = list(dict.fromkeys(n for entry in entries for n in table.classes_of(entry)))
+        texts = names or [""]
+        separator = "\n"  # in no name: a column is one class
+    else:
+        texts = list(dict.fromkeys(entry.label for entry in entries))
+    labels = [record_type.label_of_text(text, separator) for text in texts]
+    if all(isinstance(label, list) for label in labels):
+        return list(dict.fromkeys(name for label in labels for name in label)), []
+    if len(labels) == 1:
+        return labels[0], []
+    issue = Issue(
+        file=str(table.file),
+        line=entries[-1].line,
+        code="csv.labels_differ",
+        severity="error",
+        value=short_value(texts),
+        message=f"must give {entries[0].image} one class",
+        hint="An image of several is for the multi-label task.",
+    )
+    return None, [issue]
 
 
 def _lines(file: Path) -> "_csv.Reader":
@@ -227,13 +344,14 @@ def _delimiter(text: str) -> str:
     return max((",", ";", "\t"), key=header.count)
 
 
-def _column(header: Sequence[str], names: Sequence[str], file: Path, flag: str) -> int:
+def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
     plain = [name.strip().lower() for name in header]
-    for name in names:
-        if name.lower() in plain:
-            return plain.index(name.lower())
+    return next((plain.index(name.lower()) for name in names if name.lower() in plain), None)
+
+
+def _no_column(header: Sequence[str], file: Path, flag: str) -> DataError:
     found = ", ".join(repr(short_value(name)) for name in header) or "nothing"
-    raise DataError(
+    return DataError(
         f"{file}:1: must begin with column names such as filename,labels; found {found}. "
         f"Name the column with {flag}."
     )
@@ -269,9 +387,12 @@ def _separator(cells: Sequence[str]) -> str | None:
 
 
 def _image_url(name: str, folder: Path, options: ReadOptions) -> str:
-    """Return `name` from the table's folder, or from `images` beside the table if it is there."""
-    if options.image_root is None and not (folder / normal_form(name, folder)).is_file():
-        inner = f"images/{name}"
-        if name and (folder / normal_form(inner, folder)).is_file():
-            return inner
-    return name
+    """Return `name` from the table's folder, or from `images` beside the table if it is there.
+
+    A name without an image's end is that of the one file that has such an end.
+    """
+    start = options.image_root or folder
+    places = [name] if options.image_root is not None else [name, f"images/{name}"]
+    ends = [""] if not name or is_image(name) else ["", *sorted(IMAGE_SUFFIXES)]
+    tried = (place + end for place in places for end in ends if name)
+    return next((url for url in tried if (start / normal_form(url, start)).is_file()), name)

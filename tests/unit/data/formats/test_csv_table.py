@@ -5,10 +5,16 @@ from pathlib import Path
 import pytest
 
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.records import DetectionRecord, MulticlassRecord, MultilabelRecord
+from autofocus.data.rows.records import (
+    DetectionRecord,
+    InstanceSegmentationRecord,
+    MulticlassRecord,
+    MultilabelRecord,
+)
 from autofocus.data.sources.find import find_splits
 from autofocus.data.sources.read import read_data
 from autofocus.errors import DataError
+from support.object_sources import write_image
 from support.rows import tasks, touch
 
 MULTICLASS, MULTILABEL = "image_classification", "image_classification_multilabel"
@@ -51,15 +57,106 @@ def test_labels_are_separated_by_one_mark_a_table(
     assert [record.label for record in data.records] == expected
 
 
-def test_a_table_of_boxes_is_not_taken_for_classes(tmp_path: Path) -> None:
-    """One row an object, as TensorFlow's and Roboflow's exports: the last row counted."""
+BOXES = {
+    "xmin,ymin,xmax,ymax": ("4,5,14,15", "20,0,40,10"),
+    "x1,y1,x2,y2": ("4,5,14,15", "20,0,40,10"),
+    "x0,y0,x1,y1": ("4,5,14,15", "20,0,40,10"),
+    "XMin,XMax,YMin,YMax": ("0.1,0.35,0.25,0.75", "0.5,1,0,0.5"),
+    "bbox_x,bbox_y,bbox_w,bbox_h": ("4,5,10,10", "20,0,20,10"),
+    "x,y,width,height": ("4,5,10,10", "20,0,20,10"),
+    "x_center,y_center,width,height": ("0.225,0.5,0.25,0.5", "0.75,0.25,0.5,0.5"),
+    "width,height,xmin,ymin,xmax,ymax": ("40,20,4,5,14,15", "40,20,20,0,40,10"),
+    "bbox": ('"[4.0, 5.0, 10.0, 10.0]"', '"[20, 0, 20, 10]"'),
+    "Bounding Box": ('"4 5 14 15"', '"20 0 40 10"'),
+}
+
+
+def write_boxes(folder: Path, columns: str, *boxes: str, name: str = "label,") -> Path:
+    write_image(folder / "images" / "a.png")
+    write_image(folder / "images" / "b.png")
+    rows = "".join(f"a,{'can,' if name else ''}{box}\n" for box in boxes)
+    return write_csv(
+        folder, f"image_id,{name}{columns}\n{rows}b,{name}{',' * columns.count(',')}\n"
+    )
+
+
+@pytest.mark.parametrize("columns", BOXES)
+def test_boxes_in_every_spelling(tmp_path: Path, columns: str) -> None:
+    write_boxes(tmp_path, columns, *BOXES[columns])
+    assert tasks(tmp_path) == ["image_object_detection"]
+    data = read_data(tmp_path, DetectionRecord)
+    assert [record.image_url for record in data.records] == ["images/a.png", "images/b.png"]
+    found = [(b.label, b.top_x, b.top_y, b.bottom_x, b.bottom_y) for b in data.records[0].label]
+    assert found == [("can", 0.1, 0.25, 0.35, 0.75), ("can", 0.5, 0, 1, 0.5)]
+    assert data.records[1].label == []
+    assert set(data.issues.counts) <= {"coordinate.fractions"}
+    assert read_data(tmp_path, MultilabelRecord).records[0].label == ["can"]
+    with pytest.raises(DataError, match="not which one class"):
+        read_data(tmp_path, MulticlassRecord)
+    with pytest.raises(DataError, match="wants outlines"):
+        read_data(tmp_path, InstanceSegmentationRecord)
+
+
+def test_boxes_without_a_class_are_of_one(tmp_path: Path) -> None:
+    write_boxes(tmp_path, "xmin,ymin,xmax,ymax", "4,5,14,15", name="")
+    (box,) = read_data(tmp_path, DetectionRecord).records[0].label
+    assert box.label == "object"
+
+
+def test_bad_boxes_are_named_by_their_line(tmp_path: Path) -> None:
+    write_boxes(tmp_path, "xmin,ymin,xmax,ymax", "4,5,14,15", "4,5,x,15", "9,5,4,15", "4,5,99,15")
+    data = read_data(tmp_path, DetectionRecord)
+    assert len(data.records[0].label) == 1
+    assert [(issue.line, issue.code) for issue in data.issues.examples()] == [
+        (3, "coordinate.type"),
+        (4, "box.inverted"),
+        (5, "coordinate.out_of_range"),
+    ]
+
+
+def test_lists_that_may_be_corners_or_sizes_are_asked_about(tmp_path: Path) -> None:
+    write_boxes(tmp_path, "bbox", '"1 2 5 6"')
+    with pytest.raises(DataError, match="both fit every image"):
+        read_data(tmp_path, DetectionRecord)
+
+
+def test_an_unknown_table_of_boxes_is_asked_about(tmp_path: Path) -> None:
     touch(tmp_path, "0.jpg")
-    header = "filename,width,height,class,xmin,ymin,XMax,ymax\n"
-    write_csv(tmp_path, header + "0.jpg,9,9,can,1,1,2,2\n0.jpg,9,9,jug,3,3,4,4\n")
-    with pytest.raises(DataError, match=r"columns of boxes .*as COCO"):
+    rows = "0.jpg,can,1,1,2,2\n0.jpg,jug,3,3,4,4\n"
+    write_csv(tmp_path, f"filename,label,a,b,c,d\n{rows}")
+    with pytest.raises(DataError, match="numbers a, b, c, d"):
         tasks(tmp_path)
-    # Whoever names the task has decided.
-    assert len(read_data(tmp_path, MulticlassRecord).records) == 1
+
+
+def test_several_rows_of_an_image_are_its_labels(tmp_path: Path) -> None:
+    touch(tmp_path, "0.jpg", "1.jpg", "2.jpg")
+    write_csv(tmp_path, "filename,label\n0.jpg,can\n1.jpg,jug\n0.jpg,jug\n2.jpg,can\n2.jpg,can\n")
+    assert tasks(tmp_path) == [MULTILABEL]
+    data = read_data(tmp_path, MultilabelRecord)
+    assert [record.label for record in data.records] == [["can", "jug"], ["jug"], ["can"]]
+    # No row wins over another.
+    one = read_data(tmp_path, MulticlassRecord)
+    assert [record.image_url for record in one.records] == ["1.jpg", "2.jpg"]
+    assert one.issues.counts == {"csv.labels_differ": 1}
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "guessed"),
+    [
+        (["1,0,0", "0,1,1", "0,0,0"], [["can"], ["big jug", "cup"], []], [MULTILABEL]),
+        (["1,0,0", "0,1.0,0", "0,0,1"], [["can"], ["big jug"], ["cup"]], [MULTICLASS, MULTILABEL]),
+    ],
+)
+def test_columns_of_0_and_1_are_classes(
+    tmp_path: Path, rows: list[str], labels: list[list[str]], guessed: list[str]
+) -> None:
+    touch(tmp_path, "0.jpg", "1.jpg", "2.jpg")
+    lines = "".join(f"{i}.jpg,train,{row}\n" for i, row in enumerate(rows))
+    write_csv(tmp_path, f"filename,split, can, big jug, cup\n{lines}")
+    assert tasks(tmp_path) == guessed
+    assert [r.label for r in read_data(tmp_path, MultilabelRecord).records] == labels
+    if MULTICLASS in guessed:
+        assert [[r.label] for r in read_data(tmp_path, MulticlassRecord).records] == labels
 
 
 def test_a_cell_is_one_class_for_the_multiclass_task(tmp_path: Path) -> None:
