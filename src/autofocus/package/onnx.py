@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,10 +32,9 @@ def export_onnx(network: Network, path: Path, size: tuple[int, int]) -> None:
     """
     # Two images, because a batch of one would be exported as a constant.
     example = torch.zeros(2 if network.dynamic_batch else 1, 3, *size)
-    write = _with_dynamo if network.exporter == "dynamo" else _with_torchscript
     try:
         with _quiet():
-            write(network, example, path)
+            torch.onnx.export(network, (example,), str(path), **_options(network))
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).strip().partition("\n")[0]
         raise AutofocusError(
@@ -43,32 +43,21 @@ def export_onnx(network: Network, path: Path, size: tuple[int, int]) -> None:
         ) from error
 
 
-def _with_dynamo(network: Network, example: torch.Tensor, path: Path) -> None:
-    batch = {0: torch.export.Dim("batch")} if network.dynamic_batch else {}
-    torch.onnx.export(
-        network,
-        (example,),
-        str(path),
-        input_names=[INPUT_NAME],
-        output_names=list(network.output_names),
-        dynamic_shapes=(batch,),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
-
-
-def _with_torchscript(network: Network, example: torch.Tensor, path: Path) -> None:
-    names = [INPUT_NAME, *network.output_names]
-    torch.onnx.export(
-        network,
-        (example,),
-        str(path),
-        input_names=[INPUT_NAME],
-        output_names=list(network.output_names),
-        dynamic_axes={name: {0: "batch"} for name in names} if network.dynamic_batch else None,
-        dynamo=False,
-    )
+def _options(network: Network) -> dict[str, Any]:
+    """Return the options of the network's exporter."""
+    names = {"input_names": [INPUT_NAME], "output_names": list(network.output_names)}
+    if network.exporter == "dynamo":
+        batch = {0: torch.export.Dim("batch")} if network.dynamic_batch else {}
+        return {
+            **names,
+            "dynamic_shapes": (batch,),
+            "dynamo": True,
+            "external_data": False,
+            "verbose": False,
+        }
+    every = [INPUT_NAME, *network.output_names]
+    axes = {name: {0: "batch"} for name in every} if network.dynamic_batch else None
+    return {**names, "dynamic_axes": axes, "dynamo": False}
 
 
 @contextlib.contextmanager
