@@ -44,6 +44,7 @@ _LISTS = {
 }
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _HEAD_BYTES = 4096
+_ROOT = re.compile(r"<annotation[\s>]")
 _NUM_PEEKED = 20
 
 _SAID_ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)""")
@@ -191,7 +192,8 @@ def _annotations(root: Path) -> Path | None:
 def _is_annotation(file: Path) -> bool:
     with open(file, "rb") as stream:
         head = stream.read(_HEAD_BYTES)
-    return "<annotation" in head.decode(sniff_encoding(head) or "utf-8", "replace")
+    # CVAT's own form begins with <annotations>.
+    return bool(_ROOT.search(head.decode(sniff_encoding(head) or "utf-8", "replace")))
 
 
 def _left_out(root: Path, image_urls: Iterable[str]) -> Iterator[Issue]:

@@ -21,14 +21,13 @@ from autofocus.data.formats.layout import (
     SPLIT_NAMES,
     entries_by_name,
     entries_of,
-    is_image,
-    walk_files,
 )
 from autofocus.data.images.locate import Locator
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import IssueLog
 from autofocus.data.rows.jsonl import JsonlFile, parse_line, read_blocks
 from autofocus.data.rows.records import RECORD_TYPES, ImageRecord, ObjectsRecord
+from autofocus.data.sources.unknown import WHAT_IS_DATA, refusal_of_file, refusal_of_folder
 from autofocus.errors import DataError
 
 Split = Literal["test", "validation", "train"]
@@ -38,10 +37,6 @@ _ORDER: Final[tuple[Split, ...]] = ("test", "validation", "train")
 
 MLTABLE_NAME = "MLTable"
 
-_WHAT_IS_DATA = (
-    "a JSONL file, a folder with an MLTable file, a CSV of filename,labels, a folder with a folder "
-    "of images for each class, or what COCO, Pascal VOC, YOLO, VIA or masks look like"
-)
 # Where files say the labels, names of folders are no classes.
 _FOLDERS = ClassFolders.name
 _HUGGING_FACE = ImageFolder()
@@ -133,9 +128,11 @@ def find_source(
         return Source(str(folder), folder, _short_name(folder), "mltable", files)
     found = _sources_at(path)
     if not path.exists() and not found:
-        raise DataError(f"{source}: no such file or folder. Give {_WHAT_IS_DATA}.")
+        raise DataError(f"{source}: no such file or folder. Give {WHAT_IS_DATA}.")
     if not found:
-        raise DataError(f"{path}: {_what_instead(path)}")
+        raise DataError(refusal_of_folder(path))
+    if found[0].format is None and (refusal := refusal_of_file(path)):
+        raise DataError(refusal)
     return found[0] if len(found) == 1 else _richest(path, found, options, record_type)
 
 
@@ -339,18 +336,6 @@ def _jsonl_files(folder: Path) -> list[Path]:
     """Return the JSONL files of a folder, but for what Hugging Face's form knows better."""
     files = [path for path in entries_of(folder) if _is_jsonl(path)]
     return [file for file in files if not _HUGGING_FACE.is_source(file)]
-
-
-def _what_instead(folder: Path) -> str:
-    """Return what a folder without data is, and the way on."""
-    num_images = sum(is_image(file.name) for file in walk_files(folder, recursive=False))
-    if num_images:
-        return (
-            f"{num_images} photos, no labels. Predict with 'autofocus score MODEL {folder} --draw "
-            "DIR'; to train, put each class's photos in a folder of its name, or write their "
-            "labels as JSON Lines."
-        )
-    return f"holds no data that is known. Give {_WHAT_IS_DATA}."
 
 
 def _short_name(path: Path) -> str:

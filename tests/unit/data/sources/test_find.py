@@ -249,10 +249,3 @@ def test_what_a_check_wrote_beside_class_folders_is_no_data(tmp_path: Path) -> N
     write(tmp_path, row("bus/a.jpg", "x"), name="rows.jsonl")
     found = find_source(tmp_path, OPTIONS)
     assert (found.kind, found.others) == ("jsonl", ())
-
-
-def test_photos_without_labels_are_counted_and_led_on(tmp_path: Path) -> None:
-    for name in ("a.jpg", "b.PNG"):
-        (tmp_path / name).write_bytes(b"x")
-    with pytest.raises(DataError, match=r"2 photos, no labels\. Predict with 'autofocus score"):
-        find_source(tmp_path, OPTIONS)
