@@ -81,7 +81,7 @@ class FrozenClassifier(nn.Module):
             ) from error
 
 
-def freeze(classifier: Classifier, device: torch.device | str = "cpu") -> FrozenClassifier:
+def freeze(classifier: Classifier) -> FrozenClassifier:
     """Return a folded copy of `classifier` for explaining; the original is not touched.
 
     Where folding would change the answers, as in a network that uses a convolution twice, the copy
@@ -98,7 +98,7 @@ def freeze(classifier: Classifier, device: torch.device | str = "cpu") -> Frozen
     for parameter in folded.parameters():
         if parameter.ndim == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return FrozenClassifier(folded.to(device), num_folded).eval()
+    return FrozenClassifier(folded.to("cpu"), num_folded).eval()
 
 
 def _probe_images(classifier: Classifier) -> Tensor:

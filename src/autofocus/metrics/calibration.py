@@ -72,7 +72,7 @@ def negative_log_likelihood(
 
 
 def expected_calibration_error(
-    confidences: NDArray[np.floating], correct: NDArray[np.bool_], num_bins: int = NUM_BINS
+    confidences: NDArray[np.floating], correct: NDArray[np.bool_]
 ) -> float:
     """Return the mean distance between stated confidence and frequency of being right.
 
@@ -82,15 +82,14 @@ def expected_calibration_error(
         confidences: floats [m] in [0, 1]: the top class's probability for softmax, every
             class's for sigmoid.
         correct: bool [m]: whether the prediction was right.
-        num_bins: Number of bins in [0, 1].
 
     Returns:
         In [0, 1]; 0 is perfectly calibrated.
     """
     values = confidences.astype(np.float64)
-    bins = np.clip(np.ceil(values * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    bins = np.clip(np.ceil(values * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
     # |sum of (correct - confidence)| a bin is |accuracy - confidence| times the bin's size.
-    gaps = np.bincount(bins, weights=correct - values, minlength=num_bins)
+    gaps = np.bincount(bins, weights=correct - values, minlength=NUM_BINS)
     return float(np.abs(gaps).sum() / len(values))
 
 

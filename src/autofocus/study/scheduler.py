@@ -215,7 +215,7 @@ class TrialController:
         self._study.add_row(row)
         if end.status not in UNFINISHED:
             self._spent_s += row["seconds"]
-            self._add_ended(number, row)
+            self._add_ended(number)
         eta = self._eta() if self.num_left else None
         log.info(
             "trial %s (%d of %d): %s%s · %s · %s %s after %d epochs, %.0f s (%s)%s",
@@ -365,15 +365,14 @@ class TrialController:
             self._spent_s += row["seconds"]
             self._study.trials.append(row)
             self._study.board.add(row)
-            self._add_ended(number, row)
+            self._add_ended(number)
         if self._rows:
             log.info(
                 "%d trials were begun before, %d of them ended", len(self._rows), len(self._ended)
             )
 
-    def _add_ended(self, number: int, row: Mapping[str, Any]) -> None:
-        folder = self._folder(number)
-        drop_checkpoint(folder)
+    def _add_ended(self, number: int) -> None:
+        drop_checkpoint(self._folder(number))
         self._ended.add(number)
         self._best.add(number, self._score(number))
 
@@ -478,7 +477,7 @@ class TrialController:
         self._study.write_row(row)
         self._best = self._best_of(self._study.first_score)
         for ended in sorted(self._ended):
-            self._add_ended(ended, self._rows[ended])
+            self._add_ended(ended)
 
     def _best_unfinished(self) -> Score | None:
         """Return the best of the trials that the user stopped: it is all there is."""

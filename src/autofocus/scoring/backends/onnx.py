@@ -38,7 +38,6 @@ class OnnxBackend:
         # Networks whose work depends on what they find are exported for one image at a time.
         self._takes_one = self._session.get_inputs()[0].shape[0] == 1
         self.output_names = [output.name for output in self._session.get_outputs()]
-        self.output_shapes = [output.shape for output in self._session.get_outputs()]
 
     def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Return the outputs by name for normalised images [n, 3, h, w].
