@@ -23,7 +23,13 @@ from autofocus.data.formats.csv_boxes import (
     find_box_columns,
     read_box_rows,
 )
-from autofocus.data.formats.layout import SPLIT_NAMES, entries_of, files_by_split, is_image
+from autofocus.data.formats.layout import (
+    SPLIT_NAMES,
+    SPLIT_OF,
+    entries_of,
+    files_by_split,
+    is_image,
+)
 from autofocus.data.formats.object_row import finite_numbers, refuse_classes_of_images
 from autofocus.data.images.header import IMAGE_SUFFIXES
 from autofocus.data.images.locate import normal_form
@@ -52,7 +58,6 @@ _LABEL_NAMES = (
     *("class_name", "label_name", "labelname", "category_name"),
 )
 _SPLIT_NAMES = ("split", "subset", "set", "partition", "ml_use")
-_SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 _SEPARATORS = (",", ";", "|")
 _FLAGS = {"0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True}
 _NUM_BOX = 4
@@ -204,7 +209,7 @@ def _splits_said(file: Path) -> dict[str, Path]:
     if at is None:
         return {}
     try:
-        said = {_SPLITS.get(cells[at].strip().lower()) for cells in lines if len(cells) > at}
+        said = {SPLIT_OF.get(cells[at].strip().lower()) for cells in lines if len(cells) > at}
     except csv.Error:  # reading says where
         return {}
     return (
@@ -257,7 +262,7 @@ def _rows_of(lines: "_csv.Reader", table: _Table, split: str | None) -> Iterator
             issue = _wrong_width(table.file, lines.line_num, cells, len(table.columns))
             table.lost.append(RawRow(str(table.file), "", lines.line_num, None, (issue,)))
             continue
-        said = split if split is None else _SPLITS.get(cells[split_at].strip().lower())
+        said = split if split is None else SPLIT_OF.get(cells[split_at].strip().lower())
         if said == split:
             yield cells
         elif said is None and split == "train":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import (
-    SPLIT_NAMES,
+    SPLIT_OF,
     entries_of,
     is_image,
     relative_url,
@@ -38,7 +38,6 @@ _LAYOUTS = {
     "a YOLO set without obj.names": {"obj_train_data", "obj_valid_data", "obj_test_data"},
     "labels of images": {"annotations", "annots", "xmls", "labels", "masks"},
 }
-_SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 _LABEL_SUFFIXES = (".txt", ".xml", ".json")
 _HOW_ELSE = "Export it as COCO or YOLO, write JSON Lines, or name a folder with a folder a class."
 
@@ -122,8 +121,8 @@ def _refuse_other_layouts(path: Path, folders: Sequence[Path]) -> None:
                     f"{path}: its folder {place} is part of {layout}, no class. {_HOW_ELSE}"
                 )
     names = [folder.name for folder in folders]
-    splits = {_SPLITS[stem] for name in names if (stem := _stem(name)) in _SPLITS}
-    if len(splits) > 1 or (splits and all(_stem(name) in _SPLITS for name in names)):
+    splits = {SPLIT_OF[stem] for name in names if (stem := _stem(name)) in SPLIT_OF}
+    if len(splits) > 1 or (splits and all(_stem(name) in SPLIT_OF for name in names)):
         raise DataError(
             f"{path}: its folders {', '.join(names)} are splits, no classes, and what lies in them "
             f"has no labels that are known, or there is none to train on. {_HOW_ELSE}"

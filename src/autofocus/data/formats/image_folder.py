@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.data.formats.base import Format, RawRow
-from autofocus.data.formats.layout import SPLIT_NAMES
+from autofocus.data.formats.layout import SPLIT_NAMES, SPLIT_OF
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
 from autofocus.data.formats.pixels import (
     ImageSizes,
@@ -34,7 +34,6 @@ from autofocus.errors import DataError
 _FILE_NAME = "metadata.jsonl"
 _LABEL_KEYS = ("label", "labels", "class", "category")
 _CLASS_KEYS = ("categories", "category", "labels", "label", "class")
-_SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 _NUM_PEEKED = 200
 
 
@@ -128,7 +127,7 @@ def _splits_in(file: Path) -> dict[str, Path]:
 
 
 def _split_of(row: Mapping[str, Any]) -> str | None:
-    return _SPLITS.get(str(row.get("file_name")).partition("/")[0].lower())
+    return SPLIT_OF.get(str(row.get("file_name")).partition("/")[0].lower())
 
 
 def _label(row: Mapping[str, Any], options: ReadOptions) -> Any:

@@ -14,6 +14,8 @@ SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 
+SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+
 _WORD = re.compile("[a-z]+")
 
 # What systems leave beside data, besides hidden files: .DS_Store, ._a.jpg, .ipynb_checkpoints.

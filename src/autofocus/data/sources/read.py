@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from autofocus.data.formats import RawRow
+from autofocus.data.formats.layout import SPLIT_OF
 from autofocus.data.images.files import ImageFiles
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.duplicates import repeated_issue
@@ -82,6 +83,17 @@ def read_rows(
         )
     if source.others:
         log.add(_others_left(source))
+    folders: set[str] = set()
+    for block in _read_blocks(source, schema, options, log, track):
+        folders.update(row.image_url.rpartition("/")[0] for row in block.rows)
+        yield block
+    if issue := _mixed_splits(source, folders):
+        log.add(issue)
+
+
+def _read_blocks(
+    source: Source, schema: Schema, options: ReadOptions, log: IssueLog, track: Track
+) -> Iterator[RowBlock]:
     if source.format is not None:
         rows = source.format.read_rows(source.path, schema.record_type, options)
         yield from _check_raw_rows(rows, Schema(schema.record_type), log, track)
@@ -89,6 +101,26 @@ def read_rows(
     for file in source.files:
         description = f"reading {os.path.basename(file.path)}"
         yield from track(read_row_blocks(file, schema, log), description, _num_blocks(file))
+
+
+def _mixed_splits(source: Source, folders: Iterable[str]) -> Issue | None:
+    """Return the issue of rows that are read as one though their images lie in several splits."""
+    named: dict[str, str] = {}
+    for folder in sorted(folders):
+        # The innermost counts: the whole may lie in somebody's folder called test.
+        parts = reversed(folder.lower().split("/"))
+        if split := next((SPLIT_OF[part] for part in parts if part in SPLIT_OF), None):
+            named.setdefault(split, folder)
+    if len(named) < 2:
+        return None
+    return Issue(
+        file=source.place,
+        code="source.mixed_splits",
+        severity="warning",
+        value=", ".join(named.values()),
+        message="should be of one split, and its images lie in folders of several",
+        hint="All of it is read as one. Divide it into files of their own, such as train.jsonl.",
+    )
 
 
 def read_data(

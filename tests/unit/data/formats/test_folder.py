@@ -40,7 +40,7 @@ def test_files_that_are_in_no_class_are_named(tmp_path: Path) -> None:
 
 def test_folders_that_belong_together_are_no_classes(tmp_path: Path) -> None:
     touch(tmp_path, "images/1.jpg", "labels/1.png", "annotations/1.png")
-    with pytest.raises(DataError, match="holds no data that is known"):
+    with pytest.raises(DataError, match="3 photos, no labels"):
         find_source(tmp_path, ReadOptions())
 
 

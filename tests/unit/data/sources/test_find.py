@@ -249,3 +249,13 @@ def test_what_a_check_wrote_beside_class_folders_is_no_data(tmp_path: Path) -> N
     write(tmp_path, row("bus/a.jpg", "x"), name="rows.jsonl")
     found = find_source(tmp_path, OPTIONS)
     assert (found.kind, found.others) == ("jsonl", ())
+
+
+def test_rows_of_one_file_whose_images_lie_in_several_splits_are_named(tmp_path: Path) -> None:
+    for folder in ("train/can", "test/can"):
+        (tmp_path / folder).mkdir(parents=True)
+    path = write(tmp_path, row("train/can/a.jpg", "x"), row("test/can/b.jpg", "x"), name="r.jsonl")
+    data = read_data(path, MulticlassRecord)
+    assert (len(data.records), data.issues.counts["source.mixed_splits"]) == (2, 1)
+    path = write(tmp_path, row("train/can/a.jpg", "x"), name="r.jsonl")
+    assert not read_data(path, MulticlassRecord).issues.counts["source.mixed_splits"]
