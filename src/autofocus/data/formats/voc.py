@@ -1,7 +1,8 @@
 """Pascal VOC: an XML file an image, lists of the splits in `ImageSets/Main`.
 
 Pixels count from 1 and the last one belongs to the box: a box is [xmin - 1, xmax] x
-[ymin - 1, ymax] in the area convention. A 0, which tools that count from 0 write, is the edge.
+[ymin - 1, ymax] in the area convention. Tools that count from 0 write [xmin, xmax] x [ymin, ymax]:
+a left or upper edge of 0, or of a fraction, anywhere in a set shows that it is one of theirs.
 """
 
 import codecs
@@ -47,6 +48,7 @@ _HEAD_BYTES = 4096
 _ROOT = re.compile(r"<annotation[\s>]")
 _NUM_PEEKED = 20
 
+_ZERO_EDGE = re.compile(rb"min>\s*(?:0+(?:\.\d*)?|\d*\.\d*[1-9]\d*)\s*<")
 _SAID_ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)""")
 # As browsers read them: what says GB2312 was written in one of the sets that hold it.
 _WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "shift_jis": "cp932", "euc_kr": "cp949"}
@@ -107,6 +109,9 @@ class Voc(Format):
         in_fractions = are_fractions(_coordinates(layout), options)
         if in_fractions and options.coordinates is None:
             yield fractions_read(root)
+        from_one = not in_fractions and not _counts_from_zero(layout)
+        if not in_fractions and not from_one:
+            yield _zero_based(root)
         is_list = path != root
         used = set()
         for name in _listed(path, layout.stems) if is_list else layout.stems:
@@ -114,7 +119,7 @@ class Voc(Format):
                 yield name
                 continue
             file = layout.annotations / f"{name}.xml"
-            row = _read_image(file, layout, record_type, sizes, in_fractions)
+            row = _read_image(file, layout, record_type, sizes, in_fractions, from_one)
             used.add(row.values and row.values["image_url"])
             yield row
         if not is_list:
@@ -196,6 +201,16 @@ def _is_annotation(file: Path) -> bool:
     return bool(_ROOT.search(head.decode(sniff_encoding(head) or "utf-8", "replace")))
 
 
+def _zero_based(root: Path) -> Issue:
+    return Issue(
+        file=str(root),
+        code="box.zero_based",
+        severity="info",
+        message="counts pixels from 0: a left or upper edge is 0 or a fraction",
+        hint="Pascal VOC counts from 1; these boxes are taken as they are.",
+    )
+
+
 def _left_out(root: Path, image_urls: Iterable[str]) -> Iterator[Issue]:
     for url in image_urls:
         yield Issue(
@@ -237,6 +252,7 @@ def _read_image(
     record_type: type[ImageRecord],
     sizes: ImageSizes,
     in_fractions: bool,
+    from_one: bool,
 ) -> RawRow:
     issues = RowIssues(str(file), None)
     try:
@@ -251,7 +267,7 @@ def _read_image(
     row = ObjectRow(record_type, str(file), pixels.as_fractions() if in_fractions else pixels)
     row.issues.issues += issues.issues
     for i, item in enumerate(root.findall("object")):
-        _read_object(item, f"object[{i}]", row, from_one=not in_fractions)
+        _read_object(item, f"object[{i}]", row, from_one)
     return row.finish(layout.root, image_url, image_details(image_url, pixels.upright_size))
 
 
@@ -285,6 +301,23 @@ def _coordinates(layout: _Layout) -> Iterator[float]:
             yield from finite_numbers(_text(box, edge) for edge in _EDGES) or ()
 
 
+def _counts_from_zero(layout: _Layout) -> bool:
+    """Return whether an upper or left edge of 0 or of a fraction shows that pixels count from 0."""
+    for stem in layout.stems:
+        file = layout.annotations / f"{stem}.xml"
+        if not _ZERO_EDGE.search(file.read_bytes()):
+            continue
+        try:
+            root = _parse(file)
+        except ValueError:  # reading names it
+            continue
+        for box in root.iterfind("object/bndbox"):
+            edges = finite_numbers(_text(box, edge) for edge in _EDGES[:2]) or ()
+            if any(edge == 0 or edge != int(edge) for edge in edges):
+                return True
+    return False
+
+
 def _read_object(item: "Element", path: str, row: ObjectRow, from_one: bool) -> None:
     name = _text(item, "name")
     if not name:
@@ -308,7 +341,7 @@ def _read_object(item: "Element", path: str, row: ObjectRow, from_one: bool) -> 
         return
     is_crowd = read_flag(_text(item, "difficult") or None, f"{path}.difficult", row.issues)
     if from_one:
-        left, top = (edge - 1 if edge >= 1 else min(edge, 0.0) for edge in (left, top))
+        left, top = left - 1, top - 1
     row.add_box(path, name, (left, top, right, bottom), given, is_crowd)
 
 

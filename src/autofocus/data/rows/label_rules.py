@@ -7,6 +7,8 @@ row when all its objects are lost.
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from autofocus.data.rows.issues import RowIssues, short_value
 from autofocus.data.rows.records import BoxLabel, PolygonLabel
 from autofocus.data.rows.values import (
@@ -40,12 +42,23 @@ def read_classes(value: Any, path: str, issues: RowIssues) -> list[str] | None:
 
 def read_boxes(value: Any, path: str, issues: RowIssues) -> list[BoxLabel] | None:
     """Return a detection row's objects; one that has only a polygon gets the box around it."""
-    return _read_list(value, path, issues, _read_box)
+    return _each_once(_read_list(value, path, issues, _read_box), path, issues)
 
 
 def read_polygons(value: Any, path: str, issues: RowIssues) -> list[PolygonLabel] | None:
     """Return a segmentation row's objects; a box beside a polygon is ignored."""
-    return _read_list(value, path, issues, _read_polygon)
+    return _each_once(_read_list(value, path, issues, _read_polygon), path, issues)
+
+
+def _each_once(items: list[LabelT] | None, path: str, issues: RowIssues) -> list[LabelT] | None:
+    """Return objects each once: of two copies a detector can never find both."""
+    if items is None:
+        return None
+    distinct = {msgspec.json.encode(item): item for item in reversed(items)}
+    if len(distinct) < len(items):
+        found = f"{len(items) - len(distinct)} of {len(items)} objects again"
+        issues.warning("object.repeated", path, "must list an object once", found, "Counted once.")
+    return list(reversed(distinct.values()))
 
 
 def _read_list(

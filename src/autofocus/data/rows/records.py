@@ -49,6 +49,11 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         raise NotImplementedError
 
     @classmethod
+    def teaches(cls, label: Any) -> bool:
+        """Return whether there is something to learn from a label, decoded or canonical."""
+        return True
+
+    @classmethod
     def label_of_text(cls, text: str, separator: str | None) -> Any:
         """Return the label that a table's cell or a folder's name means, as JSON has it.
 
@@ -150,6 +155,11 @@ class ObjectsRecord(ImageRecord, frozen=True, kw_only=True):
         if not isinstance(label, list):
             return False
         return not label or (isinstance(label[0], dict) and cls.place_key in label[0])
+
+    @classmethod
+    def teaches(cls, label: Any) -> bool:
+        """Return whether it has an object that is no crowd."""
+        return not all(item.is_crowd for item in label)
 
     def after(self, earlier: Self) -> Self:
         """Return a record of the objects of both."""

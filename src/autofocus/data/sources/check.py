@@ -87,11 +87,13 @@ def check_source(
     counts: Counter[str | int] = Counter()
     urls = RepeatedUrls()
     num_rows = num_valid = 0
+    teaches = False
     for block in read_rows(source, schema, options, log, track):
         num_rows += block.num_rows
         rows = block.rows if images is None else images.keep_usable(block)
         num_valid += len(rows)
         counts.update(names(map(_LABEL, rows)))
+        teaches = teaches or any(map(record_type.teaches, map(_LABEL, rows)))
         urls.add(map(_URL, block.rows))
     if images is not None:
         images.finish()
@@ -102,6 +104,8 @@ def check_source(
     urls.report(record_type, options.image_column, read_again, log)
     classes = _by_name(counts)
     log.add_all(_check_whole(source, record_type, num_rows, num_valid, classes))
+    if classes and not teaches:
+        log.add(_only_crowds(source.place))
     return SourceReport(num_rows, num_valid, classes, log)
 
 
@@ -136,6 +140,12 @@ def _check_whole(
         _check_balance(place, classes),
         _check_names(place, classes),
     )
+
+
+def _only_crowds(place: str) -> Issue:
+    hint = "Some exports mark all masks so: set iscrowd to 0 where it is one object."
+    message = "has crowds only, of which nothing is learnt"
+    return _issue(place, "class.only_crowds", "warning", message, hint)
 
 
 def _check_number_of_classes(

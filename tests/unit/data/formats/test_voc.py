@@ -15,6 +15,7 @@ from support.object_sources import (
     CUP,
     HEIGHT,
     WIDTH,
+    Thing,
     voc_xml,
     write_image,
     write_text,
@@ -51,12 +52,19 @@ def test_pixels_count_from_one_and_the_last_belongs_to_the_box(tmp_path: Path) -
     assert (whole.top_x, whole.top_y, whole.bottom_x, whole.bottom_y) == (0, 0, 1, 1)
 
 
-def test_zero_is_the_edge(tmp_path: Path) -> None:
-    box = "<xmin>0</xmin><ymin>0.4</ymin><xmax>10.0</xmax><ymax>10</ymax>"
-    data = read_data(write_object(tmp_path, box), DetectionRecord)
+@pytest.mark.parametrize("edge", ["0", "0.4"])
+def test_an_edge_of_zero_or_a_fraction_shows_that_a_set_counts_from_zero(
+    tmp_path: Path, edge: str
+) -> None:
+    write_object(tmp_path, f"<xmin>{edge}</xmin><ymin>2</ymin><xmax>10</xmax><ymax>10</ymax>")
+    write_xml(tmp_path, voc_xml("b", [Thing("can", (4, 5, 14, 15))]), "b")
+    data = read_data(tmp_path, DetectionRecord)
     label = data.records[0].label[1]
-    assert (label.top_x, label.top_y, label.bottom_x) == (0, 0, 0.25)
-    assert not data.issues.counts
+    assert (label.top_x, label.top_y) == (float(edge) / WIDTH, 2 / HEIGHT)
+    # The one in its other file is written as [5, 14] x [6, 15].
+    label = data.records[1].label[0]
+    assert (label.top_x, label.bottom_x) == (5 / WIDTH, 14 / WIDTH)
+    assert data.issues.counts == {"box.zero_based": 1}
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_objects_are_counted_for_detection_on_both_paths(tmp_path: Path) -> None
     box = {"label": "can", "topX": 0.1, "topY": 0.2, "bottomX": 0.5, "bottomY": 0.6}
     bad = {**box, "topX": 7}
     rows = [
-        {"image_url": "0.jpg", "label": [box, box]},
+        {"image_url": "0.jpg", "label": [box, {**box, "topX": 0.2}]},
         {"image_url": "1.jpg", "label": [box, bad]},
         {"image_url": "2.jpg", "label": [bad]},
         {"image_url": "3.jpg", "label": []},
@@ -89,6 +89,46 @@ def test_objects_are_counted_for_detection_on_both_paths(tmp_path: Path) -> None
     path = write_rows(tmp_path / "rows.jsonl", rows)
     report = check(path, RECORD_TYPES["image_object_detection"])
     assert (report.num_rows, report.num_valid, report.classes) == (4, 3, {"can": 3})
+
+
+BOX = {"label": "can", "topX": 0.1, "topY": 0.2, "bottomX": 0.5, "bottomY": 0.6}
+RING = {"label": "can", "polygon": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]}
+
+
+@pytest.mark.parametrize(
+    ("task", "item", "other"),
+    [
+        ("image_object_detection", BOX, {**BOX, "topX": 0.2}),
+        (
+            "image_instance_segmentation",
+            RING,
+            {**RING, "polygon": [[0.1, 0.1, 0.5, 0.1, 0.4, 0.5]]},
+        ),
+    ],
+)
+def test_an_object_that_is_listed_again_counts_once(
+    tmp_path: Path, task: str, item: dict[str, Any], other: dict[str, Any]
+) -> None:
+    rows = [
+        {"image_url": "0.jpg", "label": [item, other, item, item]},
+        {"image_url": "1.jpg", "label": [item, other, {**item, "isCrowd": 1}]},
+    ]
+    report = check(write_rows(tmp_path / "rows.jsonl", rows), RECORD_TYPES[task])
+    assert report.classes == {"can": 5}
+    assert report.issues.counts["object.repeated"] == 1
+    (issue,) = [i for i in report.issues.examples() if i.code == "object.repeated"]
+    assert issue.value == "2 of 4 objects again"
+
+
+def test_a_set_of_crowds_teaches_nothing(tmp_path: Path) -> None:
+    crowd = {**BOX, "isCrowd": 1}
+    rows = [{"image_url": f"{i}.jpg", "label": [crowd] if i else []} for i in range(3)]
+    detection = RECORD_TYPES["image_object_detection"]
+    report = check(write_rows(tmp_path / "rows.jsonl", rows), detection)
+    assert report.issues.counts["class.only_crowds"] == 1
+    rows.append({"image_url": "4.jpg", "label": [crowd, BOX]})
+    report = check(write_rows(tmp_path / "rows.jsonl", rows), detection)
+    assert "class.only_crowds" not in report.issues.counts
 
 
 @pytest.fixture(params=[0, 100_000], ids=["numpy", "set"])
