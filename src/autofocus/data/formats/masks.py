@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import (
+    entries_by_name,
     entries_of,
     is_image,
     mirrored,
@@ -24,6 +25,8 @@ from autofocus.data.rows.records import ImageRecord, InstanceSegmentationRecord
 from autofocus.errors import DataError, ImageError
 
 _BINARY = {1, 255, 65535}
+# Beside masks of classes lies what their numbers or colours mean.
+_CLASS_TABLES = {"labelmap.csv", "labelmap.txt", "class_dict.csv"}
 
 
 class MaskImages(Format):
@@ -61,6 +64,16 @@ class MaskImages(Format):
         masks = [_mask_of(file, folders) for file in files]
         if not any(masks):
             raise DataError(f"{path}: no image has a mask of its name in 'masks'.")
+        for name in _CLASS_TABLES & {*entries_by_name(path)}:
+            message = "numbers classes, as it seems, where a mask should number objects"
+            hint = "All pixels of a class become one object, of one class for all."
+            yield Issue(
+                file=str(path / name),
+                code="mask.classes",
+                severity="warning",
+                message=message,
+                hint=hint,
+            )
         sizes = ImageSizes(options)
         for file, mask in zip(files, masks, strict=True):
             yield _read_numbered(file, mask, path, record_type, options, sizes)

@@ -6,7 +6,7 @@ A split of a `data.yaml` is named like a file in it: `data.yaml/val`. Without on
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ _YAML_SUFFIXES = (".yaml", ".yml")
 _NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "names.txt")
 _NUM_PEEKED = 200
 _BOX_NUMBERS = 5
+_CORNER_NUMBERS = 9
+_BODIES = (17 * 2, 17 * 3)  # the points of a body, with or without whether each is seen
+_FEW_LINES = 3  # fewer may be alike by chance
 _HOW_NAMED = "Name the classes in data.yaml, or in classes.txt, one a line."
 
 
@@ -83,15 +86,16 @@ class Yolo(Format):
         return lists if "train" in lists else split_folders(path / "images")
 
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
-        """Return outlines when one of the first files has a line of more than five numbers."""
+        """Return outlines when one of the first files has a line of more than five numbers.
+
+        Boxes with key points, and rotated boxes of four corners, are boxes.
+        """
         layout = _find_layout(path)
-        if layout.has_key_points:
+        lines = _first_lines(layout)
+        if layout.has_key_points or _have_key_points(lines) or _are_rotated(lines):
             return [DetectionRecord]
-        for image in islice(_images_of(layout), _NUM_PEEKED):
-            for line in _lines(_label_file(image)):
-                if len(line.split()) > _BOX_NUMBERS:
-                    return [InstanceSegmentationRecord]
-        return [DetectionRecord]
+        are_boxes = all(len(numbers) <= _BOX_NUMBERS for numbers in lines)
+        return [DetectionRecord] if are_boxes else [InstanceSegmentationRecord]
 
     def read_rows(
         self, path: Path, record_type: type[ImageRecord], options: ReadOptions
@@ -128,6 +132,45 @@ def _find_layout(path: Path) -> _Layout:
     images = _image_folder(path)
     assert images is not None, "only what is_source accepts is read"
     return _Layout(path, [images], _names_beside(path), path)
+
+
+def _first_lines(layout: _Layout) -> list[list[float]]:
+    """Return the numbers in the lines of the first label files; lines that are none left out."""
+    files = (_label_file(image) for image in islice(_images_of(layout), _NUM_PEEKED))
+    read = (finite_numbers(line.split()) for file in files for line in _lines(file))
+    return [numbers for numbers in read if numbers]
+
+
+def _have_key_points(lines: Sequence[Sequence[float]]) -> bool:
+    """Return whether all lines are boxes followed by as many points.
+
+    Outlines have other numbers of points each: the 17 of a body, or points that all lie in their
+    box, tell the two.
+    """
+    if len(lines) < _FEW_LINES or len({len(numbers) for numbers in lines}) > 1:
+        return False
+    num_more = len(lines[0]) - _BOX_NUMBERS
+    if num_more in _BODIES:
+        return True
+    strides = [stride for stride in (2, 3) if num_more > 0 and num_more % stride == 0]
+    return any(
+        all(_are_in_box(numbers[1:5], numbers[5::stride], numbers[6::stride]) for numbers in lines)
+        for stride in strides
+    )
+
+
+def _are_in_box(box: Sequence[float], xs: Sequence[float], ys: Sequence[float]) -> bool:
+    x, y, width, height = box
+    return all(
+        # A point at 0, 0 is one that cannot be seen.
+        (a == 0 and b == 0) or (2 * abs(a - x) <= width + 0.01 and 2 * abs(b - y) <= height + 0.01)
+        for a, b in zip(xs, ys, strict=True)
+    )
+
+
+def _are_rotated(lines: Sequence[Sequence[float]]) -> bool:
+    """Return whether all lines are a class and four corners, as rotated boxes are."""
+    return bool(lines) and all(len(numbers) == _CORNER_NUMBERS for numbers in lines)
 
 
 def _images_of(layout: _Layout) -> Iterator[Path]:
@@ -358,6 +401,16 @@ def _read_layout(
     if not layout.names:
         yield _issue(layout.place, "class.no_names", "warning", "has no class names", _HOW_NAMED)
     yield from _shared_labels(images, labels)
+    lines = [] if layout.has_key_points else _first_lines(layout)
+    if _have_key_points(lines):
+        layout = replace(layout, has_key_points=True)
+        message = "has boxes followed by key points, which are passed over"
+        hint = "Say it with kpt_shape in data.yaml."
+        yield _issue(layout.place, "labels.key_points", "warning", message, hint)
+    elif _are_rotated(lines) and record_type.object_shape == "box":
+        message = "has four corners a line: rotated boxes, of which the upright boxes around count"
+        hint = "Outlines are for the task of instance segmentation."
+        yield _issue(layout.place, "box.rotated", "warning", message, hint)
     sizes = ImageSizes(options)
     for image, file in zip(images, labels, strict=True):
         yield _read_image(image, file, layout, record_type, sizes)

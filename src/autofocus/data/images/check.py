@@ -18,11 +18,15 @@ from autofocus.data.rows.records import ImageDetails
 from autofocus.errors import ImageError
 from autofocus.runtime import num_cores
 
+# 12 bits stored in 16 come to no more.
+_DARK = 16
+
 
 @dataclass(frozen=True)
 class _Facts:
     header: ImageHeader
     content: str
+    range_of_pixels: tuple[int, int] | None  # darkest and brightest value; None if not decoded
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class ImageCheck:
         self._log = log
         self._pool = ThreadPoolExecutor(max(2, num_cores()))
         self._first_rows: dict[str, _FirstRow] = {}
+        self._has_copies = False
 
     def keep_usable(self, block: RowBlock) -> list[Any]:
         """Return the rows whose images can be used; report the others."""
@@ -72,6 +77,7 @@ class ImageCheck:
                 issues.error(result.code, self._column, message, row.image_url)
             else:
                 self._compare(row, result, issues)
+                _check_pixels(row.image_url, result.range_of_pixels, self._column, issues)
                 kept.append(row)
             self._log.add_all(issues.issues)
         return kept
@@ -80,17 +86,25 @@ class ImageCheck:
         """Report what was held back; call it after the last block."""
         self._pool.shutdown()
         self._files.flush()
+        if self._has_copies and len(self._first_rows) == 1:
+            (only,) = self._first_rows.values()
+            issues = RowIssues(only.file, None)
+            rule = "is the photo of all rows, under several names"
+            issues.warning("image.only_one", "", rule, only.image_url, "Nothing is learnt from it.")
+            self._log.add_all(issues.issues)
 
     def _look(self, place: str) -> _Facts | LocateError | ImageError:
         try:
             data = open_bytes(place)
             header = read_header(data)
+            seen = None
             if self._decode:
                 # OpenCV takes 0.1 s to import; headers are read without it.
                 from autofocus.data.images.decode import decode
 
-                decode(data)
-            return _Facts(header, content_hash(data))
+                pixels = decode(data)
+                seen = int(pixels.min()), int(pixels.max())
+            return _Facts(header, content_hash(data), seen)
         except (LocateError, ImageError) as error:
             return error
 
@@ -107,6 +121,7 @@ class ImageCheck:
         first = self._first_rows.setdefault(content, now)
         if first.image_url == now.image_url:
             return  # the same image twice is an issue of its rows
+        self._has_copies = True
         if first.label == label:
             message = f"is a copy of {first.image_url!r}"
             issues.info("image.copy", self._column, message, record.image_url)
@@ -118,6 +133,22 @@ class ImageCheck:
                 else (f"See line {first.line}; one of the two labels is wrong.")
             )
             issues.warning("image.copy_differs", self._column, message, record.image_url, hint)
+
+
+def _check_pixels(
+    image_url: str, seen: tuple[int, int] | None, column: str, issues: RowIssues
+) -> None:
+    """Warn of an image in which there is nothing to see."""
+    if seen is None:
+        return
+    darkest, brightest = seen
+    hint = "Were 8 to 12 bits stored in 16? Then scale them to the whole range."
+    if darkest == brightest:
+        rule = f"shows nothing, all its values are {darkest}"
+        issues.warning("image.uniform", column, rule, image_url, hint if not darkest else "")
+    elif brightest < _DARK:
+        rule = f"is nearly black, its brightest value is {brightest} of 255"
+        issues.warning("image.dark", column, rule, image_url, hint)
 
 
 def _check_suffix(image_url: str, header: ImageHeader, column: str, issues: RowIssues) -> None:

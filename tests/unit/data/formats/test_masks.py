@@ -114,6 +114,15 @@ def test_an_image_without_a_mask_is_no_negative(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_masks_of_classes_are_warned_about(tmp_path: Path) -> None:
+    write_image(tmp_path / "images" / "a.png")
+    write_mask(tmp_path / "masks" / "a.png", mask([CAN, CUP]))
+    (tmp_path / "labelmap.csv").write_text("name,r,g,b\n")
+    assert dict(read(tmp_path / "images").issues.counts) == {}
+    data = read_data(tmp_path, InstanceSegmentationRecord)
+    assert data.issues.counts["mask.classes"] == 1
+
+
 def test_a_mask_of_inside_and_outside_is_warned_about(tmp_path: Path) -> None:
     write_image(tmp_path / "images" / "a.png")
     write_mask(tmp_path / "masks" / "a.png", (mask([CAN, CUP]) > 0).astype(np.uint8) * 255)

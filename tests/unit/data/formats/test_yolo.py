@@ -12,6 +12,7 @@ from autofocus.data.sources.find import find_source, find_splits, infer_tasks
 from autofocus.data.sources.read import Data, read_data
 from autofocus.errors import DataError
 from support.object_sources import CAN, CUP, write_image, write_text, write_yolo, yolo_line
+from support.rows import tasks
 
 NAMES = ["can", "cup"]
 
@@ -249,6 +250,35 @@ def test_key_points_are_no_outline(tmp_path: Path) -> None:
     ]
     (box,) = read_data(tmp_path, DetectionRecord).records[0].label
     assert (box.top_x, box.bottom_y) == pytest.approx((0.4, 0.6))
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        ["0.45 0.45 0.55 0.55", "0 0 0.5 0.4", "0.41 0.5 0.59 0.5"],
+        ["0.45 0.45 2 0.55 0.55 1", "0 0 0 0.5 0.4 2", "0.41 0.5 2 0.59 0.5 2"],
+        [" ".join(["0.9"] * 34)] * 3,
+    ],
+)
+def test_key_points_that_no_yaml_tells_of_are_told_by_their_lines(
+    tmp_path: Path, points: list[str]
+) -> None:
+    write_labels(tmp_path, "".join(f"0 0.5 0.5 0.2 0.2 {more}\n" for more in points))
+    assert tasks(tmp_path) == ["image_object_detection"]
+    data = read_data(tmp_path, DetectionRecord)
+    assert data.issues.counts["labels.key_points"] == 1
+    assert [box.bottom_x for box in data.records[0].label] == pytest.approx([0.6])
+
+
+def test_rotated_boxes_are_the_upright_ones_around(tmp_path: Path) -> None:
+    write_labels(tmp_path, "0 0.5 0.2 0.8 0.5 0.5 0.8 0.2 0.5\n0 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n")
+    assert tasks(tmp_path) == ["image_object_detection"]
+    data = read_data(tmp_path, DetectionRecord)
+    box = data.records[0].label[0]
+    assert (box.top_x, box.top_y, box.bottom_x, box.bottom_y) == (0.2, 0.2, 0.8, 0.8)
+    assert data.issues.counts["box.rotated"] == 1
+    outlines = read_data(tmp_path, InstanceSegmentationRecord)
+    assert "box.rotated" not in outlines.issues.counts
 
 
 def test_a_list_of_images_that_is_no_text_is_named(tmp_path: Path) -> None:

@@ -273,6 +273,29 @@ def test_identical_images_with_different_labels_are_a_warning(tmp_path: Path) ->
     assert "line 1" in differs.hint
 
 
+def test_one_photo_under_all_names_is_a_warning(tmp_path: Path) -> None:
+    report = images(tmp_path, a_jpg=photo(0), b_jpg=photo(0))
+    assert [issue.severity for issue in found(report, "image.only_one")] == ["warning"]
+    assert not found(images(tmp_path, a_jpg=photo(0), b_jpg=photo(1)), "image.only_one")
+
+
+@pytest.mark.parametrize(
+    ("bits", "code"), [(8, "image.uniform"), (10, "image.dark"), (12, "image.dark"), (16, None)]
+)
+def test_images_in_which_nothing_shows_are_warned_about(
+    tmp_path: Path, bits: int, code: str | None
+) -> None:
+    values = np.random.default_rng(0).integers(0, 1 << bits, (8, 8)).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    rows = [{"image_url": "a.png", "label": "x"}]
+    report = check(write_rows(tmp_path / "rows.jsonl", rows), depth="pixels")
+    found_codes = {"image.uniform", "image.dark"} & {*report.issues.counts}
+    assert found_codes == ({code} if code else set())
+    if code:
+        (issue,) = found(report, code)
+        assert "stored in 16" in issue.hint
+
+
 def test_repeated_rows_of_one_image_are_no_copies(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(photo())
     rows = [{"image_url": "a.jpg", "label": label} for label in "xy"]
