@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, Literal
 import msgspec
 import orjson
 
+from autofocus.data.rows.ground_truth import metadata_key, named
 from autofocus.data.rows.issues import Issue, IssueLog, Severity, short_value
 from autofocus.data.rows.records import ImageRecord
 from autofocus.data.rows.rules import check_row
@@ -116,6 +117,7 @@ class Schema:
         self.record_type = record_type
         self.image_column = image_column
         self.label_column = label_column
+        self._metadata_key = f'"{metadata_key(label_column)}"'.encode()
         self._decoder = msgspec.json.Decoder(
             build_row_type(record_type, image_column, label_column)
         )
@@ -130,6 +132,10 @@ class Schema:
         if len(rows) != num_lines or not are_sound(self.record_type, rows):
             return None
         return rows
+
+    def is_named_beside(self, lines: bytes) -> bool:
+        """Return whether metadata beside the labels of whole lines may say what they mean."""
+        return self._metadata_key in lines
 
     def decode_line(self, line: bytes) -> Any | None:
         """Return the row of one line, or None when it is not sound."""
@@ -165,7 +171,7 @@ def read_row_blocks(file: JsonlFile, schema: Schema, log: IssueLog) -> Iterator[
         DataError: If the file is not there or is no text.
     """
     for first_line, num_lines, block in read_blocks(file, log):
-        rows = schema.decode_block(block, num_lines)
+        rows = None if schema.is_named_beside(block) else schema.decode_block(block, num_lines)
         if rows is None:
             yield _read_singly(file, schema, first_line, block, log)
         else:
@@ -245,7 +251,7 @@ def _read_singly(
         if not line.strip():
             continue
         num_rows += 1
-        row = schema.decode_line(line)
+        row = None if schema.is_named_beside(line) else schema.decode_line(line)
         if row is None:
             row = _read_by_hand(file, schema, number, line, log)
         if row is not None:
@@ -262,6 +268,8 @@ def _read_by_hand(
     except ValueError as error:
         log.add(_invalid_line(file.path, number, line, error, file.severity))
         return None
+    if isinstance(row, dict):
+        row = named(row, schema.label_column)
     record, issues = schema.check(row, file.path, number)
     log.add_all(issues)
     return record

@@ -24,6 +24,7 @@ from autofocus.data.formats.layout import (
 )
 from autofocus.data.images.locate import Locator
 from autofocus.data.options import ReadOptions
+from autofocus.data.rows.ground_truth import named
 from autofocus.data.rows.issues import IssueLog
 from autofocus.data.rows.jsonl import JsonlFile, parse_line, read_blocks
 from autofocus.data.rows.records import RECORD_TYPES, ImageRecord, ObjectsRecord
@@ -312,7 +313,7 @@ def _labels(files: Sequence[JsonlFile], label_column: str) -> Iterator[Any]:
                 except ValueError:
                     continue  # the check itself reports it
                 if isinstance(row, dict):
-                    yield row.get(label_column)
+                    yield named(row, label_column).get(label_column)
 
 
 def _is_jsonl(path: Path) -> bool:
