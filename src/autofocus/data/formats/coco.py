@@ -318,7 +318,31 @@ def _read_outline(
         except ValueError as error:
             row.lose("rle.invalid", path, f"must be run lengths: {error}", short_value(outline))
             return
+    elif isinstance(outline, list) and len(outline) > 1:
+        outline = _without_overlaps(outline, path, size, row)
     row.add_outline(path, name, outline, is_crowd)
+
+
+def _without_overlaps(
+    outline: list[Any], path: str, size: tuple[int, int], row: ObjectRow
+) -> list[Any]:
+    """Return rings that overlap as one: in COCO they add up, where rows make a hole of it."""
+    import numpy as np
+
+    from autofocus.data.formats.mask_outlines import united
+
+    try:
+        rings = [np.array(ring, np.float64).reshape(-1, 2) for ring in outline]
+    except (TypeError, ValueError):  # reading names it
+        return outline
+    if any(len(ring) < 3 or not np.isfinite(ring).all() for ring in rings):
+        return outline
+    together = united(rings, size)
+    if together is None:
+        return outline
+    hint = "What they cover together is taken."
+    row.issues.info("polygon.overlap", path, "has rings that overlap", None, hint)
+    return together
 
 
 def _decode(file: Path) -> _Document:

@@ -1,6 +1,7 @@
 """Masks of objects, from files or run lengths, as outlines: rings `[x1, y1, …]` in pixels."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from autofocus.errors import ImageError
 from autofocus.structures.contours import mask_rings
 from autofocus.structures.masks import decode_rle
+from autofocus.structures.polygons import rasterize
 
 FlatRings = list[list[float]]
 
@@ -28,6 +30,32 @@ def outline_of_mask(mask: NDArray[np.bool_], left: int = 0, top: int = 0) -> Fla
     offset = np.array([left + columns[0], top + rows[0]], np.float32)
     rings = mask_rings(window, _MAX_POINTS, speck_frac=0.0)
     return [(ring + offset).ravel().tolist() for ring in rings]
+
+
+def united(rings: Sequence[NDArray[np.float64]], size: tuple[int, int]) -> FlatRings | None:
+    """Return the outline of what rings cover together, None where no two of them overlap.
+
+    Args:
+        rings: [p, 2] points of each, in pixels.
+        size: (height, width) of the image; rings that leave it are left as they are.
+    """
+    lows = np.array([ring.min(axis=0) for ring in rings])
+    highs = np.array([ring.max(axis=0) for ring in rings])
+    if (lows < -1).any() or (highs > np.array(size[::-1]) + 1).any():
+        return None
+    meet = (lows[:, None] < highs[None]).all(axis=2) & (lows[None] < highs[:, None]).all(axis=2)
+    if meet.sum() == len(rings):  # each meets itself
+        return None
+    start = np.floor(lows.min(axis=0))
+    width, height = (int(side) for side in np.ceil(highs.max(axis=0) - start))
+    covered = np.zeros((height, width), np.bool_)
+    is_overlapping = False
+    for ring in rings:
+        placed = ((ring - start) / (width, height)).astype(np.float32)
+        mask = rasterize([(placed,)], (height, width))[0].astype(np.bool_)
+        is_overlapping |= bool((covered & mask).any())
+        covered |= mask
+    return outline_of_mask(covered, int(start[0]), int(start[1])) if is_overlapping else None
 
 
 def outlines_of_ids(ids: NDArray[Any]) -> dict[int, FlatRings]:
