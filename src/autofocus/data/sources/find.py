@@ -42,7 +42,7 @@ MLTABLE_NAME = "MLTable"
 _FOLDERS = ClassFolders.name
 _HUGGING_FACE = ImageFolder()
 _AFTER_ROWS = (CsvTable.name, _FOLDERS)
-_JSONL_SUFFIXES = (".jsonl", ".ndjson")
+_JSONL_SUFFIXES = (".jsonl", ".ndjson", ".manifest")  # the last as SageMaker writes it
 _SPLIT_FORMS = (
     "{}.jsonl",
     "{}_annotations.jsonl",
@@ -168,12 +168,12 @@ def _richest(
         DataError: If several JSONL files are the best, or what may be better cannot be read.
     """
     types_of: list[tuple[Source, list[type[ImageRecord]]]] = []
-    unread: list[tuple[Source, DataError]] = []
+    problems: list[DataError] = []
     for source in found:
         try:
             types = [] if types_of and source.kind == _FOLDERS else _record_types(source, options)
         except DataError as error:
-            unread.append((source, error))
+            problems.append(error)
             continue
         if types:
             types_of.append((source, types))
@@ -182,8 +182,8 @@ def _richest(
         return record_type in types, _says_where(types)
 
     best = max((rank(types) for _, types in types_of), default=(False, False))
-    if unread and not best[1]:
-        raise unread[0][1]
+    if problems and not best[1]:
+        raise problems[0]
     equals = [pair for pair in types_of if rank(pair[1]) == best] or [(found[0], [])]
     chosen, *rivals = equals
     files = [source.path.name for source, _ in equals if source.kind == "jsonl"]
@@ -191,7 +191,8 @@ def _richest(
         raise DataError(
             f"{folder}: has several JSONL files ({', '.join(files)}); name one of them."
         )
-    left = [source for source, _ in (*types_of, *unread) if source is not chosen[0]]
+    # What cannot be read as data, such as a table of colours, is left without a word.
+    left = [source for source, _ in types_of if source is not chosen[0]]
     return replace(
         chosen[0],
         others=tuple(s.path.name if s.kind == "jsonl" else s.kind for s in left),

@@ -232,6 +232,9 @@ def test_of_rows_and_a_table_the_richest_that_fits_is_read_and_the_other_named(
     assert infer_tasks(found, OPTIONS) == [DETECTION]
     assert find_source(tmp_path, OPTIONS, MulticlassRecord).kind == "csv"
     assert read_data(tmp_path, MulticlassRecord).issues.counts["source.others"] == 1
+    # A table of colours is no data.
+    (tmp_path / "classes.csv").write_text("id,colour\n0,red\n")
+    assert find_source(tmp_path, OPTIONS).others == ()
 
 
 def test_equally_rich_data_of_two_tasks_is_asked_about(tmp_path: Path) -> None:
