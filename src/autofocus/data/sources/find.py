@@ -169,9 +169,12 @@ def _richest(
     """
     types_of: list[tuple[Source, list[type[ImageRecord]]]] = []
     problems: list[DataError] = []
+    folders = [source for source in found if source.kind == _FOLDERS]
     for source in found:
+        if source in folders:
+            continue
         try:
-            types = [] if types_of and source.kind == _FOLDERS else _record_types(source, options)
+            types = _record_types(source, options)
         except DataError as error:
             problems.append(error)
             continue
@@ -184,7 +187,7 @@ def _richest(
     best = max((rank(types) for _, types in types_of), default=(False, False))
     if problems and not best[1]:
         raise problems[0]
-    equals = [pair for pair in types_of if rank(pair[1]) == best] or [(found[0], [])]
+    equals = [pair for pair in types_of if rank(pair[1]) == best] or [((folders or found)[0], [])]
     chosen, *rivals = equals
     files = [source.path.name for source, _ in equals if source.kind == "jsonl"]
     if chosen[0].kind == "jsonl" and len(files) > 1:

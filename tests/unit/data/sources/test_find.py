@@ -249,6 +249,8 @@ def test_what_a_check_wrote_beside_class_folders_is_no_data(tmp_path: Path) -> N
         (tmp_path / name / "train.jsonl").unlink()
     (tmp_path / "issues.jsonl").write_text('{"code": "label.type", "severity": "error"}\n')
     assert find_source(tmp_path, OPTIONS).kind == "folder"
+    (tmp_path / "can" / "a.jpg").unlink()
+    assert find_source(tmp_path, OPTIONS, MulticlassRecord).kind == "folder"
     write(tmp_path, row("bus/a.jpg", "x"), name="rows.jsonl")
     found = find_source(tmp_path, OPTIONS)
     assert (found.kind, found.others) == ("jsonl", ())
