@@ -173,6 +173,20 @@ def test_crowds_in_every_spelling(tmp_path: Path, value: Any) -> None:
     assert [label.is_crowd for label in data.records[0].label] == [False, True]
 
 
+def test_a_photo_that_lay_elsewhere_is_looked_for_by_its_name(tmp_path: Path) -> None:
+    """As Label Studio's export names it."""
+    document = coco_document({"a": [CAN], "b": [CUP]})
+    document["images"][0]["file_name"] = "..\\..\\media\\upload\\4\\a.png"
+    path = write(tmp_path, document)
+    write_image(tmp_path / "images" / "a.png")
+    log = read_data(path, DetectionRecord).issues
+    assert log.counts["url.outside_missing"] == 1
+    folder = tmp_path / "images"
+    assert f'--map "../../media/upload/4={folder}"' in log.examples()[-1].hint
+    maps = {"../../media/upload/4": str(folder)}
+    assert len(read_data(path, DetectionRecord, ReadOptions(maps=maps)).records) == 2
+
+
 def test_what_belongs_to_no_image_is_named(tmp_path: Path) -> None:
     document = coco_document({"a": [CAN], "b": [CUP]})
     document["annotations"][1]["image_id"] = 7
