@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import autofocus
-from autofocus.package import mlflow_model, verify
 from autofocus.study import best_model, cross_validation, refit
+from autofocus.study import study as study_module
 from autofocus.study.folder.trial_folder import keep_losses
 from autofocus.study.study import Study
 from autofocus.study.trials.classifiers import ClassifierTrials
@@ -38,8 +38,8 @@ def _packages_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
         folder.mkdir(parents=True)
         return manifest
 
-    monkeypatch.setattr(mlflow_model, "write_package", write)
-    monkeypatch.setattr(verify, "verify_package", lambda *_: 0.0)
+    monkeypatch.setattr(study_module, "write_package", write)
+    monkeypatch.setattr(study_module, "verify_package", lambda *_: 0.0)
 
 
 @pytest.fixture(autouse=True)

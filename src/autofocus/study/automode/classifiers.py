@@ -42,8 +42,6 @@ class ClassifierAutoMode:
         plan = study.plan
         priors = priors_of(plan.model.kind)
         spec, probed = begin_probed(study, plan, PROBE_ID)
-        if study.folder.published(PROBE_ID) is None:
-            study.publish(PROBE_ID, probed.candidate)
         num_images, device = len(study.train), choose_device(spec.device)
         budget = ResourceBudget(
             num_images=num_images,

@@ -1,4 +1,4 @@
-"""The trials of one kind of model: what a kind must offer, its start, a trial and its end."""
+"""The trials of one kind of model: what a kind must offer, an assignment, and how a trial ended."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

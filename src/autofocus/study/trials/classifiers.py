@@ -101,6 +101,9 @@ def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probe
     study.first_score = _keep(study, spec, probed, started_s)
     study.first_candidate = probed.candidate
     study.image_s = (time.monotonic() - started_s) / max(1, len(samples))
+    if study.folder.published(probe) is None:
+        # Now: what follows takes minutes, and knows then how long packaging takes.
+        study.publish(probe, probed.candidate)
     return spec, probed
 
 
