@@ -1,7 +1,6 @@
 """The `autofocus` command. Each command is one file; heavy imports stay inside the commands."""
 
 import sys
-from typing import Any
 
 import typer
 
@@ -11,9 +10,9 @@ from autofocus.cli.evaluate import evaluate
 from autofocus.cli.explain import explain
 from autofocus.cli.job import app as job_app
 from autofocus.cli.output import (
-    command,
     never_fail_on_a_character,
     refuse_usage,
+    reporting_errors,
     writing_stdout,
 )
 from autofocus.cli.runs import app as runs_app
@@ -41,20 +40,15 @@ def main() -> None:
     """Run the command line."""
     never_fail_on_a_character()
     try:
-        status = _run()
+        # Commands write by themselves; help is written here.
+        with reporting_errors(as_json=False), writing_stdout():
+            status = app(standalone_mode=False)
     except typer.Exit as end:
         status = end.exit_code
     except typer.TyperException as error:
         # A flag that does not parse is an input like any other: one line, one document.
         status = refuse_usage(error, as_json="--json" in sys.argv)
     sys.exit(status)
-
-
-@command
-def _run() -> Any:
-    # Commands write by themselves; help is written here.
-    with writing_stdout():
-        return app(standalone_mode=False)
 
 
 if __name__ == "__main__":

@@ -26,35 +26,45 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 
 
 def command(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn expected errors into lines on stderr and the exit status of design §1.
-
-    With `--json` in the arguments, stdout carries `{"error": {"type", "problems"}}` instead of
-    a result, so that a machine always reads exactly one document.
-    """
+    """Turn a command's expected errors into lines; see `reporting_errors`."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        as_json = bool(kwargs.get("as_json"))
-        _configure_logging()
-        try:
+        with reporting_errors(as_json=bool(kwargs.get("as_json"))):
             return function(*args, **kwargs)
-        except AutofocusError as error:
-            _fail(error, as_json)
-        except BrokenPipeError:
-            # The reader went away (`| head`), which is no error.
-            sys.stderr.close()
-            raise typer.Exit(0) from None
-        except KeyboardInterrupt:
-            note("stopped")
-            if as_json:
-                emit_json({"error": {"type": "StoppedError", "problems": ["stopped"]}})
-            raise typer.Exit(INTERRUPTED) from None
-        except MemoryError as error:
-            _fail(AutofocusError(f"out of memory: {error}"), as_json)
-        except OSError as error:
-            _fail(AutofocusError(_os_message(error)), as_json)
 
     return wrapped
+
+
+@contextmanager
+def reporting_errors(*, as_json: bool) -> Iterator[None]:
+    """Turn expected errors into lines on stderr and the exit status of design §1.
+
+    Args:
+        as_json: Whether stdout carries `{"error": {"type", "problems"}}` instead of a result, so
+            that a machine always reads exactly one document.
+
+    Raises:
+        typer.Exit: With that status.
+    """
+    _configure_logging()
+    try:
+        yield
+    except AutofocusError as error:
+        _fail(error, as_json)
+    except BrokenPipeError:
+        # The reader went away (`| head`), which is no error.
+        sys.stderr.close()
+        raise typer.Exit(0) from None
+    except KeyboardInterrupt:
+        note("stopped")
+        if as_json:
+            emit_json({"error": {"type": "StoppedError", "problems": ["stopped"]}})
+        raise typer.Exit(INTERRUPTED) from None
+    except MemoryError as error:
+        _fail(AutofocusError(f"out of memory: {error}"), as_json)
+    except OSError as error:
+        _fail(AutofocusError(_os_message(error)), as_json)
 
 
 def refuse_usage(error: typer.TyperException, *, as_json: bool) -> int:

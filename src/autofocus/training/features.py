@@ -66,6 +66,7 @@ def extract_features(
     views: Sequence[str] = ("plain",),
     cache: FeatureCache,
     device: torch.device,
+    hashes: Sequence[str] | None = None,
     order: Sequence[int] | None = None,
     deadline_s: float | None = None,
     track: Track = no_progress,
@@ -79,6 +80,7 @@ def extract_features(
         views: Names in `VIEWS`.
         cache: Cache to read from and to fill.
         device: Device of the encoder.
+        hashes: Content hashes where they are known: then images in the cache are not read.
         order: Order of work; matters only when a deadline ends it early.
         deadline_s: Time (`time.monotonic()`) after which no batch starts; None for no limit.
         track: Progress display.
@@ -90,7 +92,7 @@ def extract_features(
     reached = 0
     for chunk, loaded in zip(
         track(chunks, "features", len(chunks)),
-        _prefetched(chunks, locations, spec, views, cache),
+        _prefetched(chunks, locations, spec, views, cache, hashes),
         strict=True,
     ):
         failures += [(p, e) for p, e in loaded if isinstance(e, InputError)]
@@ -127,17 +129,18 @@ def _prefetched(
     spec: ResizeCrop,
     views: Sequence[str],
     cache: FeatureCache,
+    hashes: Sequence[str] | None,
 ) -> Iterator[list[Result]]:
     """Yield each chunk's images, loading the next ones meanwhile."""
 
     def load(position: int) -> Result:
         try:
-            data = open_bytes(locations[position])
-            image_hash = content_hash(data)
+            data = b"" if hashes else open_bytes(locations[position])
+            image_hash = hashes[position] if hashes else content_hash(data)
             cached = cache.get(image_hash, views)
             if cached is not None:
                 return position, _Loaded(position, image_hash, cached, None)
-            tensor = preprocess(decode(data), spec)
+            tensor = preprocess(decode(data or open_bytes(locations[position])), spec)
         except InputError as error:
             return position, error
         tensors = np.stack([VIEWS[view](tensor) for view in views])

@@ -66,7 +66,7 @@ def run_probe(
         InputError: If an image can no longer be read.
     """
     used = samples.chosen(np.concatenate([spec.train, spec.validation]))
-    network, features = encode(spec, weights, device, used.locations, context)
+    network, features = encode(spec, weights, device, used.locations, context, used.hashes)
     if features.failures:
         raise features.failures[0][1]
     if features.num_skipped:
@@ -83,6 +83,7 @@ def encode(
     device: torch.device,
     locations: Sequence[str],
     context: RunContext,
+    hashes: Sequence[str] | None = None,
 ) -> tuple[Classifier, Features]:
     """Build the frozen network of a trial; return it, on the CPU, and the features of images."""
     torch.manual_seed(spec.seed)
@@ -103,6 +104,7 @@ def encode(
             views=views,
             cache=cache,
             device=device,
+            hashes=hashes,
             order=order,
             deadline_s=context.deadline_s,
             track=context.track,

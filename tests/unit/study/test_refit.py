@@ -13,33 +13,20 @@ import torch
 
 import autofocus
 from autofocus.study import best_model, cross_validation, refit
-from autofocus.study import study as study_module
 from autofocus.study.folder.trial_folder import keep_losses
 from autofocus.study.study import Study
 from autofocus.study.trials.classifiers import ClassifierTrials
-from autofocus.training import loop
+from autofocus.training import features, loop
 from autofocus.training.averaging import interpolate
 from autofocus.training.checkpoint import load_checkpoint
 from autofocus.training.selection import Comparison
 from support.tiny_jobs import decisions, tiny_job
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "empty_packages")
 
 NUM_PHOTOS = 24
 CLEAR = Comparison(mean_gain=1.0, standard_error=0.1, num_pairs=6, margin=1, is_better=True)
 UNCLEAR = replace(CLEAR, standard_error=0.9)
-
-
-@pytest.fixture(autouse=True)
-def _packages_are_empty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exporting and verifying each model would take most of the time."""
-
-    def write(folder: Path, network: Any, manifest: Any) -> Any:
-        folder.mkdir(parents=True)
-        return manifest
-
-    monkeypatch.setattr(study_module, "write_package", write)
-    monkeypatch.setattr(study_module, "verify_package", lambda *_: 0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +51,17 @@ def test_all_images_teach_and_the_metrics_stay_those_of_before(
         served.append(candidate.network.state_dict())
         return original(self, trial, candidate)
 
+    hashed: list[bytes] = []
+    hash_of = features.content_hash
+
+    def counted(data: bytes) -> str:
+        hashed.append(data)
+        return hash_of(data)
+
+    monkeypatch.setattr(features, "content_hash", counted)
     monkeypatch.setattr(Study, "publish", publish)
     result = autofocus.train(job(photo_folder), output_dir=str(folder))
+    assert len(hashed) == NUM_PHOTOS, "once a run, not once a trial"
     rows = {row["id"]: row for row in result["trials"]}
     assert result["best_trial"] == "refit-1"
     assert list(rows) == ["0", "1", "refit-1"]

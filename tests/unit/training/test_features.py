@@ -45,6 +45,22 @@ def test_rows_follow_the_input_whatever_the_order_of_work(
     assert plain.hashes == shuffled.hashes
 
 
+def test_an_image_whose_hash_is_known_is_read_only_for_new_features(
+    network: Classifier, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FeatureCache(tmp_path / "k.sqlite", "net") as cache:
+        first = extract(network, photos, cache)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                features_module, "open_bytes", lambda path: pytest.fail(f"{path} was read")
+            )
+            again = extract(network, photos, cache, hashes=first.hashes)
+        views = extract(network, photos, cache, hashes=first.hashes, views=["plain", "flip"])
+    assert again.rows.tobytes() == first.rows.tobytes()
+    assert again.hashes == views.hashes == first.hashes
+    assert views.rows.shape[:2] == (len(photos), 2)
+
+
 def test_cached_features_are_the_same_bits_without_the_network(
     network: Classifier, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

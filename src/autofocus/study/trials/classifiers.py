@@ -42,38 +42,27 @@ class ClassifierTrials:
         study: Study,
         plan: Plan,
         trial: str,
-        train: NDArray[np.int64],
-        validation: NDArray[np.int64],
+        train: NDArray[np.int64] = _NOBODY,
+        validation: NDArray[np.int64] = _NOBODY,
     ) -> TrialSpec:
         """Resolve a trial; see `Trials.spec`."""
-        return classifier_spec(study, plan, trial, train, validation)
-
-
-def classifier_spec(
-    study: Study,
-    plan: Plan,
-    trial: str,
-    train: NDArray[np.int64] = _NOBODY,
-    validation: NDArray[np.int64] = _NOBODY,
-) -> TrialSpec:
-    """Return what a trial trains; see `Trials.spec`."""
-    default = study.model_of(plan).preprocess
-    assert isinstance(default, ResizeCrop), "classifiers see a crop"
-    return TrialSpec(
-        id=trial,
-        task=plan.task,
-        labels=study.labels,
-        model=plan.model,
-        weights=study.weights_of(plan),
-        preprocess=preprocess_for(plan, default),
-        recipe=recipe_for(plan, len(train)),
-        train=train,
-        validation=validation,
-        primary_metric=study.metric,
-        seed=plan.seed,
-        device=plan.job.device,
-        data_fingerprint=study.sources.fingerprint,
-    )
+        default = study.model_of(plan).preprocess
+        assert isinstance(default, ResizeCrop), "classifiers see a crop"
+        return TrialSpec(
+            id=trial,
+            task=plan.task,
+            labels=study.labels,
+            model=plan.model,
+            weights=study.weights_of(plan),
+            preprocess=preprocess_for(plan, default),
+            recipe=recipe_for(plan, len(train)),
+            train=train,
+            validation=validation,
+            primary_metric=study.metric,
+            seed=plan.seed,
+            device=plan.job.device,
+            data_fingerprint=study.sources.fingerprint,
+        )
 
 
 def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probed]:
@@ -83,7 +72,7 @@ def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probe
     data, given = study.sources.training, study.sources.validation
     num_training = len(data.locations)
     locations = [*data.locations, *([] if given is None else given.locations)]
-    spec = classifier_spec(study, plan, probe)
+    spec = ClassifierTrials().spec(study, plan, probe)
     context = study.context(probe, study.deadline(PACKAGING_RESERVE_S))
     weights, device = spec.prepare(study.track)
     started_s = time.monotonic()
@@ -94,7 +83,7 @@ def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probe
         _report(study, features, locations, num_training)
         samples = study.samples = _samples(study, features)
         study.train, study.validation = _split(study, features, num_training)
-        spec = classifier_spec(study, plan, probe, study.train, study.validation)
+        spec = ClassifierTrials().spec(study, plan, probe, study.train, study.validation)
         probed = fit_head(
             spec, weights, network, samples, features.rows, context, serves_all=given is None
         )
@@ -109,14 +98,16 @@ def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probe
 
 def probe_model(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probed, Score] | None:
     """Probe another model on the same images; None if the budget ended before the last."""
-    spec = classifier_spec(study, plan, probe, study.train, study.validation)
+    spec = ClassifierTrials().spec(study, plan, probe, study.train, study.validation)
     context, samples = study.context(probe, study.deadline(PACKAGING_RESERVE_S)), study.samples
     weights, device = spec.prepare(study.track)
     started_s = time.monotonic()
     counts = (samples.source, len(study.train), len(study.validation))
     facts = trial_facts(weights, device, "no", context.deadline_s, *counts)
     with trial_log(context.folder, facts):
-        network, features = encode(spec, weights, device, samples.locations, context)
+        network, features = encode(
+            spec, weights, device, samples.locations, context, samples.hashes
+        )
         if len(features.index) < len(samples):
             return None
         is_given = study.sources.validation is not None

@@ -89,6 +89,7 @@ def test_its_choices_and_their_inputs_are_written_down(
     assert len(soup["trials"]) >= 2, "all trials are of one network"
 
 
+@pytest.mark.usefixtures("empty_packages")
 def test_the_same_seed_gives_the_same_leaderboard(
     finished: tuple[Path, dict[str, Any]], photo_folder: Path, tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_the_same_seed_gives_the_same_leaderboard(
     assert again["best_trial"] == result["best_trial"]
 
 
+@pytest.mark.usefixtures("empty_packages")
 def test_the_default_recipes_of_all_contenders_come_before_others(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,6 +297,7 @@ def test_a_soup_is_served_when_it_wins(
         assert run.is_best_model(outcome.model)
 
 
+@pytest.mark.usefixtures("empty_packages")
 def test_a_detector_is_chosen_by_what_its_boxes_are_like(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
