@@ -8,7 +8,7 @@ from typing import TypeVar, get_args
 
 from autofocus.settings.fields import Kind
 
-O = TypeVar("O", bound="Option")  # noqa: E741
+OptionT = TypeVar("OptionT", bound="Option")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Option:
         return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def options_of(declaration: type, option: type[O]) -> dict[str, O]:
+def options_of(declaration: type, option: type[OptionT]) -> dict[str, OptionT]:
     """Return the options that the fields of a dataclass declare, by name, in order."""
     found = {}
     for field in fields(declaration):
