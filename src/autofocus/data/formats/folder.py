@@ -38,6 +38,8 @@ _LAYOUTS = {
     "a YOLO set without obj.names": {"obj_train_data", "obj_valid_data", "obj_test_data"},
     "labels of images": {"annotations", "annots", "xmls", "labels", "masks"},
 }
+# Beside another tool's photos it holds no photos; a class of photos may have that name.
+_ALSO_CLASSES = frozenset({"ann"})
 _LABEL_SUFFIXES = (".txt", ".xml", ".json")
 _HOW_ELSE = "Export it as COCO or YOLO, write JSON Lines, or name a folder with a folder a class."
 
@@ -112,7 +114,7 @@ def _refuse_other_layouts(path: Path, folders: Sequence[Path]) -> None:
     """Raise DataError where folders of images are known to be something else than classes."""
     for folder in folders:
         inner = [entry.name for entry in entries_of(folder) if entry.is_dir()]
-        own = [] if folder.name.lower() in _NOT_CLASSES else [folder.name]
+        own = [] if folder.name.lower() in _NOT_CLASSES | _ALSO_CLASSES else [folder.name]
         for name in (*own, *inner):
             layout = next((key for key, parts in _LAYOUTS.items() if name.lower() in parts), None)
             if layout is not None:

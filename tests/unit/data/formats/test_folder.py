@@ -117,3 +117,9 @@ def test_what_is_likely_no_class_is_one_only_when_the_task_is_named(
 def test_classes_may_be_called_like_splits_and_hold_folders(tmp_path: Path) -> None:
     touch(tmp_path, "bus/images/a.jpg", "train/b.jpg", "test tube/c.jpg", "can/notes.txt")
     assert tasks(tmp_path) == ["image_classification"]
+
+
+def test_a_person_may_be_called_like_a_folder_of_another_tool(tmp_path: Path) -> None:
+    touch(tmp_path, "ann/a.jpg", "bob/b.jpg")
+    data = read_data(tmp_path, MulticlassRecord, ReadOptions())
+    assert [record.label for record in data.records] == ["ann", "bob"]
