@@ -111,6 +111,9 @@ class Manifest(msgspec.Struct, frozen=True):
         network: Builder arguments besides the model's name and the number of labels.
         tiling: Grid of tiles seen besides the whole image; None where there is none.
         outputs: Names of the network's outputs, in order.
+        metrics: Every metric of the task.
+        metrics_of: Images that they were measured on: `validation` or `cross-validation`.
+        intervals: (low, high) of the 90 % interval of metrics, by their names.
         files: Name -> sha256 of the files beside the manifest.
     """
 
@@ -126,6 +129,8 @@ class Manifest(msgspec.Struct, frozen=True):
     settings: dict[str, int | float | str] = {}
     network: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
+    metrics_of: str = "validation"
+    intervals: dict[str, tuple[float, float]] = {}
     test_metrics: dict[str, Any] | None = None
     versions: dict[str, str] = {}
     files: dict[str, str] = {}

@@ -42,6 +42,8 @@ def test_result_document_has_the_promised_shape(trained: dict) -> None:
         "primary_metric",
         "value",
         "metrics",
+        "metrics_of",
+        "intervals",
         "test_metrics",
         "seconds",
         "seconds_to_first_model",

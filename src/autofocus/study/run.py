@@ -159,6 +159,7 @@ def _keep_request(folder: RunFolder, document: Mapping[str, Any]) -> None:
 def _result(study: "Study", outcome: "Outcome") -> dict[str, Any]:
     """Score the test data, which took no part in anything, and return the result document."""
     test = study.sources.test
+    manifest = outcome.manifest
     tested = None if test is None else evaluate_model(outcome.model, test, study.track)
     return {
         "best_model": str(study.folder.path / "best_model"),
@@ -166,8 +167,10 @@ def _result(study: "Study", outcome: "Outcome") -> dict[str, Any]:
         "run": str(study.folder.path),
         "task": study.plan.task.name,
         "primary_metric": study.metric,
-        "value": outcome.metrics[study.metric],
-        "metrics": outcome.metrics,
+        "value": manifest.metrics[study.metric],
+        "metrics": manifest.metrics,
+        "metrics_of": manifest.metrics_of,
+        "intervals": manifest.intervals,
         "test_metrics": None if tested is None else tested["metrics"],
         "seconds": study.seconds(),
         "seconds_to_first_model": outcome.seconds_to_first_model,

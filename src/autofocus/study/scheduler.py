@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.errors import AutofocusError, BudgetError, StoppedError, TrainingError
+from autofocus.manifest import Manifest
 from autofocus.settings.job import EarlyTermination
 from autofocus.study.best_model import BestModel, Score
 from autofocus.study.folder.trial_folder import (
@@ -347,8 +348,8 @@ class TrialController:
         model = self._study.folder.published(best.trial)
         assert model is not None, "the best is published"
         self._study.trials.sort(key=_order)
-        metrics = self._metrics(best.trial)
-        return Outcome(best.trial, metrics, model, self._study.first_model_s)
+        manifest = self._manifest(best.trial)
+        return Outcome(best.trial, manifest, model, self._study.first_model_s)
 
     def _restore(self) -> None:
         """Restore the state from the run folder."""
@@ -457,12 +458,12 @@ class TrialController:
         images = [self._study.samples.locations[position] for position in checked]
         return rebuild(folder, manifest, images)
 
-    def _metrics(self, trial: str) -> dict[str, Any]:
+    def _manifest(self, trial: str) -> Manifest:
         if trial in self._candidates:
-            return self._candidates[trial].metrics
+            return self._candidates[trial].manifest
         manifest = read_result(self._folder(self._number(trial)))
         assert manifest is not None, "only a trial with a model is published"
-        return manifest.metrics
+        return manifest
 
     def _disqualify(self, trial: str, error: Exception) -> None:
         """Fail a trial whose model cannot be packaged, and choose among the others."""

@@ -18,6 +18,7 @@ from autofocus.data.rows.labels import label_map
 from autofocus.data.sources.read import Data
 from autofocus.data.splits import split_indices
 from autofocus.errors import DataError, InputError
+from autofocus.manifest import Manifest
 from autofocus.models.base import ModelSpec
 from autofocus.package.mlflow_model import write_package
 from autofocus.package.verify import verify_package
@@ -44,13 +45,13 @@ class Outcome:
 
     Attributes:
         trial: Id of the best trial.
-        metrics: Every metric of it on validation.
+        manifest: Its manifest, with its metrics.
         model: Folder of its published model.
         seconds_to_first_model: Seconds from the start to the first verified model.
     """
 
     trial: str
-    metrics: dict[str, Any]
+    manifest: Manifest
     model: Path
     seconds_to_first_model: float
 

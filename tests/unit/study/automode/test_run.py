@@ -293,7 +293,7 @@ def test_a_soup_is_served_when_it_wins(
     if helps:
         assert sorted(soup["chosen"]) == [0, 1]
         row = next(row for row in study.trials if row["id"] == SOUP_ID)
-        assert row["value"] == outcome.metrics["accuracy"]
+        assert row["value"] == outcome.manifest.metrics["accuracy"]
         assert run.is_best_model(outcome.model)
 
 
