@@ -1,6 +1,6 @@
 """Model selection: paired comparison, the epoch to keep, early stopping, the rank of epochs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -12,6 +12,93 @@ from numpy.typing import NDArray
 SMALL_VALIDATION = 200
 # The first candidate must be better by this many standard errors of the paired difference.
 MARGIN = 1.0
+# Standard deviation of gains among candidates worth trying, as a share of the reference's loss.
+PRIOR_SHARE = 0.2
+# Candidates whose gains differ by less of the reference's loss are as good as each other.
+TIE_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Mean loss that a candidate saves, on the same images.
+
+    Attributes:
+        mean: Mean over groups of images; positive favours the candidate.
+        standard_error: Standard error of that mean; infinite for a single group.
+        shrunk: The mean as far as it is to be believed.
+    """
+
+    mean: float
+    standard_error: float
+    shrunk: float
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A candidate on the images that judge all of them.
+
+    Attributes:
+        losses: Loss of each image, [n].
+        size: Size of its model, in any unit; smaller is cheaper to serve.
+    """
+
+    losses: NDArray[np.float64]
+    size: float
+
+
+def choose(
+    candidates: Sequence[Scored], groups: Sequence[Hashable], reference: int = 0
+) -> tuple[int, list[Gain]]:
+    """Choose the candidate with the largest shrunk gain; of near ties, the smallest.
+
+    Args:
+        candidates: Candidates, on the same n images.
+        groups: Group of each image, [n].
+        reference: Position of the candidate that the others are compared with.
+
+    Returns:
+        Position of the chosen one, and each candidate's gain over the reference.
+    """
+    before = candidates[reference].losses
+    level = float(_group_means(before, groups).mean())
+    gains = [shrunk_gain(before, c.losses, PRIOR_SHARE * level, groups) for c in candidates]
+    enough = max(gain.shrunk for gain in gains) - TIE_SHARE * level
+    tied = [i for i, gain in enumerate(gains) if gain.shrunk >= enough]
+    return min(tied, key=lambda i: (candidates[i].size, -gains[i].shrunk)), gains
+
+
+def shrunk_gain(
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    prior_sd: float,
+    groups: Sequence[Hashable],
+) -> Gain:
+    """Return a paired gain, shrunk towards none as far as it is uncertain.
+
+    The posterior mean of a gain with the prior N(0, prior_sd²) that was measured with a normal
+    error (Gelman et al., "Bayesian Data Analysis", section 2.5): the best of many lucky ones wins
+    nothing, and a small gain that is sure is not thrown away.
+
+    Args:
+        before: Loss of each image under the reference, [n].
+        after: Loss of the same images under the candidate, [n].
+        prior_sd: Standard deviation of gains that may be expected.
+        groups: Group of each image, [n]; images of one group are one piece of evidence.
+    """
+    assert before.shape == after.shape, "compare on the same images"
+    means = _group_means(before - after, groups)
+    mean, num_groups = float(means.mean()), len(means)
+    error = float(means.std(ddof=1) / np.sqrt(num_groups)) if num_groups > 1 else float("inf")
+    weight = prior_sd**2 / (prior_sd**2 + error**2) if prior_sd > 0 else 0.0
+    return Gain(mean, error, weight * mean)
+
+
+def _group_means(values: NDArray[np.float64], groups: Sequence[Hashable]) -> NDArray[np.float64]:
+    numbers: dict[Hashable, int] = {}
+    of_image = [numbers.setdefault(group, len(numbers)) for group in groups]
+    assert len(of_image) == len(values), "each image has a group"
+    means: NDArray[np.float64] = np.bincount(of_image, weights=values) / np.bincount(of_image)
+    return means
 
 
 @dataclass(frozen=True)

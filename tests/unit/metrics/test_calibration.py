@@ -1,4 +1,5 @@
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from autofocus.metrics.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     Activation,
+    cross_fitted_temperature,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
@@ -29,7 +31,7 @@ def honest_data(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5, 4.0])
+@pytest.mark.parametrize("temperature", [0.25, 0.6, 1.0, 2.5, 4.0])
 def test_known_temperature_is_recovered(kind: Activation, temperature: float) -> None:
     logits, targets = honest_data(kind, 20_000, seed=0)
     fitted = fit_temperature(logits * temperature, targets, kind)
@@ -66,6 +68,44 @@ def test_huge_float32_logits_do_not_overflow() -> None:
     logits = np.array([[3e4, -3e4], [-3e4, 3e4]], dtype=np.float32)
     assert fit_temperature(logits, np.array([1, 1]), "softmax") == pytest.approx(5, rel=1e-5)
     assert fit_temperature(logits, np.eye(2, dtype=np.int64), "sigmoid") == 1.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_fold_is_judged_with_the_temperature_of_the_others(kind: Activation) -> None:
+    logits, targets = honest_data(kind, 300, seed=3)
+    logits *= 3
+    folds = [np.arange(k, 300, 3) for k in range(3)]
+    fit = partial(fit_temperature, kind=kind)
+    served, judged = cross_fitted_temperature(logits, targets, folds, fit)
+    assert served == fit(logits, targets)
+    others = np.concatenate([folds[0], folds[2]])
+    expected = logits[folds[1]] / fit(logits[others], targets[others])
+    np.testing.assert_allclose(judged[folds[1]], expected, rtol=1e-6)
+
+
+def test_no_image_judges_a_temperature_that_knew_its_class() -> None:
+    logits, targets = honest_data("softmax", 200, seed=4)
+    folds, fit = [np.arange(100), np.arange(100, 200)], partial(fit_temperature, kind="softmax")
+    _, judged = cross_fitted_temperature(logits, targets, folds, fit)
+    wrong = np.where(np.arange(200) < 100, (targets + 1) % 3, targets)
+    _, again = cross_fitted_temperature(logits, wrong, folds, fit)
+    np.testing.assert_array_equal(judged[:100], again[:100])
+    assert not np.allclose(judged[100:], again[100:])
+
+
+def test_a_single_fold_has_no_temperature_to_judge_with() -> None:
+    logits, targets = honest_data("softmax", 200, seed=5)
+    fit = partial(fit_temperature, kind="softmax")
+    served, judged = cross_fitted_temperature(logits * 3, targets, [np.arange(200)], fit)
+    assert served > 2
+    np.testing.assert_array_equal(judged, logits * 3)
+
+
+def test_folds_hold_each_image_once() -> None:
+    logits, targets = honest_data("softmax", 9, seed=6)
+    for folds in ([np.arange(8)], [np.arange(9), np.arange(2)]):
+        with pytest.raises(AssertionError, match="each image once"):
+            cross_fitted_temperature(logits, targets, folds, lambda *_: 1.0)
 
 
 def test_negative_log_likelihood_by_hand() -> None:

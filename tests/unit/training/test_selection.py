@@ -9,11 +9,75 @@ from autofocus.training.selection import (
     MARGIN,
     SMALL_VALIDATION,
     EarlyStopping,
+    Scored,
+    choose,
     compare,
     latest_is_kept,
     margin_after,
     selection_score,
+    shrunk_gain,
 )
+
+
+def test_shrinkage_by_hand() -> None:
+    gain = shrunk_gain(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 2.0, 1.0, 3.0]), 0.5, "abcd")
+    # Gains 1, 0, 2, 1: variance 2/3, over four images; 1/4 : (1/4 + 1/6) of it is believed.
+    assert gain.mean == 1.0
+    assert gain.standard_error == pytest.approx(math.sqrt(2 / 3 / 4))
+    assert gain.shrunk == pytest.approx(0.6)
+
+
+def test_images_of_one_group_are_one_piece_of_evidence() -> None:
+    before, after = np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 2.0, 1.0, 3.0])
+    alone = shrunk_gain(before, after, 0.5, range(4))
+    copied = shrunk_gain(np.tile(before, 3), np.tile(after, 3), 0.5, np.tile(range(4), 3).tolist())
+    assert copied == alone
+    assert shrunk_gain(before, after, 0.5, "aaaa").shrunk == 0.0
+
+
+def test_a_sure_gain_is_believed_and_no_expectation_believes_nothing() -> None:
+    before = np.arange(6.0)
+    assert shrunk_gain(before, before - 0.1, 0.5, range(6)).shrunk == pytest.approx(0.1)
+    assert shrunk_gain(before, before - 0.1, 0.0, range(6)).shrunk == 0.0
+
+
+def test_shrinkage_is_the_posterior_mean() -> None:
+    """Candidates drawn from the prior: what is believed is right on average, whatever is seen."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(scale=0.3, size=4_000)
+    before = np.zeros(25)
+    seen = [shrunk_gain(before, rng.normal(-t, 1.5, 25), 0.3, range(25)) for t in true]
+    believed, mean = np.array([g.shrunk for g in seen]), np.array([g.mean for g in seen])
+    luckiest = mean > np.quantile(mean, 0.95)
+    assert believed[luckiest].mean() == pytest.approx(true[luckiest].mean(), abs=0.05)
+    assert mean[luckiest].mean() > 2 * true[luckiest].mean()
+
+
+def test_the_largest_shrunk_gain_is_chosen() -> None:
+    rng = np.random.default_rng(0)
+    first = 1 + 0.1 * rng.normal(size=50)
+    sure, lucky = first - 0.15, first - 0.2 + 2 * rng.normal(size=50)
+    lucky -= (lucky - first).mean() + 0.2
+    chosen, gains = choose([Scored(first, 1), Scored(lucky, 1), Scored(sure, 1)], range(50))
+    assert chosen == 2
+    assert gains[0].mean == gains[0].shrunk == 0.0
+    assert gains[1].mean > gains[2].mean
+    assert gains[1].shrunk < gains[2].shrunk
+
+
+def test_of_near_ties_the_smallest_model_is_chosen() -> None:
+    first = np.linspace(0.5, 1.5, 50)
+    candidates = [Scored(first, 5), Scored(first - 0.100, 40), Scored(first - 0.085, 20)]
+    assert choose(candidates, range(50))[0] == 2
+    assert choose([*candidates[:2], Scored(first - 0.075, 20)], range(50))[0] == 1
+    # Equal sizes: the better one.
+    assert choose([*candidates[:2], Scored(first - 0.085, 40)], range(50))[0] == 1
+
+
+def test_the_reference_stays_where_nothing_is_better() -> None:
+    first = np.linspace(0.5, 1.5, 50)
+    assert choose([Scored(first + 0.1, 1), Scored(first, 9)], range(50), reference=1)[0] == 1
+    assert choose([Scored(first, 1)], range(50))[0] == 0
 
 
 def test_comparison_by_hand() -> None:
