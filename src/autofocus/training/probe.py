@@ -173,11 +173,11 @@ def fit_probe(
     if not searched:
         # Without images or time for folds there is no evidence for another C than a default.
         c = DEFAULT_C if len(folds) > 1 else 1.0
-        head = _fit_scaled(fit, features, targets, num_classes, c, final)
+        head = fit_scaled(fit, features, targets, num_classes, c, final)
         return Probe(head, c, Calibration(), {})
     best = min(searched, key=lambda c: searched[c][0])
     temperature = head_kind.temperature(searched[best][1], targets[chosen])
-    head = _fit_scaled(fit, features, targets, num_classes, best, final)
+    head = fit_scaled(fit, features, targets, num_classes, best, final)
     return Probe(
         head.divided_by(temperature),
         best,
@@ -231,12 +231,12 @@ def _out_of_fold(
     logits = np.zeros((len(features), num_classes))
     for fold in folds:
         rest = np.setdiff1d(np.arange(len(features)), fold)
-        head = _fit_scaled(fit, features[rest], targets[rest], num_classes, c, effort)
+        head = fit_scaled(fit, features[rest], targets[rest], num_classes, c, effort)
         logits[fold] = head.logits(features[fold, 0])
     return logits
 
 
-def _fit_scaled(
+def fit_scaled(
     fit: FitHead,
     features: NDArray[np.float32],
     targets: NDArray[np.int64],

@@ -53,9 +53,9 @@ def test_head_over_raw_features_equals_fit_on_scaled_ones() -> None:
     mean = flat.mean(0)
     scale = np.sqrt(((flat - mean) ** 2).sum(1).mean())
     reference = HEADS["softmax"].fit((flat - mean) / scale, targets, 3, 10.0)
-    from autofocus.training.probe import _fit_scaled
+    from autofocus.training.probe import fit_scaled
 
-    head = _fit_scaled(HEADS["softmax"].fit, features, targets, 3, 10.0)
+    head = fit_scaled(HEADS["softmax"].fit, features, targets, 3, 10.0)
     expected = reference.logits((flat - mean) / scale)
     np.testing.assert_allclose(head.logits(flat), expected, rtol=1e-9, atol=1e-9)
 
