@@ -181,6 +181,8 @@ ALIASES: Final[dict[str, str]] = {
 # A bare architecture means its first row here; outside this table it means timm's default weights.
 RECOMMENDED: Final[tuple[ModelSpec, ...]] = (
     _row("tf_efficientnet_lite0.in1k", APACHE, 4_652_008, 224, 0.875, HALF),
+    _row("tf_efficientnet_lite1.in1k", APACHE, 5_416_680, 240, 0.882, HALF),
+    _row("tf_efficientnet_lite2.in1k", APACHE, 6_092_072, 260, 0.89, HALF),
     _row("mobilenetv4_conv_small.e2400_r224_in1k", APACHE, 3_774_024, 224, 0.875, IMAGENET),
     _row("mobilenetv4_conv_medium.e500_r256_in1k", APACHE, 9_715_512, 256, 0.95, IMAGENET),
     _row("mobilenetv3_large_100.ra_in1k", APACHE, 5_483_032, 224, 0.875, IMAGENET),

@@ -20,6 +20,7 @@ from autofocus.models.catalog import (
     resolve,
 )
 from autofocus.models.transformers.catalog import TRANSFORMERS
+from autofocus.models.weights.embedded import EMBEDDED
 
 # reference/azure.md 1.7
 AZURE_NAMES = {
@@ -219,7 +220,7 @@ def test_reference_page_lists_the_table() -> None:
     for spec in RECOMMENDED:
         aliases = ", ".join(f"`{alias}`" for alias in spec.aliases) or "–"
         size = f"{spec.preprocess.crop_size} px"
-        source = "installed with autofocus" if spec.name == DEFAULT_MODEL else f"`{spec.hub_id}`"
+        source = "installed with autofocus" if spec.name in EMBEDDED else f"`{spec.hub_id}`"
         params = f"{(spec.num_params or 0) / 1e6:.1f} M"
         rows.append(
             f"| `{spec.name}` | {aliases} | {params} | {spec.licence} | {size} | {source} |"

@@ -2,8 +2,9 @@
 
 explicit file -> local cache -> the hub library's cache -> hub -> one error that names all of these
 
-The embedded model's own weights need none of this: they are installed. It stands in for another
-model only when the user named none, or asked for it with `on_missing_weights: substitute`.
+The embedded models' own weights need none of this: they are installed. The default one stands in
+for another model only when the user named none, or asked for it with
+`on_missing_weights: substitute`.
 """
 
 import os
@@ -21,7 +22,7 @@ from torch import Tensor
 from autofocus.errors import WeightsError
 from autofocus.manifest import WeightsInfo, file_sha256
 from autofocus.models.base import LoadedWeights, ModelSpec, StateDict, is_permissive
-from autofocus.models.catalog import default_model, resolve
+from autofocus.models.catalog import DEFAULT_MODEL, default_model, resolve
 from autofocus.models.families import family_of
 from autofocus.models.torchvision import weights as torchvision_weights
 from autofocus.models.weights import embedded, hub
@@ -78,7 +79,7 @@ def load_weights(
         return _from_file(spec, Path(weights))
     if spec.backbone is not None and spec.weights_enum is None:
         return _of_backbone(spec, on_missing, accept_licences, user_named_model, timeouts, track)
-    if spec.name == embedded.EMBEDDED_MODEL:
+    if spec.name in embedded.EMBEDDED:
         return _from_package(spec)
     _check_licence(spec, spec.licence, accept_licences)
     if spec.weights_enum is not None:
@@ -154,9 +155,10 @@ def _from_file(spec: ModelSpec, path: Path) -> LoadedWeights:
 
 
 def _from_package(spec: ModelSpec) -> LoadedWeights:
-    info = WeightsInfo("embedded", embedded.EMBEDDED_LICENCE, embedded.EMBEDDED_SHA256)
+    digest = embedded.EMBEDDED[spec.name].sha256
+    info = WeightsInfo("embedded", embedded.EMBEDDED_LICENCE, digest)
     line = f"weights: {spec.name}, embedded in the install, licence {info.licence}"
-    return LoadedWeights(spec, embedded.load_embedded(), info, line)
+    return LoadedWeights(spec, embedded.load_embedded(spec.name), info, line)
 
 
 def _from_cache(spec: ModelSpec, accept_licences: Collection[str]) -> LoadedWeights:
@@ -282,7 +284,7 @@ def _substitute(spec: ModelSpec, tried: list[str]) -> LoadedWeights:
     """Return the embedded model's weights in place of `spec`'s, and say so."""
     try:
         stand_in = replace(
-            _from_package(resolve(embedded.EMBEDDED_MODEL)),
+            _from_package(resolve(DEFAULT_MODEL)),
             spec=_stand_in(spec),
         )
     except SourceError as error:
@@ -307,7 +309,7 @@ def _not_found(spec: ModelSpec, tried: list[str]) -> str:
         f"model '{spec.name}': its pretrained weights cannot be had. Tried: {'; '.join(tried)}."
         " Ways on (keys of the job, or --set KEY=VALUE): 'weights: <file>' reads a .safetensors or"
         " .pth file, 'weights: random' starts without pretraining, 'on_missing_weights: substitute'"
-        f" takes the embedded {embedded.EMBEDDED_MODEL.partition('.')[0]} instead.{ways}"
+        f" takes the embedded {DEFAULT_MODEL.partition('.')[0]} instead.{ways}"
     )
 
 

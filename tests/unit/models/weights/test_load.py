@@ -34,7 +34,7 @@ def tiny_tensors() -> dict[str, torch.Tensor]:
 def test_default_model_is_read_from_the_install() -> None:
     loaded = load_weights(resolve("tf_efficientnet_lite0"), user_named_model=False)
     assert loaded.info.source == "embedded"
-    assert loaded.info.sha256 == embedded.EMBEDDED_SHA256
+    assert loaded.info.sha256 == embedded.EMBEDDED[loaded.spec.name].sha256
     assert "embedded" in loaded.line
     assert "apache-2.0" in loaded.line
 
@@ -260,14 +260,15 @@ def test_transformers_weights_fit_another_input_size(tmp_path: Path) -> None:
         assert torch.allclose(network.features(images), reference.eval()(images), atol=1e-5)
 
 
-def test_detector_starts_from_the_weights_of_its_backbone() -> None:
-    spec = resolve("fcos_tf_efficientnet_lite0_fpn")
+@pytest.mark.parametrize("backbone", embedded.EMBEDDED)
+def test_detector_starts_from_the_weights_of_its_backbone(backbone: str) -> None:
+    name = f"fcos_{backbone.partition('.')[0]}_fpn"
+    spec = resolve(name)
     loaded = load_weights(spec)
     assert loaded.spec == spec
+    assert (spec.name, spec.backbone) == (name, backbone)
     assert loaded.info.source == "embedded"
-    assert loaded.line.startswith(
-        "weights: fcos_tf_efficientnet_lite0_fpn: encoder tf_efficientnet"
-    )
+    assert loaded.line.startswith(f"weights: {name}: encoder {backbone}")
     assert "licence apache-2.0" in loaded.line
 
 
