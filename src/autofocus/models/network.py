@@ -7,6 +7,8 @@ Notation for tensor shapes:
     - k: classes
 """
 
+import copy
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import torch
@@ -56,7 +58,11 @@ class Classifier(Network):
 
     Attributes:
         num_features: d.
+        cuts: Positions where `cut_at` can cut, the one that trains best in little time first; ()
+            for a network that cannot be cut.
     """
+
+    cuts: tuple[int, ...] = ()
 
     def __init__(self, encoder: nn.Module, head: nn.Linear, input_size: int) -> None:
         super().__init__()
@@ -76,6 +82,27 @@ class Classifier(Network):
         logits: Tensor = self.head(self.features(images))
         return logits
 
+    def cut_at(self, position: int) -> "Cut":
+        """Cut the network in two, so that its later layers can train on stored activations.
+
+        Args:
+            position: One of `cuts`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no cuts, got position {position}")
+
+    def with_tail(self, tail: "Classifier") -> "Classifier":
+        """Return a copy of the network with the layers of a tail.
+
+        Args:
+            tail: Tail of this network or of another one of its architecture, trained or not.
+        """
+        network = copy.deepcopy(self)
+        tensors = tail.state_dict()
+        names = list(network.state_dict())[-len(tensors) :]
+        assert names == list(tensors), "the tail must be of the network's architecture"
+        network.load_state_dict(tensors, strict=False)
+        return network
+
     def set_head(self, weight: Tensor | NDArray[Any], bias: Tensor | NDArray[Any]) -> None:
         """Replace the head's numbers, such as by those of a fitted probe.
 
@@ -88,6 +115,21 @@ class Classifier(Network):
         with torch.no_grad():
             self.head.weight.copy_(torch.as_tensor(weight))
             self.head.bias.copy_(torch.as_tensor(bias))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A classifier in two parts: `tail(stem(images))` are its logits.
+
+    Attributes:
+        stem: The network's own first layers: from images, float32 [n, 3, h, w], to activations,
+            float32 [n, c, h', w'].
+        tail: A copy of the others with their names in the network; its `features` and `forward`
+            take activations instead of images.
+    """
+
+    stem: nn.Module
+    tail: Classifier
 
 
 def load_encoder(encoder: nn.Module, spec: ModelSpec, state_dict: StateDict) -> None:
