@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # Short names for what most jobs set -> the job's keys.
 SHORT_KEYS = {
     "data": "training_data",
+    "model": "training_parameters.model_name",
+    "max_latency": "limits.max_latency",
+    "max_size": "limits.max_size",
     "target_column": "target_column_name",
     "image_column": "image_column_name",
 }
@@ -42,9 +45,8 @@ def train(
         started_s: Start of the budget, by `time.monotonic()`; None: now.
         track: Progress display.
         on_folder: Called with the run folder once it is this run's; None: nobody asks.
-        **keys: Keys of the job; `data`, `model`, `target_column` and `image_column` are short for
-            `training_data`, `training_parameters.model_name`, `target_column_name` and
-            `image_column_name`. They win over `job`.
+        **keys: Keys of the job, or the short names of `SHORT_KEYS`, such as `data` for
+            `training_data`. They win over `job`.
 
     Raises:
         InputError: If the job, the data or the run folder is wrong; names every problem.
@@ -170,12 +172,16 @@ def _document(
 
 
 def _with_keys(document: dict[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
-    given = {key: value for key, value in keys.items() if value is not None}
-    model = given.pop("model", None)
-    document = document | {SHORT_KEYS.get(key, key): value for key, value in given.items()}
-    if model is None:
-        return document
-    parameters = document.get("training_parameters") or {}
-    if not isinstance(parameters, Mapping):
-        raise JobError("training_parameters: must be a mapping of names to values.")
-    return {**document, "training_parameters": {**parameters, "model_name": model}}
+    document = dict(document)
+    for name, value in keys.items():
+        part, dot, key = SHORT_KEYS.get(name, name).rpartition(".")
+        if value is None:
+            continue
+        if not dot:
+            document[key] = value
+            continue
+        whole = document.get(part) or {}
+        if not isinstance(whole, Mapping):
+            raise JobError(f"{part}: must be a mapping of names to values.")
+        document[part] = {**whole, key: value}
+    return document

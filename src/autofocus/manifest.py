@@ -94,6 +94,13 @@ class Calibration(msgspec.Struct, frozen=True):
     num_images: int = 0
 
 
+class Measured(msgspec.Struct, frozen=True):
+    """What one image costs in `model.onnx`, one thread, and the file's size; as it was packaged."""
+
+    latency_ms: Annotated[float, msgspec.Meta(gt=0)]
+    size_bytes: Annotated[int, msgspec.Meta(gt=0)]
+
+
 class DataInfo(msgspec.Struct, frozen=True):
     """Data that the model was trained on."""
 
@@ -109,6 +116,7 @@ class Manifest(msgspec.Struct, frozen=True):
         labels: Class names in the order of the network's outputs.
         settings: Values that may be edited before serving, such as score thresholds.
         network: Builder arguments besides the model's name and the number of labels.
+        measured: What the network takes where it was packaged; None in older packages.
         tiling: Grid of tiles seen besides the whole image; None where there is none.
         outputs: Names of the network's outputs, in order.
         metrics: Every metric of the task.
@@ -132,6 +140,7 @@ class Manifest(msgspec.Struct, frozen=True):
     metrics_of: str = "validation"
     intervals: dict[str, tuple[float, float]] = {}
     test_metrics: dict[str, Any] | None = None
+    measured: Measured | None = None
     versions: dict[str, str] = {}
     files: dict[str, str] = {}
     schema_version: Annotated[int, msgspec.Meta(ge=1, le=SCHEMA_VERSION)] = SCHEMA_VERSION

@@ -10,6 +10,26 @@ import typer
 from autofocus.cli.output import AsJson, command, emit, emit_json, progress, showing_run
 from autofocus.runtime import PROCESS_STARTED_S
 
+Latency = Annotated[
+    str | None, typer.Option(help="Most time of one image on one core here, such as 15ms.")
+]
+Size = Annotated[str | None, typer.Option(help="Largest ONNX file of the network, such as 20MB.")]
+Licences = Annotated[
+    list[str] | None, typer.Option(help="A licence to accept besides Apache, MIT, BSD.")
+]
+ImageRoot = Annotated[
+    str | None, typer.Option(help="Where relative image_url start. Default: the JSONL's.")
+]
+Maps = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="PREFIX=DIR: a datastore or URL prefix to a folder or URL."),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="KEY=VALUE: any key of the job, such as data.on_invalid=error."),
+]
+OutputDir = Annotated[str | None, typer.Option(help="Default: runs/<name>-<hash of job and data>.")]
+
 
 @command
 def train(
@@ -22,28 +42,18 @@ def train(
     test_data: Annotated[str | None, typer.Option(help="Only measured, never chosen by.")] = None,
     model: Annotated[str | None, typer.Option(help="A timm name or one of Azure's.")] = None,
     budget: Annotated[str | None, typer.Option(help="Wall time, such as 60s, 5m, 1h.")] = None,
+    max_latency: Latency = None,
+    max_size: Size = None,
     seed: Annotated[int | None, typer.Option(help="Decides splits and order. Default 0.")] = None,
-    output_dir: Annotated[
-        str | None, typer.Option(help="Default: runs/<name>-<hash of job and data>.")
-    ] = None,
+    output_dir: OutputDir = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
     weights: Annotated[str | None, typer.Option(help="A file, or 'random'.")] = None,
-    accept_license: Annotated[
-        list[str] | None, typer.Option(help="A licence to accept besides Apache, MIT, BSD.")
-    ] = None,
+    accept_license: Licences = None,
     target_column: Annotated[str | None, typer.Option(help="Default: label.")] = None,
     image_column: Annotated[str | None, typer.Option(help="Default: image_url.")] = None,
-    image_root: Annotated[
-        str | None, typer.Option(help="Where relative image_url start. Default: the JSONL's.")
-    ] = None,
-    map_: Annotated[
-        list[str] | None,
-        typer.Option("--map", help="PREFIX=DIR: a datastore or URL prefix to a folder or URL."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="KEY=VALUE: any key of the job, such as data.on_invalid=error."),
-    ] = None,
+    image_root: ImageRoot = None,
+    map_: Maps = None,
+    set_: Assignments = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Forget another run in the folder.")
     ] = False,
@@ -67,6 +77,8 @@ def train(
         "test_data": test_data,
         "model": model,
         "budget": budget,
+        "max_latency": max_latency,
+        "max_size": max_size,
         "seed": seed,
         "output_dir": output_dir,
         "device": device,

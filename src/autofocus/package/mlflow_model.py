@@ -28,6 +28,7 @@ import yaml
 from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest, file_sha256
 from autofocus.models.network import Network
 from autofocus.models.weights.save import save_tensors
+from autofocus.package.measure import measure
 from autofocus.package.onnx import export_onnx
 from autofocus.runtime import naming_full_disk
 from autofocus.scoring.explain.needs import WEIGHTS_NAME
@@ -79,6 +80,7 @@ def _write(folder: Path, network: Network, manifest: Manifest) -> Manifest:
     complete = msgspec.structs.replace(
         manifest,
         files={name: file_sha256(folder / name) for name in (ONNX_NAME, WEIGHTS_NAME)},
+        measured=measure(folder / ONNX_NAME, manifest.preprocess.size),
         versions=_versions(),
     )
     (folder / MANIFEST_NAME).write_bytes(encode_manifest(complete))

@@ -17,7 +17,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -282,6 +282,49 @@ class Duration(Kind):
         pattern = f"^{_DURATION.pattern}$"
         number = {"type": "number", "exclusiveMinimum": 0}
         return {"anyOf": [number, {"type": "string", "pattern": pattern}]}
+
+
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
+
+
+@dataclass(frozen=True)
+class Quantity(Kind):
+    """Numbers above 0 with a unit, which they keep: 15 alone could be seconds or milliseconds.
+
+    Attributes:
+        units: Units, and how much one of each is.
+        example: A value.
+    """
+
+    units: Mapping[str, float] = field(hash=False)
+    example: str
+
+    @property
+    def allowed(self) -> str:
+        """See `Kind.allowed`."""
+        return f"a number > 0 with {' or '.join(self.units)}, such as {self.example}"
+
+    def parse(self, value: object) -> str:
+        """See `Kind.parse`."""
+        match = _QUANTITY.fullmatch(str(value))
+        unit = spelled(match[2], self.units) if match else None
+        if match is None or unit is None or not float(match[1]):
+            raise ValueError(self.allowed)
+        return f"{match[1]}{unit}"
+
+    def amount(self, text: str) -> float:
+        """Return the value of a parsed text, in the unit of size 1."""
+        number, unit = re.split(r"(?<=\d)(?=[A-Za-z])", text)
+        return float(number) * self.units[unit]
+
+    def schema(self) -> Schema:
+        """See `Kind.schema`."""
+        units = "|".join(self.units)
+        return {"type": "string", "pattern": rf"^\s*\d+(\.\d+)?\s*({units})\s*$"}
+
+
+LATENCY = Quantity({"ms": 0.001, "s": 1.0}, "15ms")
+SIZE = Quantity({"kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20}, "20MB")
 
 
 class TileGrid(Kind):

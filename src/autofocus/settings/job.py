@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from autofocus.settings.fields import Duration
+from autofocus.settings.fields import LATENCY, SIZE, Duration
 from autofocus.settings.parameters import Parameters
 from autofocus.settings.search_space import canonical_space
 from autofocus.settings.spelling import did_you_mean, spelled
@@ -119,7 +119,7 @@ class DataInput(Closed):
 
 
 class Limits(Closed):
-    """Limits on trials and time. Defaults: azure.md §1.1."""
+    """Limits on trials, time and the model. Defaults: azure.md §1.1."""
 
     max_trials: Annotated[
         int, Field(ge=1, le=1000), _about("Most trials; AutoMode without it: as the budget allows")
@@ -129,6 +129,13 @@ class Limits(Closed):
     ] = 1
     timeout_minutes: Annotated[
         Annotated[float, Field(gt=0, le=86400)] | None, _about("Wall time, as `budget`")
+    ] = None
+    max_latency: Annotated[
+        Annotated[str, LATENCY] | None,
+        _about("Most time of one image in the network, here, on one core: `15ms`, `0.2s`"),
+    ] = None
+    max_size: Annotated[
+        Annotated[str, SIZE] | None, _about("Largest ONNX file of the network: `20MB`, `8MiB`")
     ] = None
 
 
@@ -307,7 +314,7 @@ class Job(Closed):
     ] = 0.2
     test_data: Annotated[Input | None, _about("The same; only measured, never chosen by")] = None
     test_data_size: Frac | None = None
-    limits: Annotated[Limits, _about("Limits on trials and time")] = Limits()
+    limits: Annotated[Limits, _about("Limits on trials, time and the model")] = Limits()
     training_parameters: Annotated[Parameters, _about("Hyperparameters of all trials")] = {}
     sweep: Annotated[Sweep | None, _about("Sampling and early termination of a sweep")] = None
     search_space: Annotated[

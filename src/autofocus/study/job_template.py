@@ -38,6 +38,7 @@ limits:
   max_trials: 10
   max_concurrent_trials: 1
 #  timeout_minutes: 60
+#  max_latency: 15ms
 
 # Decides splits, order and what a sweep tries.
 seed: 0

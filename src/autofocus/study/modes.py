@@ -4,14 +4,16 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from autofocus.models.base import CLASSIFIER
 from autofocus.settings.search_space import Choice
 from autofocus.study.automode.run import search_automatically
 from autofocus.study.cross_validation import cross_validate_best
 from autofocus.study.refit import can_refit, refit_best, refit_reserve_s
-from autofocus.study.resolve import Mode, trial_plan
+from autofocus.study.resolve import Mode, Plan, trial_plan
 from autofocus.study.scheduler import MIN_TRIAL_S, PROBE_ID, Rules, Search
 from autofocus.study.search.samplers import Past, Sampler, make_sampler
 from autofocus.study.study import Study
+from autofocus.study.trials.classifiers import ClassifierTrials
 from autofocus.study.trials.recipes import recipe_for
 from autofocus.study.trials.runner import TRIALS
 
@@ -51,12 +53,21 @@ def search_space(study: Study) -> Search:
     plan = study.plan
     sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
     _check_weights(study)
-    first = trial_plan(plan, sampler.ask(0))
-    TRIALS[first.model.kind].begin(study, first, PROBE_ID)
     num_trials = plan.job.limits.max_trials
     if sampler.num_trials is not None:
         num_trials = min(num_trials, sampler.num_trials)
+    draws = [trial_plan(plan, sampler.ask(number)) for number in range(num_trials)]
+    first = next((draw for draw in draws if _is_within_limits(study, draw)), draws[0])
+    TRIALS[first.model.kind].begin(study, first, PROBE_ID)
     return Search(sampler, Rules(num_trials, plan.early_termination, study.metric))
+
+
+def _is_within_limits(study: Study, plan: Plan) -> bool:
+    """Return whether a model of before the first trial may be published; detectors have none."""
+    if plan.model.kind != CLASSIFIER:
+        return True
+    spec = ClassifierTrials().spec(study, plan, PROBE_ID)
+    return study.limits.problem_of(spec, study.model_of(plan)) is None
 
 
 def _check_weights(study: Study) -> None:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.errors import AutofocusError, BudgetError, StoppedError, TrainingError
+from autofocus.errors import AutofocusError, BudgetError, JobError, StoppedError, TrainingError
 from autofocus.manifest import Manifest
 from autofocus.settings.job import EarlyTermination
 from autofocus.study.best_model import BestModel, Score
@@ -38,7 +39,7 @@ from autofocus.study.resolve import Plan, trial_plan
 from autofocus.study.search.pruners import PruneDecision, Pruner, is_due
 from autofocus.study.search.samplers import Past, Sampler
 from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, format_metric
-from autofocus.study.trials.base import Assignment, TrialEnd, failure, is_disk_full
+from autofocus.study.trials.base import Assignment, TrialEnd, failure, is_disk_full, over_limit
 from autofocus.study.trials.runner import TRIALS
 from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate
 from autofocus.training.trial import TrialSpec
@@ -176,7 +177,14 @@ class TrialController:
             return None
         if self._unfinished:
             self._unfinished.popleft()
-        return Assignment(number, self._begin(number), deadline_s)
+        spec = self._begin(number)
+        model = self._study.model_of(self._plan_of(number))
+        problem = self._study.limits.problem_of(spec, model)
+        if problem is None:
+            return Assignment(number, spec, deadline_s)
+        self._rows[number]["over_limit"] = True
+        self.end(number, TrialEnd("failed", problem, None, 0, 0.0))
+        return self.next_trial()
 
     def report(self, number: int, report: dict[str, Any]) -> PruneDecision:
         """See `TrialScheduler.report`."""
@@ -285,10 +293,14 @@ class TrialController:
 
     def spec_of(self, number: int) -> TrialSpec:
         """Return what a trial trains that was begun."""
-        plan, study = trial_plan(self._plan, self._rows[number]["parameters"]), self._study
-        return TRIALS[plan.model.kind].spec(
-            study, plan, self._id(number), study.train, study.validation
-        )
+        return self._spec(self._id(number), self._plan_of(number))
+
+    def _spec(self, trial: str, plan: Plan) -> TrialSpec:
+        study = self._study
+        return TRIALS[plan.model.kind].spec(study, plan, trial, study.train, study.validation)
+
+    def _plan_of(self, number: int) -> Plan:
+        return trial_plan(self._plan, self._rows[number]["parameters"])
 
     def best_if_trained(self) -> TrainedTrial | None:
         """Return the best model if a trial of the sweep trained it."""
@@ -467,7 +479,9 @@ class TrialController:
 
     def _disqualify(self, trial: str, error: Exception) -> None:
         """Fail a trial whose model cannot be packaged, and choose among the others."""
-        reason = f"its model cannot be served: {failure(error)}"
+        # Limits of the job say it themselves.
+        why = str(error) if isinstance(error, JobError) else failure(error)
+        reason = f"its model cannot be served: {why}"
         log.warning("trial %s: %s", trial, reason)
         if trial in self._candidates:
             del self._candidates[trial]
@@ -500,6 +514,9 @@ class TrialController:
         failed = [row for row in self._rows.values() if row["status"] == "failed"]
         if not failed:
             return BudgetError("the budget ended before any trial had a model; give more.")
+        if all("over_limit" in row for row in failed):
+            problems = list(dict.fromkeys(row["reason"] for row in failed))
+            return over_limit(self._study, self._plan, problems, partial(self._spec, PROBE_ID))
         reasons = "; ".join(f"trial {row['id']}: {row['reason']}" for row in failed[:MAX_REASONS])
         return TrainingError(f"no trial had a model: {reasons}")
 

@@ -17,7 +17,7 @@ from autofocus.data.rows.issues import Issue, IssueLog
 from autofocus.data.rows.labels import label_map
 from autofocus.data.sources.read import Data
 from autofocus.data.splits import split_indices
-from autofocus.errors import DataError, InputError
+from autofocus.errors import DataError, InputError, JobError
 from autofocus.manifest import Manifest
 from autofocus.models.base import ModelSpec
 from autofocus.package.mlflow_model import write_package
@@ -25,6 +25,7 @@ from autofocus.package.verify import verify_package
 from autofocus.runtime import Track, write_atomically
 from autofocus.study.best_model import Score
 from autofocus.study.folder.run_folder import Leaderboard, RunFolder
+from autofocus.study.limits import ModelLimits
 from autofocus.study.resolve import Plan
 from autofocus.study.sources import Sources
 from autofocus.training.candidate import Candidate, Samples
@@ -74,6 +75,7 @@ class Study:
         image_s: Seconds that scoring a test image may take.
         first_score: Score of a model from before the first trial; None without one.
         first_candidate: That model.
+        limits: What the job allows a model to take.
         first_model_s: Seconds to the first model that can be served; 0 before there is one.
     """
 
@@ -106,6 +108,7 @@ class Study:
         self.first_candidate: Candidate | None = None
         self.first_model_s = 0.0
         self.metric = str(plan.job.primary_metric)
+        self.limits = ModelLimits.of(plan.job, folder.decide)
         self._models: dict[str, ModelSpec] = {}
         self.write_data_check()
 
@@ -198,13 +201,18 @@ class Study:
         log.warning("%s", issue.text())
 
     def publish(self, trial: str, candidate: Candidate) -> Path:
-        """Package, verify and only then point `best_model` at the result."""
+        """Package, verify and only then point `best_model` at the result.
+
+        Raises:
+            JobError: If the network exceeds the job's limits.
+        """
         started_s = time.monotonic()
         target = self.folder.next_model_dir()
         unfinished = target.with_name(f".{target.name}")
         manifest = write_package(unfinished, candidate.network, candidate.manifest)
         images = _readable(candidate.check_images)
         try:
+            self._check_limits(manifest)
             difference = verify_package(unfinished, candidate.network, manifest, images)
         except BaseException:
             shutil.rmtree(unfinished)
@@ -227,6 +235,12 @@ class Study:
             difference,
         )
         return target
+
+    def _check_limits(self, manifest: Manifest) -> None:
+        name, size = manifest.model_name, manifest.preprocess.size
+        problem = self.limits.problem_of_measured(name, size, manifest.measured)
+        if problem is not None:
+            raise JobError(f"{problem}. It was not published.")
 
     def test_reserve_s(self) -> float:
         """Return the seconds that scoring the test data takes."""

@@ -6,7 +6,17 @@ from typing import Annotated, Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from autofocus.settings.fields import Duration, Flag, Kind, Number, OneOf, Text
+from autofocus.settings.fields import (
+    LATENCY,
+    SIZE,
+    Duration,
+    Flag,
+    Kind,
+    Number,
+    OneOf,
+    Quantity,
+    Text,
+)
 
 
 class Lens(BaseModel):
@@ -49,6 +59,12 @@ def test_strict_values_stay_as_they_are(kind: Kind, value: object) -> None:
         (Duration(), "5x"),
         (Duration(), True),
         (Duration(), -1),
+        (LATENCY, 15),
+        (LATENCY, "15"),
+        (LATENCY, "0ms"),
+        (LATENCY, "1h"),
+        (SIZE, "20"),
+        (SIZE, "-20MB"),
     ],
 )
 def test_a_refusal_says_what_is_allowed(kind: Kind, value: object) -> None:
@@ -93,3 +109,19 @@ def test_a_model_says_its_fields_in_its_schema() -> None:
     ].items()
     assert (fields["blades"]["minimum"], fields["blades"]["maximum"]) == (5, 11)
     assert fields["mount"]["enum"] == ["bayonet", "screw", "none", "not_set"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "kept", "amount"),
+    [
+        (LATENCY, "15ms", "15ms", 0.015),
+        (LATENCY, " 0.2 S ", "0.2s", 0.2),
+        (SIZE, "20mb", "20MB", 20e6),
+        (SIZE, "8 MiB", "8MiB", 8 * 2**20),
+    ],
+)
+def test_a_quantity_keeps_its_unit(kind: Quantity, written: str, kept: str, amount: float) -> None:
+    assert kind.parse(written) == kept
+    assert kind.parse(kept) == kept, "a job is read back"
+    assert kind.amount(kept) == pytest.approx(amount)
+    assert re.fullmatch(kind.schema()["pattern"], kept)

@@ -1,12 +1,14 @@
 """The trials of one kind of model: what a kind must offer, an assignment, and how a trial ended."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.errors import JobError
+from autofocus.models import catalog
 from autofocus.runtime import DISK_FULL
 from autofocus.study.resolve import Plan
 from autofocus.study.study import Study
@@ -98,6 +100,24 @@ def failure(error: BaseException) -> str:
     if is_out_of_memory(error):
         return f"out of memory: {first or type(error).__name__}"
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def over_limit(
+    study: Study, plan: Plan, problems: Sequence[str], spec_of: Callable[[Plan], TrialSpec]
+) -> JobError:
+    """Return the error of a job all of whose models exceed its limits.
+
+    Args:
+        study: The run.
+        plan: Plan of one of them.
+        problems: What `ModelLimits.problem_of` says of each.
+        spec_of: Function that resolves the trial of a plan.
+    """
+    smallest = catalog.resolve(catalog.default_model(plan.model.kind))
+    own_weights = plan.job.weights not in (None, "random")
+    is_known = own_weights or any(smallest.name in text for text in problems)
+    small = None if is_known else spec_of(replace(plan, model=smallest))
+    return study.limits.nothing_fits(problems, plan.model.kind, small)
 
 
 def is_disk_full(error: BaseException) -> bool:

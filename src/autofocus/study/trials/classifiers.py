@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from autofocus.runtime import write_atomically
 from autofocus.study.best_model import Score
 from autofocus.study.resolve import Plan
 from autofocus.study.study import PACKAGING_RESERVE_S, Study, format_metric
+from autofocus.study.trials.base import over_limit
 from autofocus.study.trials.recipes import preprocess_for, recipe_for
 from autofocus.training.candidate import Samples
 from autofocus.training.classifier_trial import train_classifier
@@ -73,6 +75,9 @@ def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probe
     num_training = len(data.locations)
     locations = [*data.locations, *([] if given is None else given.locations)]
     spec = ClassifierTrials().spec(study, plan, probe)
+    if problem := study.limits.problem_of(spec, study.model_of(plan)):
+        of_plan = partial(ClassifierTrials().spec, study, trial=probe)
+        raise over_limit(study, plan, [problem], of_plan)
     context = study.context(probe, study.deadline(PACKAGING_RESERVE_S))
     weights, device = spec.prepare(study.track)
     started_s = time.monotonic()
