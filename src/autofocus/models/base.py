@@ -42,6 +42,8 @@ SEGMENTER: Final = "instance segmenter"
 # Licences under which weights are used without asking.
 PERMISSIVE_LICENCES: Final = frozenset({"apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause"})
 UNKNOWN_LICENCE: Final = "unknown"
+# Between the names of encoders side by side, and between what is said of each one's weights.
+BESIDE: Final = "+"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class ModelSpec:
         family: Key of its family in `models.families.FAMILIES`.
         backbone: Catalog name of the pretrained encoder of a torchvision detector.
         weights_enum: Entry of torchvision's weights for the whole network, where it has some.
+        members: Catalog names of the encoders that a classifier has side by side.
     """
 
     name: str
@@ -73,11 +76,12 @@ class ModelSpec:
     family: str = "timm"
     backbone: str | None = None
     weights_enum: str | None = None
+    members: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> str:
-        """The name without the weights' tag."""
-        return self.name.partition(".")[0]
+        """The name without the weights' tag, or without those of its members."""
+        return BESIDE.join(part.partition(".")[0] for part in self.name.split(BESIDE))
 
 
 @dataclass(frozen=True)
@@ -193,4 +197,4 @@ class Family(ABC):
 
 def is_permissive(licence: str) -> bool:
     """Return whether weights under `licence` may be used without `accept_license`."""
-    return licence.lower() in PERMISSIVE_LICENCES
+    return PERMISSIVE_LICENCES.issuperset(licence.lower().split(BESIDE))

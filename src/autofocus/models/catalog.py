@@ -1,9 +1,9 @@
 """The models by name. A new one is one line here; one from outside, see docs/extending.md.
 
-Any timm name works, and any as the backbone of a detector: `<head>_<timm name>_fpn`. The table
-holds those that were reviewed (weights, licence, size), under their timm names and under the names
-that Azure's AutoML for Images uses. Imports no torch and no timm: they are loaded only when a name
-is not in the table.
+Any timm name works, and any as the backbone of a detector: `<head>_<timm name>_fpn`. Classifiers
+with several encoders side by side are `<timm name>+<timm name>`. The table holds those that were
+reviewed (weights, licence, size), under their timm names and under the names that Azure's AutoML
+for Images uses. Imports no torch and no timm: they are loaded only when a name is not in the table.
 """
 
 import difflib
@@ -13,7 +13,14 @@ from typing import Any, Final
 
 from autofocus.errors import InputError, JobError, WeightsError
 from autofocus.manifest import ResizeCrop, ResizeFit
-from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER, UNKNOWN_LICENCE, ModelSpec
+from autofocus.models.base import (
+    BESIDE,
+    CLASSIFIER,
+    DETECTOR,
+    SEGMENTER,
+    UNKNOWN_LICENCE,
+    ModelSpec,
+)
 from autofocus.models.transformers.catalog import TRANSFORMERS
 from autofocus.plugins import with_plugins
 
@@ -74,7 +81,7 @@ def resolve(name: str) -> ModelSpec:
     Args:
         name: A name or alias of the tables, any timm name with or without its weights' tag, or the
             hub id of a timm model (`timm/resnet18.a1_in1k`); any of these between a head and
-            `_fpn` (`fcos_resnet18_fpn`).
+            `_fpn` (`fcos_resnet18_fpn`), or several with `+` between them.
 
     Raises:
         JobError: If no model has this name; proposes the nearest names.
@@ -83,6 +90,8 @@ def resolve(name: str) -> ModelSpec:
     wanted = re.sub(r"^(hf[-_]hub:)?(timm/)?", "", name.strip())
     if spec := known_models().get(wanted.lower()):
         return _named(spec)
+    if BESIDE in wanted:
+        return _side_by_side(wanted)
     if re.match(r"(?i)(ultralytics/|fastsam|rtdetr-[lx]\b|yolo)", wanted):
         raise WeightsError(
             f"model '{name}': YOLO weights and code of this name are AGPL-3.0, which autofocus"
@@ -231,11 +240,8 @@ def _detector_spec(name: str) -> ModelSpec | None:
     if found is None or re.match(rf"(?i)({'|'.join(HEADS)})_", found[2]):
         return None
     head = found[1].lower()
-    try:
-        backbone = resolve(found[2])
-    except InputError as error:
-        raise type(error)([f"{name}: {problem}" for problem in error.problems]) from error
-    if backbone.kind != CLASSIFIER:
+    backbone = _part_of(name, found[2])
+    if backbone.kind != CLASSIFIER or backbone.members:
         raise JobError(f"model_name: {backbone.name} is no backbone of a detector, got '{name}'.")
     bare = f"{head}_{backbone.architecture}_fpn"
     weights_enum = COCO_WEIGHTS.get(bare) if name.lower() == bare else None
@@ -253,6 +259,56 @@ def _detector_spec(name: str) -> ModelSpec | None:
         backbone=backbone.name,
         weights_enum=weights_enum,
     )
+
+
+def _side_by_side(name: str) -> ModelSpec:
+    """Return the classifier whose encoders all see the image at the largest one's size.
+
+    Raises:
+        JobError: If its members cannot be one network.
+    """
+    members = [_part_of(name, part) for part in name.split(BESIDE)]
+    for member in members:
+        if member.family != "timm" or not _takes_any_size(member):
+            raise JobError(
+                f"model_name: encoders side by side must be timm's and take images of any size;"
+                f" {member.name} is not such a one, got '{name}'. Convolutional ones are"
+                " (tf_efficientnet_lite2, convnext_tiny, resnet50)."
+            )
+    if len({member.name for member in members}) < len(members):
+        raise JobError(f"model_name: encoders side by side must differ, got '{name}'.")
+    if len({(member.preprocess.mean, member.preprocess.std) for member in members}) > 1:
+        norms = ", ".join(f"{member.name} {member.preprocess.mean}" for member in members)
+        raise JobError(
+            "model_name: encoders side by side must have been trained on images of one"
+            f" normalisation, got means of {norms}. Name others: docs/reference/models.md."
+        )
+    nums = [member.num_params for member in members]
+    return ModelSpec(
+        name=BESIDE.join(member.name for member in members),
+        kind=CLASSIFIER,
+        licence=BESIDE.join(sorted({member.licence for member in members})),
+        preprocess=max((member.preprocess for member in members), key=lambda one: one.size),
+        num_params=None if None in nums else sum(num or 0 for num in nums),
+        family="side_by_side",
+        members=tuple(member.name for member in members),
+    )
+
+
+def _part_of(name: str, part: str) -> ModelSpec:
+    """Return the model that a part of a name means; errors have the whole name."""
+    try:
+        return resolve(part)
+    except InputError as error:
+        raise type(error)([f"{name}: {problem}" for problem in error.problems]) from error
+
+
+def _takes_any_size(spec: ModelSpec) -> bool:
+    from timm.models import get_pretrained_cfg
+
+    cfg = get_pretrained_cfg(spec.name)
+    assert cfg is not None, f"{spec.name} was resolved by the catalog"
+    return not cfg.fixed_input_size
 
 
 def _timm_spec(name: str) -> ModelSpec | None:

@@ -9,7 +9,7 @@ from autofocus.errors import WeightsError
 from autofocus.manifest import Manifest
 from autofocus.models.base import Family, ModelSpec
 from autofocus.models.catalog import resolve
-from autofocus.models.timm.family import TimmFamily
+from autofocus.models.timm.family import SideBySideFamily, TimmFamily
 from autofocus.models.torchvision.family import TorchvisionFamily
 from autofocus.models.transformers.family import TransformersFamily
 from autofocus.plugins import with_plugins
@@ -21,6 +21,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "timm": TimmFamily(),
     "torchvision": TorchvisionFamily(),
     "transformers": TransformersFamily(),
+    "side_by_side": SideBySideFamily(),
 }
 
 

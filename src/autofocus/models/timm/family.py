@@ -1,4 +1,4 @@
-"""The family of timm's classifiers. Imports no torch.
+"""The families of classifiers on timm's encoders, one or several. Imports no torch.
 
 A file of its own: the door of its folder, as each family has one.
 """
@@ -47,3 +47,22 @@ class TimmFamily(Family):
     def recipe_defaults(self, spec: ModelSpec) -> Mapping[str, Any]:
         """Return the rates of networks with attention; the others keep the recipe's own."""
         return _ATTENTION_RECIPE if spec.architecture.startswith(_ATTENTION) else {}
+
+
+class SideBySideFamily(Family):
+    """Classifiers on several timm encoders side by side."""
+
+    weight_names: ClassVar[str] = "timm's names, after 'members.0.', 'members.1.' and so on"
+
+    def build(
+        self,
+        spec: ModelSpec,
+        num_classes: int,
+        weights: LoadedWeights | None,
+        size: Size,
+        options: Mapping[str, Any],
+    ) -> "Network":
+        """Build a classifier; it takes no options."""
+        from autofocus.models.timm.side_by_side import build_side_by_side
+
+        return build_side_by_side(spec, num_classes, weights, size)

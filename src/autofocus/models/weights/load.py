@@ -21,7 +21,7 @@ from torch import Tensor
 
 from autofocus.errors import WeightsError
 from autofocus.manifest import WeightsInfo, file_sha256
-from autofocus.models.base import LoadedWeights, ModelSpec, StateDict, is_permissive
+from autofocus.models.base import BESIDE, LoadedWeights, ModelSpec, StateDict, is_permissive
 from autofocus.models.catalog import DEFAULT_MODEL, default_model, resolve
 from autofocus.models.families import family_of
 from autofocus.models.torchvision import weights as torchvision_weights
@@ -79,6 +79,8 @@ def load_weights(
         return _from_file(spec, Path(weights))
     if spec.backbone is not None and spec.weights_enum is None:
         return _of_backbone(spec, on_missing, accept_licences, user_named_model, timeouts, track)
+    if spec.members:
+        return _of_members(spec, on_missing, accept_licences, user_named_model, timeouts, track)
     if spec.name in embedded.EMBEDDED:
         return _from_package(spec)
     _check_licence(spec, spec.licence, accept_licences)
@@ -123,6 +125,35 @@ def _of_backbone(
         spec = _stand_in(spec)
     line = loaded.line.replace("weights: ", f"weights: {spec.name}: encoder ", 1)
     return replace(loaded, spec=spec, line=line)
+
+
+def _of_members(
+    spec: ModelSpec,
+    on_missing: OnMissing,
+    accept_licences: Collection[str],
+    user_named_model: bool,
+    timeouts: Timeouts,
+    track: Track,
+) -> LoadedWeights:
+    """Return the weights of encoders side by side, or of what stands in for one of them."""
+    options = (on_missing, accept_licences, user_named_model, timeouts, track)
+    state_dict: StateDict = {}
+    infos: list[WeightsInfo] = []
+    lines: list[str] = []
+    for index, name in enumerate(spec.members):
+        loaded = load_weights(resolve(name), None, *options)
+        if loaded.spec.name != name:
+            return loaded
+        assert loaded.state_dict is not None, "weights that were not asked to be random"
+        state_dict |= {f"members.{index}.{key}": t for key, t in loaded.state_dict.items()}
+        infos.append(loaded.info)
+        lines.append(loaded.line.removeprefix("weights: "))
+    info = WeightsInfo(
+        BESIDE.join(one.source for one in infos),
+        BESIDE.join(sorted({one.licence for one in infos})),
+        BESIDE.join(str(one.sha256) for one in infos),
+    )
+    return LoadedWeights(spec, state_dict, info, f"weights: {'; '.join(lines)}")
 
 
 def _first(
