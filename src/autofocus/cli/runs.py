@@ -10,6 +10,7 @@ import typer
 
 from autofocus.cli.output import AsJson, command, emit, emit_json, showing_run
 from autofocus.cli.train import show_result
+from autofocus.runtime import PROCESS_STARTED_S
 
 if TYPE_CHECKING:
     from autofocus.study.folder.reader import RunView, TrialView
@@ -108,16 +109,26 @@ def compare(
 
 @app.command()
 @command
-def resume(run: Folder, as_json: AsJson = False) -> None:
-    """Go on with a run that was stopped or killed; a finished one prints its result."""
+def resume(
+    run: Folder,
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Time to go on for, such as 10m; a finished run goes on too."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Go on with a run that was stopped or killed; a finished one prints its result.
+
+    autofocus runs resume runs/fridge --budget 10m
+    """
     from autofocus import api
     from autofocus.study.folder.reader import request
 
-    job, folder = request(run)
+    job, folder = request(run, budget)
     # Relative paths in the job start where the run was started.
     os.chdir(folder)
     with showing_run(as_json=as_json) as (track, on_folder):
-        result = api.train(job, track=track, on_folder=on_folder)
+        result = api.train(job, started_s=PROCESS_STARTED_S, track=track, on_folder=on_folder)
     if as_json:
         emit_json(result)
     else:
@@ -160,15 +171,18 @@ def _watch(run: Path) -> None:
 
 
 def _lines(view: "RunView") -> list[str]:
-    limits = view.job["limits"]
     lines = [
         f"{view.path}  {view.status}  {view.task} by {view.metric}",
-        f"{len(view.leaderboard)} trials ended, at most {limits['max_trials']}{_memory(view)}",
+        f"{len(view.leaderboard)} trials ended{_most(view)}{_memory(view)}",
     ]
     lines += map(_line, view.best)
     if len(view.leaderboard) > MAX_TRIALS:
         lines.append(f"… {len(view.leaderboard) - MAX_TRIALS} more in leaderboard.json")
     return [*lines, *map(_line, view.running)]
+
+
+def _most(view: "RunView") -> str:
+    return "" if view.num_trials is None else f", at most {view.num_trials}"
 
 
 def _line(trial: "TrialView") -> str:

@@ -40,13 +40,13 @@ def describe(document: Mapping[str, Any], track: Track = no_progress) -> dict[st
         "seed": job.seed,
         "not_used_here": [*job.unused_keys, *plan.unused_parameters],
         "notes": list(plan.notes),
-        "job": job.model_dump(mode="json", by_alias=True),
+        "job": plan.document(),
     }
 
 
 def _limits(plan: Plan) -> dict[str, Any]:
     limits, kind = plan.job.limits.model_dump(), plan.model.kind
-    if plan.mode == "automode" and "max_trials" not in plan.job.limits.model_fields_set:
+    if plan.chooses_number:
         # The budget alone says when the system stops choosing; without one, the default recipe.
         limits["max_trials"] = 1 if plan.job.budget_s is None else priors_of(kind).max_trials
     return limits

@@ -63,6 +63,19 @@ class Plan:
         return "single" if one or named_one else "automode"
 
     @property
+    def chooses_number(self) -> bool:
+        """Whether the system chooses the number of trials."""
+        return self.mode == "automode" and "max_trials" not in self.job.limits.model_fields_set
+
+    def document(self) -> dict[str, Any]:
+        """Return the job as `job.yml` has it, which a command can be given again."""
+        resolved = self.job.model_dump(mode="json", by_alias=True)
+        if self.chooses_number:
+            # A number would ask for that many, and 1 for the job's own recipe alone.
+            del resolved["limits"]["max_trials"]
+        return resolved
+
+    @property
     def seed(self) -> int:
         """Seed of splits, folds, fresh layers and the order of work."""
         return int(self.parameters.get("random_seed", self.job.seed))

@@ -13,6 +13,7 @@ from autofocus.errors import InputError, StoppedError
 from autofocus.runtime import StopRequest, Track, no_progress, process_count, process_rank
 from autofocus.scoring.evaluate import evaluate_model
 from autofocus.settings.job import Job
+from autofocus.study.extent import Extent
 from autofocus.study.folder.run_folder import RunFolder, identity
 from autofocus.study.resolve import Plan, resolve
 from autofocus.study.sources import Sources, read_sources, with_splits
@@ -66,12 +67,12 @@ def run(
         _require_torch()
         _announce(plan)
         sources = read_sources(plan, track)
-        resolved = plan.job.model_dump(mode="json", by_alias=True)
+        resolved = plan.document()
         path = _run_path(plan.job, resolved, sources)
         with RunFolder(path, resolved, sources.fingerprint, overwrite) as folder:
             if on_folder is not None:
                 on_folder(path)
-            if (finished := _finished(folder)) is not None:
+            if (finished := _finished(folder, Extent.of(plan))) is not None:
                 results.append(finished)
                 return finished
             _keep_request(folder, document)
@@ -84,6 +85,7 @@ def run(
 
             plan = with_default_model(plan, folder, track)
             study = Study(plan, sources, folder, started_s, track)
+            _count_before(study)
             try:
                 search = SEARCHES[plan.mode](study)
                 with StopRequest() as study.is_stopped:
@@ -100,7 +102,7 @@ def run(
             if study.is_stopped():
                 raise StoppedError(_how_to_go_on(folder))
             result = _result(study, outcome)
-            folder.write_json("result.json", result)
+            folder.finish(result)
             results.append(result)
             return result
 
@@ -140,14 +142,33 @@ def _run_path(job: Job, resolved: Mapping[str, Any], sources: Sources) -> Path:
     return Path("runs") / f"{name}-{identity(resolved, sources.fingerprint)[:8]}"
 
 
-def _finished(folder: RunFolder) -> dict[str, Any] | None:
-    """Return the result of a run that ended before."""
+def _finished(folder: RunFolder, asked: Extent) -> dict[str, Any] | None:
+    """Return the result of a run that ended before, or None if it begins or goes on."""
     finished = folder.result()
     if finished is None:
         return None
-    log.info("%s: finished before; nothing to do (--overwrite starts anew)", folder.path)
+    if asked.is_more_than(finished):
+        folder.set_result_aside()
+        return None
+    log.info(
+        "%s: finished before, in %.0f s; nothing to do ('autofocus runs resume %s --budget 10m' "
+        "goes on for 10 minutes, --overwrite starts anew)",
+        folder.path,
+        finished["seconds"],
+        folder.path,
+    )
     # It may have been moved since.
     return finished | {"run": str(folder.path), "best_model": str(folder.path / "best_model")}
+
+
+def _count_before(study: "Study") -> None:
+    """Count what a run took before it went on: its budget is for all of it."""
+    earlier = study.folder.earlier_result()
+    if earlier is None:
+        return
+    study.started_s -= earlier["seconds"]
+    study.first_model_s = earlier["seconds_to_first_model"]
+    log.info("%s: goes on, after %.0f s that it took before", study.folder.path, earlier["seconds"])
 
 
 def _keep_request(folder: RunFolder, document: Mapping[str, Any]) -> None:
@@ -174,6 +195,7 @@ def _result(study: "Study", outcome: "Outcome") -> dict[str, Any]:
         "test_metrics": None if tested is None else tested["metrics"],
         "seconds": study.seconds(),
         "seconds_to_first_model": outcome.seconds_to_first_model,
+        **Extent.of(study.plan).document(),
         "trials": study.trials,
     }
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import count, takewhile
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ from autofocus.study.search.pruners import PruneDecision, Pruner, is_due
 from autofocus.study.search.samplers import Past, Sampler
 from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, format_metric
 from autofocus.study.trials.base import Assignment, TrialEnd, failure, is_disk_full, over_limit
+from autofocus.study.trials.reopen import reopen_trials
 from autofocus.study.trials.runner import TRIALS
 from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate
+from autofocus.training.loop import OUT_OF_TIME
 from autofocus.training.trial import TrialSpec
 
 log = logging.getLogger(__name__)
@@ -148,6 +151,9 @@ class TrialController:
         self._spent_s = 0.0
         # Models that cannot be rebuilt from a trial's folder, by trial.
         self._candidates: dict[str, Candidate] = {}
+        # Unfinished trials of a finished run that goes on: until they have ended, what is published
+        # stays.
+        self._reopened: set[int] = set()
         if study.first_score is not None and study.first_candidate is not None:
             self._candidates[study.first_score.trial] = study.first_candidate
         self._restore()
@@ -174,6 +180,7 @@ class TrialController:
                 needed_s,
                 max(0.0, left_s),
             )
+            self._end_as_before()
             return None
         if self._unfinished:
             self._unfinished.popleft()
@@ -224,6 +231,7 @@ class TrialController:
         self._study.add_row(row)
         if end.status not in UNFINISHED:
             self._spent_s += row["seconds"]
+            self._reopened.discard(number)
             self._add_ended(number)
         eta = self._eta() if self.num_left else None
         log.info(
@@ -258,6 +266,8 @@ class TrialController:
 
     def publish_best(self) -> None:
         """See `TrialScheduler.publish_best`."""
+        if self._reopened:
+            return
         while (best := self._best.current) is not None and best.trial != self._published:
             try:
                 self._publish(best)
@@ -364,28 +374,45 @@ class TrialController:
         return Outcome(best.trial, manifest, model, self._study.first_model_s)
 
     def _restore(self) -> None:
-        """Restore the state from the run folder."""
-        for number in range(self.num_trials):
-            folder = self._folder(number)
-            row = read_row(folder)
-            if row is None:
-                break
+        """Restore the state from the run folder, with trials of a longer run before this one."""
+        folders = map(self._folder, count())
+        goes_on = reopen_trials(self._study.folder, takewhile(Path.exists, folders))
+        while (row := read_row(self._folder(number := len(self._rows)))) is not None:
             self._rows[number] = row
-            self._set_points(number, read_curve(folder, self._rules.metric))
-            if row["status"] in UNFINISHED:
-                self._unfinished.append(number)
+            self._set_points(number, read_curve(self._folder(number), self._rules.metric))
+            if row["status"] not in UNFINISHED:
+                self._restore_ended(number)
                 continue
-            self._spent_s += row["seconds"]
-            self._study.trials.append(row)
-            self._study.board.add(row)
-            self._add_ended(number)
+            self._unfinished.append(number)
+            if goes_on:
+                self._reopened.add(number)
+        self.num_trials = max(self.num_trials, len(self._rows))
         if self._rows:
             log.info(
                 "%d trials were begun before, %d of them ended", len(self._rows), len(self._ended)
             )
 
+    def _restore_ended(self, number: int) -> None:
+        row = self._rows[number]
+        self._spent_s += row["seconds"]
+        self._study.trials.append(row)
+        self._study.board.add(row)
+        self._add_ended(number)
+
+    def _end_as_before(self) -> None:
+        """Let trials that were to go on, and for which there is no time, end as they had."""
+        for number in sorted(self._reopened):
+            if read_result(self._folder(number)) is not None:
+                self._unfinished.remove(number)
+                self._rows[number] |= {"status": "completed", "reason": OUT_OF_TIME}
+                self._study.write_row(self._rows[number])
+                self._restore_ended(number)
+        self._reopened.clear()
+
     def _add_ended(self, number: int) -> None:
-        drop_checkpoint(self._folder(number))
+        folder = self._folder(number)
+        if self._rows[number]["reason"] != OUT_OF_TIME:
+            drop_checkpoint(folder)
         self._ended.add(number)
         self._best.add(number, self._score(number))
 

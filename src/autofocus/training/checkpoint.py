@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from autofocus.models.weights.save import save_tensors
+from autofocus.runtime import write_atomically
 
 _TENSORS = "tensors.safetensors"
 _STATE = "state.json"
@@ -60,6 +61,12 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | 
         except (OSError, ValueError, SafetensorError):
             continue
     return None
+
+
+def change_state(folder: Path, **changed: Any) -> None:
+    """Change values of a checkpoint's state."""
+    state = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+    write_atomically(folder / _STATE, json.dumps(state | changed).encode())
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -51,6 +51,8 @@ T = TypeVar("T")
 NUM_TIMED_STEPS = 4
 # Reason of a run that `on_epoch` ended.
 ENDED_EARLY = "ended early: other trials are better"
+# Reason of a run that time ended.
+OUT_OF_TIME = "budget"
 # Change of the planned steps, as a share of them, from which a line is logged.
 _NOTED_CHANGE = 0.05
 # Key of the losses of images among an evaluation's metrics.
@@ -90,7 +92,7 @@ class Progress:
         epoch: Finished epochs.
         batch: Finished batches of the current epoch.
         step: Optimiser steps so far.
-        num_steps: Optimiser steps at which training ends, as planned.
+        num_steps: Optimiser steps at which training ends, as planned; 0 is not planned yet.
         epoch_steps: Optimiser steps of the current epoch.
         done_frac: Share of all steps that was done when this epoch began.
         loss_sum: Sum of the losses of the current epoch's steps.
@@ -232,7 +234,7 @@ class TrainingLoop:
         if self.at.step < self.at.num_steps:
             return None
         is_whole = self.at.num_steps == self.steps_an_epoch * self.recipe.num_epochs
-        return "completed", "all epochs done" if is_whole else "budget"
+        return "completed", "all epochs done" if is_whole else OUT_OF_TIME
 
     def _epoch(self) -> tuple[str, str] | None:
         """Train and evaluate (the rest of) an epoch; return status and reason if interrupted."""
@@ -258,7 +260,7 @@ class TrainingLoop:
                 self._save_last()
                 return "stopped", "stopped by the user"
             if late:
-                at.ended = "budget"
+                at.ended = OUT_OF_TIME
                 break
         num_images = (at.batch - first) * self.recipe.batch_size
         if at.ended is None:
@@ -528,6 +530,8 @@ class TrainingLoop:
         # The last step's rate is reported once its epoch is over.
         self._set_rates(max(0, self.at.step - 1))
         log.info("resumed after epoch %d, step %d", self.at.epoch, self.at.step)
+        if not self.at.num_steps:
+            self.at.num_steps = self.steps_an_epoch * self.recipe.num_epochs
         return True
 
     def _result(self, status: str, reason: str) -> Trained:
@@ -551,6 +555,15 @@ class TrainingLoop:
             best_epoch=self.at.best_epoch,
             initial_share=best[1].get("start_share", 0.0),
         )
+
+
+def let_go_on(folder: Path) -> None:
+    """Let a run that time ended train on when it is resumed; its first steps plan the rest.
+
+    Args:
+        folder: Trial folder.
+    """
+    checkpoint.change_state(folder / "last", ended=None, num_steps=0)
 
 
 def _scores(last: float | None, best: float) -> str:

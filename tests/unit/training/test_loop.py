@@ -493,6 +493,24 @@ def test_budget_that_ended_stays_ended(make_fit: MakeFit) -> None:
     assert again.evaluation.metrics == first.evaluation.metrics
 
 
+def test_what_time_ended_trains_on_where_it_is_let(
+    make_fit: MakeFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = replace(RECIPE, num_epochs=5)
+    for ends_at in (NUM_BATCHES + 1, 2 * NUM_BATCHES):
+        monkeypatch.setattr(TrainingLoop, "_is_late", lambda run, at=ends_at: run.at.step >= at)
+        first = make_fit(recipe=recipe).run()
+        assert first.reason == "budget"
+        loop.let_go_on(make_fit(recipe=recipe).folder)
+    monkeypatch.setattr(TrainingLoop, "_is_late", lambda run: False)
+    run = make_fit(recipe=recipe)
+    whole = run.run()
+    assert (whole.reason, whole.num_epochs) == ("all epochs done", 5)
+    assert run.at.step == 5 * NUM_BATCHES
+    epochs = [row["epoch"] for row in metrics_of(run.folder)]
+    assert epochs == sorted(epochs)
+
+
 def test_mean_loss_counts_steps(make_fit: MakeFit, monkeypatch: pytest.MonkeyPatch) -> None:
     """With accumulation an epoch has fewer losses than batches."""
     monkeypatch.setattr(loop.Stepper, "step", lambda self, images, targets, loss: 2.5)

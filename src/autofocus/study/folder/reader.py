@@ -16,14 +16,17 @@ from typing import Any
 import orjson
 import yaml
 
-from autofocus.errors import RunFolderError
+from autofocus.errors import JobError, RunFolderError
 from autofocus.run_format import RUN_NAME, check_run_format
+from autofocus.settings.fields import Duration
 from autofocus.study.folder.run_folder import (
+    EARLIER_NAME,
     RunProgress,
     best_model_name,
     driver_of,
     read_decisions,
     read_json,
+    read_result_document,
 )
 from autofocus.study.folder.trial_folder import METRICS_NAME, TRIAL_NAME, UNFINISHED, parse_reports
 
@@ -283,11 +286,16 @@ def find_runs(root: Path) -> list[RunView]:
     return sorted(found, key=RunView.changed, reverse=True)
 
 
-def request(path: Path) -> tuple[dict[str, Any], Path]:
+def request(path: Path, more: str | None = None) -> tuple[dict[str, Any], Path]:
     """Return the job that a run was started with, and the folder its paths are relative to.
+
+    Args:
+        path: The run folder.
+        more: Time to go on for, such as `10m`, in place of the job's own budget; None keeps that.
 
     Raises:
         RunFolderError: If the request is missing, or the folder is of another format.
+        JobError: If `more` is no time.
     """
     check_run_format(path)
     asked = read_json(path / REQUEST_NAME)
@@ -296,7 +304,25 @@ def request(path: Path) -> tuple[dict[str, Any], Path]:
             f"{path}: does not say what it was begun with ({REQUEST_NAME} is missing). "
             "Give 'autofocus train' the same job again."
         )
-    return {**asked["job"], "output_dir": str(path.resolve())}, Path(asked["folder"])
+    job = {**asked["job"], "output_dir": str(path.resolve())}
+    if more is not None:
+        job |= _more_time(path, job, more)
+    return job, Path(asked["folder"])
+
+
+def _more_time(path: Path, job: Mapping[str, Any], more: str) -> dict[str, Any]:
+    """Return the keys of a job whose run goes on for `more` after what it has taken."""
+    try:
+        more_s = Duration().parse(more)
+    except ValueError as error:
+        raise JobError(f"--budget: must be {error}, got {more!r}.") from None
+    before = read_result_document(path) or read_json(path / EARLIER_NAME) or {"seconds": 0.0}
+    limits = job.get("limits") or {}
+    return {
+        "budget": before["seconds"] + more_s,
+        # The smaller of the two would hold.
+        "limits": {key: limits[key] for key in limits if key != "timeout_minutes"},
+    }
 
 
 def stop_run(path: Path) -> int:

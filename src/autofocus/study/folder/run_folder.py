@@ -1,7 +1,7 @@
 """A run folder and its one driver: plain files, the truth about a run, changed only atomically.
 
 run.json  request.json  job.yml  data_check.json  leaderboard.json  decisions.jsonl  progress.json
-result.json  lock  trials/<id>/  models/<n>/  best_model -> models/<n>
+result.json  result.earlier.json  lock  trials/<id>/  models/<n>/  best_model -> models/<n>
 
 `reader` reads it for people, `trial_folder` is about `trials/<id>/`.
 """
@@ -28,8 +28,12 @@ from autofocus.scoring.model_path import BEST_MODEL
 # `driver_of` holds the lock for less, to see whether it can.
 _LOOK_S = 0.2
 
-# Keys of the job that may differ between two commands for the same run.
-_NOT_IDENTITY = ("output_dir", "log_verbosity", "display_name", "description", "tags")
+# Keys of the job that may differ between two commands for the same run: more time or more trials
+# go on with it.
+_NOT_IDENTITY = ("output_dir", "log_verbosity", "display_name", "description", "tags", "budget")
+_RESULT_NAME = "result.json"
+# Result of a run that goes on, until it has another one.
+EARLIER_NAME = "result.earlier.json"
 
 
 class RunProgress(TypedDict, total=False):
@@ -72,6 +76,7 @@ class RunFolder:
     ) -> None:
         self.path = path
         self._identity = identity(job, data_fingerprint)
+        self._job = dict(job)
         path.mkdir(parents=True, exist_ok=True)
         self._lock = hold_folder(path)
         try:
@@ -88,8 +93,22 @@ class RunFolder:
 
     def result(self) -> dict[str, Any] | None:
         """Return the finished run's result, or None while there is none."""
-        result: dict[str, Any] | None = read_json(self.path / "result.json")
-        return result
+        return read_result_document(self.path)
+
+    def earlier_result(self) -> dict[str, Any] | None:
+        """Return the result from before a finished run went on, or None."""
+        earlier: dict[str, Any] | None = read_json(self.path / EARLIER_NAME)
+        return earlier
+
+    def set_result_aside(self) -> None:
+        """Let a finished run go on: it is unfinished until it has another result."""
+        os.replace(self.path / _RESULT_NAME, self.path / EARLIER_NAME)
+        self._write_job()
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Write the result of the run, in place of an earlier one."""
+        self.write_json(_RESULT_NAME, result)
+        (self.path / EARLIER_NAME).unlink(missing_ok=True)
 
     def write_json(self, name: str, document: Any) -> None:
         """Replace one JSON file of the folder."""
@@ -171,13 +190,20 @@ class RunFolder:
             (self.path / "decisions.jsonl").unlink(missing_ok=True)
         self._sweep_models()
         self._end_half_a_decision()
-        text = yaml.safe_dump(dict(job), sort_keys=False, allow_unicode=True)
-        write_atomically(self.path / "job.yml", text.encode())
+        if (self.path / _RESULT_NAME).exists():
+            # A kill between the two steps of `finish` leaves both.
+            (self.path / EARLIER_NAME).unlink(missing_ok=True)
+        else:
+            self._write_job()
         self.write_json(RUN_NAME, {"identity": self._identity, "format": RUN_FORMAT})
+
+    def _write_job(self) -> None:
+        text = yaml.safe_dump(self._job, sort_keys=False, allow_unicode=True)
+        write_atomically(self.path / "job.yml", text.encode())
 
     def _has_begun(self) -> bool:
         """Return whether there is anything of the run here that another one would lose."""
-        names = ("result.json", "models/*", "trials/*/trial.json")
+        names = (_RESULT_NAME, "models/*", "trials/*/trial.json")
         return any(next(self.path.glob(name), None) is not None for name in names)
 
     def _end_half_a_decision(self) -> None:
@@ -189,7 +215,8 @@ class RunFolder:
 
     def _clash(self, job: Mapping[str, Any]) -> str:
         there = yaml.safe_load((self.path / "job.yml").read_text(encoding="utf-8"))
-        changed = [key for key in job if job[key] != there.get(key) and key not in _NOT_IDENTITY]
+        asked, known = _identifying(job), _identifying(there)
+        changed = [key for key in asked if asked[key] != known.get(key)]
         what = f"these keys differ: {', '.join(changed)}" if changed else "the data changed"
         return (
             f"{self.path}: holds a run of another job ({what}). "
@@ -199,9 +226,19 @@ class RunFolder:
 
 def identity(job: Mapping[str, Any], data_fingerprint: str) -> str:
     """Return a hash that is the same for two commands of the same run."""
-    kept = {key: value for key, value in job.items() if key not in _NOT_IDENTITY}
-    text = orjson.dumps([kept, data_fingerprint], option=orjson.OPT_SORT_KEYS)
+    text = orjson.dumps([_identifying(job), data_fingerprint], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).hexdigest()
+
+
+def _identifying(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a job that make it another run: without how much it may try."""
+    kept = {key: value for key, value in job.items() if key not in _NOT_IDENTITY}
+    limits = dict(kept.pop("limits", None) or {})
+    limits.pop("timeout_minutes", None)
+    # One trial without a search space is the job's own recipe; more of them are the system's.
+    is_single = limits.pop("max_trials", None) == 1 and not job.get("search_space")
+    kept["limits.max_trials"] = "one" if is_single else "several"
+    return kept | {f"limits.{key}": value for key, value in limits.items()}
 
 
 def read_json(path: Path) -> Any:
@@ -210,6 +247,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
+
+
+def read_result_document(run: Path) -> dict[str, Any] | None:
+    """Return the result of a finished run, or None."""
+    result: dict[str, Any] | None = read_json(run / _RESULT_NAME)
+    return result
 
 
 def read_decisions(run: Path, start: int = 0) -> tuple[list[dict[str, Any]], int]:

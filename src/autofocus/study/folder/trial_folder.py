@@ -148,3 +148,10 @@ def drop_checkpoint(folder: Path) -> None:
     """Remove the checkpoint to resume from: most of a trial's disk space."""
     for path in folder.glob("*last*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def forget_derived(folder: Path) -> None:
+    """Remove what was made of a trial that trains on: its refit, and its recipe on other folds."""
+    trials, trial = folder.parent, folder.name
+    for made in (trials / f"refit-{trial}", *trials.glob(f"{trial}-fold-*")):
+        shutil.rmtree(made, ignore_errors=True)

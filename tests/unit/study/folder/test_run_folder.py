@@ -275,3 +275,43 @@ def test_a_run_that_does_not_say_which_it_is_is_refused(tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(RunFolderError, match="does not say which run"):
             RunFolder(tmp_path, JOB, "data", overwrite=False)
+
+
+LIMITED = {**JOB, "search_space": [{}], "limits": {"max_trials": 4, "max_concurrent_trials": 1}}
+
+
+def test_more_time_and_more_trials_are_the_same_run() -> None:
+    more = {**LIMITED, "budget": 600.0, "limits": {**LIMITED["limits"], "max_trials": 9}}
+    assert identity(more, "d") == identity(LIMITED, "d")
+    longer = {**more, "limits": {**more["limits"], "timeout_minutes": 5.0}}
+    assert identity(longer, "d") == identity(LIMITED, "d")
+    beside = {**LIMITED, "limits": {"max_trials": 4, "max_concurrent_trials": 2}}
+    assert identity(beside, "d") != identity(LIMITED, "d")
+
+
+def test_one_trial_of_the_jobs_own_recipe_is_another_run_than_several(tmp_path: Path) -> None:
+    one, many = ({**JOB, "limits": {"max_trials": n}} for n in (1, 9))
+    assert identity(one, "d") != identity(many, "d")
+    assert identity(many, "d") == identity({**JOB, "limits": {}}, "d")
+    with RunFolder(tmp_path, one, "data", overwrite=False) as folder:
+        folder.finish({"value": 1})
+    with pytest.raises(RunFolderError, match=r"these keys differ: limits\.max_trials\)"):
+        RunFolder(tmp_path, many, "data", overwrite=False)
+
+
+def test_a_finished_run_keeps_its_result_until_it_has_another(tmp_path: Path) -> None:
+    more = {**LIMITED, "budget": 600.0}
+    with RunFolder(tmp_path, LIMITED, "data", overwrite=False) as folder:
+        folder.finish({"value": 1})
+    with RunFolder(tmp_path, more, "data", overwrite=False) as folder:
+        assert "budget" not in (tmp_path / "job.yml").read_text(), "it may have nothing to do"
+        folder.set_result_aside()
+        assert "budget: 600.0" in (tmp_path / "job.yml").read_text()
+    with RunFolder(tmp_path, more, "data", overwrite=False) as folder:
+        assert folder.result() is None
+        assert folder.earlier_result() == {"value": 1}
+        folder.write_json("result.json", {"value": 2})
+    # Killed before the earlier one was removed.
+    with RunFolder(tmp_path, more, "data", overwrite=False) as folder:
+        assert folder.earlier_result() is None
+        assert folder.result() == {"value": 2}
