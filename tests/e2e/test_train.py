@@ -47,11 +47,18 @@ def test_result_document_has_the_promised_shape(trained: dict) -> None:
         "test_metrics",
         "seconds",
         "seconds_to_first_model",
+        "budget_s",
+        "max_trials",
+        "verdict",
         "trials",
     }
     assert trained["primary_metric"] == "accuracy"
     assert trained["value"] == trained["metrics"]["accuracy"]
     assert trained["test_metrics"]["accuracy"] > 0.9
+    verdict = trained["verdict"]
+    assert verdict["is_useful"] is True
+    assert verdict["baseline"]["metrics"]["accuracy"] == pytest.approx(1 / 3)
+    assert verdict["limited_by"] is None
     assert 0 < trained["seconds_to_first_model"] <= trained["seconds"]
     (trial,) = trained["trials"]
     assert set(trial) == {"id", "model", "status", "value", "epochs", "seconds", "reason"}

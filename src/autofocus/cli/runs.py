@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autofocus.cli.ending import end_lines, show_result
 from autofocus.cli.output import AsJson, command, emit, emit_json, showing_run
-from autofocus.cli.train import show_result
 from autofocus.runtime import PROCESS_STARTED_S
 
 if TYPE_CHECKING:
@@ -178,7 +178,8 @@ def _lines(view: "RunView") -> list[str]:
     lines += map(_line, view.best)
     if len(view.leaderboard) > MAX_TRIALS:
         lines.append(f"… {len(view.leaderboard) - MAX_TRIALS} more in leaderboard.json")
-    return [*lines, *map(_line, view.running)]
+    ending = [] if view.result is None else end_lines(view.result)
+    return [*lines, *map(_line, view.running), *ending]
 
 
 def _most(view: "RunView") -> str:

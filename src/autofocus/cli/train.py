@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from autofocus.cli.ending import show_result
 from autofocus.cli.output import AsJson, command, emit, emit_json, progress, showing_run
 from autofocus.runtime import PROCESS_STARTED_S
 
@@ -107,25 +108,6 @@ def train(
             (_show_plan if dry_run else show_result)(done[node], node)
     if as_json:
         emit_json(done.get("", {"jobs": done}))
-
-
-def show_result(result: dict[str, Any], node: str = "") -> None:
-    """Print the result of a run for people.
-
-    Args:
-        result: Document of `train --json`.
-        node: Name of the job's node in a pipeline.
-    """
-    metric = result["primary_metric"]
-    value = result["value"]
-    if node:
-        emit(f"job    {node}")
-    emit(f"{metric} {'undefined' if value is None else f'{value:.4f}'} on validation")
-    if result["test_metrics"] is not None:
-        test = result["test_metrics"][metric]
-        emit(f"{metric} {'undefined' if test is None else f'{test:.4f}'} on test data")
-    emit(f"model  {result['best_model']}  after {result['seconds']:.0f} s")
-    emit(f"try it: autofocus serve {result['best_model']}")
 
 
 def _show_plan(plan: dict[str, Any], node: str) -> None:

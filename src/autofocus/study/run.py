@@ -180,6 +180,8 @@ def _keep_request(folder: RunFolder, document: Mapping[str, Any]) -> None:
 def _result(study: "Study", outcome: "Outcome") -> dict[str, Any]:
     """Score the test data, which took no part in anything, and return the result document."""
     test = study.sources.test
+    from autofocus.study.verdict import verdict_of
+
     manifest = outcome.manifest
     tested = None if test is None else evaluate_model(outcome.model, test, study.track)
     return {
@@ -196,6 +198,7 @@ def _result(study: "Study", outcome: "Outcome") -> dict[str, Any]:
         "seconds": study.seconds(),
         "seconds_to_first_model": outcome.seconds_to_first_model,
         **Extent.of(study.plan).document(),
+        "verdict": verdict_of(study, outcome),
         "trials": study.trials,
     }
 

@@ -371,7 +371,7 @@ class TrialController:
         assert model is not None, "the best is published"
         self._study.trials.sort(key=_order)
         manifest = self._manifest(best.trial)
-        return Outcome(best.trial, manifest, model, self._study.first_model_s)
+        return Outcome(best.trial, manifest, model, self._study.first_model_s, best.losses)
 
     def _restore(self) -> None:
         """Restore the state from the run folder, with trials of a longer run before this one."""

@@ -49,12 +49,15 @@ class Outcome:
         manifest: Its manifest, with its metrics.
         model: Folder of its published model.
         seconds_to_first_model: Seconds from the start to the first verified model.
+        losses: Loss of each image that it was judged by, or of each group of them, [n]; None where
+            there are none.
     """
 
     trial: str
     manifest: Manifest
     model: Path
     seconds_to_first_model: float
+    losses: NDArray[np.float64] | None = None
 
 
 class Study:
