@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.training.selection import SMALL_VALIDATION, compare, margin_after
+from autofocus.training.selection import MARGIN, SMALL_VALIDATION, compare, margin_after
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,19 @@ class BestModel:
         decide: Called with every comparison and its inputs.
         baseline: Best before the first trial; None without a model.
         is_paired: Whether losses of images decide however many there are.
+        margin: Standard errors by which a challenger must be better; None for more after others.
     """
 
     def __init__(
-        self, decide: Callable[..., None], baseline: Score | None, *, is_paired: bool = False
+        self,
+        decide: Callable[..., None],
+        baseline: Score | None,
+        *,
+        is_paired: bool = False,
+        margin: float | None = None,
     ) -> None:
         self._decide = decide
+        self._margin = margin
         self._most = math.inf if is_paired else SMALL_VALIDATION
         self._settled = baseline
         # All trials below this number have ended; `_settled` is the best of them.
@@ -76,7 +83,8 @@ class BestModel:
             return best or candidate
         pair = best.trial, candidate.trial
         if pair not in self._known:
-            wins, inputs = beats(candidate, best, self._numbers[candidate.trial], self._most)
+            margin = self._margin or margin_after(self._numbers[candidate.trial])
+            wins, inputs = beats(candidate, best, margin, self._most)
             self._known[pair] = wins
             self._decide("champion", champion=pair[0], challenger=pair[1], wins=wins, **inputs)
             _tell(candidate, best, wins, inputs)
@@ -98,7 +106,7 @@ def _tell(candidate: Score, best: Score, wins: bool, inputs: dict[str, Any]) -> 
 
 
 def beats(
-    candidate: Score, best: Score, num_before: int = 0, most: float = SMALL_VALIDATION
+    candidate: Score, best: Score, margin: float = MARGIN, most: float = SMALL_VALIDATION
 ) -> tuple[bool, dict[str, Any]]:
     """Return whether a candidate is better than the best, and the inputs of that decision.
 
@@ -107,7 +115,7 @@ def beats(
     Args:
         candidate: Score of the new trial.
         best: Best score so far.
-        num_before: Candidates before this one: the more there were, the likelier is luck.
+        margin: Standard errors by which the candidate must be better.
         most: Number of images from which the primary metric decides.
     """
     if (
@@ -115,7 +123,7 @@ def beats(
         and best.losses is not None
         and len(best.losses) == len(candidate.losses) < most
     ):
-        comparison = compare(best.losses, candidate.losses, margin_after(num_before))
+        comparison = compare(best.losses, candidate.losses, margin)
         return comparison.is_better, comparison.inputs()
     values = {"value": candidate.value, "best": best.value}
     if candidate.value is None or best.value is None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from autofocus.errors import WeightsError
 from autofocus.models import catalog
+from autofocus.models.base import CLASSIFIER
 from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import load_weights
 from autofocus.runtime import Track
@@ -28,8 +29,9 @@ def with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:
         folder: Run folder that records the choice.
         track: Progress display of downloads.
     """
-    # AutoMode tries several.
-    if plan.mode == "automode" or plan.user_named_model or plan.job.weights is not None:
+    # AutoMode of classifiers tries several.
+    is_chosen = plan.mode == "automode" and plan.model.kind == CLASSIFIER
+    if is_chosen or plan.user_named_model or plan.job.weights is not None:
         return plan
     before = folder.decided(_DECISION)
     if before is not None:

@@ -130,9 +130,9 @@ def resolve(document: Mapping[str, Any]) -> Plan:
 
 def trial_plan(plan: Plan, drawn: Mapping[str, Any]) -> Plan:
     """Return the plan of one trial of a sweep: the job's own parameters, then what was drawn."""
-    # 4.0 epochs are 4; ranges were checked when the space was.
+    # 4.0 epochs are 4; ranges were checked when the space was. `none` takes back the job's own.
     parsed = read_parameters(drawn)
-    parameters = {**plan.parameters, **parsed}
+    parameters = {name: x for name, x in plan.parameters.items() if name not in drawn} | parsed
     name = parsed.get("model_name")
     return replace(
         plan,

@@ -96,6 +96,7 @@ class Rules:
         min_trial_s: Function from the same rows to the seconds that another trial needs.
         first_id: Id of trial 0; those of the others follow.
         is_paired: Whether losses of images choose the best model however many there are.
+        margin: Standard errors by which a challenger must be better; None for more after others.
     """
 
     num_trials: int
@@ -105,6 +106,7 @@ class Rules:
     min_trial_s: Callable[[Mapping[int, Mapping[str, Any]]], float] = lambda rows: MIN_TRIAL_S
     first_id: int = 0
     is_paired: bool = False
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -548,7 +550,8 @@ class TrialController:
         return TrainingError(f"no trial had a model: {reasons}")
 
     def _best_of(self, baseline: Score | None) -> BestModel:
-        return BestModel(self.decide, baseline, is_paired=self._rules.is_paired)
+        rules = self._rules
+        return BestModel(self.decide, baseline, is_paired=rules.is_paired, margin=rules.margin)
 
     def _folder(self, number: int) -> Path:
         return self._study.folder.path / "trials" / self._id(number)

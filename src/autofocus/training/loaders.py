@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from accelerate import Accelerator
-
 from autofocus.data.batches.box_views import BoxViews
 from autofocus.data.batches.cache.budget import CacheBudget, free_budget
 from autofocus.data.batches.loader import Loader
@@ -44,11 +42,13 @@ def training_loader(
     spec: Any,
     recipe: Recipe,
     seed: int,
-    accelerator: Accelerator,
     cache: CacheBudget,
     tiling: Tiling | None = None,
+    *,
+    rank: int = 0,
+    num_ranks: int = 1,
 ) -> Loader:
-    """Return a loader of this process's share of augmented, shuffled batches.
+    """Return a loader of one process's share of augmented, shuffled batches.
 
     Args:
         samples: Images.
@@ -56,9 +56,10 @@ def training_loader(
         spec: Size and normalisation of the network's input.
         recipe: Recipe with augmentation, batch size and threads.
         seed: Seed of order and views.
-        accelerator: Device and processes.
         cache: Memory for images between epochs.
         tiling: Tiles to train on beside whole images; None for no tiles.
+        rank: Number of this training process.
+        num_ranks: Number of training processes.
     """
     num_views = len(samples)
     views: Views
@@ -80,8 +81,8 @@ def training_loader(
         shuffle=True,
         # A last batch of a few images would weigh as much as a full one.
         drop_last=True,
-        rank=accelerator.process_index,
-        num_ranks=accelerator.num_processes,
+        rank=rank,
+        num_ranks=num_ranks,
     )
 
 

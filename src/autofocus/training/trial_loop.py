@@ -123,9 +123,10 @@ def _open(
             spec.preprocess,
             spec.recipe,
             spec.seed,
-            accelerator,
             caches[0],
             spec.tiling,
+            rank=accelerator.process_index,
+            num_ranks=accelerator.num_processes,
         ) as training,
         evaluation_set(spec, validation, objective, caches[1]) as measured,
         nullcontext()

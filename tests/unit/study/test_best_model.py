@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from autofocus.study.best_model import BestModel, Score, beats
+from autofocus.training.selection import margin_after
 
 
 def nothing(what: str, **inputs: object) -> None: ...
@@ -36,7 +37,7 @@ def test_after_many_others_a_lead_must_be_larger() -> None:
     gains = (gains - gains.mean()) / gains.std(ddof=1) / 5 + 0.06
     best, candidate = Score("0", 0.5, losses), Score("9", 0.6, losses - gains)
     assert beats(candidate, best)[0]
-    assert not beats(candidate, best, num_before=9)[0]
+    assert not beats(candidate, best, margin_after(9))[0]
     decided: list[dict] = []
     model = BestModel(lambda what, **inputs: decided.append(inputs), best)
     for number in range(9):
@@ -44,6 +45,16 @@ def test_after_many_others_a_lead_must_be_larger() -> None:
     model.add(9, candidate)
     assert model.current is best
     assert decided[0]["margin"] > 1.9
+
+
+def test_a_given_margin_holds_for_every_challenger() -> None:
+    gains = np.resize([0.3, -0.1], 20)
+    best, candidate = Score("0", 0.5, np.ones(20)), Score("1", 0.6, 1 - gains)
+    errors = gains.mean() / (gains.std(ddof=1) / np.sqrt(20))
+    for margin, wins in ((errors * 0.99, True), (errors * 1.01, False)):
+        model = BestModel(nothing, best, is_paired=True, margin=margin)
+        model.add(0, candidate)
+        assert (model.current is candidate) == wins
 
 
 def test_many_images_are_compared_by_value() -> None:

@@ -4,14 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from autofocus.data.batches.cache.budget import MIB, CacheBudget
 from autofocus.manifest import ResizeCrop
 from autofocus.models.network import Network
 from autofocus.training import loaders
 from autofocus.training.candidate import Samples
-from autofocus.training.device import make_accelerator
 from autofocus.training.loaders import evaluation_loader, shared_budgets, training_loader
 from autofocus.training.losses import multiclass
 from autofocus.training.losses.classification import ClassificationObjective
@@ -48,12 +46,11 @@ def test_loaders_keep_no_more_than_they_were_given(photos: list[Path]) -> None:
     network = Network()
     network.num_classes = 2
     objective = ClassificationObjective(multiclass, recipe, targets, network)
-    accelerator = make_accelerator(torch.device("cpu"))
     file_bytes = sum(photo.stat().st_size for photo in photos)
     # Enough for the files, not for their pixels (48 x 64 x 3 each).
     budget = CacheBudget(file_bytes + 1000)
     with (
-        training_loader(samples, objective, spec, recipe, 0, accelerator, budget) as one,
+        training_loader(samples, objective, spec, recipe, 0, budget) as one,
         evaluation_loader(samples, objective, spec, recipe, CacheBudget()) as other,
     ):
         assert (one.cache.storage.form, other.cache.storage.form) == ("bytes", "none")

@@ -16,7 +16,6 @@ from autofocus.models.network import Network
 from autofocus.scoring.scorer import Scorer
 from autofocus.tasks.detection import ObjectDetection
 from autofocus.training.candidate import Samples
-from autofocus.training.device import make_accelerator
 from autofocus.training.evaluate import EvaluationSet, evaluate
 from autofocus.training.loaders import evaluation_loader, training_loader
 from autofocus.training.losses.detection import DetectionObjective
@@ -117,7 +116,6 @@ def test_training_draws_the_image_and_its_tiles(samples: Samples) -> None:
             SPEC,
             recipe,
             0,
-            make_accelerator(torch.device("cpu")),
             CACHE,
             tiling,
         ) as loader:

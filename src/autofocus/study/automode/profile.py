@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -107,3 +107,29 @@ def _forward_s(network: Network, images: torch.Tensor) -> float:
     if images.device.type == "cuda":
         torch.cuda.synchronize()
     return time.monotonic() - started_s
+
+
+def format_profile(profile: Mapping[str, Any]) -> str:
+    """Return the profile of the data and of the machine as one line."""
+    parts = [
+        f"{profile['num_images']} images to learn from, {profile['num_validation']} to judge by",
+        f"{profile['num_classes']} classes of {profile['rarest_class']} to "
+        f"{profile['commonest_class']}",
+    ]
+    if "num_objects" in profile:
+        share = 100 * profile["object_side_frac"][2]
+        parts.append(f"{profile['num_objects']} objects, half below {share:.0f} % of the side")
+    height, width = profile["image_size"]
+    parts.append(f"{width} x {height} px")
+    parts.append(
+        f"{profile['num_cores']} cores, {profile['free_memory_mib'] / 1024:.0f} GiB free, about "
+        f"{1000 * profile['training_image_s']:.0f} ms an image"
+    )
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as text, such as `40 s` or `12 min`."""
+    if seconds < 120:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -17,13 +17,18 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER
+from autofocus.models.base import CLASSIFIER
 from autofocus.settings.job import Asha
 from autofocus.study.automode.classifiers import ClassifierAutoMode
-from autofocus.study.automode.detectors import DetectorAutoMode
 from autofocus.study.automode.entrants import AutoMode, AutoStart
+from autofocus.study.automode.objects import search_objects
 from autofocus.study.automode.priors import Priors, priors_of
-from autofocus.study.automode.profile import profile_data, profile_machine
+from autofocus.study.automode.profile import (
+    duration,
+    format_profile,
+    profile_data,
+    profile_machine,
+)
 from autofocus.study.automode.soup import try_soup
 from autofocus.study.automode.space import AutoSampler
 from autofocus.study.cross_validation import cross_validate_best, cross_validation_s
@@ -47,14 +52,14 @@ SOUP_SHARE = 0.03
 
 AUTO_MODES: Final[dict[str, AutoMode]] = {
     CLASSIFIER: ClassifierAutoMode(),
-    DETECTOR: DetectorAutoMode(),
-    SEGMENTER: DetectorAutoMode(),
 }
 
 
 def search_automatically(study: Study) -> Search:
     """Look at the data, the machine and the models, and choose what to try."""
     plan = study.plan
+    if plan.model.kind != CLASSIFIER:
+        return search_objects(study)
     priors = priors_of(plan.model.kind)
     study.report_progress("look", "looking at the data, the machine and the models")
     auto = AUTO_MODES[plan.model.kind].begin(study)
@@ -140,7 +145,7 @@ def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, An
         default_recipe_s=default_s,
         seconds_left=None if math.isinf(left_s) else left_s,
     )
-    log.info("AutoMode · %s", _facts(profile))
+    log.info("AutoMode · %s", format_profile(profile))
     log.info(
         "plan: 1. the default recipe of %s at %d px: up to %d epochs of about %s%s",
         first.plan.model.name,
@@ -166,33 +171,8 @@ def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, An
         log.info("plan: no more; --budget 10m, or limits.max_trials, tries other recipes too")
 
 
-def _facts(profile: Mapping[str, Any]) -> str:
-    parts = [
-        f"{profile['num_images']} images to learn from, {profile['num_validation']} to judge by",
-        f"{profile['num_classes']} classes of {profile['rarest_class']} to "
-        f"{profile['commonest_class']}",
-    ]
-    if "num_objects" in profile:
-        share = 100 * profile["object_side_frac"][2]
-        parts.append(f"{profile['num_objects']} objects, half below {share:.0f} % of the side")
-    height, width = profile["image_size"]
-    parts.append(f"{width} x {height} px")
-    parts.append(
-        f"{profile['num_cores']} cores, {profile['free_memory_mib'] / 1024:.0f} GiB free, about "
-        f"{1000 * profile['training_image_s']:.0f} ms an image"
-    )
-    return " · ".join(parts)
-
-
 def _until(default_s: float, whole_s: float) -> str:
     now = datetime.now()
     end = now + timedelta(seconds=default_s)
     cut = ", as many as fit" if default_s < whole_s else ""
     return f", {duration(default_s)}, until {end:%H:%M}{cut}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as text, such as `40 s` or `12 min`."""
-    if seconds < 120:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

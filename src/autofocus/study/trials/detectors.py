@@ -71,28 +71,9 @@ class DetectorTrials:
         validation: NDArray[np.int64],
     ) -> TrialSpec:
         """Resolve a trial: its network and input follow from the objects; see `Trials.spec`."""
-        # Another model may stand in for the job's.
-        found = replace(plan, model=study.model_of(plan))
-        designed = design(found, list(study.samples.chosen(train).targets))
-        _announce(found, designed)
-        return TrialSpec(
-            id=trial,
-            task=plan.task,
-            labels=study.labels,
-            model=plan.model,
-            weights=study.weights_of(plan),
-            preprocess=designed.spec,
-            recipe=recipe_for(found, designed.num_views),
-            train=train,
-            validation=validation,
-            primary_metric=study.metric,
-            seed=plan.seed,
-            device=plan.job.device,
-            data_fingerprint=study.sources.fingerprint,
-            network=designed.options,
-            settings=designed.settings,
-            tiling=designed.tiling,
-        )
+        spec, designed = designed_spec(study, plan, trial, train, validation)
+        _announce(study.model_of(plan).name, designed)
+        return spec
 
 
 def _samples(study: Study, given: Sequence[UsableImages]) -> Samples:
@@ -127,6 +108,38 @@ class Design:
     settings: Settings
 
 
+def designed_spec(
+    study: Study,
+    plan: Plan,
+    trial: str,
+    train: NDArray[np.int64],
+    validation: NDArray[np.int64],
+) -> tuple[TrialSpec, Design]:
+    """Return what a trial trains, and the design that it follows from; see `Trials.spec`."""
+    # Another model may stand in for the job's.
+    found = replace(plan, model=study.model_of(plan))
+    designed = design(found, list(study.samples.chosen(train).targets))
+    spec = TrialSpec(
+        id=trial,
+        task=plan.task,
+        labels=study.labels,
+        model=plan.model,
+        weights=study.weights_of(plan),
+        preprocess=designed.spec,
+        recipe=recipe_for(found, designed.num_views),
+        train=train,
+        validation=validation,
+        primary_metric=study.metric,
+        seed=plan.seed,
+        device=plan.job.device,
+        data_fingerprint=study.sources.fingerprint,
+        network=designed.options,
+        settings=designed.settings,
+        tiling=designed.tiling,
+    )
+    return spec, designed
+
+
 def design(plan: Plan, targets: Sequence[BoxTarget]) -> Design:
     """Return the design of a plan's network.
 
@@ -158,12 +171,12 @@ def _tiling(plan: Plan, targets: Sequence[BoxTarget]) -> Tiling | None:
     return tiling
 
 
-def _announce(plan: Plan, designed: Design) -> None:
+def _announce(model_name: str, designed: Design) -> None:
     profile, spec = designed.profile, designed.spec
     log.info(
         "%s · %d objects in %d images, half of them below %.0f %% of the image's side"
         " · input %d x %d pixels",
-        plan.model.name,
+        model_name,
         profile.num_objects,
         profile.num_images,
         100 * profile.side_frac[2],

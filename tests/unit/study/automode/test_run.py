@@ -16,7 +16,6 @@ import autofocus
 from autofocus.runtime import no_progress
 from autofocus.study import cross_validation
 from autofocus.study.automode import classifiers as classifier_automode
-from autofocus.study.automode import detectors as detector_automode
 from autofocus.study.automode import run as automode
 from autofocus.study.automode.entrants import Entrant
 from autofocus.study.automode.soup import SOUP_ID, try_soup
@@ -29,7 +28,7 @@ from autofocus.study.study import Study
 from autofocus.study.trials import classifiers as classifier_trials
 from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
 from autofocus.training.probe_trial import fit_head
-from support.tiny_jobs import decisions, tiny_detection_job, tiny_job
+from support.tiny_jobs import decisions, tiny_job
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -295,20 +294,6 @@ def test_a_soup_is_served_when_it_wins(
         row = next(row for row in study.trials if row["id"] == SOUP_ID)
         assert row["value"] == outcome.manifest.metrics["accuracy"]
         assert run.is_best_model(outcome.model)
-
-
-@pytest.mark.usefixtures("empty_packages")
-def test_a_detector_is_chosen_by_what_its_boxes_are_like(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(detector_automode, "training_image_s", lambda *given: 0.01)
-    document = tiny_detection_job(tmp_path, 10, shift=4, limits={"max_trials": 2})
-    result = autofocus.train(document, output_dir=str(tmp_path / "run"))
-    assert {row["id"] for row in result["trials"]} - {SOUP_ID} == {"0", "1"}
-    (profile,) = decisions(tmp_path / "run", "profile")
-    assert (profile["num_objects"], profile["training_image_s"]) == (8, 0.01)
-    (plan,) = decisions(tmp_path / "run", "automode")
-    assert set(plan["search_space"][0]) == {"learning_rate", "augmentations", "layers_to_freeze"}
 
 
 def test_probes_are_compared_where_time_was_too_short_for_the_folds_of_one() -> None:
