@@ -1,5 +1,6 @@
 """Frozen features on disk, keyed by the image's bytes, the encoder and the view."""
 
+import copy
 import logging
 import sqlite3
 import threading
@@ -51,6 +52,12 @@ class FeatureCache:
     def __exit__(self, *exc_info: object) -> None:
         if self._db is not None:
             self._db.close()
+
+    def of(self, engine: str) -> "FeatureCache":
+        """Return the same cache for features that another engine computes, and rounds its way."""
+        other = copy.copy(self)
+        other._encoder = f"{self._encoder}/{engine}"
+        return other
 
     def get(self, image_hash: str, views: Sequence[str]) -> NDArray[np.float32] | None:
         """Return the image's features, float32 [v, d], or None if any view is missing."""

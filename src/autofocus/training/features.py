@@ -1,4 +1,4 @@
-"""Frozen features of many images: read, decode and preprocess in threads while torch computes."""
+"""Frozen features of many images: threads read and preprocess while the network computes."""
 
 import time
 from collections import deque
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from autofocus.data.batches.preprocess import preprocess
 from autofocus.data.images.decode import decode
@@ -18,6 +19,7 @@ from autofocus.manifest import ResizeCrop
 from autofocus.models.network import Classifier
 from autofocus.runtime import Track, no_progress, num_cores
 from autofocus.training.feature_cache import FeatureCache
+from autofocus.training.frozen import Frozen
 
 BATCH_SIZE = 16
 NUM_PREFETCHED = 2
@@ -74,17 +76,20 @@ def extract_features(
     """Return the features of `locations`.
 
     Args:
-        model: The frozen encoder, in eval mode, on `device`.
+        model: The frozen encoder; stays as it is, on the CPU.
         spec: Preprocessing.
         locations: Paths or URLs of the images.
         views: Names in `VIEWS`.
         cache: Cache to read from and to fill.
-        device: Device of the encoder.
+        device: Device to compute on.
         hashes: Content hashes where they are known: then images in the cache are not read.
         order: Order of work; matters only when a deadline ends it early.
         deadline_s: Time (`time.monotonic()`) after which no batch starts; None for no limit.
         track: Progress display.
     """
+    frozen = Frozen(_Pooled(model), device, len(locations) * len(views))
+    if frozen.backend == "onnx":
+        cache = cache.of("onnx")
     positions = list(order if order is not None else range(len(locations)))
     found: dict[int, tuple[str, NDArray[np.float32]]] = {}
     failures: list[tuple[int, InputError]] = []
@@ -97,7 +102,7 @@ def extract_features(
     ):
         failures += [(p, e) for p, e in loaded if isinstance(e, InputError)]
         good = [item for _, item in loaded if isinstance(item, _Loaded)]
-        for item, features in zip(good, _compute(model, good, device), strict=True):
+        for item, features in zip(good, _compute(model, frozen, good), strict=True):
             found[item.position] = (item.image_hash, features)
         fresh = [item for item in good if item.cached is None]
         cache.put([(item.image_hash, found[item.position][1]) for item in fresh], views)
@@ -156,8 +161,19 @@ def _prefetched(
             yield [future.result() for future in waiting.popleft()]
 
 
+class _Pooled(nn.Module):
+    """A network's features, for an engine that calls modules."""
+
+    def __init__(self, network: Classifier) -> None:
+        super().__init__()
+        self._network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self._network.features(images)
+
+
 def _compute(
-    model: Classifier, items: Sequence[_Loaded], device: torch.device
+    model: Classifier, frozen: Frozen, items: Sequence[_Loaded]
 ) -> Iterator[NDArray[np.float32]]:
     """Yield the features of each item, float32 [v, d], in order; from the cache where there.
 
@@ -168,14 +184,10 @@ def _compute(
     computed: Iterator[NDArray[np.float32]] = iter(())
     if fresh:
         images = np.stack(fresh)  # [b, v, 3, h, w]
-        batch = torch.from_numpy(images.reshape(-1, *images.shape[2:])).to(
-            device, memory_format=torch.channels_last
-        )
-        with torch.inference_mode():
-            rows = model.features(batch).float().cpu().numpy()
-        if rows.shape != (len(batch), model.num_features):
+        (rows,) = frozen(images.reshape(-1, *images.shape[2:]))
+        if rows.shape[1:] != (model.num_features,):
             raise AutofocusError(
-                f"{type(model).__name__}.features: must be [{len(batch)}, {model.num_features}], a "
+                f"{type(model).__name__}.features: must be [{len(rows)}, {model.num_features}], a "
                 f"row an image, as its head takes them, got {list(rows.shape)}."
             )
         computed = iter(rows.reshape(*images.shape[:2], -1))

@@ -89,7 +89,6 @@ def encode(
     torch.manual_seed(spec.seed)
     assert isinstance(spec.preprocess, ResizeCrop), "classifiers see a crop"
     network = _build(weights, len(spec.labels), spec.preprocess.size)
-    network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     views = list(VIEWS) if len(locations) <= MAX_FLIPPED_IMAGES else ["plain"]
     content = weights.info.sha256 or f"random-{_digest(network.encoder)}"
     encoder = f"{weights.spec.name}/{content}/{spec.preprocess}"
@@ -110,7 +109,6 @@ def encode(
             track=context.track,
         )
     log.info("features of %d images in %.1f s", len(features.index), time.monotonic() - started_s)
-    network.to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     return network, features
 
 

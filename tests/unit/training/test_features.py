@@ -13,6 +13,7 @@ from autofocus.models import catalog
 from autofocus.models.network import Classifier
 from autofocus.models.timm.classifiers import build_classifier
 from autofocus.training import features as features_module
+from autofocus.training import frozen
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.features import Features, extract_features
 
@@ -128,3 +129,17 @@ def test_unusable_cache_costs_time_not_the_run(
         found = extract(network, photos, cache)
     assert found.rows.shape == (2, 1, network.num_features)
     assert "not usable" in caplog.text
+
+
+def test_many_images_go_through_another_engine_whose_rounding_is_kept_apart(
+    network: Classifier, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FeatureCache(tmp_path / "f.sqlite", "net") as cache:
+        few = extract(network, photos, cache).rows
+        with monkeypatch.context() as patch:
+            patch.setattr(frozen, "MIN_ONNX_IMAGES", len(photos))
+            many = extract(network, photos, cache).rows
+        again = extract(network, photos, cache).rows
+    np.testing.assert_allclose(many, few, atol=1e-4 * np.abs(few).max())
+    assert many.tobytes() != few.tobytes()
+    assert again.tobytes() == few.tobytes()
