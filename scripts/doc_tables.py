@@ -105,6 +105,7 @@ def job_keys() -> str:
         "": schema,
         "limits.": schema["$defs"]["Limits"],
         "data.": schema["$defs"]["DataRules"],
+        "thresholds.": schema["$defs"]["Wanted"],
     }
     rows = [
         (f"`{part}{key}`", about["description"], _allowed(about), _default(key, about, whole))

@@ -19,6 +19,8 @@ SHORT_KEYS = {
     "model": "training_parameters.model_name",
     "max_latency": "limits.max_latency",
     "max_size": "limits.max_size",
+    "min_precision": "thresholds.min_precision",
+    "min_recall": "thresholds.min_recall",
     "target_column": "target_column_name",
     "image_column": "image_column_name",
 }

@@ -115,6 +115,8 @@ class Manifest(msgspec.Struct, frozen=True):
     Attributes:
         labels: Class names in the order of the network's outputs.
         settings: Values that may be edited before serving, such as score thresholds.
+        thresholds: What the fitted score thresholds among the settings reached, where some were
+            asked for.
         network: Builder arguments besides the model's name and the number of labels.
         measured: What the network takes where it was packaged; None in older packages.
         tiling: Grid of tiles seen besides the whole image; None where there is none.
@@ -134,7 +136,8 @@ class Manifest(msgspec.Struct, frozen=True):
     calibration: Calibration = Calibration()
     tiling: Tiling | None = None
     outputs: list[str] = msgspec.field(default_factory=lambda: ["logits"])
-    settings: dict[str, int | float | str] = {}
+    settings: dict[str, int | float | str | list[float]] = {}
+    thresholds: list[dict[str, Any]] = []
     network: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     metrics_of: str = "validation"
@@ -171,6 +174,13 @@ def read_manifest(folder: Path) -> Manifest:
     repeated = [label for label, num in Counter(manifest.labels).items() if num > 1]
     if repeated:
         raise ModelFolderError(f"{path}: labels must differ, {repeated[0]!r} is there twice.")
+    num_labels = len(manifest.labels)
+    for name, value in manifest.settings.items():
+        if isinstance(value, list) and len(value) != num_labels:
+            raise ModelFolderError(
+                f"{path}: settings.{name}: must have a number for each of {num_labels} labels, "
+                f"got {len(value)}."
+            )
     return manifest
 
 

@@ -123,6 +123,19 @@ def test_every_primary_metric_is_computed(task: Task) -> None:
     assert set(task.primary_metrics) <= set(metrics)
 
 
+def test_decisions_count_every_right_answer_once(task: Task) -> None:
+    predictions = task.postprocess(outputs(task), FRAMES, task.evaluation_settings({}))
+    rows, labels = records(task), labels_of(task)
+    made = task.decisions(predictions, task.encode_targets(rows, labels), labels, {})
+    assert made is not None
+    assert len(made.classes) == len(made.scores) == len(made.is_right) == len(made.images) > 0
+    # Crowds are no answer.
+    labelled = {"image_object_detection": ["a", "b"], "image_instance_segmentation": ["a", "b"]}
+    expected = labelled.get(task.name, [name for row in rows for name in task.record_labels(row)])
+    assert [labels[i] for i in made.true_classes] == expected
+    assert made.is_right.sum() <= len(made.true_classes)
+
+
 def test_wire_difference_is_zero_for_the_same_and_grows(task: Task) -> None:
     first = task.encode(task.postprocess(outputs(task), FRAMES, {})[0], labels_of(task))
     other = task.encode(task.postprocess(outputs(task, 1), FRAMES, {})[0], labels_of(task))

@@ -15,6 +15,11 @@ Latency = Annotated[
     str | None, typer.Option(help="Most time of one image on one core here, such as 15ms.")
 ]
 Size = Annotated[str | None, typer.Option(help="Largest ONNX file of the network, such as 20MB.")]
+Precisions = Annotated[
+    list[str] | None,
+    typer.Option(help="Fit score thresholds for it: 0.95, or CLASS=0.98; may be repeated."),
+]
+Recalls = Annotated[list[str] | None, typer.Option(help="Fit score thresholds for it: likewise.")]
 Licences = Annotated[
     list[str] | None, typer.Option(help="A licence to accept besides Apache, MIT, BSD.")
 ]
@@ -45,6 +50,8 @@ def train(
     budget: Annotated[str | None, typer.Option(help="Wall time, such as 60s, 5m, 1h.")] = None,
     max_latency: Latency = None,
     max_size: Size = None,
+    min_precision: Precisions = None,
+    min_recall: Recalls = None,
     seed: Annotated[int | None, typer.Option(help="Decides splits and order. Default 0.")] = None,
     output_dir: OutputDir = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
@@ -80,6 +87,8 @@ def train(
         "budget": budget,
         "max_latency": max_latency,
         "max_size": max_size,
+        "min_precision": min_precision or None,
+        "min_recall": min_recall or None,
         "seed": seed,
         "output_dir": output_dir,
         "device": device,

@@ -44,7 +44,7 @@ def detection_metrics(
     targets: Sequence[BoxTarget],
     labels: Sequence[str],
     *,
-    score_threshold: float,
+    score_threshold: float | NDArray[np.float32],
     max_detections: int,
     metric_type: str = "voc",
     iou_threshold: float = 0.5,
@@ -58,7 +58,8 @@ def detection_metrics(
         predictions: n predictions, with every detection worth ranking: score >= 0.01.
         targets: n targets.
         labels: k class names.
-        score_threshold: Least score of a detection that the endpoint returns.
+        score_threshold: Least score of a detection that the endpoint returns, of all classes or
+            of each, [k].
         max_detections: Most detections that the endpoint returns for an image.
         metric_type: One of `METRIC_TYPES`. "none" measures nothing: the primary metric is
             undefined. "coco" takes `mean_average_precision` and the table's average precision from
@@ -76,11 +77,7 @@ def detection_metrics(
     if metric_type == "none":
         return dict(_UNMEASURED)
     _check(predictions, targets, metric_type)
-    overlaps = (
-        box_iou(prediction.xyxy_frac, target.xyxy_frac)
-        for prediction, target in zip(predictions, targets, strict=True)
-    )
-    matches = match_detections(predictions, targets, overlaps, len(labels), iou_threshold)
+    matches = match_boxes(predictions, targets, len(labels), iou_threshold)
     coco = coco_metrics(predictions, targets, len(labels), max_detections)
     kept = matches.kept(score_threshold, max_detections)
     return _assemble(matches, kept, coco, labels, coco_first=metric_type == "coco")
@@ -91,7 +88,7 @@ def segmentation_metrics(
     targets: Sequence[OutlineTarget],
     labels: Sequence[str],
     *,
-    score_threshold: float,
+    score_threshold: float | NDArray[np.float32],
     max_detections: int,
     metric_type: str = "voc",
     iou_threshold: float = 0.5,
@@ -103,17 +100,47 @@ def segmentation_metrics(
     if metric_type == "none":
         return dict(_UNMEASURED)
     _check(predictions, targets, metric_type)
-    outlines = Outlines(
-        found=[encode_outlines(each.polygons, each.size) for each in predictions],
-        truth=[encode_outlines(each.polygons, each.size) for each in targets],
-    )
-    overlaps = (
-        mask_iou(found, truth) for found, truth in zip(outlines.found, outlines.truth, strict=True)
-    )
-    matches = match_detections(predictions, targets, overlaps, len(labels), iou_threshold)
+    outlines = outlines_of(predictions, targets)
+    matches = match_outlines(predictions, targets, outlines, len(labels), iou_threshold)
     coco = coco_metrics(predictions, targets, len(labels), max_detections, outlines)
     kept = matches.kept(score_threshold, max_detections)
     return _assemble(matches, kept, coco, labels, coco_first=metric_type == "coco")
+
+
+def match_boxes(
+    predictions: Sequence[Detections],
+    targets: Sequence[BoxTarget],
+    num_classes: int,
+    iou_threshold: float,
+) -> Matches:
+    """Match objects by the overlap of their boxes; see `match_detections`."""
+    overlaps = (
+        box_iou(prediction.xyxy_frac, target.xyxy_frac)
+        for prediction, target in zip(predictions, targets, strict=True)
+    )
+    return match_detections(predictions, targets, overlaps, num_classes, iou_threshold)
+
+
+def match_outlines(
+    predictions: Sequence[Instances],
+    targets: Sequence[OutlineTarget],
+    outlines: Outlines,
+    num_classes: int,
+    iou_threshold: float,
+) -> Matches:
+    """Match objects by the overlap of their masks; see `match_detections`."""
+    overlaps = (
+        mask_iou(found, truth) for found, truth in zip(outlines.found, outlines.truth, strict=True)
+    )
+    return match_detections(predictions, targets, overlaps, num_classes, iou_threshold)
+
+
+def outlines_of(predictions: Sequence[Instances], targets: Sequence[OutlineTarget]) -> Outlines:
+    """Return the masks of predictions and targets, which have the images' sizes."""
+    return Outlines(
+        found=[encode_outlines(each.polygons, each.size) for each in predictions],
+        truth=[encode_outlines(each.polygons, each.size) for each in targets],
+    )
 
 
 def confusion_matrices(matches: Matches, labels: Sequence[str]) -> dict[str, Any]:

@@ -58,9 +58,17 @@ class Matches:
     found_classes: NDArray[np.int64]
     found_scores: NDArray[np.float32]
 
-    def kept(self, score_threshold: float, max_detections: int) -> NDArray[np.bool_]:
-        """Return bool [d]: reaches the threshold and is among the first of its image."""
-        return (self.scores >= np.float32(score_threshold)) & (self.rank < max_detections)
+    def kept(
+        self, score_threshold: float | NDArray[np.float32], max_detections: int
+    ) -> NDArray[np.bool_]:
+        """Return bool [d]: reaches the threshold and is among the first of its image.
+
+        Args:
+            score_threshold: Of all classes, or of each, [k].
+            max_detections: Most detections of an image.
+        """
+        of_class = np.broadcast_to(np.float32(score_threshold), len(self.num_objects))
+        return (self.scores >= of_class[self.classes]) & (self.rank < max_detections)
 
 
 def match_detections(

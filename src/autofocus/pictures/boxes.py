@@ -129,8 +129,9 @@ def draw_evaluated(
         prediction: The prediction as measured, with objects that the endpoint would not report.
     """
     truth = task.drawn_truth(record, labels)
-    overlap = float(settings.get("validation_iou_threshold", DEFAULT_OVERLAP))
-    return draw(decode(image), task.reported(prediction, settings), labels, truth, overlap)
+    overlap = settings.get("validation_iou_threshold", DEFAULT_OVERLAP)
+    assert not isinstance(overlap, list), "validation_iou_threshold is one number"
+    return draw(decode(image), task.reported(prediction, settings), labels, truth, float(overlap))
 
 
 def _image_bands(

@@ -21,6 +21,7 @@ from autofocus.settings.job import (
     Sampling,
     Sweep,
     TruncationSelection,
+    Wanted,
     is_asset,
 )
 from autofocus.settings.parameters import PARAMETER_ALIASES, PARAMETERS, canonical_names
@@ -133,6 +134,7 @@ _PARTS: dict[tuple[str, ...], type[BaseModel]] = {
     (): Job,
     ("limits",): Limits,
     ("data",): DataRules,
+    ("thresholds",): Wanted,
     ("sweep",): Sweep,
     ("sweep", "sampling_algorithm"): Sampling,
     ("sweep", "early_termination", "bandit"): Bandit,

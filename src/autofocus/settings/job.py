@@ -20,7 +20,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from autofocus.settings.fields import LATENCY, SIZE, Duration
+from autofocus.settings.fields import LATENCY, SIZE, Duration, Number
 from autofocus.settings.parameters import Parameters
 from autofocus.settings.search_space import canonical_space
 from autofocus.settings.spelling import did_you_mean, spelled
@@ -137,6 +137,54 @@ class Limits(Closed):
     max_size: Annotated[
         Annotated[str, SIZE] | None, _about("Largest ONNX file of the network: `20MB`, `8MiB`")
     ] = None
+
+
+_SHARE_RULE = "a share > 0 and ≤ 1, such as 0.95, or CLASS=SHARE, such as cat=0.98"
+
+
+def _parse_wishes(value: object) -> object:
+    """Return the share by class that `0.95`, `cat=0.98` or a list of these means."""
+    if isinstance(value, Mapping):
+        items: list[tuple[object, object]] = list(value.items())
+    else:
+        texts = [str(each) for each in (value if isinstance(value, list) else [value])]
+        items = [(label or "*", share) for label, _, share in (t.rpartition("=") for t in texts)]
+    try:
+        wishes = {str(label): Number(0, 1, above=True).parse(share) for label, share in items}
+    except ValueError:
+        raise ValueError(f"must be {_SHARE_RULE}") from None
+    if len(wishes) < len(items):
+        raise ValueError("must name each class once")
+    return wishes
+
+
+_SHARE = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+_WISH = {"anyOf": [_SHARE, {"type": "string"}]}
+Wishes = Annotated[
+    dict[str, float],
+    BeforeValidator(_parse_wishes),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                *_WISH["anyOf"],
+                {"type": "array", "items": _WISH},
+                {"type": "object", "additionalProperties": _SHARE},
+            ]
+        }
+    ),
+]
+
+
+class Wanted(Closed):
+    """Precision and recall that score thresholds are fitted for, by class; `*` is all together."""
+
+    min_precision: Annotated[Wishes, _about("Least precision: `0.95`, `cat=0.98`, or both")] = {}
+    min_recall: Annotated[Wishes, _about("Least recall, likewise")] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is wanted: no threshold is fitted."""
+        return not self.min_precision and not self.min_recall
 
 
 class DataRules(Closed):
@@ -328,6 +376,9 @@ class Job(Closed):
     map: Annotated[dict[str, str], _about("Datastores and URL prefixes to folders or URLs")] = {}
     datastores: Annotated[dict[str, str], _about("Datastores to folders or URLs")] = {}
     data: Annotated[DataRules, _about("Treatment of invalid rows")] = DataRules()
+    thresholds: Annotated[Wanted, _about("Precision or recall wanted of score thresholds")] = (
+        Wanted()
+    )
     budget: Annotated[
         Annotated[float, Duration(), Field(gt=0)] | None,
         _about("Wall time of the command: seconds, `90s`, `5m` or `1h`"),

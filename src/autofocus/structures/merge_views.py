@@ -29,7 +29,7 @@ from autofocus.structures.seams import (
     share_within,
 )
 
-Settings = Mapping[str, float | str]
+Settings = Mapping[str, Any]
 PredictionT = TypeVar("PredictionT", bound=Detections)
 
 # Published defaults.

@@ -194,6 +194,7 @@ def _result(study: "Study", outcome: "Outcome") -> dict[str, Any]:
         "metrics": manifest.metrics,
         "metrics_of": manifest.metrics_of,
         "intervals": manifest.intervals,
+        "thresholds": list(outcome.thresholds),
         "test_metrics": None if tested is None else tested["metrics"],
         "seconds": study.seconds(),
         "seconds_to_first_model": outcome.seconds_to_first_model,

@@ -40,6 +40,11 @@ from autofocus.study.resolve import Plan, trial_plan
 from autofocus.study.search.pruners import PruneDecision, Pruner, is_due
 from autofocus.study.search.samplers import Past, Sampler
 from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, format_metric
+from autofocus.study.thresholds import (
+    fit_thresholds,
+    validation_predictions,
+    write_thresholds,
+)
 from autofocus.study.trials.base import Assignment, TrialEnd, failure, is_disk_full, over_limit
 from autofocus.study.trials.reopen import reopen_trials
 from autofocus.study.trials.runner import TRIALS
@@ -51,6 +56,8 @@ log = logging.getLogger(__name__)
 
 # Id of the first model of sweeps and of AutoMode, whose trials are numbered from 0.
 PROBE_ID = "probe"
+# Id of a refit before that of its trial.
+REFIT_PREFIX = "refit-"
 # Minimum seconds that must be left to begin a trial.
 MIN_TRIAL_S = 10.0
 # Deaths of a trial's process with no evaluation in between, after which the trial fails.
@@ -80,7 +87,7 @@ class TrainedTrial:
     @property
     def refit_id(self) -> str:
         """Id of the trial of its refit."""
-        return f"refit-{self.trial}"
+        return f"{REFIT_PREFIX}{self.trial}"
 
 
 @dataclass(frozen=True)
@@ -372,8 +379,32 @@ class TrialController:
         model = self._study.folder.published(best.trial)
         assert model is not None, "the best is published"
         self._study.trials.sort(key=_order)
-        manifest = self._manifest(best.trial)
-        return Outcome(best.trial, manifest, model, self._study.first_model_s, best.losses)
+        manifest, thresholds = self._manifest(best.trial), self._thresholds(best.trial, model)
+        first_s = self._study.first_model_s
+        return Outcome(best.trial, manifest, model, first_s, best.losses, thresholds)
+
+    def _thresholds(self, trial: str, model: Path) -> list[dict[str, Any]]:
+        """Fit the score thresholds that the job wants, on validation images, and package them."""
+        study = self._study
+        task, wanted = study.plan.task, study.plan.job.thresholds
+        if wanted.is_empty:
+            return []
+        # A refit has learnt from the images that judge: its first training had not.
+        candidate = self._candidate(trial.removeprefix(REFIT_PREFIX))
+        validation = study.samples.chosen(study.validation)
+        predictions, rows = validation_predictions(candidate, validation, study.track)
+        judged = validation.chosen(rows)
+        found = fit_thresholds(
+            task,
+            wanted,
+            predictions,
+            judged.targets,
+            study.labels,
+            judged.hashes,
+            candidate.manifest.settings,
+        )
+        study.folder.decide("thresholds", trial=trial, thresholds=[x.document() for x in found])
+        return write_thresholds(model, task, found, "validation")
 
     def _restore(self) -> None:
         """Restore the state from the run folder, with trials of a longer run before this one."""

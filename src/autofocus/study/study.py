@@ -28,6 +28,7 @@ from autofocus.study.folder.run_folder import Leaderboard, RunFolder
 from autofocus.study.limits import ModelLimits
 from autofocus.study.resolve import Plan
 from autofocus.study.sources import Sources
+from autofocus.study.thresholds import check_wanted
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.device import choose_device, prepare_torch
 from autofocus.training.trial import RunContext, WeightsChoice
@@ -51,6 +52,7 @@ class Outcome:
         seconds_to_first_model: Seconds from the start to the first verified model.
         losses: Loss of each image that it was judged by, or of each group of them, [n]; None where
             there are none.
+        thresholds: Its fitted score thresholds, as `write_thresholds` returns them.
     """
 
     trial: str
@@ -58,6 +60,7 @@ class Outcome:
     model: Path
     seconds_to_first_model: float
     losses: NDArray[np.float64] | None = None
+    thresholds: Sequence[dict[str, Any]] = ()
 
 
 class Study:
@@ -106,6 +109,7 @@ class Study:
         self.trials: list[dict[str, Any]] = []
         self.board = Leaderboard()
         self.labels = self._labels()
+        check_wanted(plan.job.thresholds, self.labels)
         self.packaging_s = PACKAGING_RESERVE_S
         self.first_score: Score | None = None
         self.first_candidate: Candidate | None = None
@@ -246,9 +250,12 @@ class Study:
             raise JobError(f"{problem}. It was not published.")
 
     def test_reserve_s(self) -> float:
-        """Return the seconds that scoring the test data takes."""
+        """Return the seconds after training: to score test data, and to fit thresholds."""
         test = self.sources.test
-        return 0.0 if test is None else self.image_s * len(test.records) + 1.0
+        num_images = 0 if test is None else len(test.records)
+        if not self.plan.job.thresholds.is_empty:
+            num_images += len(self.validation)
+        return self.image_s * num_images + 1.0 if num_images else 0.0
 
     def record(
         self,

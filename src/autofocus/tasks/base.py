@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.rows.records import ImageRecord
+from autofocus.metrics.thresholds import Decisions
 from autofocus.settings.fields import Reader
 from autofocus.structures.frames import Frame, Region
 from autofocus.structures.targets import BoxTarget
 
 # Values of the manifest that a user may edit, such as thresholds.
-Settings = Mapping[str, float | str]
+Settings = Mapping[str, float | str | list[float]]
+# Setting with a threshold of each class, in the labels' order, once these were fitted.
+SCORE_THRESHOLDS = "score_thresholds"
 # Ground truth of n images: an array with n rows, or one object an image.
 Targets = NDArray[Any] | Sequence[Any]
 
@@ -131,6 +134,27 @@ class Task(ABC, Generic[RecordT, PredictionT]):
     def evaluation_settings(self, settings: Settings) -> Settings:
         """Return the settings for predictions that are measured."""
         return settings
+
+    def default_threshold(self, settings: Settings) -> float:
+        """Return the score from which a decision counts where no threshold was fitted."""
+        return 0.0
+
+    def decisions(
+        self,
+        predictions: Sequence[PredictionT],
+        targets: Targets,
+        labels: Sequence[str],
+        settings: Settings,
+    ) -> Decisions | None:
+        """Return what a score threshold may let through; None where the task has no such thing.
+
+        Args:
+            predictions: n predictions, made with `evaluation_settings(settings)`.
+            targets: n entries of `encode_targets`.
+            labels: k class names.
+            settings: Settings of the manifest.
+        """
+        return None
 
     def reported(self, prediction: PredictionT, settings: Settings) -> PredictionT:
         """Return what the endpoint reports of a prediction made with `evaluation_settings`."""

@@ -1,14 +1,14 @@
 """Object detection: an image carries any number of boxes, each of one class."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.rows.records import DetectionRecord
-from autofocus.metrics.detection import detection_metrics
+from autofocus.metrics.detection import detection_metrics, match_boxes
+from autofocus.metrics.matching import Matches
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import Detections
 from autofocus.structures.targets import BoxTarget
@@ -53,11 +53,18 @@ class ObjectDetection(ObjectsTask[DetectionRecord, Detections]):
         settings: Settings,
     ) -> dict[str, Any]:
         """Return the published metrics of boxes (`reference/azure.md` §3.2) and COCO's."""
-        sized = [
-            replace(target, size=prediction.size)
-            for target, prediction in zip(targets, predictions, strict=True)
-        ]
+        sized = self.sized(targets, predictions)
         return detection_metrics(predictions, sized, labels, **self.metric_options(settings))
+
+    def match(
+        self,
+        predictions: Sequence[Detections],
+        targets: Sequence[BoxTarget],
+        labels: Sequence[str],
+        settings: Settings,
+    ) -> Matches:
+        """See `ObjectsTask.match`; by the overlap of boxes."""
+        return match_boxes(predictions, targets, len(labels), self.iou_threshold(settings))
 
 
 def _target(record: DetectionRecord, index: Mapping[str, int]) -> BoxTarget:

@@ -1,7 +1,6 @@
 """Instance segmentation: an image carries any number of outlined objects, each of one class."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import cv2
@@ -9,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.rows.records import InstanceSegmentationRecord
-from autofocus.metrics.detection import segmentation_metrics
+from autofocus.metrics.detection import match_outlines, outlines_of, segmentation_metrics
+from autofocus.metrics.matching import Matches
 from autofocus.settings.fields import Reader
 from autofocus.structures.contours import mask_rings
 from autofocus.structures.frames import Frame
@@ -100,11 +100,19 @@ class InstanceSegmentation(ObjectsTask[InstanceSegmentationRecord, Instances]):
         settings: Settings,
     ) -> dict[str, Any]:
         """Return the published metrics of masks (`reference/azure.md` §3.2) and COCO's."""
-        sized = [
-            replace(target, size=prediction.size)
-            for target, prediction in zip(targets, predictions, strict=True)
-        ]
+        sized = self.sized(targets, predictions)
         return segmentation_metrics(predictions, sized, labels, **self.metric_options(settings))
+
+    def match(
+        self,
+        predictions: Sequence[Instances],
+        targets: Sequence[OutlineTarget],
+        labels: Sequence[str],
+        settings: Settings,
+    ) -> Matches:
+        """See `ObjectsTask.match`; by the overlap of masks."""
+        iou_threshold, outlines = self.iou_threshold(settings), outlines_of(predictions, targets)
+        return match_outlines(predictions, targets, outlines, len(labels), iou_threshold)
 
     def wire_difference(self, left: dict[str, Any], right: dict[str, Any]) -> float:
         """Return detection's difference, or the scaled 1 - IoU of the outlines, if larger."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from autofocus.data.rows.records import MulticlassRecord
 from autofocus.metrics.classification import multiclass_metrics
+from autofocus.metrics.thresholds import Decisions
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
 from autofocus.tasks.base import Settings, Targets
@@ -80,6 +81,19 @@ class MulticlassClassification(ClassificationTask[MulticlassRecord]):
         probs = np.stack([p.probs for p in predictions]).astype(np.float64)
         losses: NDArray[np.float64] = -np.log(probs[np.arange(len(targets)), targets] + TINY)
         return losses
+
+    def decisions(
+        self,
+        predictions: Sequence[ClassScores],
+        targets: Targets,
+        labels: Sequence[str],
+        settings: Settings,
+    ) -> Decisions:
+        """Return each image's most probable class: below its threshold the answer is unsure."""
+        probs = np.stack([p.probs for p in predictions])
+        classes, true, images = probs.argmax(axis=1), np.asarray(targets), np.arange(len(probs))
+        scores = probs.max(axis=1)
+        return Decisions(classes, scores, classes == true, images, true, images)
 
     def explained_classes(self, prediction: ClassScores, threshold: float) -> list[int]:
         """Return the most probable class; the threshold is for images of several classes."""

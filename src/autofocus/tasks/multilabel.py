@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from autofocus.data.rows.records import MultilabelRecord
 from autofocus.metrics.classification import multilabel_metrics
+from autofocus.metrics.thresholds import Decisions
 from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores
 from autofocus.tasks.base import Settings, Targets
@@ -85,6 +86,24 @@ class MultilabelClassification(ClassificationTask[MultilabelRecord]):
         chosen = np.where(np.asarray(targets) > 0, probs, 1 - probs)
         losses: NDArray[np.float64] = -np.log(chosen + TINY).sum(axis=1)
         return losses
+
+    def default_threshold(self, settings: Settings) -> float:
+        """Return the published 0.5."""
+        return 0.5
+
+    def decisions(
+        self,
+        predictions: Sequence[ClassScores],
+        targets: Targets,
+        labels: Sequence[str],
+        settings: Settings,
+    ) -> Decisions:
+        """Return every class of every image."""
+        probs, truth = np.stack([p.probs for p in predictions]), np.asarray(targets) > 0
+        images, classes = np.indices(probs.shape).reshape(2, -1)
+        true_images, true_classes = np.nonzero(truth)
+        scores, is_right = probs.reshape(-1), truth.reshape(-1)
+        return Decisions(classes, scores, is_right, images, true_classes, true_images)
 
     def explained_classes(self, prediction: ClassScores, threshold: float) -> list[int]:
         """Return every class whose probability is at least `threshold`; there may be none."""

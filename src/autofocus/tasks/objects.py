@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.rows.records import ImageDetails, ObjectsRecord
+from autofocus.metrics.matching import Matches
+from autofocus.metrics.thresholds import Decisions
 from autofocus.settings.fields import Reader
 from autofocus.structures.boxes import clip_boxes, nms
 from autofocus.structures.frames import Frame, Region
 from autofocus.structures.merge_views import merge_views
 from autofocus.structures.predictions import Detections, Instances
 from autofocus.structures.targets import BoxTarget
-from autofocus.tasks.base import Settings, Task
+from autofocus.tasks.base import SCORE_THRESHOLDS, Settings, Targets, Task
 from autofocus.tasks.responses import CORNERS, response_difference
 
 logger = logging.getLogger(__name__)
@@ -123,22 +125,23 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
         """Return the settings with a score threshold that average precision can be taken over."""
         cap = max(100, int(self.number(settings, "box_detections_per_image")))
         return {
-            **settings,
+            **{name: value for name, value in settings.items() if name != SCORE_THRESHOLDS},
             "box_score_threshold": EVALUATION_SCORE,
             "box_detections_per_image": cap,
         }
 
     def reported(self, prediction: DetectionsT, settings: Settings) -> DetectionsT:
         """Return the objects with scores above the threshold, as many as are asked for."""
-        threshold = self.number(settings, "box_score_threshold")
-        num_above = sum(score >= threshold for score in rounded(prediction.scores))
-        num = min(num_above, int(self.number(settings, "box_detections_per_image")))
-        first: dict[str, Any] = {
-            name: getattr(prediction, name)[:num] for name in ("xyxy_frac", "scores", "classes")
+        # The best come first.
+        cap = int(self.number(settings, "box_detections_per_image"))
+        scores = np.array(rounded(prediction.scores), np.float32)
+        rows = np.flatnonzero(self._passes(scores, prediction.classes, settings))[:cap]
+        chosen: dict[str, Any] = {
+            name: getattr(prediction, name)[rows] for name in ("xyxy_frac", "scores", "classes")
         }
         if isinstance(prediction, Instances):
-            first["polygons"] = prediction.polygons[:num]
-        return replace(prediction, **first)
+            chosen["polygons"] = tuple(prediction.polygons[row] for row in rows)
+        return replace(prediction, **chosen)
 
     def drawn_truth(self, record: ObjectRecordT, labels: Sequence[str]) -> BoxTarget:
         """Return the labelled objects."""
@@ -155,16 +158,76 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
 
     def number(self, settings: Settings, name: str) -> float:
         """Return a setting, or its published default, as a number."""
-        return float(settings.get(name, self.default_values[name]))
+        value = settings.get(name, self.default_values[name])
+        assert isinstance(value, int | float | str), f"{name} is one number"
+        return float(value)
+
+    def default_threshold(self, settings: Settings) -> float:
+        """Return `box_score_threshold`."""
+        return self.number(settings, "box_score_threshold")
+
+    def decisions(
+        self,
+        predictions: Sequence[DetectionsT],
+        targets: Targets,
+        labels: Sequence[str],
+        settings: Settings,
+    ) -> Decisions:
+        """Return every object found, as many an image as the endpoint returns, matched."""
+        found = self.match(predictions, self.sized(targets, predictions), labels, settings)
+        max_detections = int(self.number(settings, "box_detections_per_image"))
+        rows = np.flatnonzero(found.kept(0.0, max_detections) & ~found.is_crowd)
+        num_true = [int((~target.is_crowd).sum()) for target in targets]
+        return Decisions(
+            found.classes[rows],
+            found.scores[rows],
+            found.is_hit[rows],
+            found.image[rows],
+            found.true_classes,
+            np.repeat(np.arange(len(num_true)), num_true),
+        )
+
+    @abstractmethod
+    def match(
+        self,
+        predictions: Sequence[DetectionsT],
+        targets: Sequence[Any],
+        labels: Sequence[str],
+        settings: Settings,
+    ) -> Matches:
+        """Return the objects found, matched with those there are; `targets` are `sized`."""
+
+    def sized(self, targets: Targets, predictions: Sequence[DetectionsT]) -> list[Any]:
+        """Return targets with the size of the decoded image, which a row may not state."""
+        return [
+            replace(target, size=prediction.size)
+            for target, prediction in zip(targets, predictions, strict=True)
+        ]
+
+    def _thresholds(self, settings: Settings) -> NDArray[np.float32]:
+        """Return the threshold of all classes, [], or of each, [k]."""
+        default = self.default_threshold(settings)
+        # In single precision, as scores are reported: 0.3 counts as 0.3.
+        return np.asarray(settings.get(SCORE_THRESHOLDS, default), np.float32)
+
+    def _passes(
+        self, scores: NDArray[np.float32], classes: NDArray[np.int64], settings: Settings
+    ) -> NDArray[np.bool_]:
+        """Return whether each object's score is at least its threshold."""
+        thresholds = self._thresholds(settings)
+        return np.asarray(scores >= (thresholds[classes] if thresholds.ndim else thresholds))
+
+    def iou_threshold(self, settings: Settings) -> float:
+        """Return the least overlap of a right object with a labelled one."""
+        return min(max(self.number(settings, "validation_iou_threshold"), 0.1), 1.0)
 
     def metric_options(self, settings: Settings) -> dict[str, Any]:
         """Return keyword arguments of the metrics: published validation settings and cut-offs."""
-        overlap = self.number(settings, "validation_iou_threshold")
         kind = settings.get("validation_metric_type", self.default_values["validation_metric_type"])
         return {
             "metric_type": kind,
-            "iou_threshold": min(max(overlap, 0.1), 1.0),
-            "score_threshold": self.number(settings, "box_score_threshold"),
+            "iou_threshold": self.iou_threshold(settings),
+            "score_threshold": self._thresholds(settings),
             "max_detections": int(self.number(settings, "box_detections_per_image")),
         }
 
@@ -193,9 +256,7 @@ class ObjectsTask(Task[ObjectRecordT, DetectionsT]):
         self, candidates: Mapping[str, NDArray[Any]], frame: Frame, settings: Settings
     ) -> Selection:
         scores, classes = candidates["scores"], candidates["classes"]
-        # In single precision, as scores are reported: 0.3 counts as 0.3.
-        threshold = np.float32(self.number(settings, "box_score_threshold"))
-        rows = np.flatnonzero(scores >= threshold)
+        rows = np.flatnonzero(self._passes(scores, classes, settings))
         placed = frame.boxes_to_image(candidates["boxes"][rows])
         boxes = clip_boxes(placed)
         # A comparison with NaN fails: such a box is dropped too.

@@ -31,6 +31,35 @@ def problems_of(document: dict[str, Any]) -> list[str]:
     return problems
 
 
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (0.95, {"*": 0.95}),
+        ("0.95", {"*": 0.95}),
+        (["0.95", "cat=0.98"], {"*": 0.95, "cat": 0.98}),
+        ("a=b=0.5", {"a=b": 0.5}),
+        ({"cat": 0.98, 7: "0.5"}, {"cat": 0.98, "7": 0.5}),
+    ],
+)
+def test_wishes_of_thresholds_are_read_as_people_write_them(given: Any, read: Any) -> None:
+    job = checked({"thresholds": {"min_precision": given}})
+    assert job.thresholds.min_precision == read
+    again = checked(job.model_dump(mode="json", by_alias=True))
+    assert again.thresholds == job.thresholds
+
+
+@pytest.mark.parametrize("given", [0, 1.5, "95%", "cat", ["cat=2"], {"cat": "x"}])
+def test_wishes_that_are_no_share_are_refused(given: Any) -> None:
+    (problem,) = problems_of({"thresholds": {"min_recall": given}})
+    assert problem.startswith("thresholds.min_recall: must be a share > 0 and ≤ 1, such as 0.95")
+
+
+def test_a_class_has_one_wish_or_none() -> None:
+    assert checked({"thresholds": {"min_recall": None}}).thresholds.is_empty
+    (problem,) = problems_of({"thresholds": {"min_recall": ["a=0.5", "a=0.6"]}})
+    assert problem.startswith("thresholds.min_recall: must name each class once, got")
+
+
 def test_minimal_job_fills_every_default() -> None:
     job = checked({"task": "t", "training_data": "rows.jsonl"})
     assert job.training_data.path == "rows.jsonl"

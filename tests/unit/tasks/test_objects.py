@@ -7,7 +7,9 @@ import pytest
 
 from autofocus.data.batches.tiles import evaluation_entries
 from autofocus.manifest import Tiling
+from autofocus.structures.frames import Frame
 from autofocus.structures.predictions import ClassScores, Detections
+from autofocus.structures.targets import BoxTarget
 from autofocus.tasks import TASKS
 from autofocus.tasks.detection import ObjectDetection
 
@@ -63,6 +65,31 @@ def test_what_is_reported_are_the_first_objects_above_the_threshold() -> None:
     assert len(TASK.reported(measured, {})) == 3, "0.3 in single precision is at the threshold"
     capped = TASK.reported(measured, {"box_detections_per_image": 2})
     np.testing.assert_array_equal(capped.xyxy_frac, measured.xyxy_frac[:2])
+
+
+def test_each_class_may_have_a_threshold_of_its_own() -> None:
+    boxes = [[x / 10, 0.1, x / 10 + 0.05, 0.2] for x in range(4)]
+    classes = np.array([0, 1, 0, 1])
+    measured = replace(found(*boxes), scores=np.float32([0.9, 0.8, 0.6, 0.3]), classes=classes)
+    settings = {"score_thresholds": [0.7, 0.3], "box_score_threshold": 0.95}
+    reported = TASK.reported(measured, settings)
+    np.testing.assert_array_equal(reported.scores, np.float32([0.9, 0.8, 0.3]))
+    outputs = {
+        "boxes": measured.xyxy_frac[None],
+        "scores": measured.scores[None],
+        "classes": classes[None],
+    }
+    frames = [Frame((100, 200))]
+    (served,) = TASK.postprocess(outputs, frames, settings)
+    np.testing.assert_array_equal(served.scores, reported.scores)
+    (all_,) = TASK.postprocess(outputs, frames, TASK.evaluation_settings(settings))
+    assert len(all_) == 4, "what is measured knows no threshold"
+    truth = BoxTarget(measured.xyxy_frac, np.array([0, 1, 1, 1]), np.zeros(4, bool), (100, 200))
+    metrics = TASK.evaluate([measured], [truth], ["a", "b"], settings)
+    assert (metrics["precision"], metrics["recall"]) == (1.0, (1 + 2 / 3) / 2)
+    decisions = TASK.decisions([measured], [truth], ["a", "b"], settings)
+    np.testing.assert_array_equal(decisions.is_right, [True, True, False, True])
+    np.testing.assert_array_equal(decisions.true_classes, [0, 1, 1, 1])
 
 
 def test_a_whole_image_is_reported_as_it_is_and_has_no_views() -> None:
