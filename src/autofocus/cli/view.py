@@ -66,7 +66,7 @@ def _title(run: RunView, model: str) -> str:
 
 
 def _state(run: RunView, now: float) -> str:
-    # Probe and soup have names instead of numbers.
+    # Probes and refits have names instead of numbers.
     counts = Counter(row["status"] for row in run.leaderboard if row["id"].isdigit())
     of = "" if run.num_trials is None else f" of {run.num_trials}"
     ended = f"{counts.total()}{of} trials ended"

@@ -314,7 +314,7 @@ class Study:
         """Write the current activity into the run folder.
 
         Args:
-            step: `look`, `trials`, `soup`, `folds` or `refit`.
+            step: `look`, `trials`, `folds` or `refit`.
             text: Current activity.
             num_trials: Expected number of trials, or None.
             deadline_s: Time (`time.monotonic()`) by which this step ends, or None.

@@ -1,70 +1,13 @@
-"""Means of weights: of several trainings (soup), over steps (EMA), with the initial ones (WiSE-FT).
+"""Means of weights: over steps (EMA), and with the initial ones (WiSE-FT).
 
-The greedy soup is recipe 1 of Wortsman et al. 2022 (arXiv 2203.05482): the best first; each other
-one is added, in the order of its own score, if the mean with it is scored at least as good as
-without. WiSE-FT is Wortsman et al. 2021 (arXiv 2109.01903).
+WiSE-FT is Wortsman et al. 2021 (arXiv 2109.01903).
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-
-StateDict = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Soup:
-    """Result of `greedy_soup`.
-
-    Attributes:
-        state: Mean of the chosen ingredients.
-        chosen: Positions of the ingredients, in the order in which they were added.
-        score: Score of the mean.
-    """
-
-    state: dict[str, Tensor]
-    chosen: list[int]
-    score: float
-
-
-def greedy_soup(
-    ingredients: Sequence[StateDict],
-    score: Callable[[StateDict], float],
-    is_late: Callable[[], bool] = lambda: False,
-) -> Soup:
-    """Return the mean of the ingredients that improve it.
-
-    Args:
-        ingredients: Weights and buffers of one architecture, best first; at least one.
-        score: Function from weights to their score; larger is better.
-        is_late: Called before each evaluation; True leaves out the rest.
-    """
-    chosen, state = [0], dict(ingredients[0])
-    best = score(state)
-    for position in range(1, len(ingredients)):
-        if is_late():
-            break
-        mixed = mean_state([ingredients[i] for i in [*chosen, position]])
-        value = score(mixed)
-        if value >= best:
-            chosen, state, best = [*chosen, position], mixed, value
-    return Soup(state, chosen, best)
-
-
-def mean_state(states: Sequence[StateDict]) -> dict[str, Tensor]:
-    """Return the mean of each tensor; integers, such as counters, are the first state's."""
-    first = states[0]
-    return {
-        name: (
-            torch.stack([state[name].double() for state in states]).mean(0).to(tensor.dtype)
-            if tensor.is_floating_point()
-            else tensor.clone()
-        )
-        for name, tensor in first.items()
-    }
 
 
 class WeightAverage:

@@ -2,14 +2,9 @@
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from autofocus.manifest import Calibration
-from autofocus.models.network import Classifier, Network
 from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, find_entrants
 from autofocus.study.automode.priors import priors_of
 from autofocus.study.automode.profile import median_size, training_image_s
@@ -19,10 +14,7 @@ from autofocus.study.scheduler import PROBE_ID
 from autofocus.study.study import Study
 from autofocus.study.trials.classifiers import begin_probed, probe_model
 from autofocus.study.trials.recipes import recipe_for
-from autofocus.tasks.whole_image import WholeImageTask
-from autofocus.training.classifier_trial import calibrate
 from autofocus.training.device import choose_device
-from autofocus.training.evaluate import EvaluationSet, evaluate
 from autofocus.training.optim import num_layer_groups
 from autofocus.training.probe_trial import Probed
 from autofocus.training.selection import Comparison, compare
@@ -66,18 +58,6 @@ class ClassifierAutoMode:
         entrants = [one.entrant for one in ranked]
         facts = {"image_size": median_size(study.samples.chosen(study.train).locations)}
         return AutoStart(entrants, space, recipe.num_epochs, best.side, facts)
-
-    def finish_soup(
-        self, network: Network, spec: TrialSpec, validation: EvaluationSet
-    ) -> tuple[Calibration, dict[str, Any], NDArray[np.float64] | None]:
-        """See `AutoMode.finish_soup`."""
-        task, size = spec.task, spec.preprocess.size
-        assert isinstance(task, WholeImageTask)
-        assert isinstance(network, Classifier)
-        evaluation = evaluate(network, task, validation, torch.device("cpu"))
-        calibration, evaluation = calibrate(network, task, validation, evaluation, size)
-        losses = task.sample_losses(evaluation.predictions, validation.targets)
-        return calibration, evaluation.metrics, losses
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from autofocus.errors import WeightsError
-from autofocus.manifest import Calibration, ResizeCrop
-from autofocus.models.network import Network
+from autofocus.manifest import ResizeCrop
 from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import load_weights
 from autofocus.runtime import Track
@@ -19,8 +15,6 @@ from autofocus.study.automode.priors import PriorModel, Priors
 from autofocus.study.default_model import BRIEF
 from autofocus.study.resolve import Plan, trial_plan
 from autofocus.study.study import Study
-from autofocus.training.evaluate import EvaluationSet
-from autofocus.training.trial import TrialSpec
 
 log = logging.getLogger(__name__)
 
@@ -75,20 +69,6 @@ class AutoMode(Protocol):
 
     def begin(self, study: Study) -> AutoStart:
         """Give the study its images, and find the models to train and the space to search."""
-
-    def finish_soup(
-        self, network: Network, spec: TrialSpec, validation: EvaluationSet
-    ) -> tuple[Calibration, dict[str, Any], NDArray[np.float64] | None]:
-        """Evaluate a mean of networks.
-
-        Args:
-            network: Mean network on the CPU; a classifier's head is calibrated in place.
-            spec: Trial of the best ingredient.
-            validation: Validation images.
-
-        Returns:
-            Calibration, metrics, and the loss of each validation image or group of images.
-        """
 
 
 @dataclass(frozen=True)

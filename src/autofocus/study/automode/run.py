@@ -3,9 +3,9 @@
 1. Profile the data and the machine. 2. For classifiers, probe up to three frozen encoders; the
 best probe can be served. 3. Train the default recipe of the best candidate, then of the others.
 4. Asynchronous successive halving over learning rate, input size, augmentation and frozen layers of
-the candidates, around their default recipes. 5. A greedy soup of the best trials of one network.
-6. Temperature. 7. With few validation images: cross-validation, if these cannot tell, and a refit
-of the best on all images. 8. Package and verify, after each step that found something better.
+the candidates, around their default recipes. 5. Temperature. 6. With few validation images:
+cross-validation, if these cannot tell, and a refit of the best on all images. 7. Package and
+verify, after each step that found something better.
 
 The prior table (`priors.toml`) says what to try; `decisions.jsonl` has every choice.
 """
@@ -29,7 +29,6 @@ from autofocus.study.automode.profile import (
     profile_data,
     profile_machine,
 )
-from autofocus.study.automode.soup import try_soup
 from autofocus.study.automode.space import AutoSampler
 from autofocus.study.cross_validation import cross_validate_best, cross_validation_s
 from autofocus.study.refit import can_refit, refit_best, refit_reserve_s, refit_s
@@ -37,7 +36,6 @@ from autofocus.study.scheduler import (
     MIN_TRIAL_S,
     Rules,
     Search,
-    TrialController,
     format_parameters,
 )
 from autofocus.study.study import Study
@@ -47,8 +45,6 @@ log = logging.getLogger(__name__)
 
 # A recipe is not tried in less than this share of what the default recipe took.
 MIN_TRIAL_SHARE = 1 / 3
-# Share of the budget that is kept for the soup.
-SOUP_SHARE = 0.03
 
 AUTO_MODES: Final[dict[str, AutoMode]] = {
     CLASSIFIER: ClassifierAutoMode(),
@@ -73,13 +69,8 @@ def search_automatically(study: Study) -> Search:
     sampler = AutoSampler([one.parameters for one in auto.entrants], auto.space, plan.seed)
     _announce(study, auto, rules, profile)
     is_refit = can_refit(study)
-    last_phases = (_soup, *((cross_validate_best, refit_best) if is_refit else ()))
+    last_phases = (cross_validate_best, refit_best) if is_refit else ()
     return Search(sampler, rules, last_phases)
-
-
-def _soup(study: Study, scheduler: TrialController) -> None:
-    study.report_progress("soup", "averaging the best trials", scheduler.num_trials)
-    try_soup(study, scheduler, AUTO_MODES[study.plan.model.kind])
 
 
 def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
@@ -95,30 +86,25 @@ def _rules(study: Study, auto: AutoStart, priors: Priors) -> Rules:
         policy=Asha(eta=priors.eta, rungs=list(priors.rungs)),
         # Of few images a loss says more than a metric that counts them.
         metric="score",
-        reserve_s=partial(_reserve_s, study, num_trials, first_reserve_s),
+        reserve_s=partial(_reserve_s, study, first_reserve_s),
         min_trial_s=_min_trial_s,
     )
 
 
 def _reserve_s(
     study: Study,
-    num_trials: int,
     first_reserve_s: float,
     rows: Mapping[int, Mapping[str, Any]],
 ) -> float:
-    """Return the seconds that the soup, cross-validation and the refit take.
-
-    The default recipe may take all else: then there is nothing to average.
-    """
+    """Return the seconds that cross-validation and the refit take."""
     ended = [float(row["seconds"]) for row in rows.values() if row["status"] == "completed"]
     if not ended:
         return first_reserve_s
-    soup_s = SOUP_SHARE * (study.plan.job.budget_s or 0.0) if num_trials > 1 else 0.0
     if not can_refit(study):
-        return soup_s
+        return 0.0
     score = study.first_score
     folds_s = cross_validation_s(study, None if score is None else score.losses, max(ended))
-    return soup_s + folds_s + refit_s(study, max(ended)) + study.packaging_s
+    return folds_s + refit_s(study, max(ended)) + study.packaging_s
 
 
 def _min_trial_s(rows: Mapping[int, Mapping[str, Any]]) -> float:
@@ -157,7 +143,7 @@ def _announce(study: Study, auto: AutoStart, rules: Rules, profile: dict[str, An
     if rules.num_trials > 1:
         log.info(
             "plan: 2. up to %d others, as far as the time goes: %sother recipes (learning rate, "
-            "size, augmentation, frozen layers); 3. the mean of the best",
+            "size, augmentation, frozen layers)",
             others,
             "".join(
                 f"{one.plan.model.name}{format_parameters(one.parameters)}; "

@@ -40,7 +40,7 @@ class RunProgress(TypedDict, total=False):
     """Content of `progress.json`: the current activity.
 
     Attributes:
-        step: `look`, `trials`, `soup`, `folds` or `refit`.
+        step: `look`, `trials`, `folds` or `refit`.
         text: Current activity.
         primary_metric: The run's metric.
         num_trials: Maximum number of trials; None for no limit.

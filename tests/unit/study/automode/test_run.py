@@ -1,4 +1,4 @@
-"""AutoMode from its plan to its soup, on pictures that take no time."""
+"""AutoMode from its plan to its refit, on pictures that take no time."""
 
 import json
 import shutil
@@ -9,22 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import autofocus
-from autofocus.runtime import no_progress
 from autofocus.study import cross_validation
 from autofocus.study.automode import classifiers as classifier_automode
 from autofocus.study.automode import run as automode
 from autofocus.study.automode.entrants import Entrant
-from autofocus.study.automode.soup import SOUP_ID, try_soup
-from autofocus.study.folder.run_folder import RunFolder
 from autofocus.study.refit import refit_s
 from autofocus.study.resolve import resolve, trial_plan
-from autofocus.study.scheduler import Rules, Search, TrialController
-from autofocus.study.sources import read_sources
-from autofocus.study.study import Study
 from autofocus.study.trials import classifiers as classifier_trials
 from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
 from autofocus.training.probe_trial import fit_head
@@ -52,7 +45,7 @@ def test_it_probes_then_trains_the_default_recipe_then_others(
 ) -> None:
     folder, result = finished
     rows = {row["id"]: row for row in result["trials"]}
-    made = {name for name in rows if name == SOUP_ID or name.startswith("refit-")}
+    made = {name for name in rows if name.startswith("refit-")}
     assert set(rows) - made == {"probe", "0", "1", "2"}
     assert rows["0"]["parameters"] == {}, "the first trial is the default recipe"
     tried = [rows[str(number)]["parameters"] for number in (1, 2)]
@@ -84,8 +77,6 @@ def test_its_choices_and_their_inputs_are_written_down(
     again = job(folder, search_space=plan["search_space"])
     del again["training_parameters"]["number_of_epochs"]
     assert resolve(again).mode == "sweep"
-    (soup,) = decisions(folder, "soup")
-    assert len(soup["trials"]) >= 2, "all trials are of one network"
 
 
 @pytest.mark.usefixtures("empty_packages")
@@ -118,7 +109,6 @@ def test_the_default_recipes_of_all_contenders_come_before_others(
 
     monkeypatch.setattr(classifier_automode, "find_entrants", two)
     monkeypatch.setattr(classifier_automode, "_ranked", lambda _, found: found)
-    monkeypatch.setattr(automode, "try_soup", lambda *_: None)
     result = autofocus.train(job(photo_folder), output_dir=str(tmp_path / "run"))
     rows = {row["id"]: row for row in result["trials"]}
     assert rows["0"]["parameters"] == {}
@@ -132,13 +122,13 @@ def test_without_time_or_number_it_is_the_default_recipe(photo_folder: Path) -> 
     assert (rules.num_trials, rules.reserve_s({})) == (1, 0.0)
 
 
-def test_a_budget_tries_others_and_keeps_time_for_the_soup(photo_folder: Path) -> None:
+def test_a_budget_tries_others(photo_folder: Path) -> None:
     study = _study(photo_folder, limits={}, budget=1000)
     priors = automode.priors_of("classifier")
     rules = automode._rules(study, _auto(num_epochs=5), priors)
     assert rules.num_trials == priors.max_trials
     assert rules.reserve_s({}) == 0.0, "the default recipe may take all there is"
-    assert rules.reserve_s({0: {"status": "completed", "seconds": 40.0}}) == pytest.approx(30)
+    assert rules.reserve_s({0: {"status": "completed", "seconds": 40.0}}) == 0.0
     assert automode._rules(study, _auto(num_epochs=0), priors).num_trials == 0
 
 
@@ -160,7 +150,7 @@ def test_time_is_kept_back_to_train_the_best_once_more(photo_folder: Path) -> No
     rows = {0: {"status": "completed", "seconds": 40.0}, 1: {"status": "running", "seconds": 0.0}}
     again_s = refit_s(study, 40.0)
     assert again_s > 40.0 * 100 / 80
-    assert rules.reserve_s(rows) == pytest.approx(30 + again_s + study.packaging_s)
+    assert rules.reserve_s(rows) == pytest.approx(again_s + study.packaging_s)
 
 
 def four(*given: Any, **options: Any) -> Any:
@@ -186,7 +176,6 @@ def test_the_best_of_the_trials_is_trained_once_more(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifier_trials, "fit_head", four)
         patch.setattr(cross_validation, "_folds", lambda *_: pytest.fail("it is clear"))
-        patch.setattr(automode, "try_soup", lambda *_: None)
         result = autofocus.train(job(photo_folder), output_dir=str(folder))
     rows = {row["id"]: row for row in result["trials"]}
     assert result["best_trial"] == "refit-1"
@@ -223,7 +212,6 @@ def test_other_folds_take_the_title_from_who_had_it_by_luck(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classifier_trials, "fit_head", four)
-        patch.setattr(automode, "try_soup", lambda *_: None)
         patch.setattr(cross_validation, "cross_validate", judged)
         result = autofocus.train(job(photo_folder), output_dir=str(folder))
     assert result["best_trial"] == later
@@ -245,55 +233,6 @@ def _study(photos: Path, **keys: Any) -> Any:
         folder=SimpleNamespace(path=photos),
         first_score=None,
     )
-
-
-@pytest.mark.parametrize("helps", [True, False])
-def test_a_soup_is_served_when_it_wins(
-    finished: tuple[Path, dict[str, Any]], photo_folder: Path, tmp_path: Path, helps: bool
-) -> None:
-    """The trials' weights lie around a good network: their mean is that network."""
-    folder = tmp_path / "run"
-    shutil.copytree(finished[0], folder, symlinks=True)
-    (folder / "result.json").unlink()
-    (folder / "trials" / SOUP_ID).mkdir(exist_ok=True)
-    best = load_checkpoint(folder / "trials" / "0" / "best")
-    assert best is not None
-    for number, sign in enumerate((1.0, -1.0, 0.0)):
-        torch.manual_seed(0)
-        moved = {
-            name: tensor + sign * (0.2 if helps else 0.0) * torch.randn_like(tensor)
-            if tensor.is_floating_point() and "running" not in name
-            else tensor
-            for name, tensor in best[0].items()
-        }
-        trial = folder / "trials" / str(number)
-        save_checkpoint(trial / "best", moved, best[1])
-        # As if these networks were as bad as they are now.
-        np.save(trial / "losses.npy", np.load(trial / "losses.npy") + (1.0 if helps else 0.0))
-    if helps:
-        (folder / "trials" / "2" / "manifest.json").unlink()
-    plan = resolve(job(photo_folder))
-    sources = read_sources(plan, no_progress)
-    resolved = plan.job.model_dump(mode="json", by_alias=True)
-    with RunFolder(folder, resolved, sources.fingerprint, overwrite=False) as run:
-        study = Study(plan, sources, run, 0.0, no_progress)
-        auto_mode = automode.AUTO_MODES[plan.model.kind]
-        auto = auto_mode.begin(study)
-        if helps:
-            score = study.first_score
-            study.first_score = replace(score, losses=score.losses + 2.0)
-        rules = Rules(NUM_TRIALS, None, "score")
-        sampler = automode.AutoSampler([{}], auto.space, 0)
-        sweep = TrialController(study, Search(sampler, rules))
-        try_soup(study, sweep, auto_mode)
-        outcome = sweep.outcome()
-    soup = decisions(folder, "soup")[-1]
-    assert (outcome.trial == SOUP_ID) == helps
-    if helps:
-        assert sorted(soup["chosen"]) == [0, 1]
-        row = next(row for row in study.trials if row["id"] == SOUP_ID)
-        assert row["value"] == outcome.manifest.metrics["accuracy"]
-        assert run.is_best_model(outcome.model)
 
 
 def test_probes_are_compared_where_time_was_too_short_for_the_folds_of_one() -> None:
