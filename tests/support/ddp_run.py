@@ -74,7 +74,7 @@ def main(photos: Path, folder: Path, seconds: float | None, changes: dict[str, A
     rows = [task.record_type(image_url=str(file), label=file.parent.name) for file in files]
     labels = sorted({file.parent.name for file in files})
     names = [str(file) for file in files]
-    samples = Samples(rows, names, task.encode_targets(rows, labels), names, "photos")
+    samples = Samples(rows, names, task.encode_targets(rows, labels), names, names, "photos")
     # 18 to learn from: with a batch of 7 the last one is left out, and ranks get 4 and 3.
     everything = np.arange(len(files))
     spec = TrialSpec(

@@ -58,7 +58,7 @@ def scheduled(
         data = sources.training
         targets = plan.task.encode_targets(data.records, study.labels)
         hashes = [str(i) for i in range(len(data.records))]
-        samples = Samples(data.records, data.locations, targets, hashes, data.name)
+        samples = Samples(data.records, data.locations, targets, hashes, hashes, data.name)
         everything = np.arange(len(samples))
         sampler = make_sampler(plan.sampling, plan.space, plan.job.seed)
         num_trials = plan.job.limits.max_trials

@@ -1,9 +1,9 @@
-"""Seeded splits in which every class keeps its share and identical images stay together.
+"""Seeded splits in which every class keeps its share and groups of images stay together.
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label
 Data", 2011): classes are dealt out rarest first, each image to the part that still lacks its class
-the most. With one class an image it is plain stratification. What is dealt are groups (images of
-one content hash), never single images of one; images without any class are a class of their own.
+the most. With one class an image it is plain stratification. What is dealt are groups (copies,
+`data/groups.py`), never single images of one; images without any class are a class of their own.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
@@ -33,7 +33,7 @@ def split_indices(
 
     Args:
         labels: Class names of each image, none or many.
-        groups: Key of each image, such as its content hash; images of one key stay together.
+        groups: Group of each image; images of one group stay together.
         validation_frac: Share of the images to hold out, in (0, 1).
         seed: The same seed gives the same split on any machine.
 
@@ -61,7 +61,7 @@ def kfold_indices(
 
     Args:
         labels: Class names of each image, none or many.
-        groups: Key of each image, such as its content hash; images of one key stay together.
+        groups: Group of each image; images of one group stay together.
         num_folds: 2 or more; with fewer groups than folds there are as many folds as groups.
         seed: The same seed gives the same folds on any machine.
 

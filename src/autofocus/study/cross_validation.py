@@ -138,10 +138,10 @@ def _deadline(study: Study, trained: TrainedTrial) -> float:
 
 
 def _folds(study: Study) -> list[NDArray[np.int64]]:
-    """Return folds as positions of training images; identical ones stay together."""
+    """Return folds as positions of training images; groups of them stay together."""
     train = study.samples.chosen(study.train)
     labels = [study.plan.task.record_labels(record) for record in train.records]
-    folds = kfold_indices(labels, train.hashes, NUM_FOLDS - 1, study.seed)
+    folds = kfold_indices(labels, train.groups, NUM_FOLDS - 1, study.seed)
     return [study.train[fold] for fold in folds]
 
 

@@ -160,10 +160,10 @@ class Study:
         )
 
     def split(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return positions to train on and to validate on; identical images stay together."""
+        """Return positions to train on and to validate on; groups of images stay together."""
         labels = [self.plan.task.record_labels(record) for record in self.samples.records]
         validation_frac = self.plan.job.validation_data_size
-        train, validation = split_indices(labels, self.samples.hashes, validation_frac, self.seed)
+        train, validation = split_indices(labels, self.samples.groups, validation_frac, self.seed)
         self.folder.decide(
             "split", seed=self.seed, num_training=len(train), num_validation=len(validation)
         )

@@ -1,6 +1,6 @@
 """Input and output of a trial: samples, and a candidate to package."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ class Samples:
         locations: n local paths or URLs, for `open_bytes`.
         targets: n entries of `Task.encode_targets`.
         hashes: n content hashes of the files.
+        groups: Group of each image, [n]: images of one group never cross a fold or a split.
         source: Name of the data in messages.
     """
 
@@ -31,6 +32,7 @@ class Samples:
     locations: Sequence[str]
     targets: Targets
     hashes: Sequence[str]
+    groups: Sequence[Hashable]
     source: str
 
     def __len__(self) -> int:
@@ -46,6 +48,7 @@ class Samples:
             if isinstance(targets, np.ndarray)
             else [targets[i] for i in positions],
             hashes=[self.hashes[i] for i in positions],
+            groups=[self.groups[i] for i in positions],
             source=self.source,
         )
 

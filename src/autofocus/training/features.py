@@ -20,6 +20,7 @@ from autofocus.models.network import Classifier
 from autofocus.runtime import Track, no_progress, num_cores
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.frozen import Frozen
+from autofocus.training.thumbnails import Thumbnails
 
 BATCH_SIZE = 16
 NUM_PREFETCHED = 2
@@ -69,6 +70,7 @@ def extract_features(
     cache: FeatureCache,
     device: torch.device,
     hashes: Sequence[str] | None = None,
+    thumbnails: Thumbnails | None = None,
     order: Sequence[int] | None = None,
     deadline_s: float | None = None,
     track: Track = no_progress,
@@ -83,6 +85,7 @@ def extract_features(
         cache: Cache to read from and to fill.
         device: Device to compute on.
         hashes: Content hashes where they are known: then images in the cache are not read.
+        thumbnails: Takes the thumbnails of the images; None where nobody wants them.
         order: Order of work; matters only when a deadline ends it early.
         deadline_s: Time (`time.monotonic()`) after which no batch starts; None for no limit.
         track: Progress display.
@@ -97,7 +100,7 @@ def extract_features(
     reached = 0
     for chunk, loaded in zip(
         track(chunks, "features", len(chunks)),
-        _prefetched(chunks, locations, spec, views, cache, hashes),
+        _prefetched(chunks, locations, spec, views, cache, hashes, thumbnails),
         strict=True,
     ):
         failures += [(p, e) for p, e in loaded if isinstance(e, InputError)]
@@ -135,6 +138,7 @@ def _prefetched(
     views: Sequence[str],
     cache: FeatureCache,
     hashes: Sequence[str] | None,
+    thumbnails: Thumbnails | None,
 ) -> Iterator[list[Result]]:
     """Yield each chunk's images, loading the next ones meanwhile."""
 
@@ -143,9 +147,14 @@ def _prefetched(
             data = b"" if hashes else open_bytes(locations[position])
             image_hash = hashes[position] if hashes else content_hash(data)
             cached = cache.get(image_hash, views)
+            is_seen = thumbnails is None or thumbnails.has(image_hash)
+            if cached is None or not is_seen:
+                pixels = decode(data or open_bytes(locations[position]))
+            if thumbnails is not None and not is_seen:
+                thumbnails.add(image_hash, pixels)
             if cached is not None:
                 return position, _Loaded(position, image_hash, cached, None)
-            tensor = preprocess(decode(data or open_bytes(locations[position])), spec)
+            tensor = preprocess(pixels, spec)
         except InputError as error:
             return position, error
         tensors = np.stack([VIEWS[view](tensor) for view in views])

@@ -26,6 +26,7 @@ from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate, Samples
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.features import VIEWS, Features, extract_features
 from autofocus.training.probe import Probe, fit_probe_once
+from autofocus.training.thumbnails import Thumbnails
 from autofocus.training.trial import RunContext, TrialSpec
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ def encode(
     locations: Sequence[str],
     context: RunContext,
     hashes: Sequence[str] | None = None,
+    thumbnails: Thumbnails | None = None,
 ) -> tuple[Classifier, Features]:
     """Build the frozen network of a trial; return it, on the CPU, and the features of images."""
     torch.manual_seed(spec.seed)
@@ -104,6 +106,7 @@ def encode(
             cache=cache,
             device=device,
             hashes=hashes,
+            thumbnails=thumbnails,
             order=order,
             deadline_s=context.deadline_s,
             track=context.track,
@@ -210,7 +213,7 @@ def _fit(
         kind=task.activation,
         num_classes=len(spec.labels),
         labels_of=[task.record_labels(record) for record in chosen.records],
-        groups=chosen.hashes,
+        groups=chosen.groups,
         seed=spec.seed,
         deadline_s=context.deadline_s,
     )

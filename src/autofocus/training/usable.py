@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from autofocus.data.images.decode import decode
 from autofocus.data.images.fetch import content_hash, open_bytes
+from autofocus.data.images.near_duplicates import thumbnail
 from autofocus.data.rows.issues import Issue
 from autofocus.data.rows.records import ImageDetails
 from autofocus.errors import ImageError, InputError
@@ -23,11 +26,13 @@ class UsableImages:
         records: n rows, which have the true image size.
         locations: n local paths or URLs.
         hashes: n content hashes of the files.
+        thumbnails: n results of `near_duplicates.thumbnail`.
     """
 
     records: list[Any]
     locations: list[str]
     hashes: list[str]
+    thumbnails: list[NDArray[np.uint8]]
 
 
 def usable_images(
@@ -44,7 +49,7 @@ def usable_images(
         report: Called with the issue of every unusable image.
         track: Progress display.
     """
-    usable = UsableImages([], [], [])
+    usable = UsableImages([], [], [], [])
     with ThreadPoolExecutor(num_cores(), thread_name_prefix="autofocus-look") as pool:
         looks = track(pool.map(_look, locations), "look at images", len(locations))
         for record, location, facts in zip(records, locations, looks, strict=True):
@@ -55,6 +60,7 @@ def usable_images(
             usable.records.append(msgspec.structs.replace(record, image_details=details))
             usable.locations.append(location)
             usable.hashes.append(facts.content_hash)
+            usable.thumbnails.append(facts.thumbnail)
     return usable
 
 
@@ -73,12 +79,14 @@ def image_issue(location: str, error: InputError) -> Issue:
 class _ImageFacts:
     size: tuple[int, int]
     content_hash: str
+    thumbnail: NDArray[np.uint8]
 
 
 def _look(location: str) -> _ImageFacts | InputError:
     try:
         data = open_bytes(location)
-        height, width, _ = decode(data).shape
+        pixels = decode(data)
     except InputError as error:
         return error
-    return _ImageFacts((height, width), content_hash(data))
+    height, width, _ = pixels.shape
+    return _ImageFacts((height, width), content_hash(data), thumbnail(pixels))

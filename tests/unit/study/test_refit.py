@@ -117,8 +117,10 @@ def test_the_first_training_leaves_time_for_the_second(
     monkeypatch.setattr(refit, "refit_classifier", second)
     result = autofocus.train(job(photo_folder, budget=1000), output_dir=str(tmp_path))
     assert result["best_trial"] == "refit-1"
-    # Nearly 1,000 s for both: 1 part for the first, 1.2 x 24 / 18 for the second.
-    assert 300 < left_s["first"] < 1000 / 2.6
+    # Nearly 1,000 s for both: 1 part for the first, 1.2 x as many more images for the second.
+    (split,) = decisions(tmp_path, "split")
+    parts = 1 + 1.2 * NUM_PHOTOS / split["num_training"]
+    assert 300 < left_s["first"] < 1000 / parts
     assert left_s["second"] > 900, "what the first did not need"
 
 

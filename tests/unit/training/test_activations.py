@@ -31,7 +31,9 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def samples(photos: list[Path]) -> Samples:
     hashes = [content_hash(photo.read_bytes()) for photo in photos]
-    return Samples(photos, [str(photo) for photo in photos], np.zeros(24, int), hashes, "photos")
+    return Samples(
+        photos, [str(photo) for photo in photos], np.zeros(24, int), hashes, hashes, "photos"
+    )
 
 
 def computed(

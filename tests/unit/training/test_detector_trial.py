@@ -25,7 +25,7 @@ def test_a_network_of_one_size_says_that_multi_scale_is_not_used(
 
 def test_the_same_training_images_are_measured_each_time() -> None:
     names = [str(i) for i in range(MAX_TRAIN_SUBSET + 50)]
-    many = Samples([None] * len(names), names, names, names, "photos")
+    many = Samples([None] * len(names), names, names, names, names, "photos")
     chosen = train_subset(many, 3).locations
     assert len(set(chosen)) == MAX_TRAIN_SUBSET
     assert chosen == train_subset(many, 3).locations != train_subset(many, 4).locations

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from autofocus.data.images.decode import decode
+from autofocus.data.images.near_duplicates import thumbnail
 from autofocus.errors import AutofocusError, ImageError
 from autofocus.manifest import ResizeCrop
 from autofocus.models import catalog
@@ -16,6 +18,7 @@ from autofocus.training import features as features_module
 from autofocus.training import frozen
 from autofocus.training.feature_cache import FeatureCache
 from autofocus.training.features import Features, extract_features
+from autofocus.training.thumbnails import Thumbnails
 
 SPEC = ResizeCrop(72, 64)
 
@@ -60,6 +63,23 @@ def test_an_image_whose_hash_is_known_is_read_only_for_new_features(
     assert again.rows.tobytes() == first.rows.tobytes()
     assert again.hashes == views.hashes == first.hashes
     assert views.rows.shape[:2] == (len(photos), 2)
+
+
+def test_thumbnails_are_made_of_cached_images_once(
+    network: Classifier, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FeatureCache(tmp_path / "t.sqlite", "net") as cache:
+        plain = extract(network, photos, cache)
+        with Thumbnails() as thumbnails:
+            again = extract(network, photos, cache, thumbnails=thumbnails)
+        first = thumbnails.rows(plain.hashes)
+        monkeypatch.setattr(features_module, "decode", lambda data: pytest.fail("decoded again"))
+        with Thumbnails() as thumbnails:
+            extract(network, photos, cache, thumbnails=thumbnails)
+    expected = [thumbnail(decode(photo.read_bytes())) for photo in photos]
+    assert again.rows.tobytes() == plain.rows.tobytes()
+    np.testing.assert_array_equal(first, expected)
+    np.testing.assert_array_equal(thumbnails.rows(plain.hashes), expected)
 
 
 def test_cached_features_are_the_same_bits_without_the_network(

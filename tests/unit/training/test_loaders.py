@@ -41,7 +41,7 @@ def test_processes_share_the_memory_of_their_machine() -> None:
 
 def test_loaders_keep_no_more_than_they_were_given(photos: list[Path]) -> None:
     targets, names = np.zeros(len(photos), np.int64), [str(photo) for photo in photos]
-    samples = Samples([None] * len(photos), names, targets, names, "photos")
+    samples = Samples([None] * len(photos), names, targets, names, names, "photos")
     recipe, spec = Recipe(batch_size=4), ResizeCrop(36, 32)
     network = Network()
     network.num_classes = 2

@@ -70,7 +70,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
         records.append(DetectionRecord(image_url=path.name, label=label))
         locations.append(str(path))
     targets = TASK.encode_targets(records, ["red"])
-    return Samples(records, locations, targets, locations, "red")
+    return Samples(records, locations, targets, locations, locations, "red")
 
 
 def scorer(tiling: Tiling | None) -> Scorer:

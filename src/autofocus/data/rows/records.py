@@ -32,6 +32,8 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     Attributes:
         image_url: Place of the image.
         image_details: Format and size as the row has them.
+        group: What the image belongs to: a camera, a patient, a source photo; None where the row
+            does not say it, and the image is by itself.
         object_shape: What a format that says where objects are reads of each for this record; None
             for a record that such formats cannot fill.
         min_classes: Classes that data must have for a model to learn to tell anything.
@@ -39,6 +41,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     image_url: Name
     image_details: ImageDetails | None = None
+    group: Name | None = None
 
     object_shape: ClassVar[Literal["box", "outline"] | None] = None
     min_classes: ClassVar[int] = 1
@@ -168,6 +171,7 @@ class ObjectsRecord(ImageRecord, frozen=True, kw_only=True):
         return type(self)(
             image_url=self.image_url,
             image_details=self.image_details or earlier.image_details,
+            group=self.group or earlier.group,
             label=[*earlier.label, *added],
         )
 

@@ -11,6 +11,7 @@ from autofocus.errors import BudgetError, DataError
 from autofocus.manifest import MANIFEST_NAME, ResizeCrop, encode_manifest
 from autofocus.runtime import write_atomically
 from autofocus.study.best_model import Score
+from autofocus.study.groups import group_samples
 from autofocus.study.resolve import Plan
 from autofocus.study.study import PACKAGING_RESERVE_S, Study, format_metric
 from autofocus.study.trials.base import over_limit
@@ -19,6 +20,7 @@ from autofocus.training.candidate import Samples
 from autofocus.training.classifier_trial import train_classifier
 from autofocus.training.features import Features
 from autofocus.training.probe_trial import Probed, encode, fit_head
+from autofocus.training.thumbnails import Thumbnails
 from autofocus.training.trial import TrialSpec
 from autofocus.training.trial_log import trial_facts, trial_log
 from autofocus.training.usable import image_issue
@@ -84,9 +86,11 @@ def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probe
     counts = (data.name, num_training, None if given is None else len(given.locations))
     facts = trial_facts(weights, device, "no", context.deadline_s, *counts)
     with trial_log(context.folder, facts):
-        network, features = encode(spec, weights, device, locations, context)
+        with Thumbnails() as thumbnails:
+            found = encode(spec, weights, device, locations, context, thumbnails=thumbnails)
+        network, features = found
         _report(study, features, locations, num_training)
-        samples = study.samples = _samples(study, features)
+        samples = study.samples = _samples(study, features, thumbnails)
         study.train, study.validation = _split(study, features, num_training)
         spec = ClassifierTrials().spec(study, plan, probe, study.train, study.validation)
         probed = fit_head(
@@ -155,17 +159,19 @@ def _report(study: Study, features: Features, locations: list[str], num_training
     )
 
 
-def _samples(study: Study, features: Features) -> Samples:
+def _samples(study: Study, features: Features, thumbnails: Thumbnails) -> Samples:
     """Return the images that have features, in order."""
     data = [study.sources.training, study.sources.validation]
     records = [record for each in data if each is not None for record in each.records]
     locations = [path for each in data if each is not None for path in each.locations]
     found = [records[i] for i in features.index]
+    places, hashes = [locations[i] for i in features.index], features.hashes
     return Samples(
         records=found,
-        locations=[locations[i] for i in features.index],
+        locations=places,
         targets=study.plan.task.encode_targets(found, study.labels),
-        hashes=features.hashes,
+        hashes=hashes,
+        groups=group_samples(study, found, places, hashes, thumbnails.rows(hashes)),
         source=study.sources.training.name,
     )
 

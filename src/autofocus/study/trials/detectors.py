@@ -15,6 +15,7 @@ from autofocus.manifest import ResizeFit, Tiling
 from autofocus.models.box_profile import BoxProfile, profile_boxes
 from autofocus.models.families import family_of
 from autofocus.structures.targets import BoxTarget
+from autofocus.study.groups import group_samples
 from autofocus.study.resolve import Plan
 from autofocus.study.study import Study
 from autofocus.study.trials.recipes import is_azure_detector, recipe_for
@@ -78,11 +79,15 @@ class DetectorTrials:
 
 def _samples(study: Study, given: Sequence[UsableImages]) -> Samples:
     records = [record for usable in given for record in usable.records]
+    locations = [location for usable in given for location in usable.locations]
+    hashes = [content for usable in given for content in usable.hashes]
+    thumbnails = np.stack([row for usable in given for row in usable.thumbnails])
     return Samples(
         records=records,
-        locations=[location for usable in given for location in usable.locations],
+        locations=locations,
         targets=study.plan.task.encode_targets(records, study.labels),
-        hashes=[content for usable in given for content in usable.hashes],
+        hashes=hashes,
+        groups=group_samples(study, records, locations, hashes, thumbnails),
         source=study.sources.training.name,
     )
 

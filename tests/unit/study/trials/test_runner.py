@@ -46,7 +46,9 @@ def given(document: dict[str, Any], folder: Path, repeat: int = 1) -> Given:
     data = sources.training
     usable = usable_images(data.records, data.locations, lambda issue: None, no_progress)
     targets = plan.task.encode_targets(usable.records, study.labels)
-    study.samples = Samples(usable.records, usable.locations, targets, usable.hashes, data.name)
+    study.samples = Samples(
+        usable.records, usable.locations, targets, usable.hashes, usable.hashes, data.name
+    )
     everything = np.arange(len(study.samples))
     study.train, study.validation = everything[everything % 3 > 0], np.tile(everything[::3], repeat)
     return Given(plan, study)
