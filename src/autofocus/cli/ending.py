@@ -92,11 +92,11 @@ def _limit(result: Mapping[str, Any], limited: Mapping[str, Any] | None) -> str:
         )
     if limited.get("cheapest") is None:
         return f"everything was tried in {_duration(result['seconds'])}; more time gives no more"
-    expected_s = limited["expected_s"]
+    cost_s = limited["cost_s"]
+    gain = f"more {limited['metric']}" if "metric" in limited else "less log loss"
     return (
         f"nothing left to try in the time; next is {limited['cheapest']}: about "
-        f"{limited['expected_gain']:.3f} less log loss in {_duration(expected_s)}: "
-        f"{_resume(result, expected_s)}"
+        f"{limited['expected_gain']:.3f} {gain} in {_duration(cost_s)}: {_resume(result, cost_s)}"
     )
 
 

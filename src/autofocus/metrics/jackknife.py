@@ -40,3 +40,22 @@ def pseudo_values(
         return None
     pseudo: NDArray[np.float64] = num_groups * whole - (num_groups - 1) * np.array(known)
     return pseudo
+
+
+def group_values(
+    metric: Callable[[Sequence[int]], float | None], num_images: int
+) -> NDArray[np.float64] | None:
+    """Return the metric of each of `MAX_GROUPS` groups of images by itself, [g].
+
+    Image i is in group i mod g, as in `pseudo_values`.
+
+    Args:
+        metric: Returns the metric of the images at some positions; None where it is undefined.
+        num_images: n, many times the groups.
+
+    Returns:
+        None where the metric of a group is undefined.
+    """
+    groups = [range(group, num_images, MAX_GROUPS) for group in range(MAX_GROUPS)]
+    values = [value for value in map(metric, groups) if value is not None]
+    return np.array(values) if len(values) == MAX_GROUPS else None

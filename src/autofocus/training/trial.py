@@ -69,6 +69,7 @@ class TrialSpec:
         network: Options to build the network with.
         settings: Thresholds and limits of the model.
         tiling: Tiles of each image beside the whole; None without tiles.
+        compares_groups: Whether its losses are wanted however many validation images there are.
     """
 
     id: str
@@ -87,6 +88,7 @@ class TrialSpec:
     network: Mapping[str, Any] = field(default_factory=dict)
     settings: Settings = field(default_factory=dict)
     tiling: Tiling | None = None
+    compares_groups: bool = False
 
     def of(self, samples: Samples) -> tuple[Samples, Samples]:
         """Return its training and its validation images."""

@@ -26,7 +26,7 @@ RESULT: dict[str, Any] = {
             "reason": "nothing_left",
             "cheapest": "tail-lite1",
             "expected_gain": 0.004,
-            "expected_s": 40.0,
+            "cost_s": 40.0,
             "seconds_left": 12.0,
         },
         "more_photos": {
@@ -54,6 +54,11 @@ def test_a_good_model_is_said_to_be_one_in_six_lines() -> None:
         "model   runs/fridge/best_model  after 180 s",
         "try it: autofocus serve runs/fridge/best_model",
     ]
+
+
+def test_what_is_left_for_a_detector_is_told_in_its_metric() -> None:
+    left = {**RESULT["verdict"]["limited_by"], "metric": "mean_average_precision"}
+    assert "about 0.004 more mean_average_precision in 40 s" in lines(limited_by=left)[2]
 
 
 def test_a_useless_model_is_no_success() -> None:

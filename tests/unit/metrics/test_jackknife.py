@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from autofocus.metrics.jackknife import MAX_GROUPS, pseudo_values
+from autofocus.metrics.jackknife import MAX_GROUPS, group_values, pseudo_values
 
 
 def test_of_a_mean_they_are_the_values_themselves() -> None:
@@ -48,3 +48,18 @@ def test_what_is_undefined_has_none() -> None:
     assert pseudo_values(lambda rows: None, 5) is None
     assert pseudo_values(lambda rows: 1.0, 1) is None
     assert pseudo_values(lambda rows: 1.0 if 0 in rows else None, 5) is None
+
+
+def test_many_images_are_measured_group_by_group() -> None:
+    values = np.random.default_rng(3).normal(size=410)
+    asked: list[int] = []
+
+    def mean(rows: Sequence[int]) -> float | None:
+        asked.extend(rows)
+        return float(values[list(rows)].mean())
+
+    found = group_values(mean, 410)
+    assert found is not None
+    assert sorted(asked) == list(range(410)), "each image once"
+    assert found[3] == pytest.approx(values[3::MAX_GROUPS].mean())
+    assert group_values(lambda rows: None if 7 in rows else 1.0, 410) is None

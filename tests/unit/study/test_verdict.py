@@ -135,7 +135,7 @@ def test_what_limited_the_run_is_said(tmp_path: Path) -> None:
     left = {
         "cheapest": "tail",
         "expected_gain": 0.01,
-        "expected_s": 9.0,
+        "cost_s": 9.0,
     }
     assert limited(recipe) is None
     assert limited(recipe, reason="budget") == {

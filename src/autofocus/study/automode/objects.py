@@ -365,7 +365,8 @@ def note_the_end(study: Study, scheduler: TrialController) -> None:
     left_s = left_to_train_s(study)
     study.folder.decide(
         "nothing_left",
-        cheapest=None if next_one is None else next_one.parameters,
+        cheapest=None if next_one is None else _named(study, next_one),
+        metric=study.metric,
         expected_gain=0.0 if next_one is None else EXPECTED_GAIN,
         cost_s=None if next_one is None else slowness * next_one.least_s,
         seconds_left=None if math.isinf(left_s) else max(0.0, left_s),
@@ -401,13 +402,14 @@ def _announce(study: Study, options: Sequence[Option], num_trials: int) -> None:
     )
     if num_trials > 1:
         log.info(
-            "plan: 2. up to %d others, as far as the time goes:%s",
+            "plan: 2. up to %d others, as far as the time goes: %s",
             num_trials - 1,
-            ";".join(_named(study, one) for one in options[1:num_trials]),
+            "; ".join(_named(study, one) for one in options[1:num_trials]),
         )
     elif _is_bounded(study):
         log.info("plan: no more; --budget 10m, or limits.max_trials, tries other recipes too")
 
 
 def _named(study: Study, option: Option) -> str:
-    return f" {option.parameters.get('model_name', '')}{format_parameters(option.parameters)}"
+    model = trial_plan(study.plan, option.parameters).model
+    return f"{model.name}{format_parameters(option.parameters)}"

@@ -141,6 +141,7 @@ def designed_spec(
         network=designed.options,
         settings=designed.settings,
         tiling=designed.tiling,
+        compares_groups=study.plan.mode == "automode",
     )
     return spec, designed
 
