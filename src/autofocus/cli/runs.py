@@ -99,8 +99,9 @@ def compare(
         best, result = view.best_row, view.result or {}
         test = (result.get("test_metrics") or {}).get(view.metric)
         seconds = f"{result['seconds']:.0f} s" if result else view.status
+        measured_on = result.get("metrics_of", "validation")
         emit(
-            f"{view.path}  {view.metric} {_metric_text(best.get('value'))} on validation, "
+            f"{view.path}  {view.metric} {_metric_text(best.get('value'))} by {measured_on}, "
             f"{_metric_text(test)} on test data  {best.get('model', '')}  {seconds}"
         )
     for key, values in changed.items():
@@ -159,6 +160,7 @@ def _watch(run: Path) -> None:
         return
     reader = RunReader(run)
     printed: set[str] = set()
+    emit(_head(reader.read(num_best=0).metric))
     while True:
         view = reader.read(num_best=0)
         for row in view.leaderboard:
@@ -174,6 +176,7 @@ def _lines(view: "RunView") -> list[str]:
     lines = [
         f"{view.path}  {view.status}  {view.task} by {view.metric}",
         f"{len(view.leaderboard)} trials ended{_most(view)}{_memory(view)}",
+        _head(view.metric),
     ]
     lines += map(_line, view.best)
     if len(view.leaderboard) > MAX_TRIALS:
@@ -182,17 +185,24 @@ def _lines(view: "RunView") -> list[str]:
     return [*lines, *map(_line, view.running), *ending]
 
 
+def _head(metric: str) -> str:
+    from autofocus.cli.view import CURVE_WIDTH
+
+    return f"trial  {metric}, its {'curve':{CURVE_WIDTH}}  status      model, parameters"
+
+
 def _most(view: "RunView") -> str:
     return "" if view.num_trials is None else f", at most {view.num_trials}"
 
 
 def _line(trial: "TrialView") -> str:
-    from autofocus.cli.view import CURVE_WIDTH, parameters_text, sparkline
+    from autofocus.cli.view import CURVE_WIDTH, parameters_text, served_text, sparkline
 
     curve = f"{sparkline(trial.curve):{CURVE_WIDTH}}"
     about = f"{trial.model}  {parameters_text(trial.parameters)}"
     cells = f"{trial.id:>5}  {_metric_text(trial.value)}  {curve}  {trial.status:10}  {about}"
-    return cells.rstrip()
+    served = f"  {served_text(trial)}" if trial.row.get("served") else ""
+    return f"{cells.rstrip()}{served}"
 
 
 def _differences(jobs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

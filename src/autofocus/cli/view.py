@@ -44,7 +44,7 @@ def view(run: RunView, memory: str, width: int, height: int, now: float) -> Grou
     lines.append(_line(_head(run.metric, width, model), "dim"))
     for trial in best:
         style = "green" if trial.id == run.served else STYLES.get(trial.status, "")
-        about = _about(trial, model)
+        about = [served_text(trial) if trial.id == run.served else "", *_about(trial, model)]
         row = _row(trial, width, _epochs(trial), _spent(trial.seconds), about)
         lines.append(_line(row, style))
     if len(run.leaderboard) > len(best):
@@ -74,7 +74,7 @@ def _state(run: RunView, now: float) -> str:
         ended += f" ({', '.join(f'{n} {status}' for status, n in sorted(counts.items()))})"
     parts = [ended]
     if run.served is not None:
-        parts.append(f"best model: trial {run.served}")
+        parts.append(f"served: trial {run.served}")
     if run.status == "running":
         parts += _times(run.progress, now)
     return _joined(parts)
@@ -113,6 +113,12 @@ def _about(trial: TrialView, model: str) -> Iterable[str]:
     if not model:
         yield trial.model
     yield parameters_text(trial.parameters)
+
+
+def served_text(trial: TrialView) -> str:
+    """Return that a trial's model is served, and why where that is known."""
+    why = trial.row.get("why")
+    return "served" if why is None else f"served: {why}"
 
 
 def _epochs(trial: TrialView, at_most: int | None = None) -> str:

@@ -378,6 +378,8 @@ class TrialController:
             raise self._without_model()
         model = self._study.folder.published(best.trial)
         assert model is not None, "the best is published"
+        # What it was compared with last may have ended after it was published.
+        self._study.mark_served(best.trial)
         self._study.trials.sort(key=_order)
         manifest, thresholds = self._manifest(best.trial), self._thresholds(best.trial, model)
         first_s = self._study.first_model_s
@@ -511,10 +513,11 @@ class TrialController:
             self._study.publish(best.trial, self._candidate(best.trial))
         elif not folder.is_best_model(model):
             folder.publish(model, best.trial)
+        self._study.mark_served(best.trial)
         self._study.first_model_s = self._study.first_model_s or self._study.seconds()
         self._published = best.trial
         log.info(
-            "best so far: trial %s, %s %s",
+            "served now: trial %s, %s %s",
             best.trial,
             self._study.metric,
             format_metric(best.value),

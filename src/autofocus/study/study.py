@@ -24,11 +24,12 @@ from autofocus.package.mlflow_model import write_package
 from autofocus.package.verify import verify_package
 from autofocus.runtime import Track, write_atomically
 from autofocus.study.best_model import Score
-from autofocus.study.folder.run_folder import Leaderboard, RunFolder
+from autofocus.study.folder.run_folder import Leaderboard, RunFolder, read_decisions
 from autofocus.study.limits import ModelLimits
 from autofocus.study.resolve import Plan
 from autofocus.study.sources import Sources
 from autofocus.study.thresholds import check_wanted
+from autofocus.study.why_served import why_served
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.device import choose_device, prepare_torch
 from autofocus.training.trial import RunContext, WeightsChoice
@@ -226,6 +227,7 @@ class Study:
             raise
         unfinished.rename(target)
         self.folder.publish(target, trial)
+        self.mark_served(trial)
         self.packaging_s = time.monotonic() - started_s
         self.first_model_s = self.first_model_s or self.seconds()
         self.folder.decide(
@@ -288,6 +290,12 @@ class Study:
         """Write a trial's row, which may have changed, and the leaderboard."""
         self.folder.write_json(f"trials/{row['id']}/trial.json", row)
         self.board.add(row)
+        write_atomically(self.folder.path / "leaderboard.json", self.board.json())
+
+    def mark_served(self, trial: str) -> None:
+        """Mark the row of the trial whose model is served, and say there why."""
+        made, _ = read_decisions(self.folder.path)
+        self.board.serve(trial, why_served(made, trial, self.metric))
         write_atomically(self.folder.path / "leaderboard.json", self.board.json())
 
     def write_data_check(self) -> None:

@@ -12,7 +12,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -150,6 +150,7 @@ class TrainingLoop:
             are kept for as long as no score is above 0.
         sample_losses: Function from predictions for validation to a loss of each image. Then the
             latest weights are kept unless others were clearly better; None keeps the best score.
+        primary_metric: Metric that the log names.
     """
 
     network: Network
@@ -169,6 +170,7 @@ class TrainingLoop:
     train_subset: EvaluationSet | None = None
     initial_is_valid: bool = True
     sample_losses: Callable[[list[Any]], Sequence[float]] | None = None
+    primary_metric: str = ""
 
     def __post_init__(self) -> None:
         recipe = self.recipe
@@ -472,7 +474,7 @@ class TrainingLoop:
             at.epoch,
             math.ceil(at.num_steps / self.steps_an_epoch),
             loss,
-            _scores(at.history[-1]["score"], at.best),
+            _validation_text(at.history, self.primary_metric),
             images_a_second,
             left_s + left_steps / self.steps_an_epoch * at.closing_s,
         )
@@ -566,11 +568,15 @@ def let_go_on(folder: Path) -> None:
     checkpoint.change_state(folder / "last", ended=None, num_steps=0)
 
 
-def _scores(last: float | None, best: float) -> str:
-    """Return two scores as text for the log; empty without a score."""
-    if not math.isfinite(best):
+def _validation_text(history: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """Return the last evaluation as text for the log; empty where the metric is unknown."""
+    values = [report[metric] for report in history if report.get(metric) is not None]
+    if not values:
         return ""
-    return f" · score {'undefined' if last is None else f'{last:.4f}'} (best {best:.4f})"
+    last, log_loss = history[-1].get(metric), history[-1].get("log_loss")
+    value = "undefined" if last is None else f"{last:.4f}"
+    also = "" if log_loss is None else f", log loss {log_loss:.4f}"
+    return f" · validation {metric} {value} (highest {max(values):.4f}){also}"
 
 
 def _is_number(value: object) -> bool:

@@ -151,6 +151,7 @@ def _open(
             train_subset=subset,
             initial_is_valid=ranking.initial_is_valid,
             sample_losses=ranking.sample_losses,
+            primary_metric=spec.primary_metric,
         )
 
 

@@ -59,14 +59,15 @@ def test_the_picture_of_a_run(run: Path) -> None:
     lines = lines_of(run, path=Path("runs/fridge"))
     assert lines[0] == "image_classification by accuracy · tiny_net · runs/fridge"
     assert re.fullmatch(
-        r"3 of 9 trials ended \(2 completed, 1 failed\) · best model: trial 1 · 1:30 gone · "
+        r"3 of 9 trials ended \(2 completed, 1 failed\) · served: trial 1 · 1:30 gone · "
         r"ETA \d\d:\d\d, in 8:30 · budget until \d\d:\d\d",
         lines[1],
     )
     assert lines[2] == "memory: 1.0 GiB held"
     assert lines[3:] == [
         "trial  accuracy  curve              epochs     time  status      parameters",
-        "    1    0.9000  ▁▅█                     1     13 s  completed   learning_rate 0.01235",
+        "    1    0.9000  ▁▅█                     1     13 s  completed   served  "
+        "learning_rate 0.01235",
         "    0    0.6000  ▁█▆                     1     13 s  completed   learning_rate 0.01235",
         "    2         –                          1     13 s  failed      out of memory  "
         "learning_rate 0.01235",
@@ -81,7 +82,7 @@ def test_models_are_named_where_they_differ(run: Path) -> None:
     lines = lines_of(run)
     assert "tiny_net" not in lines[0]
     assert lines[3].endswith("status      model, parameters")
-    assert lines[4].endswith("completed   tiny_net  learning_rate 0.01235")
+    assert lines[4].endswith("completed   served  tiny_net  learning_rate 0.01235")
     assert lines[-1].endswith("running     other_net  learning_rate 0.01235")
 
 
@@ -94,7 +95,7 @@ def test_without_a_budget_a_trial_has_all_its_epochs(run: Path) -> None:
 def test_what_is_not_known_is_left_out(run: Path) -> None:
     (run / "progress.json").unlink()
     lines = lines_of(run)
-    assert lines[1] == "3 of 9 trials ended (2 completed, 1 failed) · best model: trial 1"
+    assert lines[1] == "3 of 9 trials ended (2 completed, 1 failed) · served: trial 1"
     write_run(run, primary_metric="mean_average_precision")
     assert lines_of(run)[3].startswith("trial     value  curve")
 

@@ -80,6 +80,7 @@ def test_show_has_the_leaderboard_and_what_runs(runs: Path) -> None:
     assert "▁" in best
     assert "█" in best
     assert "learning_rate 0.0" in best
+    assert "accuracy" in said.splitlines()[2], "values have a name"
 
 
 def test_undefined_values_are_gaps_of_a_curve(runs: Path, tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_undefined_values_are_gaps_of_a_curve(runs: Path, tmp_path: Path) -> Non
 def test_watching_what_does_not_run_ends_after_one_look(runs: Path) -> None:
     status, said, _ = ask("show", runs / "whole", "--watch")
     assert status == 0
-    assert len(said.splitlines()) == 3
+    assert len(said.splitlines()) == 1 + 3
 
 
 def test_compare_says_where_jobs_differ(runs: Path) -> None:

@@ -342,6 +342,9 @@ class Leaderboard:
         self._keys: list[tuple[bool, float, int, str]] = []
         self._key_of: dict[str, tuple[bool, float, int, str]] = {}
         self._lines: list[bytes] = []
+        self._rows: dict[str, Mapping[str, Any]] = {}
+        # Trial whose model is served, and why.
+        self._served: tuple[str, str] | None = None
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Insert a trial's row at its rank, replacing an earlier one.
@@ -357,8 +360,17 @@ class Leaderboard:
         key = self._key_of[name] = (value is None, -(value or 0.0), number, name)
         index = bisect.bisect(self._keys, key)
         shown = {field: item for field, item in row.items() if field not in LEFT_OUT}
+        if self._served is not None and self._served[0] == name:
+            shown |= {"served": True, "why": self._served[1]}
+        self._rows[name] = row
         self._keys.insert(index, key)
         self._lines.insert(index, orjson.dumps(plain(shown)))
+
+    def serve(self, trial: str, why: str) -> None:
+        """Mark the row of the trial whose model is served, and no other."""
+        before, self._served = self._served, (trial, why)
+        for name in {trial, *(before or ())[:1]} & self._rows.keys():
+            self.add(self._rows[name])
 
     def json(self) -> bytes:
         """Return the rows as a JSON list, one a line."""

@@ -315,3 +315,16 @@ def test_a_finished_run_keeps_its_result_until_it_has_another(tmp_path: Path) ->
     with RunFolder(tmp_path, more, "data", overwrite=False) as folder:
         assert folder.earlier_result() is None
         assert folder.result() == {"value": 2}
+
+
+def test_only_the_row_that_is_served_says_so_and_why() -> None:
+    board = Leaderboard()
+    board.add(row("0", 0.9))
+    for served in ("0", "1", "1"):
+        board.serve(served, f"why {served}")
+        board.add(row("1", 0.5))
+    rows = json.loads(board.json())
+    assert rows == [
+        {"id": "0", "value": 0.9},
+        {"id": "1", "value": 0.5, "served": True, "why": "why 1"},
+    ]
