@@ -2,7 +2,7 @@
 
 The first layers stay as they were pretrained, and their activations are read from disk, one view of
 each image an epoch. Norms keep their pretrained statistics. The averaged weights are the result;
-their mean with the weights that training began with (`averaging.interpolate`) is often better than
+their mean with the weights that training began with (`mixed_tail`) is often better than
 either (WiSE-FT).
 
 A fit is the same whatever runs beside it, and takes one thread, so that the fits of several folds
@@ -26,7 +26,7 @@ from autofocus.models.network import Classifier
 from autofocus.runtime import num_cores
 from autofocus.tasks.base import Targets
 from autofocus.training.activations import Activations
-from autofocus.training.averaging import WeightAverage
+from autofocus.training.averaging import WeightAverage, interpolate
 from autofocus.training.losses import OBJECTIVES
 from autofocus.training.optim import build_optimizer, rate_factor, set_rates
 from autofocus.training.recipe import Recipe
@@ -154,6 +154,19 @@ def tail_logits(
             output = tail(_inputs(activations, index, np.zeros_like(index), device))
         logits.append(output.double().cpu().numpy())
     return np.concatenate(logits) if logits else np.zeros((0, tail.num_classes))
+
+
+def mixed_tail(tail: Classifier, trained: TailState, share: float) -> Classifier:
+    """Return a copy of a tail whose weights went this share of the way to the trained ones.
+
+    Args:
+        tail: Tail with the weights that training began with; stays as it is.
+        trained: Result of `fit_tail`.
+        share: 1 for the trained weights themselves.
+    """
+    mixed = copy.deepcopy(tail)
+    mixed.load_state_dict(interpolate(tail.state_dict(), trained, 1 - share))
+    return mixed
 
 
 def fit_all(jobs: Sequence[Callable[[], T]], device: torch.device = CPU) -> list[T]:

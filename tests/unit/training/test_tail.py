@@ -12,11 +12,11 @@ from autofocus.models.network import Classifier
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.tasks.multilabel import MultilabelClassification
 from autofocus.training.activations import Activations
-from autofocus.training.averaging import interpolate
 from autofocus.training.step import DivergedError
 from autofocus.training.tail import (
     fit_all,
     fit_tail,
+    mixed_tail,
     num_steps,
     step_s,
     tail_logits,
@@ -70,11 +70,13 @@ def test_a_tail_learns_and_the_given_one_stays_as_it_was(
     norms = {name for name in initial if name.endswith(("running_mean", "running_var"))}
     assert changed, "weights move"
     assert not changed & norms, "norms keep their statistics"
-    tail.load_state_dict(state)
-    after = log_loss(tail, activations, others)
-    assert after < 0.8 * before
-    tail.load_state_dict(interpolate(initial, state, 0.5))
-    assert log_loss(tail, activations, others) < before
+    assert log_loss(mixed_tail(tail, state, 1), activations, others) < 0.8 * before
+    assert log_loss(mixed_tail(tail, state, 0.5), activations, others) < before
+    assert log_loss(mixed_tail(tail, state, 0), activations, others) == before
+    halves = mixed_tail(tail, state, 0.5).state_dict()
+    for name, value in tail.state_dict().items():
+        assert torch.equal(value, initial[name]), "mixing leaves it alone too"
+        torch.testing.assert_close(halves[name] * 2, initial[name] + state[name])
 
 
 def test_a_fit_is_the_same_bits_whatever_runs_beside_it(
