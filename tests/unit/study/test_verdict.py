@@ -28,7 +28,7 @@ def verdict(
     num = len(targets)
     names = [str(i) for i in range(num)]
     study: Any = SimpleNamespace(
-        samples=Samples(names, names, targets, names, "photos"),
+        samples=Samples(names, names, targets, names, names, "photos"),
         validation=np.arange(num),
         labels=["a", "b", "c"],
         metric=next(iter(metrics)),
