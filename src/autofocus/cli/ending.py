@@ -25,13 +25,17 @@ def show_result(result: Mapping[str, Any], node: str = "") -> None:
 
 
 def end_lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the last lines of a run, six at most."""
+    """Yield the last lines of a run, six at most, and one for each fitted threshold."""
+    from autofocus.metrics.thresholds import threshold_line
+
     verdict = result.get("verdict") or {}
     is_useless = verdict.get("is_useful") is False
     yield _worth(result, verdict, is_useless)
     metric = result["primary_metric"]
     if result["test_metrics"] is not None:
         yield f"test    {metric} {_number(result['test_metrics'][metric])} on test data"
+    for fitted in result.get("thresholds") or ():
+        yield f"score   {threshold_line(fitted)}"
     if limit := _limit(result, verdict.get("limited_by")):
         yield f"limit   {limit}"
     if photos := verdict.get("more_photos"):

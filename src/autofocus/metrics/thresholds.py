@@ -221,6 +221,37 @@ def reached_at(decisions: Decisions, groups: Sequence[Hashable], threshold: floa
     )
 
 
+def threshold_line(document: Mapping[str, Any]) -> str:
+    """Return a fitted threshold as a line for people.
+
+    Args:
+        document: `Threshold.document`, and `source`, the images that it was fitted on.
+    """
+    wishes = [
+        f"{name} {document[f'min_{name}']:g}"
+        for name in ("precision", "recall")
+        if document[f"min_{name}"] is not None
+    ]
+    reached = ", ".join(_share_text(document, name) for name in ("precision", "recall"))
+    line = f"threshold {document['threshold']:g}: {reached} on {document['source']}"
+    label = named(document["label"])
+    if document["is_reached"]:
+        return f"{label}: {line}"
+    return f"{label}: {' and '.join(wishes)} is not reached; as near as it gets: {line}"
+
+
+def _share_text(document: Mapping[str, Any], name: str) -> str:
+    value, interval = document[name], document[f"{name}_interval"]
+    if value is None or interval is None:
+        return f"{name} undefined"
+    return f"{name} {value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def named(label: str) -> str:
+    """Return the name of a threshold's classes for people."""
+    return "all classes" if label == ALL else label
+
+
 def grouped_interval(hits: NDArray[np.int64], totals: NDArray[np.int64]) -> Interval | None:
     """Return the 90 % interval of a share.
 

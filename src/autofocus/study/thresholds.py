@@ -11,7 +11,7 @@ from autofocus.data.images.fetch import open_bytes
 from autofocus.errors import ImageError, InputError, JobError
 from autofocus.manifest import MANIFEST_NAME, Manifest, encode_manifest, read_manifest
 from autofocus.metrics import thresholds
-from autofocus.metrics.thresholds import ALL, Threshold
+from autofocus.metrics.thresholds import ALL, Threshold, named, threshold_line
 from autofocus.runtime import Track, write_atomically
 from autofocus.scoring.backends.torch import TorchBackend
 from autofocus.scoring.scorer import MAX_BATCH, Scorer
@@ -72,7 +72,7 @@ def fit_thresholds(
     known = {one.label for one in found}
     for label in dict.fromkeys([*wanted.min_precision, *wanted.min_recall]):
         if label not in known:
-            log.warning("%s: no image to fit a threshold by", _named(label))
+            log.warning("%s: no image to fit a threshold by", named(label))
     return found
 
 
@@ -125,36 +125,6 @@ def validation_predictions(
                 predictions.append(prediction)
                 positions.append(i)
     return predictions, positions
-
-
-def threshold_line(document: Mapping[str, Any]) -> str:
-    """Return a fitted threshold as a line for people.
-
-    Args:
-        document: One of `write_thresholds`'s, as `result.json` has them.
-    """
-    wishes = [
-        f"{name} {document[f'min_{name}']:g}"
-        for name in ("precision", "recall")
-        if document[f"min_{name}"] is not None
-    ]
-    reached = ", ".join(_share(document, name) for name in ("precision", "recall"))
-    line = f"threshold {document['threshold']:g}: {reached} on {document['source']}"
-    label = _named(document["label"])
-    if document["is_reached"]:
-        return f"{label}: {line}"
-    return f"{label}: {' and '.join(wishes)} is not reached; as near as it gets: {line}"
-
-
-def _share(document: Mapping[str, Any], name: str) -> str:
-    value, interval = document[name], document[f"{name}_interval"]
-    if value is None or interval is None:
-        return f"{name} undefined"
-    return f"{name} {value:.3f} [{interval[0]:.3f}, {interval[1]:.3f}]"
-
-
-def _named(label: str) -> str:
-    return "all classes" if label == ALL else label
 
 
 def _read(location: str) -> bytes | None:

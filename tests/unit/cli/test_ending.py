@@ -102,6 +102,16 @@ def test_what_limited_it_names_the_command_for_more(limited: dict[str, Any], sai
     assert f"limit   {said}" in lines(limited_by=limited)
 
 
+def test_each_fitted_threshold_has_a_line() -> None:
+    fitted = {"label": "cat", "threshold": 0.61, "min_precision": 0.95, "min_recall": None}
+    fitted |= {"is_reached": True, "source": "cross-validation", "recall": 0.8}
+    fitted |= {"precision": 0.96, "precision_interval": [0.9, 0.99], "recall_interval": [0.7, 0.9]}
+    assert [*end_lines({**RESULT, "thresholds": [fitted]})][2] == (
+        "score   cat: threshold 0.61: precision 0.960 [0.900, 0.990], recall 0.800 [0.700, 0.900] "
+        "on cross-validation"
+    )
+
+
 def test_what_is_not_known_is_not_said() -> None:
     result = RESULT | {"verdict": None, "test_metrics": None, "intervals": None, "value": None}
     assert list(end_lines(result)) == [

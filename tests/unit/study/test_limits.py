@@ -2,20 +2,25 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from timm.models import VisionTransformer
 
 from autofocus.errors import JobError
-from autofocus.manifest import Measured, read_manifest
+from autofocus.manifest import Measured, ResizeFit, read_manifest
 from autofocus.models import catalog
+from autofocus.models.base import ModelSpec
 from autofocus.models.timm.classifiers import build_classifier
 from autofocus.package import measure as measuring
 from autofocus.package.measure import measure
 from autofocus.study import limits
+from autofocus.study.automode import objects
 from autofocus.study.limits import ModelLimits
+from autofocus.study.resolve import Plan, resolve
 from autofocus.study.run import run
 from support.commands import invoke
 from support.tiny_jobs import decisions, tiny_detection_job, tiny_job
@@ -167,6 +172,69 @@ def test_a_sweep_goes_on_with_models_within_the_limit(
     ]
     (decision,) = decisions(tmp_path / "run", "over_limit")
     assert decision["model"].startswith("test_vit")
+
+
+class FakeStudy:
+    """A study of 640 px whose networks take 1 ms for each 1,000 pixels."""
+
+    def __init__(self, max_latency: str, monkeypatch: pytest.MonkeyPatch, **parameters: Any):
+        job = {"task": "image_object_detection", "training_data": "x"}
+        self.plan = resolve({**job, "training_parameters": parameters})
+        self.train = self.validation = np.arange(4)
+        self.made: list[dict[str, Any]] = []
+        self.folder = self
+        self.limits = ModelLimits(max_latency, None, self.decide)
+        monkeypatch.setattr(limits, "export_onnx", lambda *_: None)
+        monkeypatch.setattr(limits, "family_of", lambda _: SimpleNamespace(build=lambda *_: None))
+        monkeypatch.setattr(
+            limits, "measure", lambda _, size: Measured(size[0] * size[1] / 1000, 1)
+        )
+        monkeypatch.setattr(objects, "designed_spec", self.designed_spec)
+
+    def decide(self, what: str, **inputs: Any) -> None:
+        self.made.append({"decision": what, **inputs})
+
+    def decided(self, what: str) -> dict[str, Any] | None:
+        return next((made for made in reversed(self.made) if made["decision"] == what), None)
+
+    def model_of(self, plan: Plan) -> ModelSpec:
+        return plan.model
+
+    def designed_spec(self, study: Any, plan: Plan, *_: Any) -> tuple[Any, None]:
+        side = plan.parameters.get("image_size", 640)
+        preprocess = ResizeFit(side, side)
+        spec = SimpleNamespace(model=plan.model, preprocess=preprocess, labels=["a"], network={})
+        return spec, None
+
+
+def test_a_detectors_input_is_as_large_as_the_limit_allows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study: Any = FakeStudy("200ms", monkeypatch)
+    plan = objects.within_limits(study)
+    assert plan.parameters["image_size"] == 416, "448 px take 200.7 ms"
+    study.plan = resolve({"task": "image_object_detection", "training_data": "x"})
+    study.limits = None
+    assert objects.within_limits(study).parameters == plan.parameters, "chosen once a run"
+    study = FakeStudy("500ms", monkeypatch)
+    assert objects.within_limits(study) is study.plan
+
+
+@pytest.mark.parametrize(("max_latency", "given"), [("10ms", {}), ("200ms", {"image_size": 640})])
+def test_a_detector_that_no_input_makes_quick_enough_is_said(
+    max_latency: str, given: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study: Any = FakeStudy(max_latency, monkeypatch, **given)
+    with pytest.raises(JobError, match=r"fcos_tf_efficientnet_lite0_fpn at 640 px: 409.6 ms"):
+        objects.within_limits(study)
+
+
+def test_the_better_of_two_measurements_counts() -> None:
+    """A machine with more to do while the model is packaged takes nothing back."""
+    checked, said = made("15ms", None)
+    assert checked.problem_of_measured("a", (224, 224), LITE) is None
+    assert checked.problem_of_measured("a", (224, 224), LITE2) is None
+    assert not said
 
 
 def test_limits_are_flags_of_train(photo_folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from autofocus import api
 from autofocus.errors import JobError, ModelFolderError
 from autofocus.manifest import MANIFEST_NAME, read_manifest
+from autofocus.metrics.thresholds import threshold_line
 from autofocus.scoring.scorer import Scorer
 from autofocus.settings.job import Wanted
 from autofocus.structures.predictions import ClassScores
@@ -18,7 +19,6 @@ from autofocus.study.run import run
 from autofocus.study.thresholds import (
     check_wanted,
     fit_thresholds,
-    threshold_line,
     write_thresholds,
 )
 from autofocus.tasks import TASKS

@@ -53,11 +53,13 @@ from autofocus.study.scheduler import (
 )
 from autofocus.study.search.samplers import Past, Sampler
 from autofocus.study.study import Study
+from autofocus.study.trials.base import over_limit
 from autofocus.study.trials.detectors import Design, DetectorTrials, designed_spec
 from autofocus.study.trials.recipes import recipe_for
 from autofocus.training.device import choose_device
 from autofocus.training.recipe import Recipe
 from autofocus.training.step_cost import measure_step
+from autofocus.training.trial import TrialSpec
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,9 @@ FROZEN_FRAC: Final = 0.6
 _SHORTEST: Final = Timeouts(connect_s=0.2, answer_s=0.5)
 _SIZES: Final = {"image_size", "min_size", "max_size"}
 _DECISION: Final = "objects_start"
+_WITHIN_LIMITS: Final = "within_limits"
+# Inputs that are measured before the limits are said to allow none.
+_MAX_SIDES: Final = 3
 # Factor of a larger input's side, and of the epochs that are worth more of them.
 _LARGER: Final = 1.25
 _LONGER: Final = 1.5
@@ -85,6 +90,7 @@ def search_objects(study: Study) -> Search:
     """Measure, choose where to start, and list what to try after that."""
     study.report_progress("look", "looking at the data, the machine and the models")
     DetectorTrials().begin(study, study.plan, PROBE_ID)
+    study.plan = within_limits(study)
     before = study.folder.decided(_DECISION)
     # The choice is made once a run: the trials' numbers follow from it.
     options = _begin(study) if before is None else _decided(before)
@@ -92,6 +98,35 @@ def search_objects(study: Study) -> Search:
     _announce(study, options, rules.num_trials)
     last_phases = () if _is_bounded(study) else (note_the_end,)
     return Search(OptionSampler(options, study.seed), rules, last_phases)
+
+
+def within_limits(study: Study) -> Plan:
+    """Return the plan, with an input that is small enough for the job's limits on its model.
+
+    Raises:
+        JobError: If no input is, or the job itself says how large it is.
+    """
+    plan, before = study.plan, study.folder.decided(_WITHIN_LIMITS)
+    if before is not None:
+        return trial_plan(plan, before["parameters"])
+
+    def spec_of(plan: Plan) -> TrialSpec:
+        return designed_spec(study, plan, "measure", study.train, study.validation)[0]
+
+    spec, model = spec_of(plan), study.model_of(plan)
+    problem = study.limits.problem_of(spec, model)
+    if problem is None:
+        return plan
+    share, side = study.limits.latency_share(spec, model), max(spec.preprocess.size)
+    # Time goes with the pixels, the file's size does not.
+    expected = side / math.sqrt(share) if share > 1 and not _SIZES & plan.parameters.keys() else 0
+    for shorter in [each for each in sides_below(side) if each <= expected][:_MAX_SIDES]:
+        parameters = {"image_size": shorter}
+        if study.limits.problem_of(spec_of(trial_plan(plan, parameters)), model) is None:
+            study.folder.decide(_WITHIN_LIMITS, parameters=parameters, because=problem)
+            log.info("images are seen at %d px, which the limits allow", shorter)
+            return trial_plan(plan, parameters)
+    raise over_limit(study, plan, [problem], spec_of)
 
 
 @dataclass(frozen=True)
