@@ -25,7 +25,7 @@ def show_result(result: Mapping[str, Any], node: str = "") -> None:
 
 
 def end_lines(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the last lines of a run, six at most, and one for each fitted threshold."""
+    """Yield the last lines of a run, six at most, and one or two for each fitted threshold."""
     from autofocus.metrics.thresholds import threshold_line
 
     verdict = result.get("verdict") or {}
@@ -34,7 +34,7 @@ def end_lines(result: Mapping[str, Any]) -> Iterator[str]:
     metric = result["primary_metric"]
     if result["test_metrics"] is not None:
         yield f"test    {metric} {_number(result['test_metrics'][metric])} on test data"
-    for fitted in result.get("thresholds") or ():
+    for fitted in (*result.get("thresholds", ()), *result.get("test_thresholds", ())):
         yield f"score   {threshold_line(fitted)}"
     if limit := _limit(result, verdict.get("limited_by")):
         yield f"limit   {limit}"

@@ -77,7 +77,11 @@ def _drawing(drawings: DrawingFolder, rows: Any) -> Any:
 
 
 def _show(result: dict[str, Any]) -> None:
+    from autofocus.metrics.thresholds import threshold_line
+
     emit(f"{result['num_images']} images")
     for name, value in result["metrics"].items():
         if value is None or isinstance(value, int | float):
             emit(f"{name:40} {'undefined' if value is None else f'{value:.4f}'}")
+    for fitted in result["thresholds"]:
+        emit(threshold_line(fitted))

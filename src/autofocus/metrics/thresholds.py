@@ -149,6 +149,38 @@ def fit(
     return found
 
 
+def reached_on(
+    decisions: Decisions,
+    labels: Sequence[str],
+    groups: Sequence[Hashable],
+    of_class: Sequence[float],
+    fitted: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Return what fitted thresholds reach on other images, as JSON objects.
+
+    Args:
+        decisions: Decisions on those images.
+        labels: k class names.
+        groups: Group of each image.
+        of_class: Threshold of each class, [k].
+        fitted: Documents of the fitted thresholds.
+    """
+    own = {document["label"] for document in fitted}
+    found = []
+    for document in fitted:
+        is_all = document["label"] == ALL
+        chosen = [
+            index
+            for index, label in enumerate(labels)
+            if (label not in own if is_all else label == document["label"])
+        ]
+        threshold = of_class[chosen[0]]
+        reached = reached_at(decisions.of(chosen), groups, threshold)
+        wanted = {name: document[name] for name in ("label", "min_precision", "min_recall")}
+        found.append({**wanted, "threshold": threshold, **asdict(reached)})
+    return found
+
+
 def choose(
     decisions: Decisions, min_precision: float | None, min_recall: float | None
 ) -> tuple[float, bool]:
@@ -225,7 +257,7 @@ def threshold_line(document: Mapping[str, Any]) -> str:
     """Return a fitted threshold as a line for people.
 
     Args:
-        document: `Threshold.document`, and `source`, the images that it was fitted on.
+        document: `Threshold.document`, or one of `reached_on`; and `source`, its images.
     """
     wishes = [
         f"{name} {document[f'min_{name}']:g}"
@@ -235,7 +267,7 @@ def threshold_line(document: Mapping[str, Any]) -> str:
     reached = ", ".join(_share_text(document, name) for name in ("precision", "recall"))
     line = f"threshold {document['threshold']:g}: {reached} on {document['source']}"
     label = named(document["label"])
-    if document["is_reached"]:
+    if document.get("is_reached", True):
         return f"{label}: {line}"
     return f"{label}: {' and '.join(wishes)} is not reached; as near as it gets: {line}"
 

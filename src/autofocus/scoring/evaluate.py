@@ -8,8 +8,10 @@ from typing import Any, Protocol
 from autofocus.data.images.fetch import open_bytes
 from autofocus.data.sources.read import Data
 from autofocus.errors import DataError, ImageError, InputError
+from autofocus.metrics.thresholds import reached_on
 from autofocus.runtime import Track, no_progress, num_cores
 from autofocus.scoring.scorer import MAX_BATCH, Scorer
+from autofocus.tasks.base import SCORE_THRESHOLDS, Targets
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,9 @@ def evaluate_model(
     track: Track = no_progress,
     observe: Observe | None = None,
 ) -> dict[str, Any]:
-    """Return `{"metrics": {…}, "num_images": n}`.
+    """Return `{"metrics": {…}, "num_images": n, "thresholds": […]}`.
+
+    The last is what the model's fitted score thresholds reach on these images.
 
     Args:
         folder: A model folder.
@@ -58,8 +62,26 @@ def evaluate_model(
     if not predictions:
         raise DataError(f"{data.name}: no image can be read.")
     targets = task.encode_targets([record for record, _ in predictions], scorer.labels)
-    metrics = task.evaluate([p for _, p in predictions], targets, scorer.labels, settings)
-    return {"metrics": metrics, "num_images": len(predictions)}
+    found = [prediction for _, prediction in predictions]
+    return {
+        "metrics": task.evaluate(found, targets, scorer.labels, settings),
+        "num_images": len(predictions),
+        "thresholds": _thresholds(scorer, found, targets, data.name),
+    }
+
+
+def _thresholds(
+    scorer: Scorer, predictions: Sequence[Any], targets: Targets, source: str
+) -> list[dict[str, Any]]:
+    settings, labels = scorer.manifest.settings, scorer.labels
+    fitted, of_class = scorer.manifest.thresholds, settings.get(SCORE_THRESHOLDS)
+    if not fitted or not isinstance(of_class, list):
+        return []
+    decisions = scorer.task.decisions(predictions, targets, labels, settings)
+    if decisions is None:
+        return []
+    reached = reached_on(decisions, labels, range(len(predictions)), of_class, fitted)
+    return [{**one, "source": source} for one in reached]
 
 
 def _loaded(locations: Sequence[str], indices: Sequence[int]) -> list[tuple[int, bytes]]:

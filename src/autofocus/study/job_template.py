@@ -40,6 +40,10 @@ limits:
 #  timeout_minutes: 60
 #  max_latency: 15ms
 
+# Score thresholds with at least this precision, or recall, of all classes together or of one.
+#thresholds:
+#  min_precision: {{"*": 0.9}}
+
 # Decides splits, order and what a sweep tries.
 seed: 0
 

@@ -196,6 +196,7 @@ def _result(study: "Study", outcome: "Outcome") -> dict[str, Any]:
         "intervals": manifest.intervals,
         "thresholds": list(outcome.thresholds),
         "test_metrics": None if tested is None else tested["metrics"],
+        "test_thresholds": [] if tested is None else tested["thresholds"],
         "seconds": study.seconds(),
         "seconds_to_first_model": outcome.seconds_to_first_model,
         **Extent.of(study.plan).document(),

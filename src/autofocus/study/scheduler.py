@@ -402,7 +402,7 @@ class TrialController:
             predictions,
             judged.targets,
             study.labels,
-            judged.hashes,
+            judged.groups,
             candidate.manifest.settings,
         )
         study.folder.decide("thresholds", trial=trial, thresholds=[x.document() for x in found])

@@ -133,6 +133,7 @@ def test_a_classifiers_run_fits_what_it_wants_and_replies_as_before(
 ) -> None:
     job = tiny_job(photo_folder, 1, output_dir=str(tmp_path / "run"))
     job["thresholds"] = {"min_precision": "0.5", "min_recall": {"red": 0.6}}
+    job["test_data"] = str(photo_folder)
     result = run(job)
     manifest = read_manifest(Path(result["best_model"]))
     assert manifest.thresholds == json.loads(json.dumps(result["thresholds"]))
@@ -142,6 +143,9 @@ def test_a_classifiers_run_fits_what_it_wants_and_replies_as_before(
     assert [one["label"] for one in result["thresholds"]] == ["red", "*"]
     (decision,) = decisions(tmp_path / "run", "thresholds")
     assert len(decision["thresholds"]) == 2
+    for fitted, tested in zip(result["thresholds"], result["test_thresholds"], strict=True):
+        assert tested["threshold"] == fitted["threshold"]
+        assert tested["num_true"] == (8 if fitted["label"] == "red" else 16)
     model = api.load(result["best_model"])
     (reply,) = model.score([next(photo_folder.rglob("*.png"))])
     assert [*reply] == ["probs", "labels"]
