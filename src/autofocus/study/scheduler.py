@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.errors import AutofocusError, BudgetError, JobError, StoppedError, TrainingError
+from autofocus.errors import JobError
 from autofocus.manifest import Manifest
 from autofocus.settings.job import EarlyTermination
 from autofocus.study.best_model import BestModel, Score
@@ -40,12 +40,8 @@ from autofocus.study.resolve import Plan, trial_plan
 from autofocus.study.search.pruners import PruneDecision, Pruner, is_due
 from autofocus.study.search.samplers import Past, Sampler
 from autofocus.study.study import RESERVE_FACTOR, Outcome, Study, format_metric
-from autofocus.study.thresholds import (
-    fit_thresholds,
-    validation_predictions,
-    write_thresholds,
-)
-from autofocus.study.trials.base import Assignment, TrialEnd, failure, is_disk_full, over_limit
+from autofocus.study.thresholds import fit_on_validation
+from autofocus.study.trials.base import Assignment, TrialEnd, failure, is_disk_full, without_model
 from autofocus.study.trials.reopen import reopen_trials
 from autofocus.study.trials.runner import TRIALS
 from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate
@@ -62,8 +58,6 @@ REFIT_PREFIX = "refit-"
 MIN_TRIAL_S = 10.0
 # Deaths of a trial's process with no evaluation in between, after which the trial fails.
 MAX_DEATHS = 3
-# Maximum number of failed trials in an error; the leaderboard has all of them.
-MAX_REASONS = 5
 
 
 @dataclass(frozen=True)
@@ -375,38 +369,19 @@ class TrialController:
             if best is not None:
                 self._publish(best)
         if best is None:
-            raise self._without_model()
+            rows = self._rows.values()
+            raise without_model(self._study, self._plan, rows, partial(self._spec, PROBE_ID))
         model = self._study.folder.published(best.trial)
         assert model is not None, "the best is published"
         # What it was compared with last may have ended after it was published.
         self._study.mark_served(best.trial)
         self._study.trials.sort(key=_order)
-        manifest, thresholds = self._manifest(best.trial), self._thresholds(best.trial, model)
+        manifest = self._manifest(best.trial)
+        # A refit has learnt from the images that judge: its first training had not.
+        judged = partial(self._candidate, best.trial.removeprefix(REFIT_PREFIX))
+        thresholds = fit_on_validation(self._study, judged, model)
         first_s = self._study.first_model_s
         return Outcome(best.trial, manifest, model, first_s, best.losses, thresholds)
-
-    def _thresholds(self, trial: str, model: Path) -> list[dict[str, Any]]:
-        """Fit the score thresholds that the job wants, on validation images, and package them."""
-        study = self._study
-        task, wanted = study.plan.task, study.plan.job.thresholds
-        if wanted.is_empty:
-            return []
-        # A refit has learnt from the images that judge: its first training had not.
-        candidate = self._candidate(trial.removeprefix(REFIT_PREFIX))
-        validation = study.samples.chosen(study.validation)
-        predictions, rows = validation_predictions(candidate, validation, study.track)
-        judged = validation.chosen(rows)
-        found = fit_thresholds(
-            task,
-            wanted,
-            predictions,
-            judged.targets,
-            study.labels,
-            judged.groups,
-            candidate.manifest.settings,
-        )
-        study.folder.decide("thresholds", trial=trial, thresholds=[x.document() for x in found])
-        return write_thresholds(model, task, found, "validation")
 
     def _restore(self) -> None:
         """Restore the state from the run folder, with trials of a longer run before this one."""
@@ -567,21 +542,6 @@ class TrialController:
         return max(
             found, key=lambda score: -inf if score.value is None else score.value, default=None
         )
-
-    def _without_model(self) -> AutofocusError:
-        if self._study.is_stopped():
-            return StoppedError(
-                "stopped before any trial had a model. "
-                "The same command goes on where this one stopped."
-            )
-        failed = [row for row in self._rows.values() if row["status"] == "failed"]
-        if not failed:
-            return BudgetError("the budget ended before any trial had a model; give more.")
-        if all("over_limit" in row for row in failed):
-            problems = list(dict.fromkeys(row["reason"] for row in failed))
-            return over_limit(self._study, self._plan, problems, partial(self._spec, PROBE_ID))
-        reasons = "; ".join(f"trial {row['id']}: {row['reason']}" for row in failed[:MAX_REASONS])
-        return TrainingError(f"no trial had a model: {reasons}")
 
     def _best_of(self, baseline: Score | None) -> BestModel:
         rules = self._rules

@@ -1,9 +1,9 @@
 """Fitted score thresholds: from images that the model has not learnt from, into its package."""
 
 import logging
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +19,9 @@ from autofocus.settings.job import Wanted
 from autofocus.settings.spelling import did_you_mean
 from autofocus.tasks.base import SCORE_THRESHOLDS, Targets, Task
 from autofocus.training.candidate import Candidate, Samples
+
+if TYPE_CHECKING:
+    from autofocus.study.study import Study
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +106,30 @@ def write_thresholds(
     return documents
 
 
-def validation_predictions(
+def fit_on_validation(
+    study: "Study", judged: Callable[[], Candidate], model: Path
+) -> list[dict[str, Any]]:
+    """Fit the thresholds that a job wants on its validation images, and write them.
+
+    Args:
+        study: The run.
+        judged: Function that returns the model that has not learnt from these images.
+        model: Folder of the published model, which may have.
+    """
+    task, wanted = study.plan.task, study.plan.job.thresholds
+    if wanted.is_empty:
+        return []
+    candidate, validation = judged(), study.samples.chosen(study.validation)
+    predictions, rows = _predictions(candidate, validation, study.track)
+    seen = validation.chosen(rows)
+    settings = candidate.manifest.settings
+    known = study.labels, seen.groups, settings
+    found = fit_thresholds(task, wanted, predictions, seen.targets, *known)
+    study.folder.decide("thresholds", thresholds=[one.document() for one in found])
+    return write_thresholds(model, task, found, "validation")
+
+
+def _predictions(
     candidate: Candidate, samples: Samples, track: Track
 ) -> tuple[list[Any], list[int]]:
     """Return a candidate's predictions of images, and the positions of these images.

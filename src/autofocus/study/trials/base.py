@@ -1,13 +1,19 @@
 """The trials of one kind of model: what a kind must offer, an assignment, and how a trial ended."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.errors import JobError
+from autofocus.errors import (
+    AutofocusError,
+    BudgetError,
+    JobError,
+    StoppedError,
+    TrainingError,
+)
 from autofocus.models import catalog
 from autofocus.runtime import DISK_FULL
 from autofocus.study.resolve import Plan
@@ -15,6 +21,9 @@ from autofocus.study.study import Study
 from autofocus.training.candidate import Samples
 from autofocus.training.step import is_out_of_memory
 from autofocus.training.trial import RunContext, TrialResult, TrialSpec
+
+# Maximum number of failed trials in an error; the leaderboard has all of them.
+_MAX_REASONS = 5
 
 
 class Trials(Protocol):
@@ -100,6 +109,33 @@ def failure(error: BaseException) -> str:
     if is_out_of_memory(error):
         return f"out of memory: {first or type(error).__name__}"
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def without_model(
+    study: Study,
+    plan: Plan,
+    rows: Iterable[Mapping[str, Any]],
+    spec_of: Callable[[Plan], TrialSpec],
+) -> AutofocusError:
+    """Return the error of a run whose trials have ended without a model.
+
+    Args:
+        study: The run.
+        plan: The job's.
+        rows: Rows of its trials.
+        spec_of: Function that resolves the trial of a plan.
+    """
+    if study.is_stopped():
+        return StoppedError(
+            "stopped before any trial had a model. The same command goes on where this one stopped."
+        )
+    failed = [row for row in rows if row["status"] == "failed"]
+    if not failed:
+        return BudgetError("the budget ended before any trial had a model; give more.")
+    if all("over_limit" in row for row in failed):
+        return over_limit(study, plan, [*dict.fromkeys(row["reason"] for row in failed)], spec_of)
+    reasons = "; ".join(f"trial {row['id']}: {row['reason']}" for row in failed[:_MAX_REASONS])
+    return TrainingError(f"no trial had a model: {reasons}")
 
 
 def over_limit(
