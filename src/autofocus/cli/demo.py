@@ -147,7 +147,8 @@ def _show(result: dict[str, Any], scored: dict[str, Any], photo: Path) -> None:
     metric = result["primary_metric"]
     test = result["test_metrics"][metric]
     emit()
-    emit(f"{metric} on {NUM_TEST} test photos: {test:.3f}   (validation {result['value']:.3f})")
+    other = f"{result['metrics_of']} {result['value']:.3f}"
+    emit(f"{metric} on {NUM_TEST} test photos: {test:.3f}   ({other})")
     emit(f"seconds from start to a verified model: {result['seconds_to_first_model']:.1f}")
     emit(f"model: {result['best_model']}")
     emit()

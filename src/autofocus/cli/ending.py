@@ -36,14 +36,16 @@ def end_lines(result: Mapping[str, Any]) -> Iterator[str]:
         yield f"test    {metric} {_number(result['test_metrics'][metric])} on test data"
     for fitted in (*result.get("thresholds", ()), *result.get("test_thresholds", ())):
         yield f"score   {threshold_line(fitted)}"
-    if limit := _limit(result, verdict.get("limited_by")):
+    limit = _limit(result, verdict.get("limited_by"))
+    if limit:
         yield f"limit   {limit}"
     if photos := verdict.get("more_photos"):
         yield f"photos  {_more_photos(photos)}"
     yield f"model   {result['best_model']}  after {result['seconds']:.0f} s"
     if is_useless:
-        source = verdict["training_data"]
-        yield f"next    are the labels right? autofocus data check {source}; if so, more photos"
+        first = "give it that time; " if limit else ""
+        labels = f"are the labels right? autofocus data check {verdict['training_data']}"
+        yield f"next    {first}{labels}; if so, more photos"
     else:
         yield f"try it: autofocus serve {result['best_model']}"
 

@@ -328,7 +328,9 @@ class Study:
             deadline_s: Time (`time.monotonic()`) by which this step ends, or None.
             eta: Expected time of the end, as Unix time, or None.
         """
-        now = time.time()
+        now, budget_end_s = time.time(), self.deadline(0.0)
+        if eta is not None and budget_end_s is not None:
+            eta = min(eta, now + budget_end_s - time.monotonic())
         self.folder.write_progress(
             step=step,
             text=text,

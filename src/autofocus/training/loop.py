@@ -474,7 +474,8 @@ class TrainingLoop:
             at.epoch,
             math.ceil(at.num_steps / self.steps_an_epoch),
             loss,
-            _validation_text(at.history, self.primary_metric),
+            # Without a score the images were learnt from.
+            _validation_text(at.history, self.primary_metric) if math.isfinite(at.best) else "",
             images_a_second,
             left_s + left_steps / self.steps_an_epoch * at.closing_s,
         )

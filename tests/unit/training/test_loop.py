@@ -575,8 +575,10 @@ def test_frozen_parts_do_not_move(make_fit: MakeFit) -> None:
 def test_progress_says_speed_and_time_left(
     make_fit: MakeFit, caplog: pytest.LogCaptureFixture
 ) -> None:
-    line = progress_of(make_fit(recipe=replace(RECIPE, num_epochs=1)), caplog)
-    assert "· score " in line
+    run = make_fit(recipe=replace(RECIPE, num_epochs=1), primary_metric="iou")
+    line = progress_of(run, caplog)
+    assert "· validation iou 0." in line
+    assert ", log loss 0." in line
     assert "images/s" in line
     assert line.endswith("· 0 s to go")
 
@@ -584,9 +586,10 @@ def test_progress_says_speed_and_time_left(
 def test_progress_says_no_score_where_nothing_is_judged(
     make_fit: MakeFit, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = make_fit(recipe=replace(RECIPE, num_epochs=1), score=lambda metrics: float("-inf"))
+    recipe, nothing = replace(RECIPE, num_epochs=1), float("-inf")
+    run = make_fit(recipe=recipe, score=lambda metrics: nothing, primary_metric="iou")
     line = progress_of(run, caplog)
-    assert "score" not in line
+    assert "validation" not in line
     assert "images/s" in line
 
 
