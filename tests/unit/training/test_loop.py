@@ -575,9 +575,9 @@ def test_frozen_parts_do_not_move(make_fit: MakeFit) -> None:
 def test_progress_says_speed_and_time_left(
     make_fit: MakeFit, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = make_fit(recipe=replace(RECIPE, num_epochs=1), primary_metric="iou")
+    run = make_fit(recipe=replace(RECIPE, num_epochs=1), primary_metric="accuracy")
     line = progress_of(run, caplog)
-    assert "· validation iou 0." in line
+    assert "· validation accuracy 0." in line
     assert ", log loss 0." in line
     assert "images/s" in line
     assert line.endswith("· 0 s to go")
@@ -587,7 +587,7 @@ def test_progress_says_no_score_where_nothing_is_judged(
     make_fit: MakeFit, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipe, nothing = replace(RECIPE, num_epochs=1), float("-inf")
-    run = make_fit(recipe=recipe, score=lambda metrics: nothing, primary_metric="iou")
+    run = make_fit(recipe=recipe, score=lambda metrics: nothing, primary_metric="accuracy")
     line = progress_of(run, caplog)
     assert "validation" not in line
     assert "images/s" in line
