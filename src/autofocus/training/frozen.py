@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from autofocus.errors import AutofocusError
 from autofocus.runtime import num_cores
 
 log = logging.getLogger(__name__)
@@ -74,20 +75,15 @@ class Frozen:
             return self._torch
         example = _filled(images[:BATCH_SIZE])
         try:
-            session = _session(self._module, example.shape)
-        # What a tracer cannot write ends in errors of many kinds; torch computes it as well.
-        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            log.info("frozen features: torch, as ONNX: %s", str(error).partition("\n")[0])
+            run = _in_onnx(self._module, example)
+        except AutofocusError as error:
+            log.info("frozen features: torch, since %s", error)
             return self._torch
-
-        def run(part: NDArray[np.float32]) -> Arrays:
-            outputs: Arrays = session.run(None, {session.get_inputs()[0].name: _filled(part)})
-            return outputs
-
         for ours, theirs in zip(run(example), self._torch(example), strict=True):
             if np.abs(ours - theirs).max() > _TOLERANCE * max(1.0, np.abs(theirs).max()):
                 log.warning("frozen features: torch, because ONNX Runtime computes other numbers")
                 return self._torch
+
         return run
 
     def _torch(self, images: NDArray[np.float32]) -> Arrays:
@@ -103,6 +99,30 @@ def _filled(images: NDArray[np.float32]) -> NDArray[np.float32]:
     missing = BATCH_SIZE - len(images)
     filled = np.concatenate([images, np.repeat(images[:1], missing, axis=0)])
     return np.ascontiguousarray(filled)
+
+
+def _in_onnx(
+    module: nn.Module, example: NDArray[np.float32]
+) -> Callable[[NDArray[np.float32]], Arrays]:
+    """Return a function that computes batches of at most the example's size in ONNX Runtime.
+
+    Raises:
+        AutofocusError: If the tracer cannot write the module, or ONNX Runtime not run it.
+    """
+    try:
+        session = _session(module, example.shape)
+        name = session.get_inputs()[0].name
+        session.run(None, {name: example})
+    # The tracer's and ONNX Runtime's errors have no common base.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise AutofocusError(f"ONNX cannot have this network: {reason}") from error
+
+    def run(images: NDArray[np.float32]) -> Arrays:
+        outputs: Arrays = session.run(None, {name: _filled(images)})
+        return outputs
+
+    return run
 
 
 def _session(module: nn.Module, shape: tuple[int, ...]) -> Any:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from torch import Tensor, nn
 
 from autofocus.models.catalog import resolve
@@ -46,6 +47,18 @@ def test_what_cannot_be_written_as_onnx_is_computed_by_torch(images: np.ndarray)
     (found,) = Frozen(Unwritable(), CPU, MIN_ONNX_IMAGES)(images)
     expected = torch.linalg.eigvals(torch.from_numpy(images)).abs().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_engine_that_refuses_a_graph_is_not_the_end(
+    images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(module: nn.Module, shape: tuple[int, ...]) -> None:
+        # Not a RuntimeError: ONNX Runtime's errors have no common base.
+        raise Fail("no kernel for this node")
+
+    monkeypatch.setattr(frozen_module, "_session", refused)
+    (found,) = Frozen(nn.Identity(), CPU, MIN_ONNX_IMAGES)(images)
+    assert np.array_equal(found, images)
 
 
 def test_a_graph_that_says_something_else_is_not_used(
