@@ -1,5 +1,6 @@
 """Cost of training and of evaluation, from a few real steps of a trial."""
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -21,9 +22,8 @@ from autofocus.training.step import is_out_of_memory
 from autofocus.training.trial import TrialSpec
 from autofocus.training.trial_loop import evaluation_set
 
-# The first step sets up kernels and memory; of the others the quickest has the fewest neighbours.
-_NUM_WARMUP: Final = 1
-_NUM_TIMED: Final = 2
+# The first step sets up kernels and memory; the quickest has the fewest neighbours.
+_NUM_STEPS: Final = 3
 _NUM_EVALUATED: Final = 2
 # A job's own batch may be larger than memory: an image costs as much in a smaller one.
 _MAX_IMAGES: Final = 8
@@ -44,7 +44,7 @@ class StepCost:
     num_groups: int
 
 
-def measure_step(spec: TrialSpec, samples: Samples) -> StepCost:
+def measure_step(spec: TrialSpec, samples: Samples, limit_s: float = math.inf) -> StepCost:
     """Return what a trial costs: forward, backward and optimiser on its own batches.
 
     torch's generator and all else that training depends on is left as it was.
@@ -52,7 +52,9 @@ def measure_step(spec: TrialSpec, samples: Samples) -> StepCost:
     Args:
         spec: The trial.
         samples: The run's images.
+        limit_s: Seconds after which no further step is begun.
     """
+    deadline_s = time.monotonic() + limit_s
     weights, device = spec.prepare()
     recipe = spec.recipe
     train, validation = spec.of(samples)
@@ -67,11 +69,17 @@ def measure_step(spec: TrialSpec, samples: Samples) -> StepCost:
         with training_loader(
             train, objective, spec.preprocess, recipe, spec.seed, CacheBudget(), spec.tiling
         ) as loader:
-            train_s = _training_s(network, loader, objective, spec)
+            train_s = _training_s(network, loader, objective, spec, deadline_s)
     return StepCost(train_s, evaluate_s, num_groups)
 
 
-def _training_s(network: Network, loader: Loader, objective: Objective, spec: TrialSpec) -> float:
+def _training_s(
+    network: Network,
+    loader: Loader,
+    objective: Objective,
+    spec: TrialSpec,
+    deadline_s: float,
+) -> float:
     """Return the seconds of a view, in a batch of the recipe's that fits into memory."""
     network.train()
     for norm in norms_to_freeze(network, spec.recipe):
@@ -80,11 +88,10 @@ def _training_s(network: Network, loader: Loader, objective: Objective, spec: Tr
     num_views = min(loader.own_batch_size, _MAX_IMAGES)
     while True:
         try:
-            times = [
-                _step_s(network, loader, objective, optimizer, spec, np.arange(num_views))
-                for _ in range(_NUM_WARMUP + _NUM_TIMED)
-            ]
-            return min(times[_NUM_WARMUP:]) / num_views
+            index, times = np.arange(num_views), list[float]()
+            while len(times) < _NUM_STEPS and (not times or time.monotonic() < deadline_s):
+                times.append(_step_s(network, loader, objective, optimizer, spec, index))
+            return min(times) / num_views
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if num_views == 1 or not is_out_of_memory(error):
                 raise

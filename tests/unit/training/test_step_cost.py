@@ -59,3 +59,13 @@ def test_a_batch_that_does_not_fit_is_measured_in_part(
     monkeypatch.setattr(step_cost, "_step_s", step_s)
     assert measure_step(*trial).train_s == 5.0
     assert sizes == [4, 2, 1, 1, 1]
+
+
+def test_no_step_is_begun_after_the_limit(
+    trial: tuple[TrialSpec, Samples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter([6.0, 4.0, 5.0])
+    monkeypatch.setattr(step_cost, "_step_s", lambda *_: next(steps))
+    assert measure_step(*trial, limit_s=0.0).train_s == 6.0 / 4, "one step there must be"
+    steps = iter([6.0, 4.0, 5.0])
+    assert measure_step(*trial).train_s == 4.0 / 4

@@ -11,6 +11,7 @@ more (`nothing_left`).
 
 import logging
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -81,6 +82,8 @@ _DECISION: Final = "objects_start"
 _WITHIN_LIMITS: Final = "within_limits"
 # Inputs that are measured before the limits are said to allow none.
 _MAX_SIDES: Final = 3
+# Share of the time that is left after which a measurement begins no further step.
+_MEASURE_FRAC: Final = 0.03
 # Factor of a larger input's side, and of the epochs that are worth more of them.
 _LARGER: Final = 1.25
 _LONGER: Final = 1.5
@@ -139,6 +142,7 @@ class _Measured:
     cost: Cost
     images: Images
     num_groups: int
+    took_s: float
 
 
 def _begin(study: Study) -> list[Option]:
@@ -163,13 +167,15 @@ def _begin(study: Study) -> list[Option]:
 
 
 def _measured(study: Study, plan: Plan) -> _Measured:
+    started_s, limit_s = time.monotonic(), _MEASURE_FRAC * left_to_train_s(study)
     spec, designed = designed_spec(study, plan, "measure", study.train, study.validation)
-    found = measure_step(spec, study.samples)
+    found = measure_step(spec, study.samples, limit_s)
     tiling = designed.tiling
     num_tiles = 0 if tiling is None else tiling.cols * tiling.rows
     images = Images(designed.num_views, len(study.validation) * (1 + num_tiles))
     cost = Cost(max(spec.preprocess.size), found.train_s, found.evaluate_s)
-    return _Measured(plan, designed, spec.recipe, cost, images, found.num_groups)
+    took_s = time.monotonic() - started_s
+    return _Measured(plan, designed, spec.recipe, cost, images, found.num_groups, took_s)
 
 
 def _option(study: Study, one: _Measured, parameters: dict[str, Any], least_epochs: int) -> Option:
@@ -186,7 +192,7 @@ def _option(study: Study, one: _Measured, parameters: dict[str, Any], least_epoc
 
 def left_to_train_s(study: Study) -> float:
     """Return the seconds left for training; infinite without a budget."""
-    return study.left_s() - study.test_reserve_s()
+    return max(0.0, study.left_s() - study.test_reserve_s())
 
 
 def _is_bounded(study: Study) -> bool:
@@ -214,13 +220,16 @@ def _smaller(study: Study, own: _Measured) -> Iterator[Option]:
     """Yield what costs less than the default design, best expected first."""
     given = study.plan.parameters
     sides = [] if _SIZES & given.keys() else sides_below(own.cost.side)
+    # Where measuring takes more than its share of the time, pixels have to tell.
+    is_quick = own.took_s < 2 * _MEASURE_FRAC * left_to_train_s(study)
     sized: list[tuple[dict[str, Any], Cost]] = [({}, own.cost)]
-    if sides:
+    least = None
+    if sides and is_quick:
         least = _measured(study, trial_plan(study.plan, {"image_size": sides[-1]})).cost
-        sized += [({"image_size": side}, own.cost.at(side, least)) for side in sides]
+    sized += [({"image_size": side}, own.cost.at(side, least)) for side in sides]
     frozen = {"layers_to_freeze": round(FROZEN_FRAC * own.num_groups)}
     saved = 1.0
-    if "layers_to_freeze" not in given:
+    if "layers_to_freeze" not in given and is_quick:
         last = sized[-1][0]
         saved = _measured(study, trial_plan(study.plan, last | frozen)).cost.train_s
         saved /= sized[-1][1].train_s
@@ -404,7 +413,7 @@ def note_the_end(study: Study, scheduler: TrialController) -> None:
         metric=study.metric,
         expected_gain=0.0 if next_one is None else EXPECTED_GAIN,
         cost_s=None if next_one is None else slowness * next_one.least_s,
-        seconds_left=None if math.isinf(left_s) else max(0.0, left_s),
+        seconds_left=None if math.isinf(left_s) else left_s,
         num_untried=len(rest),
     )
 

@@ -82,7 +82,7 @@ def studied(tmp_path: Path) -> Iterator[Callable[..., Study]]:
         yield study
 
 
-def by_pixels(spec: Any, samples: Any) -> StepCost:
+def by_pixels(spec: Any, samples: Any, limit_s: float) -> StepCost:
     """Cost 0.1 ms a pixel, a tenth less where more is frozen."""
     pixels = spec.preprocess.height * spec.preprocess.width
     return StepCost(1e-4 * pixels * (0.9 if spec.recipe.layers_to_freeze else 1.0), 0.01, 5)
