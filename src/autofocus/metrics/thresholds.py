@@ -306,7 +306,8 @@ def grouped_interval(hits: NDArray[np.int64], totals: NDArray[np.int64]) -> Inte
         worth = num / max(1.0, effect)
     centre = (share + _Z**2 / (2 * worth)) / (1 + _Z**2 / worth)
     half = _Z / (1 + _Z**2 / worth) * (share * (1 - share) / worth + _Z**2 / (4 * worth**2)) ** 0.5
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Of all right the upper end is 1, but for rounding.
+    return round(max(0.0, centre - half), 6), round(min(1.0, centre + half), 6)
 
 
 def _share(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> float | None:

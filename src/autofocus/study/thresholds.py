@@ -117,7 +117,7 @@ def fit_on_validation(
         model: Folder of the published model, which may have.
     """
     task, wanted = study.plan.task, study.plan.job.thresholds
-    if wanted.is_empty:
+    if wanted.is_empty or study.is_stopped():
         return []
     candidate, validation = judged(), study.samples.chosen(study.validation)
     predictions, rows = _predictions(candidate, validation, study.track)

@@ -140,7 +140,10 @@ def test_an_interval_of_single_decisions_is_wilsons(num_hits: int, num: int) -> 
     hits = np.arange(num) < num_hits
     expected = binomtest(num_hits, num).proportion_ci(0.9, "wilson")
     found = grouped_interval(hits.astype(np.int64), np.ones(num, np.int64))
-    assert found == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert found is not None
+    assert (found[0] == 0) == (num_hits == 0)
+    assert (found[1] == 1) == (num_hits == num)
 
 
 @pytest.mark.parametrize("num_hits", [0, 15, 20])
