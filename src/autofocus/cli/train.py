@@ -154,18 +154,8 @@ def _show_plan(plan: dict[str, Any], node: str) -> None:
 
 
 def _show_automode(automode: dict[str, Any]) -> None:
-    emit(f"models   up to {automode['num_contenders']} of these, as their weights can be had:")
+    emit("models   of these, as their weights can be had and the time allows:")
     emit(_wrapped(", ".join(automode["models_by_expected_rank"])))
-    low, high = automode["learning_rate_factors"]
-    sides = ", ".join(f"{side:g}" for side in automode["input_side_factors"])
-    emit(f"around   their recipes: learning rate x {low:g} to {high:g}, input side x {sides},")
-    frozen = ", ".join(f"{frac:.0%}" for frac in automode["frozen_frac"])
-    emit(f"         {frozen} of the layers frozen, augmentation {_any_of(automode)}")
-    emit(f"stopping {_settings_text(automode['early_termination'])}")
-
-
-def _any_of(automode: dict[str, Any]) -> str:
-    return " or ".join(automode["augmentations"])
 
 
 def _show_sweep(sweep: dict[str, Any]) -> None:

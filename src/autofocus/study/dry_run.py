@@ -102,12 +102,6 @@ def _automode(plan: Plan, num_images: int) -> dict[str, Any] | None:
     is_named = plan.user_named_model or plan.job.weights is not None
     return {
         "models_by_expected_rank": [plan.model.name] if is_named else list(dict.fromkeys(ranked)),
-        "num_contenders": priors.num_entrants,
-        "learning_rate_factors": list(priors.learning_rate),
-        "input_side_factors": list(priors.sides),
-        "frozen_frac": list(priors.frozen_frac),
-        "augmentations": list(priors.augmentations),
-        "early_termination": {"type": "asha", "eta": priors.eta, "rungs": list(priors.rungs)},
     }
 
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from autofocus.models.base import CLASSIFIER
 from autofocus.settings.search_space import Choice
-from autofocus.study.automode.run import search_automatically
+from autofocus.study.automode.classifiers import search_classifiers
+from autofocus.study.automode.objects import search_objects
 from autofocus.study.cross_validation import cross_validate_best
 from autofocus.study.refit import can_refit, refit_best, refit_reserve_s
 from autofocus.study.resolve import Mode, Plan, trial_plan
@@ -16,6 +17,7 @@ from autofocus.study.study import Study
 from autofocus.study.trials.classifiers import ClassifierTrials
 from autofocus.study.trials.recipes import recipe_for
 from autofocus.study.trials.runner import TRIALS
+from autofocus.training.recipe import RECIPE_PARAMETERS
 
 
 def search_once(study: Study) -> Search:
@@ -79,6 +81,15 @@ def _check_weights(study: Study) -> None:
         names |= dict.fromkeys(choice.values if isinstance(choice, Choice) else ())
     for name in names:
         study.model_of(trial_plan(plan, {"model_name": name}))
+
+
+def search_automatically(study: Study) -> Search:
+    """Let AutoMode choose; a classifier whose job says how to train is trained so."""
+    plan = study.plan
+    if plan.model.kind != CLASSIFIER:
+        return search_objects(study)
+    is_told = plan.job.weights == "random" or bool(RECIPE_PARAMETERS.keys() & plan.parameters)
+    return search_once(study) if is_told else search_classifiers(study)
 
 
 SEARCHES: Final[dict[Mode, Callable[[Study], Search]]] = {

@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from autofocus.data.splits import kfold_indices
 from autofocus.manifest import Calibration
 from autofocus.metrics.calibration import fit_temperature, negative_log_likelihood
+from autofocus.training.folds import Folds
 
 log = logging.getLogger(__name__)
 
@@ -186,6 +187,85 @@ def fit_probe(
         searched[best][1] / temperature,
         chosen,
     )
+
+
+@dataclass(frozen=True)
+class FoldedHead:
+    """A head that was judged on images that it was not fitted on.
+
+    Attributes:
+        heads: Heads of the folds' fits, in their order; the last is the one to serve.
+        logits: Logits of the images that judge, each from a head that had not seen it, [m, k].
+        c: Inverse regularisation strength of the head to serve.
+        search: Loss by C.
+    """
+
+    heads: Sequence[LinearHead]
+    logits: Floats
+    c: float
+    search: dict[float, float]
+
+
+def fit_folded_head(
+    features: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    folds: Folds,
+    *,
+    kind: str,
+    num_classes: int,
+    seed: int,
+    deadline_s: float | None = None,
+) -> FoldedHead:
+    """Fit a head on each fold and on all images.
+
+    C of a fold is what suits the images of the other folds best, so that no image chooses the head
+    that it judges; with one part all do, one of seven numbers.
+
+    Args:
+        features: float32 [n, v, d]: images, views, size. All views train, the first is scored.
+        targets: The task's targets, [n] or [n, k].
+        folds: Folds of the n images.
+        kind: The task's activation, a key of `HEADS`.
+        num_classes: k.
+        seed: Seed of the part of large sets that C is chosen on.
+        deadline_s: Time (`time.monotonic()`) by which to end; None for no limit.
+    """
+    head_kind = HEADS[kind]
+    left_s = NO_BUDGET_S if deadline_s is None else max(1.0, deadline_s - time.monotonic())
+    searched = _search_subset(len(features), seed)
+    parts = [(np.intersect1d(train, searched), judged) for train, judged in folds.parts]
+    num_fits = len(parts) * len(C_GRID)
+    effort = _effort(features[searched], num_classes, head_kind, SEARCH_SHARE * left_s / num_fits)
+    grid = C_GRID if effort.max_iter >= MIN_SEARCH_ITER and len(searched) > 1 else (DEFAULT_C,)
+    final = _final_effort(features, num_classes, head_kind, left_s, deadline_s is not None)
+
+    def fit(train: NDArray[np.int64], c: float, effort: Effort) -> LinearHead:
+        return fit_scaled(head_kind.fit, features[train], targets[train], num_classes, c, effort)
+
+    tried = [[fit(train, c, effort) for train, _ in parts] for c in grid]
+    logits = [_judge(heads, features, folds) for heads in tried]
+    judged, part_of = targets[folds.judged], folds.part_of
+
+    def best_for(chosen: NDArray[np.bool_]) -> int:
+        return int(np.argmin([head_kind.loss(each[chosen], judged[chosen]) for each in logits]))
+
+    best = best_for(np.ones(len(judged), bool))
+    chosen = [best_for(part_of != part) if len(parts) > 1 else best for part in range(len(parts))]
+    if len(searched) == len(features):
+        heads = [tried[index][part] for part, index in enumerate(chosen)]
+    else:
+        heads = [fit(train, grid[chosen[i]], final) for i, (train, _) in enumerate(folds.parts)]
+    out_of_fold = _judge(heads, features, folds)
+    if folds.everything is not None:
+        heads.append(fit(folds.everything, grid[best], final))
+    losses = [head_kind.loss(each, judged) for each in logits]
+    return FoldedHead(heads, out_of_fold, grid[best], dict(zip(grid, losses, strict=True)))
+
+
+def _judge(heads: Sequence[LinearHead], features: NDArray[np.float32], folds: Folds) -> Floats:
+    """Return the logits of the images that judge, each part's from its head, [m, k]."""
+    parts = zip(heads, folds.parts, strict=True)
+    return np.concatenate([head.logits(features[judged, 0]) for head, (_, judged) in parts])
 
 
 def _effort(

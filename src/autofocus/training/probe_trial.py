@@ -15,7 +15,7 @@ from torch import nn
 
 from autofocus.errors import AutofocusError, BudgetError
 from autofocus.manifest import DataInfo, Manifest, ResizeCrop
-from autofocus.models.base import LoadedWeights, Size
+from autofocus.models.base import LoadedWeights
 from autofocus.models.families import family_of
 from autofocus.models.network import Classifier
 from autofocus.runtime import cache_dir
@@ -90,7 +90,7 @@ def encode(
     """Build the frozen network of a trial; return it, on the CPU, and the features of images."""
     torch.manual_seed(spec.seed)
     assert isinstance(spec.preprocess, ResizeCrop), "classifiers see a crop"
-    network = _build(weights, len(spec.labels), spec.preprocess.size)
+    network = build_network(spec, weights)
     views = list(VIEWS) if len(locations) <= MAX_FLIPPED_IMAGES else ["plain"]
     content = weights.info.sha256 or f"random-{_digest(network.encoder)}"
     encoder = f"{weights.spec.name}/{content}/{spec.preprocess}"
@@ -115,15 +115,15 @@ def encode(
     return network, features
 
 
-def _build(weights: LoadedWeights, num_classes: int, size: Size) -> Classifier:
-    """Build a classifier of whichever family.
+def build_network(trial: TrialSpec, weights: LoadedWeights) -> Classifier:
+    """Build the classifier of a trial, of whichever family, on the CPU.
 
     Raises:
         AutofocusError: If its family builds something else.
     """
     spec = weights.spec
     family = family_of(spec)
-    network = family.build(spec, num_classes, weights, size, {})
+    network = family.build(spec, len(trial.labels), weights, trial.preprocess.size, {})
     if not isinstance(network, Classifier):
         raise AutofocusError(
             f"{type(family).__name__}.build: must return a models.network.Classifier for "

@@ -60,7 +60,8 @@ def choose(
         Position of the chosen one, and each candidate's gain over the reference.
     """
     before = candidates[reference].losses
-    level = float(_group_means(before, groups).mean())
+    # A perfect reference has a loss of a rounding error, of either sign.
+    level = max(0.0, float(_group_means(before, groups).mean()))
     gains = [shrunk_gain(before, c.losses, PRIOR_SHARE * level, groups) for c in candidates]
     enough = max(gain.shrunk for gain in gains) - TIE_SHARE * level
     tied = [i for i, gain in enumerate(gains) if gain.shrunk >= enough]

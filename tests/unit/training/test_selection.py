@@ -78,6 +78,8 @@ def test_the_reference_stays_where_nothing_is_better() -> None:
     first = np.linspace(0.5, 1.5, 50)
     assert choose([Scored(first + 0.1, 1), Scored(first, 9)], range(50), reference=1)[0] == 1
     assert choose([Scored(first, 1)], range(50))[0] == 0
+    # A perfect one, whose loss is a rounding error below 0.
+    assert choose([Scored(np.full(50, -1e-7), 1)], range(50))[0] == 0
 
 
 def test_comparison_by_hand() -> None:

@@ -1,137 +1,313 @@
-"""AutoMode for classifiers: frozen probes of several encoders decide which to train."""
+"""AutoMode for classifiers: frozen heads first, then what promises most for the time it takes.
+
+1. Look at all images with the embedded encoder, fit a head and publish it. 2. Until the time is
+over: the action with the most expected gain for its cost (`planner`): heads on other encoders, two
+of them side by side, tails trained on cached activations, two trained networks as one. 3. All
+candidates are judged on the same images, out of fold (`candidates`); what wins is published at
+once: its network has learnt from all images already.
+"""
 
 import logging
-from dataclasses import dataclass, replace
+import math
+import shutil
+import time
+from collections.abc import Collection, Sequence
+from functools import partial
+from itertools import combinations
+from typing import Final
 
 import numpy as np
 
-from autofocus.study.automode.entrants import AutoStart, Entrant, ResourceBudget, find_entrants
+from autofocus.errors import DataError
+from autofocus.study.automode.actions import ACTIVATIONS, Action, Head, Pair, Tail, frozen_head
+from autofocus.study.automode.candidates import Contest, Judged
+from autofocus.study.automode.encoders import (
+    Encoder,
+    Source,
+    find_sources,
+    side_by_side,
+    with_heads,
+)
+from autofocus.study.automode.planner import Planner, Priced
 from autofocus.study.automode.priors import priors_of
-from autofocus.study.automode.profile import median_size, training_image_s
-from autofocus.study.automode.space import space_around
-from autofocus.study.best_model import Score
-from autofocus.study.scheduler import PROBE_ID
-from autofocus.study.study import Study
-from autofocus.study.trials.classifiers import begin_probed, probe_model
-from autofocus.study.trials.recipes import recipe_for
+from autofocus.study.automode.profile import (
+    duration,
+    profile_data,
+    profile_machine,
+    training_image_s,
+)
+from autofocus.study.scheduler import PROBE_ID, Rules, Search, TrialController
+from autofocus.study.search.samplers import RandomSampler
+from autofocus.study.study import (
+    PACKAGING_RESERVE_S,
+    RESERVE_FACTOR,
+    Study,
+    format_metric,
+)
+from autofocus.study.trials.base import failure, is_disk_full
+from autofocus.study.trials.classifiers import look, note_leak
+from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.device import choose_device
-from autofocus.training.optim import num_layer_groups
-from autofocus.training.probe_trial import Probed
-from autofocus.training.selection import Comparison, compare
-from autofocus.training.trial import TrialSpec
+from autofocus.training.folds import make_folds
+from autofocus.training.learning_curve import measure_learning_curve
 
 log = logging.getLogger(__name__)
 
-# Share of the time left that probing one more encoder may take.
-MAX_PROBE_SHARE = 0.2
+# Expected gains, as shares of the first head's loss: from the tables in docs/reference/automode.md.
+_HEAD_GAIN, _SIDE_GAIN, _PAIR_GAIN = 0.08, 0.12, 0.08
+_TAIL_GAIN, _OTHER_TAIL_GAIN, _LONGER_GAIN = 0.2, 0.08, 0.03
+# Epochs of a tail, of one for which there is little time, and of one for which there is much.
+_EPOCHS, _FEW_EPOCHS, _MANY_EPOCHS = 8, 4, 20
+# Part of the time left that the first head may have taken, where how it learns is measured too.
+_CURVE_SHARE: Final = 0.1
+# Encoders whose tails are trained.
+_MAX_TAILS: Final = 3
 
 
-class ClassifierAutoMode:
-    """Choose by frozen probes of several encoders."""
+def search_classifiers(study: Study) -> Search:
+    """Publish a frozen head; the search itself is the last phase."""
+    contest = _begin(study)
+    rules = Rules(num_trials=0, policy=None, metric=study.metric)
+    return Search(RandomSampler((), study.seed), rules, (partial(_improve, contest),))
 
-    def begin(self, study: Study) -> AutoStart:
-        """Publish a frozen probe, then probe the other entrants and rank all."""
-        plan = study.plan
-        priors = priors_of(plan.model.kind)
-        spec, probed = begin_probed(study, plan, PROBE_ID)
-        num_images, device = len(study.train), choose_device(spec.device)
-        budget = ResourceBudget(
-            num_images=num_images,
-            image_s=training_image_s(probed.initial_model, spec.preprocess.size, device),
-            is_cpu=device.type == "cpu",
-            # An image is seen twice, mirrored; training computes thrice as much for each.
-            needed_s=lambda one: 2 / 3 * len(study.samples) * one.image_s,
-            left_s=MAX_PROBE_SHARE * study.left_s(),
-            num_groups=num_layer_groups(probed.initial_model),
+
+def _begin(study: Study) -> Contest:
+    """Look at all images, and publish a head on the features of the plan's encoder."""
+    started_s, plan = time.monotonic(), study.plan
+    looked, num_training = look(study, plan, PROBE_ID, PACKAGING_RESERVE_S)
+    num_given = len(study.samples) - num_training
+    if not num_training or (study.sources.validation is not None and not num_given):
+        which = "validation" if num_training else "training"
+        raise DataError(
+            f"no {which} image can be used; data_check.json in the run folder says why."
         )
-        found = find_entrants(plan, priors, budget, study.track)
-        assert study.first_score is not None, "a probe has a score"
-        first = ProbedEntrant(found[0], spec, probed, study.first_score)
-        ranked = _ranked(study, [first, *_probe_others(study, found[1:])])
-        best = ranked[0]
-        recipe = recipe_for(best.entrant.plan, num_images)
-        space = [
-            space_around(one.entrant, recipe_for(one.entrant.plan, num_images), one.side, priors)
-            for one in ranked
-        ]
-        study.first_score, study.first_candidate = best.score, best.probed.candidate
-        entrants = [one.entrant for one in ranked]
-        facts = {"image_size": median_size(study.samples.chosen(study.train).locations)}
-        return AutoStart(entrants, space, recipe.num_epochs, best.side, facts)
+    labels = [plan.task.record_labels(record) for record in study.samples.records]
+    folds = make_folds(labels, study.samples.groups, study.seed, num_given)
+    study.train, study.validation = folds.fits[-1], folds.judged
+    if num_given:
+        note_leak(study, study.train, study.validation)
+    study.folder.decide(
+        "folds", num_images=num_training, num_folds=len(folds.parts), num_judged=len(folds.judged)
+    )
+    source = find_sources(study, priors_of(plan.model.kind))[0]
+    contest = Contest(study, folds)
+    encoder = with_heads(study, looked, source, folds, started_s)
+    contest.encoders.append(encoder)
+    first = frozen_head(contest, encoder)
+    contest.add([first])
+    _record(contest, first, 0, encoder.seconds, "frozen features, logistic head")
+    study.first_score, study.first_candidate = contest.to_serve(first)
+    if study.folder.published(first.id) is None:
+        study.publish(first.id, study.first_candidate)
+    return contest
 
 
-@dataclass(frozen=True)
-class ProbedEntrant:
-    """An entrant with a frozen probe.
-
-    Attributes:
-        entrant: The model.
-        spec: Trial of its probe.
-        probed: The probe.
-        score: Score of the probe.
-    """
-
-    entrant: Entrant
-    spec: TrialSpec
-    probed: Probed
-    score: Score
-
-    @property
-    def side(self) -> int:
-        """Side of its input, in pixels."""
-        return self.spec.preprocess.size[0]
-
-
-def _probe_others(study: Study, others: list[Entrant]) -> list[ProbedEntrant]:
-    """Probe the encoders of other entrants."""
-    found = []
-    for number, entrant in enumerate(others, 1):
-        probe = probe_model(study, entrant.plan, f"{PROBE_ID}-{number}")
-        if probe is None:
-            # The budget ended before it had seen all images: there is nothing to compare.
+def _improve(contest: Contest, study: Study, scheduler: TrialController) -> None:
+    """Do what promises most for its time, until there is no time or nothing left to do."""
+    encoder = contest.encoders[0]
+    size, device = encoder.spec.preprocess.size, choose_device(encoder.spec.device)
+    planner = Planner(contest, training_image_s(encoder.network, size, device) / 3)
+    encoder.network.to("cpu")
+    sources = find_sources(study, priors_of(study.plan.model.kind))[1:]
+    if encoder.seconds < _CURVE_SHARE * planner.left_s():
+        _measure_curve(contest)
+    served = contest.candidates[0]
+    done = {served.id}
+    _announce(contest, planner, _options(contest, sources, done, _EPOCHS))
+    while not study.is_stopped():
+        options = _options(contest, sources, done, _EPOCHS)
+        short = _options(contest, sources, done, _FEW_EPOCHS)
+        priced = planner.choose(options) or planner.choose(short)
+        if priced is None:
+            _end(contest, planner, [*options, *short])
+            break
+        done.add(priced.action.id)
+        found = _run(contest, planner, priced)
+        if not found:
             continue
-        spec, probed, score = probe
-        num_groups = num_layer_groups(probed.initial_model)
-        found.append(ProbedEntrant(replace(entrant, num_groups=num_groups), spec, probed, score))
+        best = contest.add(found)
+        if best is not served:
+            served = best
+            scheduler.replace_best(*contest.to_serve(best))
+    if not study.is_stopped():
+        shutil.rmtree(study.folder.path / ACTIVATIONS, ignore_errors=True)
+
+
+def _measure_curve(contest: Contest) -> None:
+    """Record how the first head's loss falls with the number of images."""
+    study, encoder, folds = contest.study, contest.encoders[0], contest.folds
+    task = study.plan.task
+    if not isinstance(task, ClassificationTask):
+        return
+    curve = measure_learning_curve(
+        encoder.rows,
+        np.asarray(study.samples.targets),
+        [judged for _, judged in folds.parts],
+        kind=task.activation,
+        num_classes=len(study.labels),
+        c=encoder.head.c,
+        groups=study.samples.groups,
+        seed=study.seed,
+    )
+    if curve is not None:
+        study.folder.decide("learning_curve", **curve.inputs())
+
+
+def _options(
+    contest: Contest, sources: Sequence[Source], done: Collection[str], num_epochs: int
+) -> list[Action]:
+    """Return what can be done next and was not."""
+    study = contest.study
+    limits = study.plan.job.limits
+    is_limited = "max_trials" in limits.model_fields_set
+    # Without a time nor a number there is one training: what was asked for is a good model soon.
+    goes_on = is_limited or study.plan.job.budget_s is not None
+    alone = [one for one in _ranked(contest) if not one.weights.spec.members]
+    options: list[Action] = [Head(source, _HEAD_GAIN) for source in sources]
+    pairs = [two for two in combinations(alone, 2) if two[0].preprocess == two[1].preprocess]
+    if pairs:
+        options.append(Head(side_by_side(study, pairs[0]), _SIDE_GAIN, pairs[0]))
+    tails: list[Action] = []
+    for encoder in [one for one in alone if one.network.cuts][: _MAX_TAILS if goes_on else 1]:
+        tails += _tails(encoder, done, num_epochs, is_first=not tails, goes_on=goes_on)
+    num_trained = sum(name.startswith("tail-") for name in done)
+    options += [] if is_limited and num_trained >= limits.max_trials else tails
+    options += _pairs(contest)
+    return [one for one in options if one.id not in done]
+
+
+def _tails(
+    encoder: Encoder, done: Collection[str], num_epochs: int, *, is_first: bool, goes_on: bool
+) -> list[Action]:
+    """Return the tails of an encoder that may be trained next."""
+    cut, *deeper = encoder.network.cuts
+    first = Tail(encoder, cut, num_epochs, _TAIL_GAIN if is_first else _OTHER_TAIL_GAIN)
+    if not any(name.startswith(first.stem_id) for name in done):
+        return [first]
+    if not (is_first and goes_on):
+        return []
+    more = [Tail(encoder, one, _EPOCHS, _LONGER_GAIN) for one in deeper[:1]]
+    return [*more, Tail(encoder, cut, _MANY_EPOCHS, _LONGER_GAIN)]
+
+
+def _pairs(contest: Contest) -> list[Action]:
+    """Return the best trained networks of encoders side by side, as one."""
+    best: dict[str, Judged] = {}
+    for one in contest.candidates:
+        known = best.get(one.model)
+        if one.id.startswith("tail-") and (known is None or _loss(one) < _loss(known)):
+            best[one.model] = one
+    return [
+        Pair(encoder, tuple(best[name] for name in encoder.weights.spec.members), _PAIR_GAIN)
+        for encoder in contest.encoders
+        if encoder.weights.spec.members and best.keys() >= set(encoder.weights.spec.members)
+    ]
+
+
+def _loss(one: Judged) -> float:
+    return float(one.losses.mean())
+
+
+def _ranked(contest: Contest) -> list[Encoder]:
+    """Return the encoders, the one with the best frozen head first."""
+    losses = {one.id: _loss(one) for one in contest.candidates}
+    return sorted(contest.encoders, key=lambda one: losses[one.spec.id])
+
+
+def _run(contest: Contest, planner: Planner, priced: Priced) -> list[Judged]:
+    """Return the candidates of an action; none where it failed or the time ended."""
+    study, action = contest.study, priced.action
+    reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s()
+    context = study.context(action.id, study.deadline(reserve_s))
+    left_s = planner.left_s()
+    study.folder.decide(
+        "action",
+        trial=action.id,
+        expected_gain_share=action.gain,
+        expected_s=priced.seconds,
+        seconds_left=None if math.isinf(left_s) else left_s,
+    )
+    eta = None if math.isinf(left_s) else time.time() + left_s
+    study.report_progress("trials", action.id, deadline_s=context.deadline_s, eta=eta)
+    log.info("%s: about %s", action.id, duration(priced.seconds))
+    started_s = time.monotonic()
+    try:
+        found = action.run(contest, context)
+    except Exception as error:
+        if is_disk_full(error):
+            raise
+        log.warning("%s: %s", action.id, failure(error))
+        seconds = time.monotonic() - started_s
+        study.record(action.id, action.model, None, 0, seconds, "failed", failure(error))
+        return []
+    seconds = time.monotonic() - started_s
+    if not found:
+        study.folder.decide("action_unfinished", trial=action.id, seconds=seconds)
+        return []
+    planner.took(action, seconds)
+    best, gain = contest.best_of(found)
+    reason = f"log loss lower by {gain.mean:.4f} ± {gain.standard_error:.4f} than the first head"
+    _record(contest, best, action.num_epochs, seconds, reason)
     return found
 
 
-def _ranked(study: Study, entrants: list[ProbedEntrant]) -> list[ProbedEntrant]:
-    """Return the entrants to train, best first, without those clearly worse than the best."""
-    best = entrants[0]
-    for candidate in entrants[1:]:
-        comparison = _compared(best, candidate)
-        study.folder.decide(
-            "encoder",
-            champion=_named(best),
-            challenger=_named(candidate),
-            evidence="out-of-fold and held-out images",
-            **comparison.inputs(),
-        )
+def _record(contest: Contest, one: Judged, num_epochs: int, seconds: float, reason: str) -> None:
+    """Add a candidate's row to the leaderboard, and say what it is."""
+    study, value = contest.study, contest.metrics(one)[contest.study.metric]
+    row = {
+        "id": one.id,
+        "model": one.model,
+        "status": "completed",
+        "value": value,
+        "epochs": num_epochs,
+        "seconds": round(seconds, 3),
+        "reason": reason,
+        "parameters": dict(one.parameters),
+        "loss": _loss(one),
+    }
+    study.add_row(row)
+    log.info(
+        "%s: %s %s, log loss %.4f on %d images (%s) · %.0f s",
+        one.id,
+        study.metric,
+        format_metric(value),
+        _loss(one),
+        len(one.losses),
+        contest.metrics_of,
+        seconds,
+    )
+
+
+def _announce(contest: Contest, planner: Planner, options: Sequence[Action]) -> None:
+    """Log and record the plan."""
+    study, priced = contest.study, planner.layout(options)
+    left_s = planner.left_s()
+    study.folder.decide(
+        "automode",
+        actions=[{"trial": one.action.id, "expected_s": one.seconds} for one in priced],
+        seconds_left=None if math.isinf(left_s) else left_s,
+        **profile_data(study),
+        **profile_machine(choose_device(study.plan.job.device), planner.pass_s),
+    )
+    steps = ", ".join(f"{one.action.id} ({duration(one.seconds)})" for one in priced)
+    log.info("plan: %s; then what the results suggest", steps or "nothing else fits the time")
+
+
+def _end(contest: Contest, planner: Planner, options: Sequence[Action]) -> None:
+    """Record that there is nothing left to do, or no time for the cheapest of it."""
+    cheapest, left_s = planner.cheapest(options), planner.left_s()
+    gain = 0.0 if cheapest is None else cheapest.action.gain * _loss(contest.candidates[0])
+    contest.study.folder.decide(
+        "nothing_left",
+        cheapest=None if cheapest is None else cheapest.action.id,
+        expected_gain=gain,
+        cost_s=None if cheapest is None else cheapest.seconds,
+        seconds_left=None if math.isinf(left_s) else left_s,
+    )
+    if cheapest is not None:
         log.info(
-            "%s against %s on %d images: log loss lower by %.4f ± %.4f: %s",
-            _named(candidate),
-            _named(best),
-            comparison.num_pairs,
-            comparison.mean_gain,
-            comparison.standard_error,
-            "taken" if comparison.is_better else "not taken",
+            "no time for more: the cheapest is %s, about %s, and %s are left",
+            cheapest.action.id,
+            duration(cheapest.seconds),
+            duration(max(0.0, left_s)),
         )
-        best = candidate if comparison.is_better else best
-    rest = [one for one in entrants if one is not best]
-    level = [one for one in rest if not _compared(one, best).is_better]
-    return [best, *sorted(level, key=lambda one: float(one.probed.losses.mean()))]
-
-
-def _compared(best: ProbedEntrant, candidate: ProbedEntrant) -> Comparison:
-    """Compare two probes on every image that neither head had seen."""
-    before, after = best.probed.losses, candidate.probed.losses
-    folds = best.probed.fold_losses, candidate.probed.fold_losses
-    # Where time was short, one of them may have been fitted without folds.
-    if len(folds[0]) == len(folds[1]):
-        before, after = np.concatenate([folds[0], before]), np.concatenate([folds[1], after])
-    return compare(before, after)
-
-
-def _named(one: ProbedEntrant) -> str:
-    return f"{one.entrant.plan.model.name} at {one.side} px"

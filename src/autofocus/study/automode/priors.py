@@ -1,4 +1,4 @@
-"""The prior table: the models that AutoMode tries, and the ranges around their recipes."""
+"""The prior table: the models that AutoMode tries, their cost and their expected rank."""
 
 import tomllib
 from bisect import bisect_right
@@ -20,12 +20,14 @@ class PriorModel:
         gmacs: Billions of multiply-adds an image.
         rank: Expected rank, lower is better, below 1,000 training images, below 10,000, and above.
         side: Side of the input in pixels; None is the model's own.
+        resize_side: Shorter side of the image that it is cut from; None follows `side`.
     """
 
     name: str
     gmacs: float
     rank: tuple[float, float, float]
     side: int | None = None
+    resize_side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -35,24 +37,10 @@ class Priors:
     Attributes:
         models: Rows in the file's order.
         max_trials: Maximum number of trials under a budget.
-        num_entrants: Maximum number of entrants.
-        eta: Reduction factor: at each of `rungs` the best 1 / `eta` of the trials go on.
-        rungs: Numbers of evaluations at which trials are pruned.
-        learning_rate: Smallest and largest factor on the default recipe's rate.
-        sides: Factors on the default input side.
-        frozen_frac: Shares of the encoder's groups of layers that do not learn.
-        augmentations: Names of presets.
     """
 
     models: tuple[PriorModel, ...]
     max_trials: int
-    num_entrants: int
-    eta: int
-    rungs: tuple[int, ...]
-    learning_rate: tuple[float, float]
-    sides: tuple[float, ...]
-    frozen_frac: tuple[float, ...]
-    augmentations: tuple[str, ...]
 
     def ranked(self, num_images: int) -> list[PriorModel]:
         """Return the rows, best expected first.

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from autofocus.errors import BudgetError, DataError
 from autofocus.manifest import MANIFEST_NAME, ResizeCrop, encode_manifest
+from autofocus.models.base import LoadedWeights
+from autofocus.models.network import Classifier
 from autofocus.runtime import write_atomically
 from autofocus.study.best_model import Score
 from autofocus.study.groups import group_samples
@@ -69,8 +72,32 @@ class ClassifierTrials:
         )
 
 
-def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probed]:
-    """Give a study its images, and probe a plan's model; return the probe's trial and the probe."""
+@dataclass(frozen=True)
+class Looked:
+    """An encoder that has looked at images.
+
+    Attributes:
+        spec: Trial of its head.
+        weights: Its weights.
+        network: Network on the CPU, with a random head.
+        rows: Features of the samples, float32 [n, v, d]: images, views, feature size.
+    """
+
+    spec: TrialSpec
+    weights: LoadedWeights
+    network: Classifier
+    rows: NDArray[np.float32]
+
+
+def look(study: Study, plan: Plan, probe: str, reserve_s: float) -> tuple[Looked, int]:
+    """Give a study its images; return the encoder that saw them, and the number of training images.
+
+    Args:
+        study: The run.
+        plan: Plan with the encoder.
+        probe: Id of the trial of its head.
+        reserve_s: Seconds of the budget to keep for what follows.
+    """
     if len(study.labels) == 1 and study.plan.task.record_type.min_classes:
         log.warning("only one class, %r: there is nothing to tell apart", study.labels[0])
     data, given = study.sources.training, study.sources.validation
@@ -80,7 +107,7 @@ def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probe
     if problem := study.limits.problem_of(spec, study.model_of(plan)):
         of_plan = partial(ClassifierTrials().spec, study, trial=probe)
         raise over_limit(study, plan, [problem], of_plan)
-    context = study.context(probe, study.deadline(PACKAGING_RESERVE_S))
+    context = study.context(probe, study.deadline(reserve_s))
     weights, device = spec.prepare(study.track)
     started_s = time.monotonic()
     counts = (data.name, num_training, None if given is None else len(given.locations))
@@ -90,40 +117,32 @@ def begin_probed(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probe
             found = encode(spec, weights, device, locations, context, thumbnails=thumbnails)
         network, features = found
         _report(study, features, locations, num_training)
-        samples = study.samples = _samples(study, features, thumbnails)
-        study.train, study.validation = _split(study, features, num_training)
-        spec = ClassifierTrials().spec(study, plan, probe, study.train, study.validation)
-        probed = fit_head(
-            spec, weights, network, samples, features.rows, context, serves_all=given is None
-        )
+        study.samples = _samples(study, features, thumbnails)
+    study.image_s = (time.monotonic() - started_s) / max(1, len(study.samples))
+    num_seen = int((features.index < num_training).sum())
+    return Looked(spec, weights, network, features.rows), num_seen
+
+
+def begin_probed(study: Study, plan: Plan, probe: str) -> None:
+    """Give a study its images, and probe a plan's model."""
+    started_s = time.monotonic()
+    looked, num_training = look(study, plan, probe, PACKAGING_RESERVE_S)
+    study.train, study.validation = _split(study, num_training)
+    spec = ClassifierTrials().spec(study, plan, probe, study.train, study.validation)
+    probed = fit_head(
+        spec,
+        looked.weights,
+        looked.network,
+        study.samples,
+        looked.rows,
+        study.context(probe, study.deadline(PACKAGING_RESERVE_S)),
+        serves_all=study.sources.validation is None,
+    )
     study.first_score = _keep(study, spec, probed, started_s)
     study.first_candidate = probed.candidate
-    study.image_s = (time.monotonic() - started_s) / max(1, len(samples))
     if study.folder.published(probe) is None:
         # Now: what follows takes minutes, and knows then how long packaging takes.
         study.publish(probe, probed.candidate)
-    return spec, probed
-
-
-def probe_model(study: Study, plan: Plan, probe: str) -> tuple[TrialSpec, Probed, Score] | None:
-    """Probe another model on the same images; None if the budget ended before the last."""
-    spec = ClassifierTrials().spec(study, plan, probe, study.train, study.validation)
-    context, samples = study.context(probe, study.deadline(PACKAGING_RESERVE_S)), study.samples
-    weights, device = spec.prepare(study.track)
-    started_s = time.monotonic()
-    counts = (samples.source, len(study.train), len(study.validation))
-    facts = trial_facts(weights, device, "no", context.deadline_s, *counts)
-    with trial_log(context.folder, facts):
-        network, features = encode(
-            spec, weights, device, samples.locations, context, samples.hashes
-        )
-        if len(features.index) < len(samples):
-            return None
-        is_given = study.sources.validation is not None
-        probed = fit_head(
-            spec, weights, network, samples, features.rows, context, serves_all=not is_given
-        )
-    return spec, probed, _keep(study, spec, probed, started_s)
 
 
 def _keep(study: Study, spec: TrialSpec, probed: Probed, started_s: float) -> Score:
@@ -176,16 +195,14 @@ def _samples(study: Study, features: Features, thumbnails: Thumbnails) -> Sample
     )
 
 
-def _split(
-    study: Study, features: Features, num_training: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _split(study: Study, num_training: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the positions of the training and of the validation images."""
     if study.sources.validation is None:
         train, validation = study.split()
     else:
-        train = np.flatnonzero(features.index < num_training)
-        validation = np.flatnonzero(features.index >= num_training)
-        _note_leak(study, train, validation)
+        everything = np.arange(len(study.samples), dtype=np.int64)
+        train, validation = everything[:num_training], everything[num_training:]
+        note_leak(study, train, validation)
     if not len(train) or not len(validation):
         which = "training" if not len(train) else "validation"
         raise DataError(
@@ -194,7 +211,8 @@ def _split(
     return train, validation
 
 
-def _note_leak(study: Study, train: NDArray[np.int64], validation: NDArray[np.int64]) -> None:
+def note_leak(study: Study, train: NDArray[np.int64], validation: NDArray[np.int64]) -> None:
+    """Say how many images are both to learn from and to judge by."""
     hashes = study.samples.hashes
     known = {hashes[i] for i in train}
     num_shared = sum(hashes[i] in known for i in validation)

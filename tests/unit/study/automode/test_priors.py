@@ -4,7 +4,6 @@ import pytest
 
 from autofocus.models import catalog
 from autofocus.models.base import CLASSIFIER, DETECTOR, SEGMENTER, is_permissive
-from autofocus.settings.parameters import PARAMETERS
 from autofocus.study.automode.priors import priors_of
 
 KINDS = (CLASSIFIER, DETECTOR, SEGMENTER)
@@ -42,15 +41,3 @@ def test_the_number_of_images_chooses_the_column() -> None:
     priors = priors_of(CLASSIFIER)
     first = [priors.ranked(num)[0].rank.index(1) for num in (999, 1_000, 10_000)]
     assert first == [0, 1, 2]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_it_varies_is_allowed(kind: str) -> None:
-    priors = priors_of(kind)
-    for name in priors.augmentations:
-        assert PARAMETERS["augmentations"].kind.parse(name) == name
-    low, high = priors.learning_rate
-    assert 0 < low <= 1 <= high
-    assert 1.0 in priors.sides, "the default is among what is tried"
-    assert all(0 <= frac < 1 for frac in priors.frozen_frac)
-    assert list(priors.rungs) == sorted(set(priors.rungs))

@@ -1,0 +1,186 @@
+"""The encoders that a classifier's AutoMode may use, and frozen heads on them."""
+
+import copy
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autofocus.errors import WeightsError
+from autofocus.manifest import ResizeCrop
+from autofocus.models.base import LoadedWeights
+from autofocus.models.network import Classifier
+from autofocus.models.weights.hub import Timeouts
+from autofocus.models.weights.load import load_weights
+from autofocus.study.automode.priors import Priors
+from autofocus.study.default_model import BRIEF
+from autofocus.study.resolve import Plan, trial_plan
+from autofocus.study.study import Study
+from autofocus.study.trials.classifiers import ClassifierTrials, Looked
+from autofocus.training.folds import Folds
+from autofocus.training.probe import FoldedHead, fit_folded_head
+from autofocus.training.probe_trial import build_network, encode, whole_image_task
+from autofocus.training.trial import TrialSpec
+
+log = logging.getLogger(__name__)
+
+# A hub that did not answer once is not waited for again.
+_SHORTEST: Final = Timeouts(connect_s=0.2, answer_s=0.5)
+
+
+@dataclass(frozen=True)
+class Source:
+    """An encoder that can be had: its weights are here.
+
+    Attributes:
+        plan: Plan of trials with it.
+        gmacs: Billions of multiply-adds an image; its cost beside that of others.
+    """
+
+    plan: Plan
+    gmacs: float
+
+    @property
+    def name(self) -> str:
+        """Name of the architecture, or of those side by side."""
+        return "+".join(part.partition(".")[0] for part in self.plan.model.name.split("+"))
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A frozen encoder with heads on its features.
+
+    Attributes:
+        source: Where it is from.
+        spec: Trial of its head.
+        weights: Its weights.
+        network: Network on the CPU, with a random head.
+        rows: Features of all samples, float32 [n, v, d]: images, views, feature size.
+        head: Heads of the folds and of all images.
+        seconds: Seconds that features and heads took.
+    """
+
+    source: Source
+    spec: TrialSpec
+    weights: LoadedWeights
+    network: Classifier
+    rows: NDArray[np.float32]
+    head: FoldedHead
+    seconds: float
+
+    @property
+    def preprocess(self) -> ResizeCrop:
+        """Preprocessing of its images."""
+        assert isinstance(self.spec.preprocess, ResizeCrop), "classifiers see a crop"
+        return self.spec.preprocess
+
+    @property
+    def num_params(self) -> int:
+        """Number of parameters."""
+        return sum(tensor.numel() for tensor in self.network.parameters())
+
+    def with_head(self, index: int = -1) -> Classifier:
+        """Return a network with the head of a fold, the last for all images."""
+        network, head = copy.deepcopy(self.network), self.head.heads[index]
+        network.set_head(head.weight, head.bias)
+        return network
+
+
+def find_sources(study: Study, priors: Priors) -> list[Source]:
+    """Return the encoders that may be tried, the plan's own first, then best expected first.
+
+    What the job names is the only one; weights of others must be here or be downloaded at once.
+    """
+    plan = study.plan
+    base = priors.gmacs_of(plan.model.name)
+    own = Source(plan, base or 1.0)
+    if plan.user_named_model or plan.job.weights is not None or base is None:
+        return [own]
+    found, timeouts = [own], BRIEF
+    for row in priors.ranked(len(study.samples)):
+        if row.name == plan.model.name:
+            continue
+        sides = {"validation_crop_size": row.side, "validation_resize_size": row.resize_side}
+        sized = {name: side for name, side in sides.items() if side is not None}
+        other = trial_plan(plan, {"model_name": row.name, **sized, **plan.parameters})
+        try:
+            load_weights(other.model, timeouts=timeouts, track=study.track)
+        except WeightsError as error:
+            log.debug("%s takes no part: %s", row.name, error.problems[0])
+            timeouts = _SHORTEST
+            continue
+        found.append(Source(other, row.gmacs))
+    return found
+
+
+def side_by_side(study: Study, both: tuple[Encoder, Encoder]) -> Source:
+    """Return two encoders as one whose features are those of both."""
+    first, second = (one.source for one in both)
+    plan = trial_plan(
+        study.plan, {"model_name": f"{first.plan.model.name}+{second.plan.model.name}"}
+    )
+    return Source(plan, first.gmacs + second.gmacs)
+
+
+def probe(
+    study: Study, source: Source, name: str, folds: Folds, members: Sequence[Encoder] = ()
+) -> Encoder | None:
+    """Fit heads on an encoder's features; return None if the time ended before the last image.
+
+    Args:
+        study: The run.
+        source: The encoder.
+        name: Id of its row.
+        folds: Folds of the images.
+        members: Encoders that it is side by side of; features that they have are not made again.
+    """
+    started_s, samples = time.monotonic(), study.samples
+    context = study.context(name, study.deadline(study.packaging_s))
+    spec = ClassifierTrials().spec(study, source.plan, name)
+    if members and all(one.spec.preprocess == spec.preprocess for one in members):
+        weights, _ = spec.prepare(study.track)
+        network = build_network(spec, weights)
+        rows = np.concatenate([one.rows for one in members], axis=2)
+    else:
+        weights, device = spec.prepare(study.track)
+        network, features = encode(
+            spec, weights, device, samples.locations, context, samples.hashes
+        )
+        if len(features.index) < len(samples):
+            return None
+        rows = features.rows
+    return with_heads(study, Looked(spec, weights, network, rows), source, folds, started_s)
+
+
+def with_heads(
+    study: Study, looked: Looked, source: Source, folds: Folds, started_s: float
+) -> Encoder:
+    """Return an encoder with heads on the features of a study's images.
+
+    Args:
+        study: The run, with its images.
+        looked: The encoder and its features.
+        source: Where it is from.
+        folds: Folds of the images.
+        started_s: Time (`time.monotonic()`) at which the work on it began.
+    """
+    spec = looked.spec
+    head = fit_folded_head(
+        looked.rows,
+        np.asarray(study.samples.targets),
+        folds,
+        kind=whole_image_task(spec).activation,
+        num_classes=len(study.labels),
+        seed=study.seed,
+        deadline_s=study.deadline(study.packaging_s),
+    )
+    losses = {f"C={c:g}": loss for c, loss in head.search.items()}
+    study.folder.decide("probe", trial=spec.id, c=head.c, out_of_fold_log_loss=losses)
+    seconds = time.monotonic() - started_s
+    return Encoder(
+        source, spec, looked.weights, looked.network, looked.rows, head, round(seconds, 3)
+    )
