@@ -23,6 +23,7 @@ SHORT_KEYS = {
     "min_recall": "thresholds.min_recall",
     "target_column": "target_column_name",
     "image_column": "image_column_name",
+    "group_column": "data.group_column",
 }
 
 

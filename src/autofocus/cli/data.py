@@ -13,6 +13,7 @@ from autofocus.cli.reading import (
     DEFAULT_CLASS,
     ClassName,
     Coordinates,
+    GroupColumn,
     ImageColumn,
     ImageRoot,
     Maps,
@@ -52,6 +53,7 @@ def check(
     ] = None,
     target_column: TargetColumn = "label",
     image_column: ImageColumn = "image_url",
+    group_column: GroupColumn = None,
     image_root: ImageRoot = None,
     map_: Maps = None,
     class_name: ClassName = DEFAULT_CLASS,
@@ -66,10 +68,12 @@ def check(
     from autofocus.data.rows.records import RECORD_TYPES, MulticlassRecord
     from autofocus.data.sources.check import SourceReport, check_source
     from autofocus.data.sources.find import find_source, find_splits
+    from autofocus.data.sources.group_column import unknown_group_column
 
     if no_images and decode:
         raise JobError("--no-images and --decode exclude each other; leave one out.")
-    options = read_options(target_column, image_column, image_root, map_, class_name, coordinates)
+    columns = (target_column, image_column, image_root, map_, class_name, coordinates)
+    options = read_options(*columns, group_column)
     splits = find_splits(source)
     wanted = RECORD_TYPES.get(task or "")
     found = {split: find_source(path, options, wanted) for split, path in splits.items()}
@@ -85,6 +89,8 @@ def check(
             for split, part in (found or {"": first}).items()
         }
     report = SourceReport.of_splits(reports.values(), log)
+    if group_column is not None and not report.groups:
+        raise unknown_group_column(first, group_column)
     if as_json:
         emit_json(_document(name, report, reports if found else {}))
     else:
@@ -109,6 +115,7 @@ def convert(
     ] = False,
     target_column: TargetColumn = "label",
     image_column: ImageColumn = "image_url",
+    group_column: GroupColumn = None,
     image_root: ImageRoot = None,
     map_: Maps = None,
     class_name: ClassName = DEFAULT_CLASS,
@@ -126,7 +133,8 @@ def convert(
 
     if to != "jsonl":
         raise JobError(f"--to must be jsonl, got {to!r}.")
-    options = read_options(target_column, image_column, image_root, map_, class_name, coordinates)
+    columns = (target_column, image_column, image_root, map_, class_name, coordinates)
+    options = read_options(*columns, group_column)
     first = find_source(source, options, RECORD_TYPES.get(task or ""))
     name = _choose_task(task, first, options)
     if name is None:
@@ -143,7 +151,9 @@ def convert(
         # Written rows have the default columns and paths, so no flag is needed. Of several splits
         # the folder is named: training finds them all in it.
         source = str(written[0].path if len(written) == 1 else output_dir)
-        _show_written(written, _next_command(name, source, ReadOptions()))
+        # A group is the key of its name, whatever the column was.
+        plain = ReadOptions(group_column=group_column and "group")
+        _show_written(written, _next_command(name, source, plain))
 
 
 def _choose_task(task: str | None, source: "Source", options: "ReadOptions") -> str | None:
@@ -199,6 +209,9 @@ def _document(
             for split, part in reports.items()
         },
         "classes": report.classes,
+        "groups": None
+        if not report.groups
+        else {"num_named": len(report.groups), "num_ungrouped": report.num_ungrouped},
         "counts": dict(report.issues.counts),
         "issues": msgspec.to_builtins(report.issues.examples()),
     }
@@ -229,6 +242,8 @@ def _dropped(written: "list[Written]") -> str | None:
 
 def _show(report: "SourceReport", output_dir: Path | None, train: str) -> None:
     emit(f"{report.num_rows} rows, {report.num_valid} usable, {len(report.classes)} classes")
+    if report.groups:
+        emit(f"{len(report.groups)} groups, {report.num_ungrouped} rows of none")
     _show_classes(report.classes)
     log = report.issues
     if log.counts:
@@ -282,6 +297,8 @@ def _next_command(task: str | None, source: str, options: "ReadOptions") -> str:
         words += ["--target-column", options.label_column]
     if options.image_column != "image_url":
         words += ["--image-column", options.image_column]
+    if options.group_column is not None:
+        words += ["--group-column", options.group_column]
     if options.image_root is not None:
         words += ["--image-root", str(options.image_root)]
     for prefix, directory in options.maps.items():

@@ -14,6 +14,10 @@ DEFAULT_CLASS = "object"
 
 TargetColumn = Annotated[str, typer.Option(help="Column (VIA: attribute) of the labels.")]
 ImageColumn = Annotated[str, typer.Option(help="Column of the images.")]
+GroupColumn = Annotated[
+    str | None,
+    typer.Option(help="Column, or field of image_details, of what images belong to: a camera."),
+]
 ImageRoot = Annotated[Path | None, typer.Option(help="Where relative image_url start.")]
 Maps = Annotated[list[str] | None, typer.Option("--map", help="PREFIX=DIR; may be repeated.")]
 Coordinates = Annotated[
@@ -30,6 +34,7 @@ def read_options(
     maps: list[str] | None,
     class_name: str = DEFAULT_CLASS,
     coordinates: Literal["pixels", "fractions"] | None = None,
+    group_column: str | None = None,
 ) -> "ReadOptions":
     """Return the options of reading that the flags mean.
 
@@ -46,4 +51,12 @@ def read_options(
         parsed = parse_maps(maps)
     if not class_name:
         raise JobError("--class-name must not be empty.")
-    return ReadOptions(image_column, target_column, image_root, parsed, class_name, coordinates)
+    return ReadOptions(
+        image_column=image_column,
+        label_column=target_column,
+        image_root=image_root,
+        maps=parsed,
+        class_name=class_name,
+        coordinates=coordinates,
+        group_column=group_column,
+    )

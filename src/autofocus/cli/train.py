@@ -23,6 +23,9 @@ Recalls = Annotated[list[str] | None, typer.Option(help="Fit score thresholds fo
 Licences = Annotated[
     list[str] | None, typer.Option(help="A licence to accept besides Apache, MIT, BSD.")
 ]
+GroupColumn = Annotated[
+    str | None, typer.Option(help="Column of what belongs together: camera, patient, source photo.")
+]
 ImageRoot = Annotated[
     str | None, typer.Option(help="Where relative image_url start. Default: the JSONL's.")
 ]
@@ -59,6 +62,7 @@ def train(
     accept_license: Licences = None,
     target_column: Annotated[str | None, typer.Option(help="Default: label.")] = None,
     image_column: Annotated[str | None, typer.Option(help="Default: image_url.")] = None,
+    group_column: GroupColumn = None,
     image_root: ImageRoot = None,
     map_: Maps = None,
     set_: Assignments = None,
@@ -96,6 +100,7 @@ def train(
         "accept_license": accept_license,
         "target_column": target_column,
         "image_column": image_column,
+        "group_column": group_column,
         "image_root": image_root,
         "map": parse_maps(map_) if map_ else None,
         "set_": set_ or (),

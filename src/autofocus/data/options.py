@@ -20,6 +20,8 @@ class ReadOptions:
         coordinates: What numbers of formats that count pixels are; None where they tell it
             themselves: fractions when all of a source are small.
         on_invalid: Whether rows that cannot be used are skipped and reported, or end the reading.
+        group_column: Column, or field of `image_details`, with what an image belongs to; None where
+            nobody asks.
     """
 
     image_column: str = "image_url"
@@ -29,3 +31,4 @@ class ReadOptions:
     class_name: str = "object"
     coordinates: Literal["pixels", "fractions"] | None = None
     on_invalid: Literal["skip", "error"] = "skip"
+    group_column: str | None = None

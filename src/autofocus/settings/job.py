@@ -188,11 +188,18 @@ class Wanted(Closed):
 
 
 class DataRules(Closed):
-    """Treatment of invalid rows that are JSON."""
+    """What rows say beside image and label, and treatment of invalid ones that are JSON."""
 
     on_invalid: Annotated[
         Literal["skip", "error"], _about("Whether an invalid row ends the command")
     ] = "skip"
+    group_column: Annotated[
+        str | None,
+        _about(
+            "Column, or field of `image_details`, of what images belong to (a camera, a patient, a "
+            "source photo): images of one group never cross a fold or a split"
+        ),
+    ] = None
 
 
 Rule = Literal["random", "sobol"]
@@ -375,7 +382,7 @@ class Job(Closed):
     image_root: Annotated[str | None, _about("Where relative image paths start")] = None
     map: Annotated[dict[str, str], _about("Datastores and URL prefixes to folders or URLs")] = {}
     datastores: Annotated[dict[str, str], _about("Datastores to folders or URLs")] = {}
-    data: Annotated[DataRules, _about("Treatment of invalid rows")] = DataRules()
+    data: Annotated[DataRules, _about("Groups, and treatment of invalid rows")] = DataRules()
     thresholds: Annotated[Wanted, _about("Precision or recall wanted of score thresholds")] = (
         Wanted()
     )

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from autofocus.data.options import ReadOptions
-from autofocus.data.sources.find import find_splits
+from autofocus.data.sources.find import find_source, find_splits
+from autofocus.data.sources.group_column import unknown_group_column
 from autofocus.data.sources.read import Data, read_data
 from autofocus.errors import DataError
 from autofocus.runtime import Track
@@ -70,14 +71,20 @@ def read_sources(plan: Plan, track: Track) -> Sources:
         maps=job.data_maps,
         on_invalid=job.data.on_invalid,
     )
-    given = (job.training_data, job.validation_data, job.test_data)
+    # What is only measured crosses no fold.
+    grouped = replace(options, group_column=job.data.group_column)
+    given = (
+        (job.training_data, grouped),
+        (job.validation_data, grouped),
+        (job.test_data, options),
+    )
     read: list[Data[Any] | None] = []
     problems: list[str] = []
-    for entry in given:
+    for entry, reading in given:
         try:
             data = None
             if entry is not None:
-                data = read_data(entry.path, plan.task.record_type, options, track)
+                data = read_data(entry.path, plan.task.record_type, reading, track)
             read.append(data)
         except DataError as error:
             problems += error.problems
@@ -86,4 +93,8 @@ def read_sources(plan: Plan, track: Track) -> Sources:
         raise DataError(list(dict.fromkeys(problems)))
     training, validation, test = read
     assert training is not None, "the job requires training data"
+    column = job.data.group_column
+    if column is not None and not any(record.group for record in training.records):
+        source = find_source(job.training_data.path, options, plan.task.record_type)
+        raise unknown_group_column(source, column)
     return Sources(training, validation, test)

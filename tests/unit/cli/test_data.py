@@ -52,7 +52,7 @@ def test_check_prints_the_documented_object(tmp_path: Path) -> None:
     result = invoke("data", "check", path, "--json")
     assert result.exit_code == 2
     found = document(result)
-    keys = ["task", "num_rows", "num_valid", "splits", "classes", "counts", "issues"]
+    keys = ["task", "num_rows", "num_valid", "splits", "classes", "groups", "counts", "issues"]
     assert list(found) == keys
     assert found["splits"] == {}
     assert (found["task"], found["num_rows"], found["num_valid"]) == (TASKS[0], 3, 2)
@@ -151,6 +151,24 @@ def test_columns_by_other_names_are_asked_for_and_taken(tmp_path: Path) -> None:
     assert "photo, kind; name the column with --target-column" in result.stdout
     flags = ("--image-column", "photo", "--target-column", "kind")
     assert invoke("data", "check", path, "--no-images", *flags).exit_code == 0
+
+
+def test_groups_of_a_column_are_counted_and_asked_for_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    cameras = ["hall", "yard", "hall", None]
+    rows = [row(f"{i}.png", "xy"[i % 2]) | {"camera": camera} for i, camera in enumerate(cameras)]
+    path.write_text("".join(json.dumps(item) + "\n" for item in rows))
+    flags = ("--no-images", "--group-column", "camera")
+    result = invoke("data", "check", path, *flags)
+    assert result.exit_code == 0
+    assert "2 groups, 1 rows of none" in result.stdout
+    assert "--group-column camera" in result.stdout.splitlines()[-1]
+    found = document(invoke("data", "check", path, *flags, "--json"))
+    assert found["groups"] == {"num_named": 2, "num_ungrouped": 1}
+    assert document(invoke("data", "check", path, "--no-images", "--json"))["groups"] is None
+    unknown = invoke("data", "check", path, "--no-images", "--group-column", "kamera")
+    assert unknown.exit_code == 2
+    assert "did you mean 'camera'?" in unknown.stderr
 
 
 def test_windows_paths_are_mapped(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import autofocus
+from autofocus.errors import DataError, RunFolderError
 from autofocus.study.study import Study
 from support.photos import write_photo
 from support.tiny_jobs import decisions, tiny_detection_job, tiny_job
@@ -72,3 +73,54 @@ def test_detectors_keep_them_together_too(
     (made,) = decisions(tmp_path / "run", "groups")
     assert made["num_groups"] == NUM_PHOTOS // 2
     assert splits[0][0].isdisjoint(splits[0][1])
+
+
+def write_rows(photos: Path, cameras: list[str | None]) -> Path:
+    files = sorted(photos.rglob("*.png"))
+    rows = [
+        {"image_url": str(file), "label": file.parent.name, "camera": camera}
+        for file, camera in zip(files, cameras, strict=True)
+    ]
+    data = photos / "own.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return data
+
+
+def test_what_a_column_names_stays_together(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cameras = [f"c{i // 3 % 4}" for i in range(NUM_PHOTOS)]
+    seen = []
+    split = Study.split
+
+    def kept(study: Study) -> tuple[np.ndarray, np.ndarray]:
+        parts = split(study)
+        records = study.samples.records
+        seen.extend({records[i].group for i in part} for part in parts)
+        return parts
+
+    monkeypatch.setattr(Study, "split", kept)
+    job = tiny_job(write_rows(photos, cameras), 1, image_root="/")
+    autofocus.train(job, group_column="camera", output_dir=str(tmp_path / "run"))
+    (made,) = decisions(tmp_path / "run", "groups")
+    assert made["group_column"] == "camera"
+    assert seen[0].isdisjoint(seen[1])
+    assert seen[0] | seen[1] == {"c0", "c1", "c2", "c3"}
+    with pytest.raises(RunFolderError, match=r"another job .*differ: data"):
+        autofocus.train(job, output_dir=str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("cameras", "column", "says"),
+    [
+        (["hall"] * NUM_PHOTOS, "camera", r"data\.group_column: 'camera' must tell at least 2"),
+        ([None] * NUM_PHOTOS, "camera", "no row has a value of 'camera'"),
+        (["hall"] * NUM_PHOTOS, "kamera", "did you mean 'camera'?"),
+    ],
+)
+def test_a_column_that_tells_nothing_is_an_error(
+    photos: Path, tmp_path: Path, cameras: list[str | None], column: str, says: str
+) -> None:
+    job = tiny_job(write_rows(photos, cameras), 1, image_root="/")
+    with pytest.raises(DataError, match=says):
+        autofocus.train(job, group_column=column, output_dir=str(tmp_path / "run"))

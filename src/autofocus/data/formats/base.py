@@ -19,7 +19,8 @@ class RawRow:
         file: Name of the file it comes from, for messages.
         base_dir: Folder that a relative `image_url` starts from.
         line: Its line, or None.
-        values: `image_url`, `label` and maybe `image_details`; None for an image that is lost.
+        values: `image_url`, `label` and maybe `image_details` and `group`; None for an image that
+            is lost.
         issues: Issues found on the way to the row.
     """
 
@@ -58,6 +59,10 @@ class Format(ABC):
         Raises:
             DataError: If the source cannot be read as this record type.
         """
+
+    def columns(self, path: Path) -> list[str]:
+        """Return the names of the columns that may say what images belong to; none elsewhere."""
+        return []
 
     def splits(self, path: Path) -> dict[str, Path]:
         """Return the sources of the splits that `path` itself describes; none without "train".

@@ -89,6 +89,11 @@ class CsvTable(Format):
         except DataError:  # what lies beside may be the data; reading tables asks which is meant
             return {}
 
+    def columns(self, path: Path) -> list[str]:
+        """Return the names of a table's columns."""
+        file = _only_table(path)
+        return next(_lines(file if _is_table(file) else file.parent), [])
+
     def guess(self, path: Path, options: ReadOptions) -> list[type[ImageRecord]]:
         """Return boxes where columns hold them, else what the label cells look like.
 
@@ -128,28 +133,13 @@ class CsvTable(Format):
             DataError: If the file is no such table or does not say what the task wants.
         """
         table = _read_table(path, options)
-        if table.boxes is not None:
-            refuse_classes_of_images(record_type, table.file)
-            yield from table.lost
-            images = [
-                (_image_url(image, table.file.parent, options), entries)
-                for image, entries in table.by_image().items()
-            ]
-            yield from read_box_rows(table.file, table.boxes, images, record_type, options)
-            return
-        if issubclass(record_type, ObjectsRecord):
-            raise DataError(
-                f"{path}: a CSV without columns such as xmin, ymin, xmax, ymax holds classes of "
-                "images. This task needs a JSONL file."
-            )
-        yield from table.lost
-        separator = _separator([entry.label for entry in table.entries]) or " "
-        for image, entries in table.by_image().items():
-            label, issues = _label_of(table, entries, record_type, separator)
-            image_url = _image_url(image, table.file.parent, options)
-            values = None if issues else {"image_url": image_url, "label": label}
-            line = entries[0].line
-            yield RawRow(str(table.file), str(table.file.parent), line, values, tuple(issues))
+        wanted = [] if options.group_column is None else [options.group_column]
+        at = _column(table.columns, wanted)
+        groups = {} if at is None else {entry.line: entry.cells[at] for entry in table.entries}
+        for row in _raw_rows(path, table, record_type, options):
+            if isinstance(row, RawRow) and row.values is not None and row.line in groups:
+                row.values["group"] = groups[row.line]
+            yield row
 
 
 @dataclass(frozen=True)
@@ -182,6 +172,33 @@ class _Table:
     def classes_of(self, entry: TableRow) -> list[str]:
         """Return the classes whose columns hold a 1."""
         return [name for name, at in self.classes.items() if _FLAGS[_plain(entry.cells[at])]]
+
+
+def _raw_rows(
+    path: Path, table: _Table, record_type: type[ImageRecord], options: ReadOptions
+) -> Iterator[RawRow | Issue]:
+    if table.boxes is not None:
+        refuse_classes_of_images(record_type, table.file)
+        yield from table.lost
+        images = [
+            (_image_url(image, table.file.parent, options), entries)
+            for image, entries in table.by_image().items()
+        ]
+        yield from read_box_rows(table.file, table.boxes, images, record_type, options)
+        return
+    if issubclass(record_type, ObjectsRecord):
+        raise DataError(
+            f"{path}: a CSV without columns such as xmin, ymin, xmax, ymax holds classes of "
+            "images. This task needs a JSONL file."
+        )
+    yield from table.lost
+    separator = _separator([entry.label for entry in table.entries]) or " "
+    for image, entries in table.by_image().items():
+        label, issues = _label_of(table, entries, record_type, separator)
+        image_url = _image_url(image, table.file.parent, options)
+        values = None if issues else {"image_url": image_url, "label": label}
+        line = entries[0].line
+        yield RawRow(str(table.file), str(table.file.parent), line, values, tuple(issues))
 
 
 def _tables(folder: Path) -> list[Path]:
@@ -246,7 +263,8 @@ def _read_table(path: Path, options: ReadOptions) -> _Table:
         raise DataError(f"{file}:{lines.line_num}: must be CSV: {error}.") from error
     if label_at is not None or table.boxes is not None:
         return table
-    table.classes.update(_flag_columns(table, image_at))
+    group_at = None if options.group_column is None else _column(header, [options.group_column])
+    table.classes.update(_flag_columns(table, image_at, group_at))
     if not table.classes:
         raise _no_column(header, file, "--target-column")
     return table
@@ -269,10 +287,10 @@ def _rows_of(lines: "_csv.Reader", table: _Table, split: str | None) -> Iterator
             table.lost.append(_no_split(table.file, lines.line_num, cells[split_at]))
 
 
-def _flag_columns(table: _Table, image_at: int) -> dict[str, int]:
+def _flag_columns(table: _Table, *others: int | None) -> dict[str, int]:
     """Return the columns all of whose cells are 0 or 1, by name; {} where there is no 1."""
     rows = [entry.cells for entry in table.entries]
-    known = (image_at, _split_column(table.columns))
+    known = (*others, _split_column(table.columns))
     found = {
         name.strip(): at
         for at, name in enumerate(table.columns)

@@ -101,6 +101,8 @@ class Schema:
         record_type: The record that the task wants.
         image_column: Column with the image's place.
         label_column: Column with the label.
+        group_column: Column, or field of `image_details`, with what an image belongs to; None
+            where nobody asks.
     """
 
     def __init__(
@@ -108,18 +110,25 @@ class Schema:
         record_type: type[ImageRecord],
         image_column: str = "image_url",
         label_column: str = "label",
+        group_column: str | None = None,
     ) -> None:
         if not image_column or not label_column or image_column == label_column:
             raise DataError(
                 "The image column and the label column must be two names, got "
                 f"{image_column!r} and {label_column!r}."
             )
+        if group_column in ("", image_column, label_column, "image_details"):
+            raise DataError(
+                f"The group column must be neither the image's, the label's nor image_details, got "
+                f"{group_column!r}."
+            )
         self.record_type = record_type
         self.image_column = image_column
         self.label_column = label_column
+        self.group_column = group_column
         self._metadata_key = f'"{metadata_key(label_column)}"'.encode()
         self._decoder = msgspec.json.Decoder(
-            build_row_type(record_type, image_column, label_column)
+            build_row_type(record_type, image_column, label_column, group_column)
         )
 
     def decode_block(self, block: bytes, num_lines: int) -> list[Any] | None:
@@ -149,7 +158,8 @@ class Schema:
         self, row: Any, file: str, line: int | None
     ) -> tuple[ImageRecord | None, list[Issue]]:
         """Check a parsed row by hand."""
-        return check_row(row, self.record_type, self.image_column, self.label_column, file, line)
+        names = (self.image_column, self.label_column)
+        return check_row(row, self.record_type, *names, file, line, self.group_column)
 
     def record(self, row: Any) -> ImageRecord:
         """Return the canonical record of what is in `RowBlock.rows`."""

@@ -9,7 +9,7 @@ from typing import Any
 from autofocus.data.rows.issues import Issue, RowIssues, short_value
 from autofocus.data.rows.records import ImageDetails, ImageRecord
 from autofocus.data.rows.values import read_text
-from autofocus.data.rows.wire import IMAGE_FORMATS, MAX_PIXELS, WIRES, parse_pixels
+from autofocus.data.rows.wire import IMAGE_FORMATS, MAX_PIXELS, WIRES, group_name, parse_pixels
 
 _MAX_KEYS_SHOWN = 8
 _COCO_KEYS = {"images", "annotations", "categories"}
@@ -22,6 +22,7 @@ def check_row(
     label_column: str,
     file: str,
     line: int | None,
+    group_column: str | None = None,
 ) -> tuple[ImageRecord | None, list[Issue]]:
     """Check a parsed row.
 
@@ -32,6 +33,7 @@ def check_row(
         label_column: Name of the column with the label.
         file: Name for messages.
         line: Line in `file`, or None.
+        group_column: Name of the column, or field of `image_details`, with the group.
 
     Returns:
         The canonical record, or None when nothing of the row can be used, and all its issues.
@@ -58,6 +60,7 @@ def check_row(
         image_url=image_url,
         image_details=details,
         label=label,  # type: ignore[call-arg]
+        group=None if group_column is None else _read_group(row, group_column, issues),
     )
     return record, issues.issues
 
@@ -76,6 +79,17 @@ def _read_url(row: dict[str, Any], column: str, issues: RowIssues) -> str | None
         issues.error("image_url.empty", column, "must name an image", "")
         return None
     return read_text(url, column, issues)
+
+
+def _read_group(row: dict[str, Any], column: str, issues: RowIssues) -> str | None:
+    details = row.get("image_details")
+    values = [row.get(column), details.get(column) if isinstance(details, dict) else None]
+    for i, value in enumerate(values):
+        if isinstance(value, dict | list):
+            rule, hint = "must be text or a number", "Ignored; the image may be by itself."
+            issues.warning("group.type", column, rule, short_value(value), hint)
+            values[i] = None
+    return group_name(*values)
 
 
 def _keys_hint(row: dict[str, Any], flag: str) -> str:

@@ -39,6 +39,7 @@ _PIXELS = re.compile(r"([1-9][0-9]{0,5}) ?(?:px)?", re.ASCII)
 
 # Typed data sets of whole numbers as labels are common; a class name is their string.
 WireName = Name | int
+WireGroup = str | int | float | bool | None
 WireFlag = bool | Annotated[int, msgspec.Meta(ge=0, le=1)]
 WireRing = Annotated[list[Frac], msgspec.Meta(min_length=6)]
 
@@ -82,13 +83,19 @@ class WireRules:
 
 
 def build_row_type(
-    record_type: type[ImageRecord], image_column: str, label_column: str
+    record_type: type[ImageRecord],
+    image_column: str,
+    label_column: str,
+    group_column: str | None = None,
 ) -> type[msgspec.Struct]:
     """Return the struct that rows of `record_type` with these column names decode into."""
     fields: list[Any] = [("image_url", Name), ("label", WIRES[record_type].label_type)]
     if "image_details" not in (image_column, label_column):
-        fields.append(("image_details", _details_type() | None, None))
+        fields.append(("image_details", _details_type(group_column) | None, None))
     rename = {"image_url": image_column, "label": label_column}
+    if group_column is not None:
+        fields.append(("group", WireGroup, None))
+        rename["group"] = group_column
     return msgspec.defstruct("WireRow", fields, rename=rename, gc=False)
 
 
@@ -104,7 +111,16 @@ def to_record(record_type: type[ImageRecord], row: Any) -> ImageRecord:
         image_url=row.image_url,
         label=WIRES[record_type].to_label(row.label),  # type: ignore[call-arg]
         image_details=None if details is None else _to_details(details),
+        group=group_name(getattr(row, "group", None), getattr(details, "group", None)),
     )
+
+
+def group_name(of_row: Any, of_details: Any) -> str | None:
+    """Return the group that a row names, or else its details; None where both are empty."""
+    value = of_details if of_row is None else of_row
+    # Lone surrogates cannot be written.
+    text = "" if value is None else str(value).encode("utf-8", "backslashreplace").decode()
+    return text.strip() or None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -115,7 +131,7 @@ def parse_pixels(text: str) -> int | None:
 
 
 @functools.cache
-def _details_type() -> Any:
+def _details_type(group_column: str | None) -> Any:
     """Return the type of `image_details` of a sound row.
 
     Sizes such as "400px" are looked up in a table of 9,999: a regular expression would cost more
@@ -124,15 +140,15 @@ def _details_type() -> Any:
     size = Literal[tuple(f"{number}px" for number in range(1, 10_000))]  # type: ignore[valid-type]
     pixels_type = size | Annotated[int, msgspec.Meta(ge=1, le=MAX_PIXELS)] | None
     names = Literal[(*IMAGE_FORMATS, *(name.upper() for name in IMAGE_FORMATS))]  # type: ignore[valid-type]
-    return msgspec.defstruct(
-        "WireDetails",
-        [
-            ("format", names | None, None),
-            ("width", pixels_type, None),
-            ("height", pixels_type, None),
-        ],
-        gc=False,
-    )
+    fields: list[Any] = [
+        ("format", names | None, None),
+        ("width", pixels_type, None),
+        ("height", pixels_type, None),
+    ]
+    if group_column is not None:
+        fields.append(("group", WireGroup, None))
+    rename = {"group": group_column or ""}
+    return msgspec.defstruct("WireDetails", fields, rename=rename, gc=False)
 
 
 def _to_details(details: Any) -> ImageDetails:

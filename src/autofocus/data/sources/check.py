@@ -41,12 +41,16 @@ class SourceReport:
         num_valid: Rows that can be used; repeated images count each time.
         classes: Class name -> images (classification) or objects that have it, by name.
         issues: Everything that is wrong, and what is worth knowing.
+        groups: What the group column names; empty where nobody asked.
+        num_ungrouped: Usable rows of which it names nothing.
     """
 
     num_rows: int
     num_valid: int
     classes: dict[str, int]
     issues: IssueLog
+    groups: frozenset[str] = frozenset()
+    num_ungrouped: int = 0
 
     @classmethod
     def of_splits(cls, reports: Iterable["SourceReport"], issues: IssueLog) -> "SourceReport":
@@ -56,7 +60,9 @@ class SourceReport:
         for part in parts:
             counts.update(part.classes)
         num_rows, num_valid = sum(p.num_rows for p in parts), sum(p.num_valid for p in parts)
-        return cls(num_rows, num_valid, _by_name(counts), issues)
+        groups = frozenset[str]().union(*(p.groups for p in parts))
+        num_ungrouped = sum(p.num_ungrouped for p in parts)
+        return cls(num_rows, num_valid, _by_name(counts), issues, groups, num_ungrouped)
 
 
 def check_source(
@@ -81,10 +87,12 @@ def check_source(
         DataError: If the source cannot be read at all.
     """
     log = log or IssueLog()
-    schema = Schema(record_type, options.image_column, options.label_column)
+    names_of = (options.image_column, options.label_column, options.group_column)
+    schema = Schema(record_type, *names_of)
     images = None if depth == "rows" else ImageCheck(schema, options, depth == "pixels", log)
     names = WIRES[record_type].names
     counts: Counter[str | int] = Counter()
+    groups: Counter[str | None] = Counter()
     urls = RepeatedUrls()
     num_rows = num_valid = 0
     teaches = False
@@ -93,6 +101,8 @@ def check_source(
         rows = block.rows if images is None else images.keep_usable(block)
         num_valid += len(rows)
         counts.update(names(map(_LABEL, rows)))
+        if options.group_column is not None:
+            groups.update(schema.record(row).group for row in rows)
         teaches = teaches or any(map(record_type.teaches, map(_LABEL, rows)))
         urls.add(map(_URL, block.rows))
     if images is not None:
@@ -106,7 +116,9 @@ def check_source(
     log.add_all(_check_whole(source, record_type, num_rows, num_valid, classes))
     if classes and not teaches:
         log.add(_only_crowds(source.place))
-    return SourceReport(num_rows, num_valid, classes, log)
+    num_ungrouped = groups.pop(None, 0)
+    named = frozenset(name for name in groups if name is not None)
+    return SourceReport(num_rows, num_valid, classes, log, named, num_ungrouped)
 
 
 def _by_name(counts: Counter[str | int]) -> dict[str, int]:

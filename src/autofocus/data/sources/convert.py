@@ -108,7 +108,8 @@ class AbsoluteSchema(Schema):
     """
 
     def __init__(self, record_type: type[ImageRecord], options: ReadOptions) -> None:
-        super().__init__(record_type, options.image_column, options.label_column)
+        names = (options.image_column, options.label_column, options.group_column)
+        super().__init__(record_type, *names)
         # Problems with the file itself are reported when the row's image is looked for.
         self._files = ImageFiles(options, IssueLog())
 
@@ -160,7 +161,8 @@ class AbsoluteSchema(Schema):
 def _schema(record_type: type[ImageRecord], options: ReadOptions, absolute: bool) -> Schema:
     if absolute:
         return AbsoluteSchema(record_type, options)
-    return Schema(record_type, options.image_column, options.label_column)
+    names = (options.image_column, options.label_column, options.group_column)
+    return Schema(record_type, *names)
 
 
 def _refuse_overwriting(target: Path, sources: list[str]) -> None:

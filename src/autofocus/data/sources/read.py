@@ -98,7 +98,8 @@ def _read_blocks(
 ) -> Iterator[RowBlock]:
     if source.format is not None:
         rows = source.format.read_rows(source.path, schema.record_type, options)
-        yield from _check_raw_rows(rows, Schema(schema.record_type), log, track)
+        own = Schema(schema.record_type, group_column=schema.group_column and "group")
+        yield from _check_raw_rows(rows, own, log, track)
         return
     for file in source.files:
         description = f"reading {os.path.basename(file.path)}"
@@ -145,7 +146,8 @@ def read_data(
     """
     options = options or ReadOptions()
     found = find_source(source, options, record_type)
-    schema = Schema(record_type, options.image_column, options.label_column)
+    names = (options.image_column, options.label_column, options.group_column)
+    schema = Schema(record_type, *names)
     return read_found(found, schema, options, IssueLog(), track)
 
 
@@ -220,7 +222,8 @@ class _Collected:
 def _check_raw_rows(
     rows: Iterable[RawRow | Issue], schema: Schema, log: IssueLog, track: Track
 ) -> Iterator[RowBlock]:
-    row_type = build_row_type(schema.record_type, schema.image_column, schema.label_column)
+    names = (schema.image_column, schema.label_column, schema.group_column)
+    row_type = build_row_type(schema.record_type, *names)
     for row in track(rows, "reading"):
         if isinstance(row, Issue):
             log.add(row)
