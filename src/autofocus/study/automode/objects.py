@@ -87,6 +87,8 @@ _MEASURE_FRAC: Final = 0.03
 # Factor of a larger input's side, and of the epochs that are worth more of them.
 _LARGER: Final = 1.25
 _LONGER: Final = 1.5
+# Trials that the plan names.
+_NUM_NAMED: Final = 3
 
 
 def search_objects(study: Study) -> Search:
@@ -446,9 +448,10 @@ def _announce(study: Study, options: Sequence[Option], num_trials: int) -> None:
     )
     if num_trials > 1:
         log.info(
-            "plan: 2. up to %d others, as far as the time goes: %s",
+            "plan: 2. up to %d others, as far as the time goes: %s%s",
             num_trials - 1,
-            "; ".join(_named(study, one) for one in options[1:num_trials]),
+            "; ".join(_named(study, one) for one in options[1:num_trials][:_NUM_NAMED]),
+            "; …" if num_trials - 1 > _NUM_NAMED else "",
         )
     elif _is_bounded(study):
         log.info("plan: no more; --budget 10m, or limits.max_trials, tries other recipes too")
