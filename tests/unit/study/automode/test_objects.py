@@ -98,12 +98,13 @@ def test_side_and_frozen_layers_give_way_to_epochs(
     studied: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "measure_step", by_pixels)
-    # 8 images of 416 x 320 px take 106 s.
-    study = studied(budget=700, training_parameters=parameters())
+    # 8 images of 416 x 320 px take 106 s, and packaging 400.
+    study = studied(budget=1300, training_parameters=parameters())
     options = module._begin(study)
     start = options[0]
     assert start.epochs_in(module.left_to_train_s(study)) >= ENOUGH_EPOCHS
     assert MIN_SIDE <= start.parameters["image_size"] < 416
+    assert study.packaging_s > 30, "what is slow here is slow to package too"
     (made,) = decisions(study.folder.path, "objects_start")
     assert made["options"][0]["parameters"] == start.parameters
     assert made["num_epochs"] >= ENOUGH_EPOCHS
@@ -137,7 +138,7 @@ def test_tiles_that_the_data_asked_for_give_way_too(
 ) -> None:
     monkeypatch.setattr(module, "measure_step", by_pixels)
     monkeypatch.setattr(tiles, "MIN_OBJECT_FRAC", 0.6)
-    study = studied(budget=400, training_parameters=parameters(tile_grid_size="auto"))
+    study = studied(budget=1300, training_parameters=parameters(tile_grid_size="auto"))
     start = module._begin(study)[0]
     assert start.parameters["tile_grid_size"] == "none"
     found = trial_plan(study.plan, start.parameters)
