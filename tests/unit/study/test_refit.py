@@ -1,5 +1,6 @@
 """Small sets: other folds say who wins, and the winner learns from what judged it."""
 
+import re
 import shutil
 import time
 from dataclasses import replace
@@ -167,7 +168,9 @@ def test_where_the_held_out_images_cannot_tell_all_images_judge(
     assert folds == [f"1-fold-{number}" for number in (2, 3, 4, 5)]
     for fold in folds:
         facts = (tmp_path / "trials" / fold / "log.txt").read_text()
-        assert f"{NUM_PHOTOS - 4} images" in facts or f"{NUM_PHOTOS - 5} images" in facts
+        num_taught, num_judged = map(int, re.findall(r"(\d+) images to", facts))
+        assert num_taught + num_judged == NUM_PHOTOS
+        assert 0 < num_judged < NUM_PHOTOS / 2
     (asked,) = decisions(tmp_path, "other_folds")
     assert asked["num_images"] == NUM_PHOTOS
 
