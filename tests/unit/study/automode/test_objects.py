@@ -12,6 +12,7 @@ import pytest
 
 import autofocus
 from autofocus.data.batches import tiles
+from autofocus.errors import WeightsError
 from autofocus.runtime import no_progress
 from autofocus.study.automode import objects as module
 from autofocus.study.automode.objects import OptionSampler, _needed_s
@@ -120,6 +121,34 @@ def test_with_time_the_default_design_is_the_start(
     monkeypatch.setattr(module, "measure_step", by_pixels)
     study = studied(budget=20_000, training_parameters=parameters())
     assert module._begin(study)[0].parameters == {}
+
+
+@pytest.mark.parametrize(("budget", "name"), [(1_000_000, "lite2"), (2_500, None)])
+def test_a_larger_encoder_is_the_start_where_half_its_recipe_fits(
+    studied: Callable[..., Study],
+    monkeypatch: pytest.MonkeyPatch,
+    budget: int,
+    name: str | None,
+) -> None:
+    def load(spec: Any, **options: Any) -> None:
+        if "_lite" not in spec.name:
+            raise WeightsError(f"no weights for {spec.name}")
+
+    asked: list[str] = []
+
+    def measured(spec: Any, *given: Any) -> StepCost:
+        asked.append(spec.model.name)
+        return by_pixels(spec, *given)
+
+    monkeypatch.setattr(module, "load_weights", load)
+    monkeypatch.setattr(module, "measure_step", measured)
+    study = studied(budget=budget, weights=None, training_parameters={"number_of_epochs": 50})
+    first, *others = [one.parameters for one in module._begin(study)]
+    lite = "fcos_tf_efficientnet_{}_fpn".format
+    assert first == ({} if name is None else {"model_name": lite(name)})
+    assert asked == [lite("lite0")] + ([] if name is None else [lite(name)]), "each for itself"
+    if name is not None:
+        assert others[:2] == [{"model_name": lite("lite1")}, {}]
 
 
 @pytest.mark.usefixtures("empty_packages")
