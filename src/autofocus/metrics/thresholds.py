@@ -123,7 +123,7 @@ def fit(
     min_precision: Mapping[str, float],
     min_recall: Mapping[str, float],
 ) -> list[Threshold]:
-    """Return a threshold for each wish for which there is something to judge by.
+    """Return a threshold for each wish for which some decision is right.
 
     Args:
         decisions: Decisions on images that the model was not fitted on.
@@ -140,7 +140,7 @@ def fit(
     found = []
     for label, classes in wishes:
         chosen = decisions.of(classes)
-        if not len(chosen.scores) or not len(chosen.true_classes):
+        if not chosen.is_right.any():
             continue
         wanted = min_precision.get(label), min_recall.get(label)
         threshold, is_reached = choose(chosen, *wanted)
@@ -187,7 +187,7 @@ def choose(
     """Return a threshold, and whether it reaches what is wanted.
 
     Args:
-        decisions: At least one; and at least one right answer.
+        decisions: Decisions, one of which is right at least.
         min_precision: Wanted precision; None where only recall is.
         min_recall: Wanted recall.
     """

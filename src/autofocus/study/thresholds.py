@@ -75,7 +75,7 @@ def fit_thresholds(
     known = {one.label for one in found}
     for label in dict.fromkeys([*wanted.min_precision, *wanted.min_recall]):
         if label not in known:
-            log.warning("%s: no image to fit a threshold by", named(label))
+            log.warning("%s: no right answer to fit a threshold by", named(label))
     return found
 
 

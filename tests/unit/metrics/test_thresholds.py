@@ -133,6 +133,9 @@ def test_classes_without_a_wish_share_one_threshold() -> None:
     # Nothing to judge by.
     assert fit(given.of([0]), ["a", "b"], range(8), {"b": 0.9}, {}) == []
     assert fit(given.of([]), ["a", "b"], range(8), {ALL: 0.9}, {}) == []
+    # Where nothing is right a low threshold is as good as a high one: the published one stays.
+    wrong = decisions([0.9, 0.1], [False, False], num_true=3)
+    assert fit(wrong, ["a"], range(5), {"a": 0.9}, {"a": 0.9}) == []
 
 
 @pytest.mark.parametrize(("num_hits", "num"), [(0, 7), (3, 8), (19, 20), (50, 50), (1, 1)])

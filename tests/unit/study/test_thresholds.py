@@ -11,7 +11,7 @@ import pytest
 from autofocus import api
 from autofocus.errors import JobError, ModelFolderError
 from autofocus.manifest import MANIFEST_NAME, read_manifest
-from autofocus.metrics.thresholds import threshold_line
+from autofocus.metrics.thresholds import Reached, Threshold, threshold_line
 from autofocus.scoring.scorer import Scorer
 from autofocus.settings.job import Wanted
 from autofocus.structures.predictions import ClassScores
@@ -58,7 +58,7 @@ def test_a_class_that_no_image_shows_is_said(caplog: pytest.LogCaptureFixture) -
     wanted, targets = Wanted(min_precision={"b": 0.9}), np.zeros((4, 2), np.int64)
     task = MultilabelClassification()
     assert fit_thresholds(task, wanted, PREDICTIONS, targets, ["a", "b"], range(4)) == []
-    assert "b: no image to fit a threshold by" in caplog.text
+    assert "b: no right answer to fit a threshold by" in caplog.text
 
 
 def test_wishes_for_classes_that_are_not_there_are_named() -> None:
@@ -156,10 +156,14 @@ def test_a_detectors_replies_obey_the_threshold_of_each_class(tmp_path: Path) ->
     job["limits"] = {"max_trials": 1}
     job["thresholds"] = {"min_recall": 1.0}
     result = run(job)
-    manifest = read_manifest(Path(result["best_model"]))
-    (threshold,) = manifest.settings["score_thresholds"]
-    image = (tmp_path / "0.png").read_bytes()
-    scorer, task = Scorer.load(Path(result["best_model"])), TASKS[manifest.task]
-    found = scorer.try_predict([image], task.evaluation_settings(manifest.settings))[0]
-    (reply,) = scorer.score([image])
-    assert len(reply["boxes"]) == (found.scores >= np.float32(threshold)).sum()
+    folder = Path(result["best_model"])
+    manifest, image = read_manifest(folder), (tmp_path / "0.png").read_bytes()
+    assert (manifest.thresholds, result["thresholds"]) == ([], []), "one epoch finds nothing"
+    task = TASKS[manifest.task]
+    measured = task.evaluation_settings(manifest.settings)
+    (found,) = Scorer.load(folder).try_predict([image], measured)
+    reached = Reached(0.5, (0.1, 0.9), 1.0, (0.5, 1.0), 2, 1)
+    threshold = Threshold("square", float(np.median(found.scores)), 0.5, None, True, reached)
+    write_thresholds(folder, task, [threshold], "validation")
+    (reply,) = Scorer.load(folder).score([image])
+    assert len(reply["boxes"]) == (found.scores >= np.float32(threshold.threshold)).sum() > 0
