@@ -42,11 +42,14 @@ _EVALUATION_BATCH_SIZE = 64
 _NUM_MEASURED = 3
 
 
-def tail_recipe(label_smoothing: float = 0.0, num_epochs: int = 8) -> Recipe:
+def tail_recipe(num_epochs: int = 8) -> Recipe:
     """Return the recipe of tail training.
 
+    Labels are not smoothed: mixing with the initial weights does more for the probabilities. Of 134
+    photos in five folds smoothing by 0.1 made the log loss, at its best temperature, 0.060 instead
+    of 0.033, and half-way 0.037 instead of 0.017.
+
     Args:
-        label_smoothing: The task's.
         num_epochs: Views of each image that training sees.
     """
     return Recipe(
@@ -57,7 +60,6 @@ def tail_recipe(label_smoothing: float = 0.0, num_epochs: int = 8) -> Recipe:
         warmup_epochs=1.0,
         max_warmup_frac=0.1,
         ema_decay=0.99,
-        label_smoothing=label_smoothing,
     )
 
 

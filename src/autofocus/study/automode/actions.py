@@ -24,7 +24,6 @@ from autofocus.study.automode.encoders import Encoder, Source, probe
 from autofocus.training.activations import Activations, activation_view_s, compute_activations
 from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
 from autofocus.training.device import choose_device
-from autofocus.training.probe_trial import whole_image_task
 from autofocus.training.recipe import Recipe
 from autofocus.training.tail import (
     TailState,
@@ -162,7 +161,7 @@ class Tail:
     @property
     def recipe(self) -> Recipe:
         """Its recipe."""
-        return tail_recipe(whole_image_task(self.encoder.spec).label_smoothing, self.num_epochs)
+        return tail_recipe(self.num_epochs)
 
     def num_views(self, contest: Contest) -> int:
         """Return the views of each image."""
