@@ -49,7 +49,6 @@ from autofocus.training.activations import Activations, compute_activations
 from autofocus.training.candidate import Samples
 from autofocus.training.folds import Folds, make_folds
 from autofocus.training.probe import HEADS, FoldedHead, fit_folded_head
-from autofocus.training.recipe import Recipe
 from autofocus.training.selection import Scored, choose
 from autofocus.training.tail import fit_all, fit_tail, mixed_tail, tail_logits, tail_recipe
 
@@ -149,7 +148,7 @@ def _candidates(part: Part, folder: Path) -> list[Candidate]:
     found, features, sizes = [], {}, {}
     for name in ENCODERS:
         # Another recipe makes other candidates.
-        made_with = content_hash(repr(_recipe(part)).encode())[:8]
+        made_with = content_hash(repr(tail_recipe(NUM_EPOCHS)).encode())[:8]
         path = folder / f"{part.run}-{name}-{made_with}.npz"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -244,15 +243,11 @@ def _head_logits(part: Part, head: FoldedHead, features: np.ndarray) -> Logits:
     return Logits(head.logits, head.heads[-1].logits(judges), head.heads[0].logits(judges))
 
 
-def _recipe(part: Part) -> Recipe:
-    return tail_recipe(TASKS[part.images.task].label_smoothing, NUM_EPOCHS)
-
-
 def _tails(
     part: Part, network: Classifier, head: FoldedHead, activations: Activations
 ) -> dict[float, Logits]:
     """Train a tail for each fold and one for all; return their logits by trained share."""
-    recipe = _recipe(part)
+    recipe = tail_recipe(NUM_EPOCHS)
 
     def fit(index: int) -> dict[float, tuple[np.ndarray, np.ndarray]]:
         tail = network.cut_at(network.cuts[0]).tail
