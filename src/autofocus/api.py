@@ -176,15 +176,15 @@ def _document(
 
 def _with_keys(document: dict[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
     document = dict(document)
-    for name, value in keys.items():
-        part, dot, key = SHORT_KEYS.get(name, name).rpartition(".")
-        if value is None:
-            continue
+    given = {SHORT_KEYS.get(name, name): v for name, v in keys.items() if v is not None}
+    # Parts of a key come last: what is given of the whole key beside them holds too.
+    for name in sorted(given, key=lambda name: "." in name):
+        part, dot, key = name.rpartition(".")
         if not dot:
-            document[key] = value
+            document[key] = given[name]
             continue
         whole = document.get(part) or {}
         if not isinstance(whole, Mapping):
             raise JobError(f"{part}: must be a mapping of names to values.")
-        document[part] = {**whole, key: value}
+        document[part] = {**whole, key: given[name]}
     return document
