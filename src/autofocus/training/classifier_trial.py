@@ -19,9 +19,9 @@ from autofocus.tasks.whole_image import WholeImageTask
 from autofocus.training.averaging import interpolate
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.evaluate import Evaluation, EvaluationSet, evaluate, run_network
-from autofocus.training.loop import Trained
-from autofocus.training.probe import HEADS
-from autofocus.training.probe_trial import Probed, run_probe, whole_image_task
+from autofocus.training.loop import OUT_OF_TIME, Trained
+from autofocus.training.probe import HEADS, LinearHead
+from autofocus.training.probe_trial import Probed, build_network, run_probe, whole_image_task
 from autofocus.training.selection import SMALL_VALIDATION, selection_score
 from autofocus.training.trial import RunContext, TrialResult, TrialSpec
 from autofocus.training.trial_loop import Ranking, running, write_result
@@ -78,6 +78,50 @@ def refit_classifier(
     result = TrialResult(dataclasses.replace(before, network=network), trained, losses)
     write_result(spec, result.candidate, context.folder)
     return result
+
+
+def train_from_head(
+    spec: TrialSpec,
+    samples: Samples,
+    context: RunContext,
+    head: LinearHead,
+    shares: Sequence[float],
+) -> dict[str, torch.Tensor] | None:
+    """Train a whole network from a frozen head; no image chooses an epoch of it.
+
+    Args:
+        spec: Trial with the images to learn from, and those to return logits of in `validation`.
+        samples: The run's images.
+        context: Folder, deadline and callbacks.
+        head: Head to start from.
+        shares: Shares of the trained weights in means with the initial ones (WiSE-FT).
+
+    Returns:
+        The network's state dict, and by `logits_name(share)` logits, float64 [m, k]; None if the
+        time ended or the user stopped.
+    """
+    weights, device = spec.prepare(context.track)
+    network = build_network(spec, weights)
+    network.set_head(head.weight, head.bias)
+    initial = {name: value.clone() for name, value in network.state_dict().items()}
+    with running(spec, network, weights, samples, context, device, _keep_latest) as loop:
+        trained = loop.run()
+        if trained.status != "completed" or trained.reason == OUT_OF_TIME:
+            return None
+        network = _contiguous(trained)
+        found = {name: value.clone() for name, value in network.state_dict().items()}
+        logits = {}
+        for share in shares:
+            network.load_state_dict(interpolate(initial, found, 1 - share))
+            batches = run_network(network, loop.validation.loader, torch.device("cpu"))
+            rows = np.concatenate([outputs["logits"] for outputs, _ in batches])
+            logits[logits_name(share)] = torch.from_numpy(rows.astype(np.float64))
+    return found | logits
+
+
+def logits_name(share: float) -> str:
+    """Return the name of the logits of a mean with so much of the trained weights."""
+    return f"logits at {share}"
 
 
 @contextmanager

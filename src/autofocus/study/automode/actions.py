@@ -5,9 +5,10 @@ images. What a training leaves is in the folder of its trial: after a kill only 
 """
 
 import copy
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -16,13 +17,16 @@ from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from autofocus.models.network import Classifier
 from autofocus.runtime import num_cores
 from autofocus.study.automode.candidates import Contest, Judged
 from autofocus.study.automode.encoders import Encoder, Source, probe
 from autofocus.training.activations import Activations, activation_view_s, compute_activations
+from autofocus.training.averaging import interpolate
 from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
+from autofocus.training.classifier_trial import logits_name, train_from_head
 from autofocus.training.device import choose_device
 from autofocus.training.recipe import Recipe
 from autofocus.training.tail import (
@@ -44,8 +48,8 @@ ACTIVATIONS: Final = "activations"
 
 # Shares of the trained weights in the mean with those that training began with (WiSE-FT).
 TRAINED_SHARES: Final = (0.25, 0.5, 1.0)
-# Views of an image whose activations are kept, and the most of them in all: on large sets the
-# images themselves are views enough.
+# Views of an image whose activations are kept, and the most of them in all: many images are views
+# enough, and of very many a part is.
 _NUM_VIEWS: Final = 8
 _MAX_VIEWS: Final = 16_000
 # What an image costs, in forward passes of its frozen encoder: views of a frozen head, and a view
@@ -165,12 +169,13 @@ class Tail:
 
     def num_views(self, contest: Contest) -> int:
         """Return the views of each image."""
-        return int(np.clip(_MAX_VIEWS // len(contest.study.samples), 1, _NUM_VIEWS))
+        return int(np.clip(_MAX_VIEWS // len(shown_positions(contest)), 1, _NUM_VIEWS))
 
     def passes(self, contest: Contest) -> float:
         """See `Action.passes`."""
         ratio = self.encoder.source.gmacs / contest.encoders[0].source.gmacs
-        return ratio * (self.num_views(contest) + self._num_shown(contest) * _TAIL_PASSES)
+        share = len(shown_positions(contest)) / len(contest.study.samples)
+        return share * ratio * (self.num_views(contest) + self._num_shown(contest) * _TAIL_PASSES)
 
     def _num_shown(self, contest: Contest) -> float:
         """Return how often an image is shown, by all fits side by side."""
@@ -197,17 +202,25 @@ class Tail:
                 recipe=recipe,
                 device=device,
             )
-        steps = sum(num_steps(recipe, len(train)) for train in contest.folds.fits)
+        num_shown = len(shown_positions(contest))
+        share = num_shown / len(contest.study.samples)
+        steps = share * sum(num_steps(recipe, len(train)) for train in contest.folds.fits)
         num_beside = num_cores() if device.type == "cpu" else 1
-        return len(contest.study.samples) * num_views * view_s + steps * step / num_beside
+        return num_shown * num_views * view_s + steps * step / num_beside
 
     def run(self, contest: Contest, context: RunContext) -> list[Judged]:
         """See `Action.run`."""
+        fitted = _known_fits(contest, context) or self._fits(contest, context)
+        return [self._judged(contest, fitted, share) for share in TRAINED_SHARES if fitted]
+
+    def _fits(self, contest: Contest, context: RunContext) -> list[TailState]:
+        """Return the result of each fit; nothing if the time ended or the user stopped."""
+        shown = shown_positions(contest)
         activations = compute_activations(
             self.encoder.network,
             self.cut,
             self.encoder.preprocess,
-            contest.study.samples,
+            contest.study.samples.chosen(shown),
             num_views=self.num_views(contest),
             folder=contest.study.folder.path / ACTIVATIONS,
             device=self._device,
@@ -218,37 +231,37 @@ class Tail:
         )
         if activations is None:
             return []
+        data = _TailData(shown, activations, np.asarray(contest.study.samples.targets)[shown])
         fits = range(len(contest.folds.fits))
 
         def fit(on_step: Callable[[], None]) -> list[TailState | None]:
-            jobs = [partial(self._fit, contest, context, activations, i, on_step) for i in fits]
+            jobs = [partial(self._fit, contest, context, data, i, on_step) for i in fits]
             return fit_all(jobs, self._device)
 
-        total = sum(num_steps(self.recipe, len(train)) for train in contest.folds.fits)
+        trains = [data.positions(train) for train in contest.folds.fits]
+        total = sum(num_steps(self.recipe, len(train)) for train in trains)
         fitted = [state for state in _shown(context, total, fit) if state is not None]
-        if len(fitted) < len(fits):
-            return []
-        return [self._judged(contest, fitted, share) for share in TRAINED_SHARES]
+        return fitted if len(fitted) == len(fits) else []
 
     def _fit(
         self,
         contest: Contest,
         context: RunContext,
-        activations: Activations,
+        data: "_TailData",
         index: int,
         on_step: Callable[[], None],
     ) -> TailState | None:
         """Return the logits of a fold's images by share, and the tail if it is the one to serve."""
-        folder = context.folder / f"fit-{index}"
+        folder = _fit_folder(context, index)
         if (done := load_checkpoint(folder)) is not None:
             return done[0]
         folds, device = contest.folds, self._device
         tail = self._initial_tail(index)
         state = fit_tail(
             tail,
-            activations,
-            np.asarray(contest.study.samples.targets),
-            folds.fits[index],
+            data.activations,
+            data.targets,
+            data.positions(folds.fits[index]),
             task=self.encoder.spec.task.name,
             recipe=self.recipe,
             seed=contest.study.seed,
@@ -261,10 +274,11 @@ class Tail:
             return None
         kept = dict(state) if index == len(folds.fits) - 1 else {}
         if index < len(folds.parts):
+            judged = data.positions(folds.parts[index][1])
             for share in TRAINED_SHARES:
                 mixed = mixed_tail(tail, state, share).to(device)
-                logits = tail_logits(mixed, activations, folds.parts[index][1], device)
-                kept[_logits_name(share)] = torch.from_numpy(logits)
+                logits = tail_logits(mixed, data.activations, judged, device)
+                kept[logits_name(share)] = torch.from_numpy(logits)
         save_checkpoint(folder, kept, {})
         return kept
 
@@ -274,14 +288,12 @@ class Tail:
         return tail
 
     def _judged(self, contest: Contest, fitted: Sequence[TailState], share: float) -> Judged:
-        parts = fitted[: len(contest.folds.parts)]
-        raw = np.concatenate([state[_logits_name(share)].numpy() for state in parts])
-
         def build() -> Classifier:
             tail = self._initial_tail(-1)
             trained = {name: fitted[-1][name] for name in tail.state_dict()}
             return self.encoder.network.with_tail(mixed_tail(tail, trained, share))
 
+        raw = _logits(contest, fitted, share)
         return contest.judge(self.id, self.encoder, raw, build, {"trained_share": share})
 
     @property
@@ -289,8 +301,120 @@ class Tail:
         return choose_device(self.encoder.spec.device)
 
 
-def _logits_name(share: float) -> str:
-    return f"logits at {share}"
+@dataclass(frozen=True)
+class _TailData:
+    """What tails learn from.
+
+    Attributes:
+        shown: Positions of the images among all samples, ascending, [n].
+        activations: Of these.
+        targets: Of these.
+    """
+
+    shown: NDArray[np.int64]
+    activations: Activations
+    targets: NDArray[Any]
+
+    def positions(self, samples: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where samples are among the shown images, without those that are not."""
+        return np.flatnonzero(np.isin(self.shown, samples))
+
+
+def shown_positions(contest: Contest) -> NDArray[np.int64]:
+    """Return the samples that tails see: all, or of large sets those that judge and a part."""
+    folds, num_images = contest.folds, len(contest.study.samples)
+    if num_images <= _MAX_VIEWS:
+        return np.arange(num_images, dtype=np.int64)
+    train = np.setdiff1d(folds.fits[-1], folds.judged)
+    chosen = np.random.default_rng(contest.study.seed).permutation(train)
+    return np.union1d(chosen[: max(1, _MAX_VIEWS - len(folds.judged))], folds.judged)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All layers of an encoder, trained from its frozen head with the default recipe."""
+
+    encoder: Encoder
+    gain: float
+    kind: str = "whole"
+    is_training: bool = True
+
+    @property
+    def id(self) -> str:
+        """Id of its row."""
+        return f"whole-{self.encoder.source.name}"
+
+    @property
+    def model(self) -> str:
+        """Name of its model."""
+        return self.encoder.source.plan.model.name
+
+    @property
+    def num_epochs(self) -> int:
+        """Epochs of its recipe."""
+        return self.encoder.spec.recipe.num_epochs
+
+    def passes(self, contest: Contest) -> float:
+        """See `Action.passes`."""
+        ratio = self.encoder.source.gmacs / contest.encoders[0].source.gmacs
+        shown = sum(map(len, contest.folds.fits)) / len(contest.study.samples)
+        # Backward costs twice what forward does (Kaplan et al. 2020, arXiv 2001.08361, table 1).
+        return 3 * ratio * self.num_epochs * shown
+
+    def run(self, contest: Contest, context: RunContext) -> list[Judged]:
+        """See `Action.run`."""
+        fitted = [self._fit(contest, context, i) for i in range(len(contest.folds.fits))]
+        found = [state for state in fitted if state is not None]
+        if len(found) < len(fitted):
+            return []
+        return [self._judged(contest, found, share) for share in TRAINED_SHARES]
+
+    def _fit(self, contest: Contest, context: RunContext, index: int) -> TailState | None:
+        """Return the result of a fit, which may be there from before; None if the time ended."""
+        folder = _fit_folder(context, index)
+        if (done := load_checkpoint(folder / "done")) is not None:
+            return done[0]
+        is_late = context.deadline_s is not None and time.monotonic() > context.deadline_s
+        if is_late or context.should_stop():
+            return None
+        folds, head = contest.folds, self.encoder.head.heads[index]
+        judged = folds.parts[min(index, len(folds.parts) - 1)][1]
+        spec = replace(self.encoder.spec, train=folds.fits[index], validation=judged)
+        within = replace(context, folder=folder)
+        state = train_from_head(spec, contest.study.samples, within, head, TRAINED_SHARES)
+        if state is not None:
+            is_served = index == len(folds.fits) - 1
+            kept = {n: t for n, t in state.items() if is_served or n.startswith("logits")}
+            save_checkpoint(folder / "done", kept, {})
+        return state
+
+    def _judged(self, contest: Contest, fitted: Sequence[TailState], share: float) -> Judged:
+        def build() -> Classifier:
+            network = self.encoder.with_head()
+            initial = network.state_dict()
+            trained = {name: fitted[-1][name] for name in initial}
+            network.load_state_dict(interpolate(initial, trained, 1 - share))
+            return network
+
+        raw = _logits(contest, fitted, share)
+        return contest.judge(self.id, self.encoder, raw, build, {"trained_share": share})
+
+
+def _fit_folder(context: RunContext, index: int) -> Path:
+    return context.folder / f"fit-{index}"
+
+
+def _known_fits(contest: Contest, context: RunContext) -> list[TailState]:
+    """Return the fits of an earlier start, if all are there."""
+    folders = [_fit_folder(context, index) for index in range(len(contest.folds.fits))]
+    known = [done[0] for folder in folders if (done := load_checkpoint(folder)) is not None]
+    return known if len(known) == len(folders) else []
+
+
+def _logits(contest: Contest, fitted: Sequence[TailState], share: float) -> NDArray[np.float64]:
+    """Return the logits of the images that judge, [m, k]."""
+    parts = fitted[: len(contest.folds.parts)]
+    return np.concatenate([state[logits_name(share)].numpy() for state in parts])
 
 
 def _shown(context: RunContext, total: int, work: Callable[[Callable[[], None]], T]) -> T:

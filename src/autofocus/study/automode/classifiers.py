@@ -19,7 +19,15 @@ from typing import Final
 import numpy as np
 
 from autofocus.errors import DataError
-from autofocus.study.automode.actions import ACTIVATIONS, Action, Head, Pair, Tail, frozen_head
+from autofocus.study.automode.actions import (
+    ACTIVATIONS,
+    Action,
+    Head,
+    Pair,
+    Tail,
+    Whole,
+    frozen_head,
+)
 from autofocus.study.automode.candidates import Contest, Judged
 from autofocus.study.automode.encoders import (
     Encoder,
@@ -48,16 +56,20 @@ from autofocus.study.trials.base import failure, is_disk_full
 from autofocus.study.trials.classifiers import look, note_leak
 from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.device import choose_device
-from autofocus.training.folds import make_folds
+from autofocus.training.folds import MAX_FOLDED_IMAGES, make_folds
 from autofocus.training.learning_curve import measure_learning_curve
 
 log = logging.getLogger(__name__)
 
 # Expected gains, as shares of the first head's loss: from the tables in docs/reference/automode.md.
 _HEAD_GAIN, _SIDE_GAIN, _PAIR_GAIN = 0.08, 0.12, 0.08
-_TAIL_GAIN, _OTHER_TAIL_GAIN, _LONGER_GAIN = 0.2, 0.08, 0.03
+_TAIL_GAIN, _OTHER_TAIL_GAIN, _LONGER_GAIN, _WHOLE_GAIN = 0.2, 0.08, 0.03, 0.2
 # Epochs of a tail, of one for which there is little time, and of one for which there is much.
 _EPOCHS, _FEW_EPOCHS, _MANY_EPOCHS = 8, 4, 20
+# Seconds to look at very many images for before the first model, and the share of the time left to
+# look at more of them after it.
+_FIRST_LOOK_S: Final = 25.0
+_LOOK_SHARE: Final = 0.35
 # Part of the time left that the first head may have taken, where how it learns is measured too.
 _CURVE_SHARE: Final = 0.1
 # Encoders whose tails are trained.
@@ -73,8 +85,27 @@ def search_classifiers(study: Study) -> Search:
 
 def _begin(study: Study) -> Contest:
     """Look at all images, and publish a head on the features of the plan's encoder."""
+    given = [study.sources.training, study.sources.validation]
+    deadline_s = study.deadline(PACKAGING_RESERVE_S)
+    if sum(len(data.records) for data in given if data is not None) <= MAX_FOLDED_IMAGES:
+        return _publish_head(study, deadline_s)
+    # A model that can be served comes first: of very many images a part is enough for one.
+    now_s = time.monotonic()
+    _publish_head(study, min(now_s + _FIRST_LOOK_S, deadline_s or math.inf), is_last=False)
+    look_s = _LOOK_SHARE * study.left_s()
+    return _publish_head(study, time.monotonic() + look_s if math.isfinite(look_s) else None)
+
+
+def _publish_head(study: Study, deadline_s: float | None, *, is_last: bool = True) -> Contest:
+    """Look at the images until a deadline, and publish a head on their features.
+
+    Args:
+        study: The run.
+        deadline_s: Time (`time.monotonic()`) by which to end; None for no limit.
+        is_last: Whether images that are not seen now take no part in the run.
+    """
     started_s, plan = time.monotonic(), study.plan
-    looked, num_training = look(study, plan, PROBE_ID, PACKAGING_RESERVE_S)
+    looked, num_training = look(study, plan, PROBE_ID, deadline_s, is_last=is_last)
     num_given = len(study.samples) - num_training
     if not num_training or (study.sources.validation is not None and not num_given):
         which = "validation" if num_training else "training"
@@ -97,7 +128,7 @@ def _begin(study: Study) -> Contest:
     contest.add([first])
     _record(contest, first, 0, encoder.seconds, "frozen features, logistic head")
     study.first_score, study.first_candidate = contest.to_serve(first)
-    if study.folder.published(first.id) is None:
+    if study.folder.published(first.id) is None or study.first_model_s:
         study.publish(first.id, study.first_candidate)
     return contest
 
@@ -170,7 +201,9 @@ def _options(
     tails: list[Action] = []
     for encoder in [one for one in alone if one.network.cuts][: _MAX_TAILS if goes_on else 1]:
         tails += _tails(encoder, done, num_epochs, is_first=not tails, goes_on=goes_on)
-    num_trained = sum(name.startswith("tail-") for name in done)
+    num_trained = sum(name.startswith(("tail-", "whole-")) for name in done)
+    if goes_on:
+        tails += [Whole(one, _WHOLE_GAIN) for one in alone[:1]]
     options += [] if is_limited and num_trained >= limits.max_trials else tails
     options += _pairs(contest)
     return [one for one in options if one.id not in done]
@@ -195,7 +228,7 @@ def _pairs(contest: Contest) -> list[Action]:
     best: dict[str, Judged] = {}
     for one in contest.candidates:
         known = best.get(one.model)
-        if one.id.startswith("tail-") and (known is None or _loss(one) < _loss(known)):
+        if one.id.startswith(("tail-", "whole-")) and (known is None or _loss(one) < _loss(known)):
             best[one.model] = one
     return [
         Pair(encoder, tuple(best[name] for name in encoder.weights.spec.members), _PAIR_GAIN)

@@ -168,7 +168,8 @@ def with_heads(
         folds: Folds of the images.
         started_s: Time (`time.monotonic()`) at which the work on it began.
     """
-    spec = looked.spec
+    name, judged = looked.spec.id, folds.judged
+    spec = ClassifierTrials().spec(study, source.plan, name, folds.fits[-1], judged)
     head = fit_folded_head(
         looked.rows,
         np.asarray(study.samples.targets),

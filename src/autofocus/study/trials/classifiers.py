@@ -89,14 +89,17 @@ class Looked:
     rows: NDArray[np.float32]
 
 
-def look(study: Study, plan: Plan, probe: str, reserve_s: float) -> tuple[Looked, int]:
+def look(
+    study: Study, plan: Plan, probe: str, deadline_s: float | None, *, is_last: bool = True
+) -> tuple[Looked, int]:
     """Give a study its images; return the encoder that saw them, and the number of training images.
 
     Args:
         study: The run.
         plan: Plan with the encoder.
         probe: Id of the trial of its head.
-        reserve_s: Seconds of the budget to keep for what follows.
+        deadline_s: Time (`time.monotonic()`) by which to end; None for no limit.
+        is_last: Whether images that are not seen now take no part in the run.
     """
     if len(study.labels) == 1 and study.plan.task.record_type.min_classes:
         log.warning("only one class, %r: there is nothing to tell apart", study.labels[0])
@@ -107,7 +110,7 @@ def look(study: Study, plan: Plan, probe: str, reserve_s: float) -> tuple[Looked
     if problem := study.limits.problem_of(spec, study.model_of(plan)):
         of_plan = partial(ClassifierTrials().spec, study, trial=probe)
         raise over_limit(study, plan, [problem], of_plan)
-    context = study.context(probe, study.deadline(reserve_s))
+    context = study.context(probe, deadline_s)
     weights, device = spec.prepare(study.track)
     started_s = time.monotonic()
     counts = (data.name, num_training, None if given is None else len(given.locations))
@@ -116,7 +119,8 @@ def look(study: Study, plan: Plan, probe: str, reserve_s: float) -> tuple[Looked
         with Thumbnails() as thumbnails:
             found = encode(spec, weights, device, locations, context, thumbnails=thumbnails)
         network, features = found
-        _report(study, features, locations, num_training)
+        if is_last or not len(features.index):
+            _report(study, features, locations, num_training)
         study.samples = _samples(study, features, thumbnails)
     study.image_s = (time.monotonic() - started_s) / max(1, len(study.samples))
     num_seen = int((features.index < num_training).sum())
@@ -126,7 +130,7 @@ def look(study: Study, plan: Plan, probe: str, reserve_s: float) -> tuple[Looked
 def begin_probed(study: Study, plan: Plan, probe: str) -> None:
     """Give a study its images, and probe a plan's model."""
     started_s = time.monotonic()
-    looked, num_training = look(study, plan, probe, PACKAGING_RESERVE_S)
+    looked, num_training = look(study, plan, probe, study.deadline(PACKAGING_RESERVE_S))
     study.train, study.validation = _split(study, num_training)
     spec = ClassifierTrials().spec(study, plan, probe, study.train, study.validation)
     probed = fit_head(
@@ -213,9 +217,9 @@ def _split(study: Study, num_training: int) -> tuple[NDArray[np.int64], NDArray[
 
 def note_leak(study: Study, train: NDArray[np.int64], validation: NDArray[np.int64]) -> None:
     """Say how many images are both to learn from and to judge by."""
-    hashes = study.samples.hashes
-    known = {hashes[i] for i in train}
-    num_shared = sum(hashes[i] in known for i in validation)
+    groups = study.samples.groups
+    known = {groups[i] for i in train}
+    num_shared = sum(groups[i] in known for i in validation)
     if num_shared:
         study.folder.decide("leak", num_shared=num_shared, num_validation=len(validation))
         log.warning(
