@@ -14,9 +14,10 @@ from PIL import Image
 import autofocus
 from autofocus.models import catalog
 from autofocus.models.families import family_of
-from autofocus.study.automode import actions
+from autofocus.models.weights.save import save_tensors
+from autofocus.study.automode import actions, classifiers
 from autofocus.study.automode.actions import ACTIVATIONS
-from autofocus.study.automode.encoders import find_sources
+from autofocus.study.automode.planner import Planner
 from support.tiny_jobs import decisions
 
 NUM_IMAGES = 24
@@ -96,32 +97,143 @@ def test_what_wins_is_served(finished: tuple[Path, dict[str, Any]], photos: Path
     assert all(abs(sum(reply["probs"]) - 1) < 1e-5 for reply in replies)
 
 
+@pytest.fixture(scope="module")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a network that trains in no time; a job with a file has one encoder."""
+    spec = catalog.resolve("test_efficientnet.r160_in1k")
+    torch.manual_seed(0)
+    network = family_of(spec).build(spec, 3, None, (32, 32), {})
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_tensors(network.state_dict(), path)
+    return path
+
+
+def tiny_job(photos: Path, weights: Path, **keys: Any) -> dict[str, Any]:
+    parameters = {"model_name": "test_efficientnet", "validation_crop_size": 32}
+    limits = {"max_trials": 4}
+    given = {"weights": str(weights), "limits": limits, "training_parameters": parameters}
+    return job(photos, **{**given, **keys})
+
+
+@pytest.fixture(scope="module")
+def tiny(
+    photos: Path, tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("tiny") / "run"
+    return folder, autofocus.train(tiny_job(photos, tiny_weights), output_dir=str(folder))
+
+
+def test_after_the_first_tail_come_an_earlier_cut_more_epochs_and_all_layers(
+    tiny: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, result = tiny
+    kinds = [row["id"].partition("-")[0] for row in result["trials"]]
+    assert sorted(kinds) == ["probe", "tail", "tail", "tail", "whole"]
+    order = [made["trial"] for made in decisions(folder, "action")]
+    assert order[0].startswith("tail-test_efficientnet-cut-")
+    assert order[0].endswith("-epochs-8")
+    whole = next(row for row in result["trials"] if row["id"].startswith("whole-"))
+    assert whole["epochs"] > 8
+    (end,) = decisions(folder, "nothing_left")
+    assert end["cheapest"] is None
+
+
+@pytest.mark.usefixtures("empty_packages")
+def test_the_same_seed_gives_the_same_leaderboard(
+    tiny: tuple[Path, dict[str, Any]], photos: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    autofocus.train(tiny_job(photos, tiny_weights), output_dir=str(tmp_path / "run"))
+    assert _board(tmp_path / "run") == _board(tiny[0])
+
+
 @pytest.mark.usefixtures("empty_packages")
 def test_a_killed_tail_goes_on_with_the_fits_that_are_left(
-    finished: tuple[Path, dict[str, Any]],
+    tiny: tuple[Path, dict[str, Any]],
     photos: Path,
+    tiny_weights: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = tmp_path / "run"
-    shutil.copytree(finished[0], folder, symlinks=True)
+    shutil.copytree(tiny[0], folder, symlinks=True)
     (folder / "result.json").unlink()
-    (tail,) = (folder / "trials").glob(f"{TAIL}*")
-    shutil.rmtree(tail / "fit-4")
-    fitted = []
-    fit_tail = actions.fit_tail
+    tails = sorted((folder / "trials").glob("tail-*-epochs-8"))
+    shutil.rmtree(tails[0] / "fit-4")
+    whole = next((folder / "trials").glob("whole-*"))
+    shutil.rmtree(whole / "fit-2")
+    fitted, trained = [], []
+    fit_tail, train_from_head = actions.fit_tail, actions.train_from_head
 
-    def counted(*given: Any, **how: Any) -> Any:
-        fitted.append(len(given[3]))
+    def counted_tail(*given: Any, **how: Any) -> Any:
+        fitted.append(given[3])
         return fit_tail(*given, **how)
 
-    monkeypatch.setattr(actions, "fit_tail", counted)
-    again = autofocus.train(job(photos), output_dir=str(folder))
+    def counted_whole(*given: Any) -> Any:
+        trained.append(given[0])
+        return train_from_head(*given)
+
+    monkeypatch.setattr(actions, "fit_tail", counted_tail)
+    monkeypatch.setattr(actions, "train_from_head", counted_whole)
+    again = autofocus.train(tiny_job(photos, tiny_weights), output_dir=str(folder))
+    # The first tail is timed once more before anything trains.
     assert len(fitted) == 1
-    assert again["best_trial"] == finished[1]["best_trial"]
-    assert again["metrics"] == finished[1]["metrics"]
-    boards = [json.loads((run / "leaderboard.json").read_bytes()) for run in (folder, finished[0])]
-    assert boards[0] == boards[1]
+    assert len(trained) == 1
+    assert again["metrics"] == tiny[1]["metrics"]
+    assert _board(folder) == _board(tiny[0])
+
+
+def _board(run: Path) -> Any:
+    return json.loads((run / "leaderboard.json").read_bytes())
+
+
+@pytest.mark.usefixtures("empty_packages")
+def test_a_budget_ends_with_the_cheapest_of_what_is_left(
+    photos: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Planner, "left_s", lambda self: 1.0)
+    given = tiny_job(photos, tiny_weights, budget="5m")
+    result = autofocus.train(given, output_dir=str(tmp_path / "run"))
+    assert [row["id"] for row in result["trials"]] == ["probe"]
+    (end,) = decisions(tmp_path / "run", "nothing_left")
+    assert end["cheapest"].startswith("tail-test_efficientnet-cut-")
+    assert end["cost_s"] > 1.0
+    assert end["expected_gain"] > 0
+
+
+@pytest.mark.usefixtures("empty_packages")
+def test_of_very_many_images_a_part_gives_the_first_model(
+    photos: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifiers, "MAX_FOLDED_IMAGES", 20)
+    monkeypatch.setattr("autofocus.training.folds.MAX_FOLDED_IMAGES", 20)
+    monkeypatch.setattr("autofocus.training.folds.MAX_JUDGED_IMAGES", 6)
+    monkeypatch.setattr(actions, "_MAX_VIEWS", 16)
+    monkeypatch.setattr(classifiers, "_FIRST_LOOK_S", 0.0)
+    folder = tmp_path / "run"
+    result = autofocus.train(
+        tiny_job(photos, tiny_weights, limits={"max_trials": 2}), output_dir=str(folder)
+    )
+    seen = [made["num_images"] for made in decisions(folder, "folds")]
+    assert len(seen) == 2
+    assert seen[0] < seen[1] == NUM_IMAGES
+    assert decisions(folder, "folds")[-1]["num_folds"] == 1
+    assert not decisions(folder, "images_left_out")
+    assert result["metrics_of"] == "validation"
+
+
+@pytest.mark.usefixtures("empty_packages")
+def test_given_validation_images_judge_and_nothing_learns_from_them(
+    photos: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    keys = {"validation_data": str(photos), "limits": {"max_trials": 2}}
+    result = autofocus.train(
+        tiny_job(photos, tiny_weights, **keys), output_dir=str(tmp_path / "run")
+    )
+    assert result["metrics_of"] == "validation"
+    (leak,) = decisions(tmp_path / "run", "leak")
+    assert leak["num_shared"] == NUM_IMAGES
+    (folds,) = decisions(tmp_path / "run", "folds")
+    assert folds["num_folds"] == 1
 
 
 @pytest.mark.usefixtures("empty_packages")
@@ -130,23 +242,6 @@ def test_a_job_that_says_how_to_train_is_trained_so(photos: Path, tmp_path: Path
     given["training_parameters"] = {"model_name": "test_resnet", "number_of_epochs": 1}
     result = autofocus.train(given, output_dir=str(tmp_path / "run"))
     assert {row["id"] for row in result["trials"]} >= {"0", "1"}
-
-
-def test_given_validation_images_judge_and_nothing_learns_from_them(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("autofocus.study.automode.classifiers.find_sources", _only_the_first)
-    keys = {"validation_data": str(photos), "limits": {"max_trials": 2}}
-    result = autofocus.train(job(photos, **keys), output_dir=str(tmp_path / "run"))
-    assert result["metrics_of"] == "validation"
-    (leak,) = decisions(tmp_path / "run", "leak")
-    assert leak["num_shared"] == NUM_IMAGES
-    (folds,) = decisions(tmp_path / "run", "folds")
-    assert folds["num_folds"] == 1
-
-
-def _only_the_first(study: Any, priors: Any) -> Any:
-    return find_sources(study, priors)[:1]
 
 
 def test_two_networks_as_one_give_the_mean_of_their_logits() -> None:
