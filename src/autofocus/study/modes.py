@@ -10,11 +10,11 @@ from autofocus.study.automode.classifiers import search_classifiers
 from autofocus.study.automode.objects import search_objects
 from autofocus.study.cross_validation import cross_validate_best
 from autofocus.study.refit import can_refit, refit_best, refit_reserve_s
-from autofocus.study.resolve import Mode, Plan, trial_plan
+from autofocus.study.resolve import Mode, trial_plan
 from autofocus.study.scheduler import MIN_TRIAL_S, PROBE_ID, Rules, Search
 from autofocus.study.search.samplers import Past, Sampler, make_sampler
 from autofocus.study.study import Study
-from autofocus.study.trials.classifiers import ClassifierTrials
+from autofocus.study.trials.classifiers import is_within_limits
 from autofocus.study.trials.recipes import recipe_for
 from autofocus.study.trials.runner import TRIALS
 from autofocus.training.recipe import RECIPE_PARAMETERS
@@ -59,17 +59,9 @@ def search_space(study: Study) -> Search:
     if sampler.num_trials is not None:
         num_trials = min(num_trials, sampler.num_trials)
     draws = [trial_plan(plan, sampler.ask(number)) for number in range(num_trials)]
-    first = next((draw for draw in draws if _is_within_limits(study, draw)), draws[0])
+    first = next((draw for draw in draws if is_within_limits(study, draw)), draws[0])
     TRIALS[first.model.kind].begin(study, first, PROBE_ID)
     return Search(sampler, Rules(num_trials, plan.early_termination, study.metric))
-
-
-def _is_within_limits(study: Study, plan: Plan) -> bool:
-    """Return whether a model of before the first trial may be published; detectors have none."""
-    if plan.model.kind != CLASSIFIER:
-        return True
-    spec = ClassifierTrials().spec(study, plan, PROBE_ID)
-    return study.limits.problem_of(spec, study.model_of(plan)) is None
 
 
 def _check_weights(study: Study) -> None:

@@ -18,7 +18,7 @@ from autofocus.scoring.scorer import MAX_BATCH, Scorer
 from autofocus.settings.job import Wanted
 from autofocus.settings.spelling import did_you_mean
 from autofocus.tasks.base import SCORE_THRESHOLDS, Targets, Task
-from autofocus.training.candidate import Candidate, Samples
+from autofocus.training.candidate import Candidate, OutOfFold, Samples
 
 if TYPE_CHECKING:
     from autofocus.study.study import Study
@@ -109,7 +109,7 @@ def write_thresholds(
 def fit_on_validation(
     study: "Study", judged: Callable[[], Candidate], model: Path
 ) -> list[dict[str, Any]]:
-    """Fit the thresholds that a job wants on its validation images, and write them.
+    """Fit the thresholds that a job wants on the images that judged its model, and write them.
 
     Args:
         study: The run.
@@ -119,23 +119,18 @@ def fit_on_validation(
     task, wanted = study.plan.task, study.plan.job.thresholds
     if wanted.is_empty or study.is_stopped():
         return []
-    candidate, validation = judged(), study.samples.chosen(study.validation)
-    predictions, rows = _predictions(candidate, validation, study.track)
-    seen = validation.chosen(rows)
-    settings = candidate.manifest.settings
-    known = study.labels, seen.groups, settings
-    found = fit_thresholds(task, wanted, predictions, seen.targets, *known)
+    candidate = judged()
+    seen, manifest = candidate.out_of_fold, candidate.manifest
+    if seen is None:
+        seen = _predictions(candidate, study.samples.chosen(study.validation), study.track)
+    known = study.labels, seen.groups, manifest.settings
+    found = fit_thresholds(task, wanted, seen.predictions, seen.targets, *known)
     study.folder.decide("thresholds", thresholds=[one.document() for one in found])
-    return write_thresholds(model, task, found, "validation")
+    return write_thresholds(model, task, found, manifest.metrics_of)
 
 
-def _predictions(
-    candidate: Candidate, samples: Samples, track: Track
-) -> tuple[list[Any], list[int]]:
-    """Return a candidate's predictions of images, and the positions of these images.
-
-    Images that cannot be read any more are left out.
-    """
+def _predictions(candidate: Candidate, samples: Samples, track: Track) -> OutOfFold:
+    """Return a candidate's predictions of images; those that are gone are left out."""
     manifest: Manifest = candidate.manifest
     scorer = Scorer(manifest, TorchBackend(candidate.network, manifest.outputs))
     settings = scorer.task.evaluation_settings(manifest.settings)
@@ -150,7 +145,8 @@ def _predictions(
             if not isinstance(prediction, ImageError):
                 predictions.append(prediction)
                 positions.append(i)
-    return predictions, positions
+    seen = samples.chosen(positions)
+    return OutOfFold(predictions, seen.targets, seen.groups)
 
 
 def _read(location: str) -> bytes | None:

@@ -54,6 +54,21 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class OutOfFold:
+    """Predictions of images by networks that had not learnt from them.
+
+    Attributes:
+        predictions: n predictions.
+        targets: n entries of `Task.encode_targets`.
+        groups: Group of each image, [n].
+    """
+
+    predictions: Sequence[Any]
+    targets: Targets
+    groups: Sequence[Hashable]
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A trained network.
 
@@ -61,11 +76,14 @@ class Candidate:
         network: Network in eval mode, on the CPU.
         manifest: Its manifest; packaging fills in files and versions.
         check_images: Locations of validation images to verify a package with.
+        out_of_fold: Predictions that it is judged by, where it has learnt from all images itself;
+            None where it has not seen the validation images.
     """
 
     network: Network
     manifest: Manifest
     check_images: Sequence[str]
+    out_of_fold: OutOfFold | None = None
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -18,12 +20,14 @@ from autofocus.structures.predictions import ClassScores
 from autofocus.study.run import run
 from autofocus.study.thresholds import (
     check_wanted,
+    fit_on_validation,
     fit_thresholds,
     write_thresholds,
 )
 from autofocus.tasks import TASKS
 from autofocus.tasks.multiclass import MulticlassClassification
 from autofocus.tasks.multilabel import MultilabelClassification
+from autofocus.training.candidate import Candidate, OutOfFold
 from support.tiny_jobs import decisions, tiny_detection_job, tiny_job
 from support.tiny_models import LABELS
 
@@ -52,6 +56,26 @@ def test_multi_label_decides_each_class_by_itself() -> None:
     assert (first.label, first.reached.precision, first.reached.recall) == ("a", 2 / 3, 1.0)
     assert 0.39 <= first.threshold <= 0.4
     assert (second.label, second.reached.precision, second.reached.recall) == ("b", 1.0, 1.0)
+
+
+def test_a_model_that_has_learnt_from_all_images_is_judged_out_of_fold(
+    make_model: Any, tmp_path: Path
+) -> None:
+    folder = make_model(tmp_path / "m", ["a", "b"], "image_classification")
+    manifest = msgspec.structs.replace(read_manifest(folder), metrics_of="cross-validation")
+    judged = OutOfFold(PREDICTIONS, np.array([0, 0, 0, 1]), range(4))
+    network: Any = None
+    study: Any = SimpleNamespace(
+        plan=SimpleNamespace(
+            task=MulticlassClassification(),
+            job=SimpleNamespace(thresholds=Wanted(min_precision={"*": 0.95})),
+        ),
+        labels=["a", "b"],
+        is_stopped=lambda: False,
+        folder=SimpleNamespace(decide=lambda *_, **__: None),
+    )
+    (found,) = fit_on_validation(study, lambda: Candidate(network, manifest, [], judged), folder)
+    assert (found["threshold"], found["source"]) == (0.69, "cross-validation")
 
 
 def test_a_class_that_no_image_shows_is_said(caplog: pytest.LogCaptureFixture) -> None:

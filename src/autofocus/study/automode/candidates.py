@@ -20,7 +20,7 @@ from autofocus.structures.frames import Frame
 from autofocus.study.automode.encoders import Encoder
 from autofocus.study.best_model import Score
 from autofocus.study.study import Study
-from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate
+from autofocus.training.candidate import NUM_CHECK_IMAGES, Candidate, OutOfFold
 from autofocus.training.folds import Folds
 from autofocus.training.intervals import metric_intervals
 from autofocus.training.probe import HEADS
@@ -183,10 +183,11 @@ class Contest:
                 num_draws=_NUM_DRAWS,
             ),
         )
+        judged = OutOfFold(self._predictions(one), self.targets, self.groups)
         checked = [study.samples.locations[i] for i in self.folds.judged[:NUM_CHECK_IMAGES]]
         return (
             Score(one.id, metrics[study.metric], one.losses),
-            Candidate(network.eval(), manifest, checked),
+            Candidate(network.eval(), manifest, checked, judged),
         )
 
     @property

@@ -53,7 +53,7 @@ from autofocus.study.study import (
     format_metric,
 )
 from autofocus.study.trials.base import failure, is_disk_full
-from autofocus.study.trials.classifiers import look, note_leak
+from autofocus.study.trials.classifiers import is_within_limits, look, note_leak
 from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.device import choose_device
 from autofocus.training.folds import MAX_FOLDED_IMAGES, make_folds
@@ -153,6 +153,10 @@ def _improve(contest: Contest, study: Study, scheduler: TrialController) -> None
             _end(contest, planner, [*options, *short])
             break
         done.add(priced.action.id)
+        action = priced.action
+        # Asked only now: an export takes as long as many photos.
+        if isinstance(action, Head) and not is_within_limits(study, action.source.plan):
+            continue
         found = _run(contest, planner, priced)
         if not found:
             continue

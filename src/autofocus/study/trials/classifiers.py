@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from autofocus.errors import BudgetError, DataError
 from autofocus.manifest import MANIFEST_NAME, ResizeCrop, encode_manifest
-from autofocus.models.base import LoadedWeights
+from autofocus.models.base import CLASSIFIER, LoadedWeights
 from autofocus.models.network import Classifier
 from autofocus.runtime import write_atomically
 from autofocus.study.best_model import Score
@@ -213,6 +213,14 @@ def _split(study: Study, num_training: int) -> tuple[NDArray[np.int64], NDArray[
             f"no {which} image can be used; data_check.json in the run folder says why."
         )
     return train, validation
+
+
+def is_within_limits(study: Study, plan: Plan) -> bool:
+    """Return whether a plan's classifier may be published; detectors are asked at their trials."""
+    if plan.model.kind != CLASSIFIER:
+        return True
+    spec = ClassifierTrials().spec(study, plan, plan.model.name)
+    return study.limits.problem_of(spec, study.model_of(plan)) is None
 
 
 def note_leak(study: Study, train: NDArray[np.int64], validation: NDArray[np.int64]) -> None:
