@@ -210,6 +210,7 @@ def _activations(
         locations=locations,
         targets=targets_of(images),
         hashes=[content_hash(Path(location).read_bytes()) for location in locations],
+        groups=images.groups,
         source="benchmark",
     )
     found = compute_activations(
