@@ -25,6 +25,9 @@ from autofocus.training.thumbnails import Thumbnails
 BATCH_SIZE = 16
 NUM_PREFETCHED = 2
 
+# Batches that are timed; the first one sets up kernels and memory.
+_NUM_TIMED = 4
+
 View = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 # Views of an image [3, h, w] for the encoder; each gives a row of features.
@@ -122,6 +125,27 @@ def extract_features(
         failures=sorted(failures, key=lambda failure: failure[0]),
         num_skipped=len(positions) - reached,
     )
+
+
+def measure_view_s(
+    model: Classifier, size: tuple[int, int], device: torch.device, num_views: int
+) -> float:
+    """Return the seconds that the features of a view take here, after a warm-up.
+
+    Args:
+        model: Network in eval mode.
+        size: (height, width) of its input, in pixels.
+        device: Device to compute on.
+        num_views: Views to come, which decide what computes them.
+    """
+    frozen = Frozen(_Pooled(model), device, num_views)
+    images = np.zeros((BATCH_SIZE, 3, *size), np.float32)
+    times = []
+    for _ in range(_NUM_TIMED):
+        started_s = time.monotonic()
+        frozen(images)
+        times.append(time.monotonic() - started_s)
+    return min(times) / BATCH_SIZE
 
 
 def _batches(positions: Sequence[int]) -> list[Sequence[int]]:

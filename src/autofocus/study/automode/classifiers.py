@@ -42,7 +42,6 @@ from autofocus.study.automode.profile import (
     duration,
     profile_data,
     profile_machine,
-    training_image_s,
 )
 from autofocus.study.scheduler import PROBE_ID, Rules, Search, TrialController
 from autofocus.study.search.samplers import RandomSampler
@@ -56,6 +55,7 @@ from autofocus.study.trials.base import failure, is_disk_full
 from autofocus.study.trials.classifiers import is_within_limits, look, note_leak
 from autofocus.tasks.classification import ClassificationTask
 from autofocus.training.device import choose_device
+from autofocus.training.features import measure_view_s
 from autofocus.training.folds import MAX_FOLDED_IMAGES, make_folds
 from autofocus.training.learning_curve import measure_learning_curve
 from autofocus.training.tail import num_steps, tail_recipe
@@ -142,8 +142,8 @@ def _improve(contest: Contest, study: Study, scheduler: TrialController) -> None
     """Do what promises most for its time, until there is no time or nothing left to do."""
     encoder = contest.encoders[0]
     size, device = encoder.spec.preprocess.size, choose_device(encoder.spec.device)
-    planner = Planner(contest, training_image_s(encoder.network, size, device) / 3)
-    encoder.network.to("cpu")
+    num_views = encoder.rows.shape[0] * encoder.rows.shape[1]
+    planner = Planner(contest, measure_view_s(encoder.network, size, device, num_views))
     sources = find_sources(study, priors_of(study.plan.model.kind))[1:]
     if encoder.seconds < _CURVE_SHARE * planner.left_s():
         _measure_curve(contest)

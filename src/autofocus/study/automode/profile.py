@@ -1,10 +1,9 @@
 """Profile of the data and the machine: numbers that AutoMode chooses by."""
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,6 @@ from autofocus.data.batches.cache.budget import MIB, free_memory_bytes
 from autofocus.data.images.fetch import open_bytes
 from autofocus.data.images.header import read_header
 from autofocus.models.box_profile import BoxProfile
-from autofocus.models.network import Network
 from autofocus.runtime import num_cores
 from autofocus.study.study import Study
 
@@ -70,43 +68,6 @@ def profile_machine(device: torch.device, image_s: float) -> dict[str, Any]:
         "free_memory_mib": free_memory_bytes() // MIB,
         "training_image_s": round(image_s, 5),
     }
-
-
-# Backward costs twice what forward does (Kaplan et al. 2020, arXiv 2001.08361, table 1).
-_TRAINING_FACTOR: Final = 3.0
-_NUM_IMAGES: Final = 4
-_NUM_TIMED: Final = 2
-
-
-def training_image_s(network: Network, size: tuple[int, int], device: torch.device) -> float:
-    """Return an estimate of the seconds that training takes an image, from forward passes.
-
-    Decoding and augmenting happen beside it. Nothing that training depends on is changed.
-
-    Args:
-        network: Network of any kind; left in eval mode, on the device.
-        size: (height, width) of its input, in pixels.
-        device: Device of training.
-    """
-    # Not from torch's generator: what is drawn from it later must not depend on this.
-    images = torch.linspace(-1, 1, _NUM_IMAGES * 3 * size[0] * size[1])
-    images = images.reshape(_NUM_IMAGES, 3, *size).to(device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    network.to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    # The first one sets up kernels and memory.
-    times = [_forward_s(network, images) for _ in range(1 + _NUM_TIMED)][1:]
-    return _TRAINING_FACTOR * min(times) / _NUM_IMAGES
-
-
-def _forward_s(network: Network, images: torch.Tensor) -> float:
-    if images.device.type == "cuda":
-        torch.cuda.synchronize()
-    started_s = time.monotonic()
-    with torch.inference_mode():
-        network(images)
-    if images.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.monotonic() - started_s
 
 
 def format_profile(profile: Mapping[str, Any]) -> str:
