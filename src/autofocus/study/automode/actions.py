@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from autofocus.models.network import Classifier
 from autofocus.runtime import num_cores
 from autofocus.study.automode.candidates import Contest, Judged
-from autofocus.study.automode.encoders import Encoder, Source, probe
+from autofocus.study.automode.encoders import Encoder, EncoderSource, probe
 from autofocus.training.activations import Activations, activation_view_s, compute_activations
 from autofocus.training.averaging import interpolate
 from autofocus.training.checkpoint import load_checkpoint, save_checkpoint
@@ -96,7 +96,7 @@ class Action(Protocol):
 class Head:
     """A logistic head on the frozen features of an encoder, or of two side by side."""
 
-    source: Source
+    source: EncoderSource
     gain: float
     members: tuple[Encoder, ...] = ()
     num_epochs: int = 0

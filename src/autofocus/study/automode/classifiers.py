@@ -31,7 +31,7 @@ from autofocus.study.automode.actions import (
 from autofocus.study.automode.candidates import Contest, Judged
 from autofocus.study.automode.encoders import (
     Encoder,
-    Source,
+    EncoderSource,
     find_sources,
     side_by_side,
     with_heads,
@@ -196,7 +196,7 @@ def _measure_curve(contest: Contest) -> None:
 
 
 def _options(
-    contest: Contest, sources: Sequence[Source], done: Collection[str], *, is_short: bool
+    contest: Contest, sources: Sequence[EncoderSource], done: Collection[str], *, is_short: bool
 ) -> list[Action]:
     """Return what can be done next and was not."""
     study = contest.study

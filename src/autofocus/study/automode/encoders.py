@@ -33,7 +33,7 @@ _SHORTEST: Final = Timeouts(connect_s=0.2, answer_s=0.5)
 
 
 @dataclass(frozen=True)
-class Source:
+class EncoderSource:
     """An encoder that can be had: its weights are here.
 
     Attributes:
@@ -64,7 +64,7 @@ class Encoder:
         seconds: Seconds that features and heads took.
     """
 
-    source: Source
+    source: EncoderSource
     spec: TrialSpec
     weights: LoadedWeights
     network: Classifier
@@ -90,14 +90,14 @@ class Encoder:
         return network
 
 
-def find_sources(study: Study, priors: Priors) -> list[Source]:
+def find_sources(study: Study, priors: Priors) -> list[EncoderSource]:
     """Return the encoders that may be tried, the plan's own first, then best expected first.
 
     What the job names is the only one; weights of others must be here or be downloaded at once.
     """
     plan = study.plan
     base = priors.gmacs_of(plan.model.name)
-    own = Source(plan, base or 1.0)
+    own = EncoderSource(plan, base or 1.0)
     if plan.user_named_model or plan.job.weights is not None or base is None:
         return [own]
     found, timeouts = [own], BRIEF
@@ -113,21 +113,21 @@ def find_sources(study: Study, priors: Priors) -> list[Source]:
             log.debug("%s takes no part: %s", row.name, error.problems[0])
             timeouts = _SHORTEST
             continue
-        found.append(Source(other, row.gmacs))
+        found.append(EncoderSource(other, row.gmacs))
     return found
 
 
-def side_by_side(study: Study, both: tuple[Encoder, Encoder]) -> Source:
+def side_by_side(study: Study, both: tuple[Encoder, Encoder]) -> EncoderSource:
     """Return two encoders as one whose features are those of both."""
     first, second = (one.source for one in both)
     plan = trial_plan(
         study.plan, {"model_name": f"{first.plan.model.name}+{second.plan.model.name}"}
     )
-    return Source(plan, first.gmacs + second.gmacs)
+    return EncoderSource(plan, first.gmacs + second.gmacs)
 
 
 def probe(
-    study: Study, source: Source, name: str, folds: Folds, members: Sequence[Encoder] = ()
+    study: Study, source: EncoderSource, name: str, folds: Folds, members: Sequence[Encoder] = ()
 ) -> Encoder | None:
     """Fit heads on an encoder's features; return None if the time ended before the last image.
 
@@ -157,7 +157,7 @@ def probe(
 
 
 def with_heads(
-    study: Study, looked: Looked, source: Source, folds: Folds, started_s: float
+    study: Study, looked: Looked, source: EncoderSource, folds: Folds, started_s: float
 ) -> Encoder:
     """Return an encoder with heads on the features of a study's images.
 

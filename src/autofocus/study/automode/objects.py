@@ -34,7 +34,7 @@ from autofocus.study.automode.start import (
     SIDE_STEP,
     Cost,
     Images,
-    Option,
+    StartOption,
     choose_start,
     enough_epochs,
     enough_for_others,
@@ -149,7 +149,7 @@ class _Measured:
     took_s: float
 
 
-def _begin(study: Study) -> list[Option]:
+def _begin(study: Study) -> list[StartOption]:
     """Measure, and return the options in the order of their trials."""
     own = _measured(study, study.plan)
     # Packaging slows down with all else that is slow here.
@@ -184,7 +184,9 @@ def _measured(study: Study, plan: Plan) -> _Measured:
     return _Measured(plan, designed, spec.recipe, cost, images, found.num_groups, took_s)
 
 
-def _option(study: Study, one: _Measured, parameters: dict[str, Any], least_epochs: int) -> Option:
+def _option(
+    study: Study, one: _Measured, parameters: dict[str, Any], least_epochs: int
+) -> StartOption:
     num_epochs = recipe_for(trial_plan(study.plan, parameters), one.images.num_views).num_epochs
     return option_of(
         parameters,
@@ -207,8 +209,8 @@ def _is_bounded(study: Study) -> bool:
 
 
 def _start(
-    study: Study, own: _Measured, default: Option, others: list[Option]
-) -> tuple[Option, list[Option]]:
+    study: Study, own: _Measured, default: StartOption, others: list[StartOption]
+) -> tuple[StartOption, list[StartOption]]:
     """Return where to start, and the other networks with what was measured of them."""
     if _is_bounded(study):
         return default, others
@@ -222,7 +224,7 @@ def _start(
     return start, others
 
 
-def _smaller(study: Study, own: _Measured) -> Iterator[Option]:
+def _smaller(study: Study, own: _Measured) -> Iterator[StartOption]:
     """Yield what costs less than the default design, best expected first."""
     given = study.plan.parameters
     sides = [] if _SIZES & given.keys() else sides_below(own.cost.side)
@@ -253,11 +255,11 @@ def _smaller(study: Study, own: _Measured) -> Iterator[Option]:
                 yield _own_option(study, replace(one, cost=cheaper), tiles | size | frozen)
 
 
-def _own_option(study: Study, one: _Measured, parameters: dict[str, Any]) -> Option:
+def _own_option(study: Study, one: _Measured, parameters: dict[str, Any]) -> StartOption:
     return _option(study, one, parameters, enough_epochs(one.recipe.num_epochs))
 
 
-def _others(study: Study, own: _Measured) -> Iterator[Option]:
+def _others(study: Study, own: _Measured) -> Iterator[StartOption]:
     """Yield other networks that are expected to be better and can be had, best expected first."""
     plan, priors, left_s = study.plan, priors_of(study.plan.model.kind), left_to_train_s(study)
     base = priors.gmacs_of(study.model_of(plan).name)
@@ -285,7 +287,7 @@ def _others(study: Study, own: _Measured) -> Iterator[Option]:
         yield replace(one, is_measured=False)
 
 
-def _variations(study: Study, own: _Measured, start: Option) -> Iterator[Option]:
+def _variations(study: Study, own: _Measured, start: StartOption) -> Iterator[StartOption]:
     """Yield other recipes around the start, in the order of what they are expected to bring."""
     base, recipe = (
         start.parameters,
@@ -322,7 +324,7 @@ def _variations(study: Study, own: _Measured, start: Option) -> Iterator[Option]
             yield replace(start, parameters=base | {name: value}, least_epochs=least_epochs)
 
 
-def _ordered(start: Option, others: Iterable[Option]) -> list[Option]:
+def _ordered(start: StartOption, others: Iterable[StartOption]) -> list[StartOption]:
     """Return the start and what else there is, each once."""
     options = [start]
     options += [one for one in others if one.parameters != start.parameters]
@@ -339,7 +341,7 @@ class OptionSampler(Sampler):
 
     reads_past = True
 
-    def __init__(self, options: Sequence[Option], seed: int) -> None:
+    def __init__(self, options: Sequence[StartOption], seed: int) -> None:
         super().__init__((), seed)
         self.options = options
         self.num_trials = len(options)
@@ -349,21 +351,23 @@ class OptionSampler(Sampler):
         return dict(untried(self.options, [one.parameters for one in past])[0].parameters)
 
 
-def untried(options: Sequence[Option], tried: Sequence[Mapping[str, Any]]) -> list[Option]:
+def untried(
+    options: Sequence[StartOption], tried: Sequence[Mapping[str, Any]]
+) -> list[StartOption]:
     """Return the options that no trial had, in order."""
     return [one for one in options if one.parameters not in tried]
 
 
-def _decided(before: Mapping[str, Any]) -> list[Option]:
+def _decided(before: Mapping[str, Any]) -> list[StartOption]:
     """Return the options of an earlier start of this run, in their order."""
-    fields = Option.__dataclass_fields__
+    fields = StartOption.__dataclass_fields__
     return [
-        Option(**{name: value for name, value in row.items() if name in fields})
+        StartOption(**{name: value for name, value in row.items() if name in fields})
         for row in before["options"]
     ]
 
 
-def _rules(study: Study, options: Sequence[Option]) -> Rules:
+def _rules(study: Study, options: Sequence[StartOption]) -> Rules:
     limits = study.plan.job.limits
     if "max_trials" in limits.model_fields_set:
         num_trials = limits.max_trials
@@ -380,7 +384,7 @@ def _rules(study: Study, options: Sequence[Option]) -> Rules:
     )
 
 
-def _needed_s(options: Sequence[Option], rows: Mapping[int, Mapping[str, Any]]) -> float:
+def _needed_s(options: Sequence[StartOption], rows: Mapping[int, Mapping[str, Any]]) -> float:
     """Return the seconds that the next trial needs."""
     ended = [row for row in rows.values() if row["status"] not in UNFINISHED]
     if not any(row["value"] is not None for row in ended):
@@ -392,7 +396,7 @@ def _needed_s(options: Sequence[Option], rows: Mapping[int, Mapping[str, Any]]) 
     return _slowness(options, ended) * rest[0].least_s if rest else math.inf
 
 
-def _slowness(options: Sequence[Option], ended: Sequence[Mapping[str, Any]]) -> float:
+def _slowness(options: Sequence[StartOption], ended: Sequence[Mapping[str, Any]]) -> float:
     """Return how many times as long as measured the trials took: neighbours come and go."""
     by_parameters = [(one, row) for row in ended for one in options if _is_of(row, one)]
     expected_s = sum(one.seconds(row["epochs"]) for one, row in by_parameters)
@@ -400,7 +404,7 @@ def _slowness(options: Sequence[Option], ended: Sequence[Mapping[str, Any]]) -> 
     return taken_s / expected_s if expected_s else 1.0
 
 
-def _is_of(row: Mapping[str, Any], option: Option) -> bool:
+def _is_of(row: Mapping[str, Any], option: StartOption) -> bool:
     return bool(row["parameters"] == option.parameters and row["epochs"])
 
 
@@ -434,7 +438,7 @@ def _note_profile(study: Study, own: _Measured) -> None:
     log.info("AutoMode · %s", format_profile(profile))
 
 
-def _announce(study: Study, options: Sequence[Option], num_trials: int) -> None:
+def _announce(study: Study, options: Sequence[StartOption], num_trials: int) -> None:
     """Log the plan and its expected time."""
     start, left_s = options[0], left_to_train_s(study)
     num_epochs = start.epochs_in(left_s)
@@ -461,6 +465,6 @@ def _announce(study: Study, options: Sequence[Option], num_trials: int) -> None:
         log.info("plan: no more; --budget 10m, or limits.max_trials, tries other recipes too")
 
 
-def _named(study: Study, option: Option) -> str:
+def _named(study: Study, option: StartOption) -> str:
     model = trial_plan(study.plan, option.parameters).model
     return f"{model.name}{format_parameters(option.parameters)}"

@@ -2,15 +2,12 @@
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
 from autofocus.data.batches.cache.budget import MIB, free_memory_bytes
-from autofocus.data.images.fetch import open_bytes
-from autofocus.data.images.header import read_header
 from autofocus.models.box_profile import BoxProfile
 from autofocus.runtime import num_cores
 from autofocus.study.study import Study
@@ -44,15 +41,6 @@ def profile_objects(boxes: BoxProfile) -> dict[str, Any]:
         "object_side_frac": [round(side, 4) for side in boxes.side_frac],
         "image_size": list(boxes.image_size),
     }
-
-
-def median_size(locations: Sequence[str]) -> list[int]:
-    """Return the median (height, width) of some of the images, in pixels."""
-    chosen = [locations[i] for i in range(0, len(locations), -(-len(locations) // _NUM_SIZED))]
-    # They were decoded before: none can be without a header.
-    headers = [read_header(open_bytes(location)) for location in chosen]
-    sizes = np.array([(header.height, header.width) for header in headers])
-    return [int(side) for side in np.median(sizes, axis=0)]
 
 
 def profile_machine(device: torch.device, image_s: float) -> dict[str, Any]:

@@ -24,7 +24,7 @@ _SLACK: Final = 1.1
 
 
 @dataclass(frozen=True)
-class Option:
+class StartOption:
     """A way to train.
 
     Attributes:
@@ -64,7 +64,7 @@ class Option:
         return asdict(self) | {"epochs_that_fit": self.epochs_in(left_s)}
 
 
-def choose_start(options: Sequence[Option], left_s: float) -> Option:
+def choose_start(options: Sequence[StartOption], left_s: float) -> StartOption:
     """Return the first option with enough epochs, else the one with most of them.
 
     Args:
@@ -123,7 +123,7 @@ def option_of(
     least_epochs: int,
     *,
     evaluates_all: bool,
-) -> Option:
+) -> StartOption:
     """Return the option of a design.
 
     Args:
@@ -140,7 +140,9 @@ def option_of(
     if interval > 1:
         parameters = {**parameters, "evaluation_frequency": interval}
     epoch_s = train_s + evaluate_s / interval
-    return Option(parameters, epoch_s, 2 * evaluate_s, num_epochs, min(num_epochs, least_epochs))
+    return StartOption(
+        parameters, epoch_s, 2 * evaluate_s, num_epochs, min(num_epochs, least_epochs)
+    )
 
 
 def sides_below(side: int) -> list[int]:

@@ -16,7 +16,7 @@ from autofocus.errors import WeightsError
 from autofocus.runtime import no_progress
 from autofocus.study.automode import objects as module
 from autofocus.study.automode.objects import OptionSampler, _needed_s
-from autofocus.study.automode.start import ENOUGH_EPOCHS, MIN_SIDE, Option
+from autofocus.study.automode.start import ENOUGH_EPOCHS, MIN_SIDE, StartOption
 from autofocus.study.folder.run_folder import RunFolder
 from autofocus.study.resolve import resolve, trial_plan
 from autofocus.study.scheduler import MIN_TRIAL_S
@@ -31,9 +31,9 @@ from support.tiny_jobs import decisions, tiny_detection_job
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 OPTIONS = [
-    Option({}, 10.0, 5.0, 40, 10),
-    Option({"image_size": 320}, 20.0, 5.0, 40, 20),
-    Option({"learning_rate": 0.1}, 10.0, 5.0, 40, 20),
+    StartOption({}, 10.0, 5.0, 40, 10),
+    StartOption({"image_size": 320}, 20.0, 5.0, 40, 20),
+    StartOption({"learning_rate": 0.1}, 10.0, 5.0, 40, 20),
 ]
 
 

@@ -10,7 +10,7 @@ from autofocus.study.automode.start import (
     MIN_SIDE,
     Cost,
     Images,
-    Option,
+    StartOption,
     choose_start,
     enough_epochs,
     enough_for_others,
@@ -19,8 +19,8 @@ from autofocus.study.automode.start import (
 )
 
 
-def option(epoch_s: float, least_epochs: int = 10, num_epochs: int = 40) -> Option:
-    return Option({"epoch_s": epoch_s}, epoch_s, 0.0, num_epochs, least_epochs)
+def option(epoch_s: float, least_epochs: int = 10, num_epochs: int = 40) -> StartOption:
+    return StartOption({"epoch_s": epoch_s}, epoch_s, 0.0, num_epochs, least_epochs)
 
 
 def test_the_first_with_enough_epochs_is_taken() -> None:
