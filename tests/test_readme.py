@@ -15,10 +15,14 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL)
 
 
 def masked(output: str) -> list[str]:
-    """Numbers vary with machine, version and time, and with them which class is the likeliest."""
+    """Numbers vary with machine, version and time, and with them which class is the likeliest.
+
+    So does what limited a run, and what more photos would give.
+    """
     lines = [re.sub(r"\d[\d.]*", "#", line).rstrip() for line in output.splitlines()]
-    classes = r"\b(can|carton|milk_bottle|water_bottle) #"
-    return [re.sub(classes, "class #", line) for line in lines if line]
+    names = "(can|carton|milk_bottle|water_bottle)"
+    lines = [re.sub(rf"\b{names} #|'{names}'", "class #", line) for line in lines]
+    return [line for line in lines if line and not line.startswith(("limit ", "photos "))]
 
 
 def hurried(block: str) -> str:

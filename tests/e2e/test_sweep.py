@@ -56,7 +56,7 @@ def job(photos: Path, **changes: Any) -> dict[str, Any]:
         "search_space": [
             {
                 "model_name": {"type": "choice", "values": ["test_resnet", "test_efficientnet"]},
-                "learning_rate": {"type": "loguniform", "min_value": -9, "max_value": -1},
+                "learning_rate": {"type": "loguniform", "min_value": -9, "max_value": -4},
             }
         ],
     } | changes

@@ -36,8 +36,9 @@ from autofocus.training.trial import RunContext, WeightsChoice
 
 log = logging.getLogger(__name__)
 
-# Seconds of a budget kept back for packaging before it was measured.
-PACKAGING_RESERVE_S = 20.0
+# Seconds of a budget, and its largest share, kept back for packaging before it was measured.
+_PACKAGING_S = 20.0
+_PACKAGING_SHARE = 0.4
 # Factor on the last packaging's time: the next one may take longer.
 RESERVE_FACTOR = 1.3
 
@@ -111,7 +112,8 @@ class Study:
         self.board = Leaderboard()
         self.labels = self._labels()
         check_wanted(plan.job.thresholds, self.labels)
-        self.packaging_s = PACKAGING_RESERVE_S
+        budget_s = math.inf if plan.job.budget_s is None else plan.job.budget_s
+        self.packaging_s = min(_PACKAGING_S, _PACKAGING_SHARE * budget_s)
         self.first_score: Score | None = None
         self.first_candidate: Candidate | None = None
         self.first_model_s = 0.0

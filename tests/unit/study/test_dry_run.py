@@ -41,7 +41,6 @@ def test_every_default_is_filled_in_and_nothing_is_written(
     assert model["recipe"]["num_epochs"] > 0
     assert (model["licence"], model["needs_accept_license"]) == ("apache-2.0", False)
     assert document["limits"]["max_trials"] == 1, "without a budget, the default recipe"
-    assert document["automode"]["num_contenders"] == 3
     assert "tf_efficientnet_lite0.in1k" in document["automode"]["models_by_expected_rank"]
     assert document["not_used_here"] == ["compute", "distributed"]
     assert document["job"]["validation_data_size"] == 0.2
@@ -50,7 +49,8 @@ def test_every_default_is_filled_in_and_nothing_is_written(
 def test_automode_shows_what_it_may_try(rows: str) -> None:
     document = plan(rows, budget="10m")
     assert document["limits"]["max_trials"] > 1
-    assert document["automode"]["early_termination"]["type"] == "asha"
+    ranked = document["automode"]["models_by_expected_rank"]
+    assert ranked.index("tf_efficientnet_lite2.in1k") < ranked.index("tf_efficientnet_lite1.in1k")
     named = plan(rows, training_parameters={"model_name": "resnet18"}, limits={"max_trials": 4})
     assert named["automode"]["models_by_expected_rank"] == ["resnet18.a1_in1k"]
     assert plan(rows, limits={"max_trials": 1})["automode"] is None

@@ -32,12 +32,12 @@ from autofocus.study.automode.candidates import Contest, Judged
 from autofocus.study.automode.encoders import (
     Encoder,
     EncoderSource,
-    find_sources,
+    other_sources,
+    own_source,
     side_by_side,
     with_heads,
 )
 from autofocus.study.automode.planner import Planner, Priced
-from autofocus.study.automode.priors import priors_of
 from autofocus.study.automode.profile import (
     duration,
     profile_data,
@@ -46,7 +46,6 @@ from autofocus.study.automode.profile import (
 from autofocus.study.scheduler import PROBE_ID, Rules, Search, TrialController
 from autofocus.study.search.samplers import RandomSampler
 from autofocus.study.study import (
-    PACKAGING_RESERVE_S,
     RESERVE_FACTOR,
     Study,
     format_metric,
@@ -91,26 +90,31 @@ def search_classifiers(study: Study) -> Search:
 def _begin(study: Study) -> Contest:
     """Look at all images, and publish a head on the features of the plan's encoder."""
     given = [study.sources.training, study.sources.validation]
-    deadline_s = study.deadline(PACKAGING_RESERVE_S)
+    deadline_s = study.deadline(study.packaging_s)
     if sum(len(data.records) for data in given if data is not None) <= MAX_FOLDED_IMAGES:
-        return _publish_head(study, deadline_s)
+        return _publish_head(study, PROBE_ID, deadline_s)
     # A model that can be served comes first: of very many images a part is enough for one.
     now_s = time.monotonic()
-    _publish_head(study, min(now_s + _FIRST_LOOK_S, deadline_s or math.inf), is_last=False)
+    first_s = min(now_s + _FIRST_LOOK_S, deadline_s or math.inf)
+    _publish_head(study, PROBE_ID, first_s, is_last=False)
     look_s = _LOOK_SHARE * study.left_s()
-    return _publish_head(study, time.monotonic() + look_s if math.isfinite(look_s) else None)
+    until_s = time.monotonic() + look_s if math.isfinite(look_s) else None
+    return _publish_head(study, f"{PROBE_ID}-all", until_s)
 
 
-def _publish_head(study: Study, deadline_s: float | None, *, is_last: bool = True) -> Contest:
+def _publish_head(
+    study: Study, name: str, deadline_s: float | None, *, is_last: bool = True
+) -> Contest:
     """Look at the images until a deadline, and publish a head on their features.
 
     Args:
         study: The run.
+        name: Id of its row.
         deadline_s: Time (`time.monotonic()`) by which to end; None for no limit.
         is_last: Whether images that are not seen now take no part in the run.
     """
     started_s, plan = time.monotonic(), study.plan
-    looked, num_training = look(study, plan, PROBE_ID, deadline_s, is_last=is_last)
+    looked, num_training = look(study, plan, name, deadline_s, is_last=is_last)
     num_given = len(study.samples) - num_training
     if not num_training or (study.sources.validation is not None and not num_given):
         which = "validation" if num_training else "training"
@@ -125,15 +129,14 @@ def _publish_head(study: Study, deadline_s: float | None, *, is_last: bool = Tru
     study.folder.decide(
         "folds", num_images=num_training, num_folds=len(folds.parts), num_judged=len(folds.judged)
     )
-    source = find_sources(study, priors_of(plan.model.kind))[0]
     contest = Contest(study, folds)
-    encoder = with_heads(study, looked, source, folds, started_s)
+    encoder = with_heads(study, looked, own_source(study), folds, started_s)
     contest.encoders.append(encoder)
     first = frozen_head(contest, encoder)
     contest.add([first])
     _record(contest, first, 0, encoder.seconds, "frozen features, logistic head")
     study.first_score, study.first_candidate = contest.to_serve(first)
-    if study.folder.published(first.id) is None or study.first_model_s:
+    if study.folder.published(first.id) is None:
         study.publish(first.id, study.first_candidate)
     return contest
 
@@ -144,7 +147,7 @@ def _improve(contest: Contest, study: Study, scheduler: TrialController) -> None
     size, device = encoder.spec.preprocess.size, choose_device(encoder.spec.device)
     num_views = encoder.rows.shape[0] * encoder.rows.shape[1]
     planner = Planner(contest, measure_view_s(encoder.network, size, device, num_views))
-    sources = find_sources(study, priors_of(study.plan.model.kind))[1:]
+    sources = other_sources(study)
     if encoder.seconds < _CURVE_SHARE * planner.left_s():
         _measure_curve(contest)
     served = contest.candidates[0]

@@ -16,7 +16,7 @@ from autofocus.models.base import LoadedWeights
 from autofocus.models.network import Classifier
 from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import load_weights
-from autofocus.study.automode.priors import Priors
+from autofocus.study.automode.priors import priors_of
 from autofocus.study.default_model import BRIEF
 from autofocus.study.resolve import Plan, trial_plan
 from autofocus.study.study import Study
@@ -90,23 +90,30 @@ class Encoder:
         return network
 
 
-def find_sources(study: Study, priors: Priors) -> list[EncoderSource]:
-    """Return the encoders that may be tried, the plan's own first, then best expected first.
+def own_source(study: Study) -> EncoderSource:
+    """Return the encoder of the plan: what the job names, or what comes with the install."""
+    plan = study.plan
+    return EncoderSource(plan, priors_of(plan.model.kind).gmacs_of(plan.model.name) or 1.0)
+
+
+def other_sources(study: Study) -> list[EncoderSource]:
+    """Return the other encoders that may be tried, best expected first.
 
     What the job names is the only one; weights of others must be here or be downloaded at once.
     """
-    plan = study.plan
-    base = priors.gmacs_of(plan.model.name)
-    own = EncoderSource(plan, base or 1.0)
-    if plan.user_named_model or plan.job.weights is not None or base is None:
-        return [own]
-    found, timeouts = [own], BRIEF
+    plan, priors = study.plan, priors_of(study.plan.model.kind)
+    is_told = plan.user_named_model or plan.job.weights is not None
+    if is_told or priors.gmacs_of(plan.model.name) is None:
+        return []
+    found, timeouts = [], BRIEF
     for row in priors.ranked(len(study.samples)):
         if row.name == plan.model.name:
             continue
         sides = {"validation_crop_size": row.side, "validation_resize_size": row.resize_side}
         sized = {name: side for name, side in sides.items() if side is not None}
-        other = trial_plan(plan, {"model_name": row.name, **sized, **plan.parameters})
+        if sides.keys() & plan.parameters.keys():
+            sized = {}
+        other = trial_plan(plan, {"model_name": row.name, **sized})
         try:
             load_weights(other.model, timeouts=timeouts, track=study.track)
         except WeightsError as error:

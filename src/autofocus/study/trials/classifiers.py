@@ -16,7 +16,7 @@ from autofocus.runtime import write_atomically
 from autofocus.study.best_model import Score
 from autofocus.study.groups import group_samples
 from autofocus.study.resolve import Plan
-from autofocus.study.study import PACKAGING_RESERVE_S, Study, format_metric
+from autofocus.study.study import Study, format_metric
 from autofocus.study.trials.base import over_limit
 from autofocus.study.trials.recipes import preprocess_for, recipe_for
 from autofocus.training.candidate import Samples
@@ -130,7 +130,7 @@ def look(
 def begin_probed(study: Study, plan: Plan, probe: str) -> None:
     """Give a study its images, and probe a plan's model."""
     started_s = time.monotonic()
-    looked, num_training = look(study, plan, probe, study.deadline(PACKAGING_RESERVE_S))
+    looked, num_training = look(study, plan, probe, study.deadline(study.packaging_s))
     study.train, study.validation = _split(study, num_training)
     spec = ClassifierTrials().spec(study, plan, probe, study.train, study.validation)
     probed = fit_head(
@@ -139,7 +139,7 @@ def begin_probed(study: Study, plan: Plan, probe: str) -> None:
         looked.network,
         study.samples,
         looked.rows,
-        study.context(probe, study.deadline(PACKAGING_RESERVE_S)),
+        study.context(probe, study.deadline(study.packaging_s)),
         serves_all=study.sources.validation is None,
     )
     study.first_score = _keep(study, spec, probed, started_s)

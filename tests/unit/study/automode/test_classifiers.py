@@ -61,7 +61,7 @@ def test_heads_then_two_side_by_side_then_the_tail_of_the_best(
     assert {"probe", *lites} <= rows.keys()
     assert sum("+" in name for name in rows) == 1
     (tail,) = (row for name, row in rows.items() if name.startswith(TAIL))
-    assert tail["epochs"] == 8
+    assert tail["epochs"] == 30, "of few images more epochs, for enough steps"
     assert tail["parameters"]["trained_share"] in actions.TRAINED_SHARES
     assert not (folder / ACTIVATIONS).exists(), "they are large, and made again in seconds"
     (end,) = decisions(folder, "nothing_left")
@@ -131,7 +131,7 @@ def test_after_the_first_tail_come_an_earlier_cut_more_epochs_and_all_layers(
     assert sorted(kinds) == ["probe", "tail", "tail", "tail", "whole"]
     order = [made["trial"] for made in decisions(folder, "action")]
     assert order[0].startswith("tail-test_efficientnet-cut-")
-    assert order[0].endswith("-epochs-8")
+    assert order[0].endswith("-epochs-30")
     whole = next(row for row in result["trials"] if row["id"].startswith("whole-"))
     assert whole["epochs"] > 8
     (end,) = decisions(folder, "nothing_left")
@@ -157,7 +157,7 @@ def test_a_killed_tail_goes_on_with_the_fits_that_are_left(
     folder = tmp_path / "run"
     shutil.copytree(tiny[0], folder, symlinks=True)
     (folder / "result.json").unlink()
-    tails = sorted((folder / "trials").glob("tail-*-epochs-8"))
+    tails = sorted((folder / "trials").glob("tail-*-epochs-30"))
     shutil.rmtree(tails[0] / "fit-4")
     whole = next((folder / "trials").glob("whole-*"))
     shutil.rmtree(whole / "fit-2")
