@@ -38,8 +38,8 @@ TailState = dict[str, Tensor]
 CPU = torch.device("cpu")
 # Images whose logits are computed at once.
 _EVALUATION_BATCH_SIZE = 64
-# Steps that are measured, after one that is not.
-_NUM_MEASURED = 3
+# Steps that are measured, after those in which memory and kernels are set up.
+_NUM_WARM_UP, _NUM_MEASURED = 3, 5
 
 
 def tail_recipe(num_epochs: int = 8) -> Recipe:
@@ -219,10 +219,10 @@ def step_s(
             recipe=recipe,
             seed=0,
             device=device,
-            max_steps=1 + _NUM_MEASURED,
+            max_steps=_NUM_WARM_UP + _NUM_MEASURED + 1,
             on_step=lambda: marks.append(time.monotonic()),
         )
-        return (marks[-1] - marks[0]) / _NUM_MEASURED
+        return float(np.median(np.diff(marks[_NUM_WARM_UP:])))
 
     num_beside = num_cores() if device.type == "cpu" else 1
     return max(fit_all([measure] * num_beside, device))
