@@ -1,0 +1,68 @@
+"""The planner: its order is fixed, and the clock says what fits."""
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from autofocus.study.automode.planner import Planner
+
+
+@dataclass(frozen=True)
+class Fake:
+    """An action of known gain and cost."""
+
+    id: str
+    gain: float
+    num_passes: float
+    kind: str = "head"
+    model: str = ""
+    num_epochs: int = 0
+    is_training: bool = False
+
+    def passes(self, contest: Any) -> float:
+        return self.num_passes
+
+    def run(self, contest: Any, context: Any) -> list[Any]:
+        return []
+
+
+CHEAP, DEAR, BEST = Fake("cheap", 0.1, 2), Fake("dear", 0.2, 90), Fake("best", 0.3, 3)
+
+
+def planner(left_s: float) -> Planner:
+    study = SimpleNamespace(
+        samples=range(100), left_s=lambda: left_s, test_reserve_s=lambda: min(left_s, 1.0)
+    )
+    contest: Any = SimpleNamespace(study=study)
+    return Planner(contest, pass_s=0.01)
+
+
+def test_the_order_is_by_gain_for_cost() -> None:
+    priced = planner(math.inf).layout([DEAR, CHEAP, BEST])
+    assert [one.action.id for one in priced] == ["best", "cheap", "dear"]
+
+
+def test_what_does_not_fit_is_left_out_and_a_cheaper_one_taken() -> None:
+    found = planner(5.5).choose([DEAR, CHEAP, BEST])
+    assert found is not None
+    assert found.action is CHEAP, "3 s of passes, 2 s of all else and 1 s for the test data"
+    assert planner(3.0).choose([DEAR, CHEAP, BEST]) is None
+    assert planner(3.0).cheapest([DEAR, BEST, CHEAP]) == planner(9.0).price(CHEAP)
+    assert planner(9.0).cheapest([]) is None
+
+
+def test_an_action_that_ended_corrects_the_cost_of_its_kind() -> None:
+    one = planner(100.0)
+    before = one.price(CHEAP).seconds
+    one.took(BEST, 2 + 10 * 3.0)
+    assert one.price(CHEAP).seconds == pytest.approx(2 + 10 * 2.0)
+    assert one.price(Fake("other", 0.1, 2, kind="pair")).seconds == pytest.approx(before)
+
+
+def test_no_more_is_laid_out_than_there_is_time_for() -> None:
+    priced = planner(10.0).layout([CHEAP, BEST, Fake("third", 0.05, 2)])
+    assert [one.action.id for one in priced] == ["best", "cheap"]
+    assert sum(one.seconds for one in priced) <= 9.0
