@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from autofocus.data.splits import kfold_indices
 from autofocus.study.best_model import Score
-from autofocus.study.folder.trial_folder import read_losses
 from autofocus.study.refit import can_refit, refit_s
 from autofocus.study.scheduler import TrainedTrial, TrialController
 from autofocus.study.study import RESERVE_FACTOR, Study
@@ -109,20 +108,6 @@ def cross_validate(study: Study, trained: TrainedTrial, losses: Losses) -> Losse
     inputs = {"trial": trained.trial, "num_images": len(found.before), "failed": failed}
     study.folder.decide("other_folds", first=first.inputs(), **inputs)
     return found
-
-
-def cross_validation_s(study: Study, probe: NDArray[np.float64] | None, seconds: float) -> float:
-    """Return the seconds that the other folds would take; 0 where the default recipe is decided.
-
-    Args:
-        study: The run.
-        probe: Loss of each validation image under the probe, [n].
-        seconds: Training time of the default recipe.
-    """
-    after = read_losses(study.folder.path / "trials" / "0")
-    if probe is None or after is None or not _is_undecided(compare(probe, after)):
-        return 0.0
-    return (NUM_FOLDS - 1) * seconds
 
 
 def _is_undecided(comparison: Comparison) -> bool:

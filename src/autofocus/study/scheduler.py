@@ -288,22 +288,6 @@ class TrialController:
         """See `TrialScheduler.is_stopped`."""
         return self._study.is_stopped()
 
-    @property
-    def scores(self) -> dict[int, float]:
-        """Best value of `rules.metric` of each trial that has ended."""
-        return {
-            number: max(value for _, value in self._points[number])
-            for number in sorted(self._ended)
-            if self._points[number]
-        }
-
-    def add_candidate(self, row: dict[str, Any], score: Score, candidate: Candidate) -> None:
-        """Add a model that no trial of the sweep trained; publish it if it is the best."""
-        self._study.add_row(row)
-        self._candidates[score.trial] = candidate
-        self._best.add(len(self._rows), score)
-        self.publish_best()
-
     def spec_of(self, number: int) -> TrialSpec:
         """Return what a trial trains that was begun."""
         return self._spec(self._id(number), self._plan_of(number))

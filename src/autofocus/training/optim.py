@@ -51,11 +51,6 @@ def freeze_layers(network: Network, num_groups: int, frac: float = 0.0) -> int:
     return len(groups)
 
 
-def num_layer_groups(network: Network) -> int:
-    """Return the number of groups that `freeze_layers` can freeze."""
-    return len(_freezing_groups(network.encoder))
-
-
 def _freezing_groups(encoder: nn.Module) -> list[list[str]]:
     """Return the parameter names of each group, from the input on."""
     by_depth = group_parameters(encoder, _matcher(encoder, type(encoder).__name__ in _STAGE_GROUPS))

@@ -70,17 +70,12 @@ class Probe:
         c: Inverse regularisation strength.
         calibration: Temperature that the head contains.
         search: Out-of-fold log-loss by C.
-        fold_logits: Calibrated out-of-fold logits of the images that C was chosen on, [m, k];
-            None where folds could not be afforded.
-        fold_index: Positions of these images, [m].
     """
 
     head: LinearHead
     c: float
     calibration: Calibration
     search: dict[float, float]
-    fold_logits: Floats | None = None
-    fold_index: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -184,8 +179,6 @@ def fit_probe(
         best,
         Calibration(temperature, "out-of-fold", len(chosen)),
         {c: loss for c, (loss, _) in searched.items()},
-        searched[best][1] / temperature,
-        chosen,
     )
 
 

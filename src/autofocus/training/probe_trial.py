@@ -43,14 +43,11 @@ class Probed:
         candidate: Model to publish.
         initial_model: Network whose head was fitted on the training images alone.
         losses: Loss of each validation image under `initial_model`, [m].
-        fold_losses: Loss of each training image under heads that had not seen it, [n]; a seeded
-            part of them where they are many, empty where folds could not be afforded.
     """
 
     candidate: Candidate
     initial_model: Classifier
     losses: NDArray[np.float64]
-    fold_losses: NDArray[np.float64]
 
 
 def run_probe(
@@ -177,7 +174,6 @@ def fit_head(
     predictions = _predictions(spec, probe.head.logits(rows[spec.validation, 0]))
     metrics = task.evaluate(predictions, validation.targets, spec.labels, {})
     losses = task.sample_losses(predictions, validation.targets)
-    fold_losses = _fold_losses(spec, probe, train)
     network.set_head(probe.head.weight, probe.head.bias)
     initial_model = copy.deepcopy(network)
     if serves_all:
@@ -196,7 +192,7 @@ def fit_head(
         metrics=metrics,
     )
     candidate = Candidate(network, manifest, validation.locations[:NUM_CHECK_IMAGES])
-    return Probed(candidate, initial_model, losses, fold_losses)
+    return Probed(candidate, initial_model, losses)
 
 
 def _fit(
@@ -217,13 +213,6 @@ def _fit(
         seed=spec.seed,
         deadline_s=context.deadline_s,
     )
-
-
-def _fold_losses(spec: TrialSpec, probe: Probe, train: Samples) -> NDArray[np.float64]:
-    if probe.fold_logits is None or probe.fold_index is None:
-        return np.zeros(0)
-    predictions = _predictions(spec, probe.fold_logits)
-    return whole_image_task(spec).sample_losses(predictions, train.chosen(probe.fold_index).targets)
 
 
 def _predictions(spec: TrialSpec, logits: NDArray[np.floating[Any]]) -> list[ClassScores]:

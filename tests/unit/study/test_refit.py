@@ -5,16 +5,13 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 import autofocus
 from autofocus.study import best_model, cross_validation, refit
-from autofocus.study.folder.trial_folder import keep_losses
 from autofocus.study.study import Study
 from autofocus.study.trials.classifiers import ClassifierTrials
 from autofocus.training import features, loop
@@ -185,18 +182,14 @@ def test_folds_take_no_time_that_the_winner_needs(
     assert result["best_trial"] == "refit-1"
 
 
-@pytest.mark.parametrize(("gain", "error", "asks"), [(1.0, 0.4, 0), (1.0, 0.9, 4), (-1.0, 0.8, 0)])
+@pytest.mark.parametrize(
+    ("gain", "error", "is_asked"), [(1.0, 0.4, False), (1.0, 0.9, True), (-1.0, 0.8, False)]
+)
 def test_other_folds_are_asked_only_where_it_is_unclear(
-    gain: float, error: float, asks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gain: float, error: float, is_asked: bool
 ) -> None:
     found = replace(CLEAR, mean_gain=gain, standard_error=error)
-    monkeypatch.setattr(cross_validation, "compare", lambda before, after: found)
-    losses = np.ones(5)
-    (tmp_path / "trials" / "0").mkdir(parents=True)
-    keep_losses(tmp_path / "trials" / "0", losses)
-    study: Any = SimpleNamespace(folder=SimpleNamespace(path=tmp_path))
-    assert cross_validation.cross_validation_s(study, losses, 10.0) == asks * 10.0
-    assert cross_validation.cross_validation_s(study, None, 10.0) == 0.0
+    assert cross_validation._is_undecided(found) == is_asked
 
 
 def test_a_fold_that_raises_costs_only_its_evidence(

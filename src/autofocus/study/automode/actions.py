@@ -81,10 +81,6 @@ class Action(Protocol):
     def kind(self) -> str:
         """Kind of action; the measured cost of one corrects what the next is expected to cost."""
 
-    @property
-    def is_training(self) -> bool:
-        """Whether it counts as a trial."""
-
     def passes(self, contest: Contest) -> float:
         """Return its cost in forward passes of the first encoder."""
 
@@ -101,7 +97,6 @@ class Head:
     members: tuple[Encoder, ...] = ()
     num_epochs: int = 0
     kind: str = "head"
-    is_training: bool = False
 
     @property
     def id(self) -> str:
@@ -145,7 +140,6 @@ class Tail:
     num_epochs: int
     gain: float
     kind: str = "tail"
-    is_training: bool = True
 
     @property
     def id(self) -> str:
@@ -337,7 +331,6 @@ class Whole:
     encoder: Encoder
     gain: float
     kind: str = "whole"
-    is_training: bool = True
 
     @property
     def id(self) -> str:
@@ -443,7 +436,6 @@ class Pair:
     gain: float
     num_epochs: int = 0
     kind: str = "pair"
-    is_training: bool = False
 
     @property
     def id(self) -> str:

@@ -14,9 +14,6 @@ from autofocus.study.study import Study
 
 log = logging.getLogger(__name__)
 
-# Images whose headers are read where rows do not have their sizes.
-_NUM_SIZED = 32
-
 
 def profile_data(study: Study) -> dict[str, Any]:
     """Return statistics of a study's training data."""

@@ -20,7 +20,6 @@ class Fake:
     kind: str = "head"
     model: str = ""
     num_epochs: int = 0
-    is_training: bool = False
 
     def passes(self, contest: Any) -> float:
         return self.num_passes
