@@ -49,12 +49,16 @@ class Scored:
 def choose(
     candidates: Sequence[Scored], groups: Sequence[Hashable], reference: int = 0
 ) -> tuple[int, list[Gain]]:
-    """Choose the candidate with the largest shrunk gain; of near ties, the smallest.
+    """Choose the candidate with the least loss; of near ties, the smallest model.
+
+    A near tie is a difference that, as far as it is to be believed, is less than `TIE_SHARE` of the
+    reference's loss: an uncertain one is no reason for a larger model. Of one size the largest
+    shrunk gain over the reference wins: a sure gain beats a lucky one.
 
     Args:
         candidates: Candidates, on the same n images.
         groups: Group of each image, [n].
-        reference: Position of the candidate that the others are compared with.
+        reference: Position of the candidate that gains are told of.
 
     Returns:
         Position of the chosen one, and each candidate's gain over the reference.
@@ -62,9 +66,11 @@ def choose(
     before = candidates[reference].losses
     # A perfect reference has a loss of a rounding error, of either sign.
     level = max(0.0, float(_group_means(before, groups).mean()))
-    gains = [shrunk_gain(before, c.losses, PRIOR_SHARE * level, groups) for c in candidates]
-    enough = max(gain.shrunk for gain in gains) - TIE_SHARE * level
-    tied = [i for i, gain in enumerate(gains) if gain.shrunk >= enough]
+    prior_sd = PRIOR_SHARE * level
+    gains = [shrunk_gain(before, one.losses, prior_sd, groups) for one in candidates]
+    best = candidates[max(range(len(gains)), key=lambda i: gains[i].mean)].losses
+    lost = [shrunk_gain(one.losses, best, prior_sd, groups).shrunk for one in candidates]
+    tied = [i for i, loss in enumerate(lost) if loss <= TIE_SHARE * level]
     return min(tied, key=lambda i: (candidates[i].size, -gains[i].shrunk)), gains
 
 

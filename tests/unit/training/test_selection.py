@@ -74,6 +74,13 @@ def test_of_near_ties_the_smallest_model_is_chosen() -> None:
     assert choose([*candidates[:2], Scored(first - 0.085, 40)], range(50))[0] == 1
 
 
+def test_candidates_are_compared_with_each_other_not_only_with_the_reference() -> None:
+    """Both gain on images that the reference gets wrong; one of them is better on all."""
+    first = np.where(np.arange(100) % 10 == 0, 2.0, 0.01)
+    good, better = np.where(first > 1, 0.8, 0.01), np.where(first > 1, 0.3, 0.01)
+    assert choose([Scored(first, 1), Scored(good, 1), Scored(better, 9)], range(100))[0] == 2
+
+
 def test_the_reference_stays_where_nothing_is_better() -> None:
     first = np.linspace(0.5, 1.5, 50)
     assert choose([Scored(first + 0.1, 1), Scored(first, 9)], range(50), reference=1)[0] == 1

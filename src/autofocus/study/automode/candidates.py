@@ -1,7 +1,7 @@
 """The candidates of a classifier's AutoMode, judged on the same images and chosen by one rule.
 
 No network has learnt from the images that judge it, and no temperature was fitted on them. A
-candidate's gain over the first one is believed as far as it is certain (`selection.choose`).
+difference between two candidates is believed as far as it is certain (`selection.choose`).
 """
 
 import logging
