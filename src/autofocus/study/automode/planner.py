@@ -14,6 +14,10 @@ from autofocus.study.automode.candidates import Contest
 
 # A pass of a frozen head or of two networks as one costs this much more: heads of folds, packages.
 _FIXED_S: Final = 2.0
+# Real steps are measured only where there is time for that, and for a good part of what a tail is
+# expected to take without.
+_MEASURE_S: Final = 20.0
+_MEASURE_SHARE: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class Planner:
         left_s = self.left_s()
         for action in self._ordered(actions):
             if math.isfinite(left_s) and isinstance(action, Tail) and "tail" not in self._factors:
+                if left_s < max(_MEASURE_S, _MEASURE_SHARE * self.price(action).seconds):
+                    continue
                 # Nothing here has trained yet: real steps say more than any table.
                 self.took(action, _FIXED_S + action.measure(self._contest))
                 left_s = self.left_s()

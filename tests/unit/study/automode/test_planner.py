@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from autofocus.study.automode.actions import Tail
 from autofocus.study.automode.planner import Planner
 
 
@@ -65,3 +66,17 @@ def test_no_more_is_laid_out_than_there_is_time_for() -> None:
     priced = planner(10.0).layout([CHEAP, BEST, Fake("third", 0.05, 2)])
     assert [one.action.id for one in priced] == ["best", "cheap"]
     assert sum(one.seconds for one in priced) <= 9.0
+
+
+def test_nothing_is_measured_where_there_is_no_time_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured(self: Tail, contest: Any) -> float:
+        raise AssertionError("it was measured")
+
+    monkeypatch.setattr(Tail, "measure", measured)
+    monkeypatch.setattr(Tail, "passes", lambda self, contest: 60.0)
+    encoder: Any = SimpleNamespace(source=SimpleNamespace(name="x"))
+    tail = Tail(encoder, 5, 8, 0.2)
+    assert planner(19.0).choose([tail]) is None, "measuring takes seconds by itself"
+    assert planner(25.0).choose([tail]) is None, "it needs about 62 s"
+    with pytest.raises(AssertionError, match="measured"):
+        planner(40.0).choose([tail])
