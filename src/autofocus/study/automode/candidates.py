@@ -71,7 +71,14 @@ class Contest:
     Args:
         study: The run, with its images.
         folds: Folds that every candidate is judged on.
+
+    Attributes:
+        best: The best candidate; there is one from the first `add` on.
+        served: The one that is published.
     """
+
+    best: Judged
+    served: Judged
 
     def __init__(self, study: Study, folds: Folds) -> None:
         self.study = study
@@ -120,10 +127,11 @@ class Contest:
             name, encoder, raw, logits, losses, temperature, build, encoder.num_params, parameters
         )
 
-    def add(self, found: Sequence[Judged]) -> Judged:
-        """Add candidates, and return the best of all."""
+    def add(self, found: Sequence[Judged]) -> None:
+        """Add candidates, and choose the best of all."""
         self.candidates += found
         best, gains = self._choose(self.candidates)
+        self.best = best
         self.study.folder.decide(
             "champion",
             champion=best.id,
@@ -134,7 +142,6 @@ class Contest:
                 for one, gain in zip(self.candidates, gains, strict=True)
             ],
         )
-        return best
 
     def best_of(self, found: Sequence[Judged]) -> tuple[Judged, Gain]:
         """Return the best of some candidates, and its gain over the first of all."""

@@ -46,7 +46,6 @@ from autofocus.study.automode.profile import (
 from autofocus.study.scheduler import PROBE_ID, Rules, Search, TrialController
 from autofocus.study.search.samplers import RandomSampler
 from autofocus.study.study import (
-    RESERVE_FACTOR,
     Study,
     format_metric,
 )
@@ -68,8 +67,8 @@ _TAIL_GAIN, _OTHER_TAIL_GAIN, _LONGER_GAIN, _WHOLE_GAIN = 0.2, 0.08, 0.03, 0.2
 # were not enough on every seed, 64 were (benchmarks/tail_training.py).
 _NUM_STEPS: Final = 60
 _MIN_EPOCHS, _MAX_EPOCHS = 8, 30
-# What is better is published before an action that takes longer than this many packagings.
-_UNPUBLISHED_FACTOR: Final = 3.0
+# Share of the time left that a package may take before the end.
+_PACKAGE_SHARE: Final = 0.05
 # Seconds to look at very many images for before the first model, and the share of the time left to
 # look at more of them after it.
 _FIRST_LOOK_S: Final = 25.0
@@ -134,6 +133,7 @@ def _publish_head(
     contest.encoders.append(encoder)
     first = frozen_head(contest, encoder)
     contest.add([first])
+    contest.served = first
     _record(contest, first, 0, encoder.seconds, "frozen features, logistic head")
     study.first_score, study.first_candidate = contest.to_serve(first)
     if study.folder.published(first.id) is None:
@@ -150,18 +150,15 @@ def _improve(contest: Contest, study: Study, scheduler: TrialController) -> None
     sources = other_sources(study)
     if encoder.seconds < _CURVE_SHARE * planner.left_s():
         _measure_curve(contest)
-    served = contest.candidates[0]
-    done = {served.id}
+    done = {contest.served.id}
     _announce(contest, planner, _options(contest, sources, done, is_short=False))
-    best = served
     while not study.is_stopped():
         options = _options(contest, sources, done, is_short=False)
         short = _options(contest, sources, done, is_short=True)
         priced = planner.choose(options) or planner.choose(short)
-        is_long = priced is None or priced.seconds > _UNPUBLISHED_FACTOR * study.packaging_s
-        if best is not served and is_long:
-            served = best
-            scheduler.replace_best(*contest.to_serve(best))
+        if contest.best is not contest.served and _is_due(contest, planner, priced):
+            contest.served = contest.best
+            scheduler.replace_best(*contest.to_serve(contest.best))
             continue
         if priced is None:
             _end(contest, planner, [*options, *short])
@@ -173,9 +170,20 @@ def _improve(contest: Contest, study: Study, scheduler: TrialController) -> None
             continue
         found = _run(contest, planner, priced)
         if found:
-            best = contest.add(found)
+            contest.add(found)
     if not study.is_stopped():
         shutil.rmtree(study.folder.path / ACTIVATIONS, ignore_errors=True)
+
+
+def _is_due(contest: Contest, planner: Planner, priced: Priced | None) -> bool:
+    """Return whether the best is published before what comes next: it is long, and there is time.
+
+    A package takes seconds, in which a short run could train.
+    """
+    if priced is None:
+        return True
+    package_s = contest.study.packaging_s * contest.best.size / contest.served.size
+    return priced.seconds > 2 * package_s and package_s < _PACKAGE_SHARE * planner.left_s()
 
 
 def _measure_curve(contest: Contest) -> None:
@@ -273,9 +281,9 @@ def _ranked(contest: Contest) -> list[Encoder]:
 def _run(contest: Contest, planner: Planner, priced: Priced) -> list[Judged]:
     """Return the candidates of an action; none where it failed or the time ended."""
     study, action = contest.study, priced.action
-    reserve_s = study.packaging_s * RESERVE_FACTOR + study.test_reserve_s()
-    context = study.context(action.id, study.deadline(reserve_s))
     left_s = planner.left_s()
+    deadline_s = None if math.isinf(left_s) else time.monotonic() + left_s
+    context = study.context(action.id, deadline_s)
     study.folder.decide(
         "action",
         trial=action.id,

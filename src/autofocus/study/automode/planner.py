@@ -11,6 +11,7 @@ from typing import Final
 
 from autofocus.study.automode.actions import Action, Tail
 from autofocus.study.automode.candidates import Contest
+from autofocus.study.study import RESERVE_FACTOR
 
 # A pass of a frozen head or of two networks as one costs this much more: heads of folds, packages.
 _FIXED_S: Final = 2.0
@@ -18,6 +19,8 @@ _FIXED_S: Final = 2.0
 # expected to take without.
 _MEASURE_S: Final = 20.0
 _MEASURE_SHARE: Final = 0.5
+# An action that ends too late is worth nothing: it must fit with this much to spare.
+_SAFETY: Final = 1.1
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Planner:
     def left_s(self) -> float:
         """Return the seconds left for actions; infinite without a budget."""
         study = self._contest.study
-        return study.left_s() - study.test_reserve_s()
+        return study.left_s() - study.test_reserve_s() - self._larger_package_s()
 
     def price(self, action: Action) -> Priced:
         """Return an action with its expected cost."""
@@ -62,24 +65,33 @@ class Planner:
 
     def choose(self, actions: Sequence[Action]) -> Priced | None:
         """Return the next action; None if there is no time for any."""
-        left_s = self.left_s()
-        for action in self._ordered(actions):
-            if math.isfinite(left_s) and isinstance(action, Tail) and "tail" not in self._factors:
-                if left_s < max(_MEASURE_S, _MEASURE_SHARE * self.price(action).seconds):
-                    continue
-                # Nothing here has trained yet: real steps say more than any table.
-                self.took(action, _FIXED_S + action.measure(self._contest))
-                left_s = self.left_s()
+        ordered = self._ordered(actions)
+        for action in ordered:
+            if isinstance(action, Tail) and "tail" not in self._factors:
+                self._measure([one for one in ordered if isinstance(one, Tail)])
             priced = self.price(action)
-            if priced.seconds <= left_s:
+            if _SAFETY * priced.seconds <= self.left_s():
                 return priced
         return None
+
+    def _measure(self, tails: Sequence[Tail]) -> None:
+        """Time the steps of the cheapest tail: nothing has trained yet, and no table knows more."""
+        cheapest, left_s = min(tails, key=lambda one: one.passes(self._contest)), self.left_s()
+        needed_s = max(_MEASURE_S, _MEASURE_SHARE * self.price(cheapest).seconds)
+        if math.isfinite(left_s) and left_s >= needed_s:
+            self.took(cheapest, _FIXED_S + cheapest.measure(self._contest))
+
+    def _larger_package_s(self) -> float:
+        """Return what the package of the best takes more than that of the served model."""
+        contest = self._contest
+        ratio = contest.best.size / contest.served.size
+        return max(0.0, ratio - 1) * RESERVE_FACTOR * contest.study.packaging_s
 
     def layout(self, actions: Sequence[Action]) -> list[Priced]:
         """Return the actions that are expected to fit, in order."""
         left_s, found = self.left_s(), []
         for priced in map(self.price, self._ordered(actions)):
-            if priced.seconds <= left_s:
+            if _SAFETY * priced.seconds <= left_s:
                 found.append(priced)
                 left_s -= priced.seconds
         return found

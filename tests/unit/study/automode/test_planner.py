@@ -34,9 +34,13 @@ CHEAP, DEAR, BEST = Fake("cheap", 0.1, 2), Fake("dear", 0.2, 90), Fake("best", 0
 
 def planner(left_s: float) -> Planner:
     study = SimpleNamespace(
-        samples=range(100), left_s=lambda: left_s, test_reserve_s=lambda: min(left_s, 1.0)
+        samples=range(100),
+        left_s=lambda: left_s,
+        test_reserve_s=lambda: min(left_s, 1.0),
+        packaging_s=5.0,
     )
-    contest: Any = SimpleNamespace(study=study)
+    model = SimpleNamespace(size=10)
+    contest: Any = SimpleNamespace(study=study, best=model, served=model)
     return Planner(contest, pass_s=0.01)
 
 
@@ -46,7 +50,7 @@ def test_the_order_is_by_gain_for_cost() -> None:
 
 
 def test_what_does_not_fit_is_left_out_and_a_cheaper_one_taken() -> None:
-    found = planner(5.5).choose([DEAR, CHEAP, BEST])
+    found = planner(5.6).choose([DEAR, CHEAP, BEST])
     assert found is not None
     assert found.action is CHEAP, "3 s of passes, 2 s of all else and 1 s for the test data"
     assert planner(3.0).choose([DEAR, CHEAP, BEST]) is None
@@ -63,9 +67,15 @@ def test_an_action_that_ended_corrects_the_cost_of_its_kind() -> None:
 
 
 def test_no_more_is_laid_out_than_there_is_time_for() -> None:
-    priced = planner(10.0).layout([CHEAP, BEST, Fake("third", 0.05, 2)])
+    priced = planner(11.0).layout([CHEAP, BEST, Fake("third", 0.05, 2)])
     assert [one.action.id for one in priced] == ["best", "cheap"]
-    assert sum(one.seconds for one in priced) <= 9.0
+    assert sum(one.seconds for one in priced) <= 10.0
+
+
+def test_a_larger_package_takes_longer() -> None:
+    one: Any = planner(30.0)
+    one._contest.best = SimpleNamespace(size=30)
+    assert one.left_s() == pytest.approx(29 - 2 * 1.3 * 5)
 
 
 def test_nothing_is_measured_where_there_is_no_time_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,5 +88,6 @@ def test_nothing_is_measured_where_there_is_no_time_for_it(monkeypatch: pytest.M
     tail = Tail(encoder, 5, 8, 0.2)
     assert planner(19.0).choose([tail]) is None, "measuring takes seconds by itself"
     assert planner(25.0).choose([tail]) is None, "it needs about 62 s"
+    assert planner(math.inf).choose([tail]) is not None, "without a budget nothing is timed"
     with pytest.raises(AssertionError, match="measured"):
         planner(40.0).choose([tail])
