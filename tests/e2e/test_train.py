@@ -59,7 +59,8 @@ def test_result_document_has_the_promised_shape(trained: dict) -> None:
     assert trained["test_metrics"]["accuracy"] > 0.9
     verdict = trained["verdict"]
     assert verdict["is_useful"] is True
-    assert verdict["baseline"]["metrics"]["accuracy"] == pytest.approx(1 / 3)
+    # The commonest of three classes among the few images that judge.
+    assert 1 / 3 <= verdict["baseline"]["metrics"]["accuracy"] <= 0.5
     assert verdict["limited_by"] is None
     assert 0 < trained["seconds_to_first_model"] <= trained["seconds"]
     (trial,) = trained["trials"]

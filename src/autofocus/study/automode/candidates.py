@@ -130,8 +130,8 @@ class Contest:
     def add(self, found: Sequence[Judged]) -> None:
         """Add candidates, and choose the best of all."""
         self.candidates += found
-        best, gains = self._choose(self.candidates)
-        self.best = best
+        index, gains = self._choose(self.candidates)
+        self.best = best = self.candidates[index]
         self.study.folder.decide(
             "champion",
             champion=best.id,
@@ -145,18 +145,12 @@ class Contest:
 
     def best_of(self, found: Sequence[Judged]) -> tuple[Judged, Gain]:
         """Return the best of some candidates, and its gain over the first of all."""
-        best, gains = self._choose([self.candidates[0], *found], found)
-        return best, gains[0]
+        _, gains = self._choose([self.candidates[0], *found])
+        best = max(range(len(found)), key=lambda i: gains[1 + i].shrunk)
+        return found[best], gains[1 + best]
 
-    def _choose(
-        self, candidates: Sequence[Judged], among: Sequence[Judged] | None = None
-    ) -> tuple[Judged, list[Gain]]:
-        scored = [Scored(one.losses, one.size) for one in candidates]
-        index, gains = choose(scored, self.groups)
-        if among is None:
-            return candidates[index], gains
-        best = max(range(len(among)), key=lambda i: gains[1 + i].shrunk)
-        return among[best], [gains[1 + best]]
+    def _choose(self, candidates: Sequence[Judged]) -> tuple[int, list[Gain]]:
+        return choose([Scored(one.losses, one.size) for one in candidates], self.groups)
 
     def metrics(self, one: Judged) -> dict[str, Any]:
         """Return every metric of a candidate on the images that judge."""
