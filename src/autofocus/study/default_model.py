@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from autofocus.errors import WeightsError
 from autofocus.models import catalog
-from autofocus.models.base import CLASSIFIER
+from autofocus.models.base import CLASSIFIER, ModelSpec
 from autofocus.models.weights.hub import Timeouts
 from autofocus.models.weights.load import load_weights
 from autofocus.runtime import Track
@@ -16,7 +16,31 @@ log = logging.getLogger(__name__)
 
 # The job does not name these: a machine without a hub should not wait for one.
 BRIEF = Timeouts(connect_s=2.0, answer_s=4.0)
+# A hub that did not answer once is not waited for again.
+_SHORTEST = Timeouts(connect_s=0.2, answer_s=0.5)
 _DECISION = "default_model"
+
+
+class WeightsAtHand:
+    """Says of one model after another whether its weights are here or can be downloaded at once.
+
+    Args:
+        track: Progress display of downloads.
+    """
+
+    def __init__(self, track: Track) -> None:
+        self._track = track
+        self._timeouts = BRIEF
+
+    def has(self, model: ModelSpec) -> bool:
+        """Return whether the weights of a model are here now; they are downloaded if need be."""
+        try:
+            load_weights(model, timeouts=self._timeouts, track=self._track)
+        except WeightsError as error:
+            log.debug("%s takes no part: %s", model.name, error.problems[0])
+            self._timeouts = _SHORTEST
+            return False
+        return True
 
 
 def with_default_model(plan: Plan, folder: RunFolder, track: Track) -> Plan:

@@ -30,7 +30,6 @@ from autofocus.training.classifier_trial import logits_name, train_from_head
 from autofocus.training.device import choose_device
 from autofocus.training.recipe import Recipe
 from autofocus.training.tail import (
-    TailState,
     fit_all,
     fit_tail,
     mixed_tail,
@@ -42,6 +41,8 @@ from autofocus.training.tail import (
 from autofocus.training.trial import RunContext
 
 T = TypeVar("T")
+# What a fit leaves: logits of the images that it judges, and weights if it is the one to serve.
+Fitted = dict[str, torch.Tensor]
 
 # Folder of a run with the activations of frozen layers, while it lasts.
 ACTIVATIONS: Final = "activations"
@@ -207,7 +208,7 @@ class Tail:
         fitted = _known_fits(contest, context) or self._fits(contest, context)
         return [self._judged(contest, fitted, share) for share in TRAINED_SHARES if fitted]
 
-    def _fits(self, contest: Contest, context: RunContext) -> list[TailState]:
+    def _fits(self, contest: Contest, context: RunContext) -> list[Fitted]:
         """Return the result of each fit; nothing if the time ended or the user stopped."""
         shown = shown_positions(contest)
         activations = compute_activations(
@@ -228,7 +229,7 @@ class Tail:
         data = _TailData(shown, activations, np.asarray(contest.study.samples.targets)[shown])
         fits = range(len(contest.folds.fits))
 
-        def fit(on_step: Callable[[], None]) -> list[TailState | None]:
+        def fit(on_step: Callable[[], None]) -> list[Fitted | None]:
             jobs = [partial(self._fit, contest, context, data, i, on_step) for i in fits]
             return fit_all(jobs, self._device)
 
@@ -244,7 +245,7 @@ class Tail:
         data: "_TailData",
         index: int,
         on_step: Callable[[], None],
-    ) -> TailState | None:
+    ) -> Fitted | None:
         """Return the logits of a fold's images by share, and the tail if it is the one to serve."""
         folder = _fit_folder(context, index)
         if (done := load_checkpoint(folder)) is not None:
@@ -281,7 +282,7 @@ class Tail:
         tail.set_head(head.weight, head.bias)
         return tail
 
-    def _judged(self, contest: Contest, fitted: Sequence[TailState], share: float) -> Judged:
+    def _judged(self, contest: Contest, fitted: Sequence[Fitted], share: float) -> Judged:
         def build() -> Classifier:
             tail = self._initial_tail(-1)
             trained = {name: fitted[-1][name] for name in tail.state_dict()}
@@ -362,7 +363,7 @@ class Whole:
             return []
         return [self._judged(contest, found, share) for share in TRAINED_SHARES]
 
-    def _fit(self, contest: Contest, context: RunContext, index: int) -> TailState | None:
+    def _fit(self, contest: Contest, context: RunContext, index: int) -> Fitted | None:
         """Return the result of a fit, which may be there from before; None if the time ended."""
         folder = _fit_folder(context, index)
         if (done := load_checkpoint(folder / "done")) is not None:
@@ -381,7 +382,7 @@ class Whole:
             save_checkpoint(folder / "done", kept, {})
         return state
 
-    def _judged(self, contest: Contest, fitted: Sequence[TailState], share: float) -> Judged:
+    def _judged(self, contest: Contest, fitted: Sequence[Fitted], share: float) -> Judged:
         def build() -> Classifier:
             network = self.encoder.with_head()
             initial = network.state_dict()
@@ -397,14 +398,14 @@ def _fit_folder(context: RunContext, index: int) -> Path:
     return context.folder / f"fit-{index}"
 
 
-def _known_fits(contest: Contest, context: RunContext) -> list[TailState]:
+def _known_fits(contest: Contest, context: RunContext) -> list[Fitted]:
     """Return the fits of an earlier start, if all are there."""
     folders = [_fit_folder(context, index) for index in range(len(contest.folds.fits))]
     known = [done[0] for folder in folders if (done := load_checkpoint(folder)) is not None]
     return known if len(known) == len(folders) else []
 
 
-def _logits(contest: Contest, fitted: Sequence[TailState], share: float) -> NDArray[np.float64]:
+def _logits(contest: Contest, fitted: Sequence[Fitted], share: float) -> NDArray[np.float64]:
     """Return the logits of the images that judge, [m, k]."""
     parts = fitted[: len(contest.folds.parts)]
     return np.concatenate([state[logits_name(share)].numpy() for state in parts])

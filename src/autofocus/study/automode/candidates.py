@@ -118,11 +118,8 @@ class Contest:
         temperature, logits = cross_fitted_temperature(
             raw, self.targets, self._temperature_folds, fit
         )
-        task, frames = whole_image_task(encoder.spec), [Frame(encoder.spec.preprocess.size)]
-        predictions = task.postprocess(
-            {"logits": logits.astype(np.float32)}, frames * len(logits), {}
-        )
-        losses = task.sample_losses(predictions, self.targets)
+        predictions = _predictions(encoder, logits)
+        losses = whole_image_task(encoder.spec).sample_losses(predictions, self.targets)
         return Judged(
             name, encoder, raw, logits, losses, temperature, build, encoder.num_params, parameters
         )
@@ -154,14 +151,13 @@ class Contest:
 
     def metrics(self, one: Judged) -> dict[str, Any]:
         """Return every metric of a candidate on the images that judge."""
-        return whole_image_task(one.encoder.spec).evaluate(
-            self._predictions(one), self.targets, self.study.labels, {}
-        )
+        predictions = _predictions(one.encoder, one.logits)
+        return self.study.plan.task.evaluate(predictions, self.targets, self.study.labels, {})
 
     def to_serve(self, one: Judged) -> tuple[Score, Candidate]:
         """Return the score of a candidate, and its network with the temperature in it."""
         study, encoder, metrics = self.study, one.encoder, self.metrics(one)
-        network = one.build()
+        predictions, network = _predictions(encoder, one.logits), one.build()
         network.set_head(network.head.weight / one.temperature, network.head.bias / one.temperature)
         num_given = 0 if self.folds.everything is not None else len(self.folds.judged)
         manifest = Manifest(
@@ -176,7 +172,7 @@ class Contest:
             metrics_of=self.metrics_of,
             intervals=metric_intervals(
                 study.plan.task,
-                self._predictions(one),
+                predictions,
                 self.targets,
                 study.labels,
                 self.groups,
@@ -184,7 +180,7 @@ class Contest:
                 num_draws=_NUM_DRAWS,
             ),
         )
-        judged = OutOfFold(self._predictions(one), self.targets, self.groups)
+        judged = OutOfFold(predictions, self.targets, self.groups)
         checked = [study.samples.locations[i] for i in self.folds.judged[:NUM_CHECK_IMAGES]]
         return (
             Score(one.id, metrics[study.metric], one.losses),
@@ -196,7 +192,9 @@ class Contest:
         """Images that judge: `validation` or `cross-validation`."""
         return "validation" if len(self.folds.parts) == 1 else "cross-validation"
 
-    def _predictions(self, one: Judged) -> list[Any]:
-        task, size = whole_image_task(one.encoder.spec), one.encoder.spec.preprocess.size
-        outputs = {"logits": one.logits.astype(np.float32)}
-        return task.postprocess(outputs, [Frame(size)] * len(one.logits), {})
+
+def _predictions(encoder: Encoder, logits: NDArray[np.float64]) -> list[Any]:
+    """Return the predictions of images from their logits, [m, k]."""
+    frames = [Frame(encoder.spec.preprocess.size)] * len(logits)
+    outputs = {"logits": logits.astype(np.float32)}
+    return whole_image_task(encoder.spec).postprocess(outputs, frames, {})

@@ -1,7 +1,6 @@
 """The encoders that a classifier's AutoMode may use, and frozen heads on them."""
 
 import copy
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.errors import WeightsError
 from autofocus.manifest import ResizeCrop
 from autofocus.models.base import LoadedWeights
 from autofocus.models.network import Classifier
-from autofocus.models.weights.hub import Timeouts
-from autofocus.models.weights.load import load_weights
+from autofocus.models.weights.embedded import EMBEDDED
 from autofocus.study.automode.priors import priors_of
-from autofocus.study.default_model import BRIEF
+from autofocus.study.default_model import WeightsAtHand
 from autofocus.study.resolve import Plan, trial_plan
 from autofocus.study.study import Study
 from autofocus.study.trials.classifiers import ClassifierTrials, Looked
@@ -26,10 +23,8 @@ from autofocus.training.probe import FoldedHead, fit_folded_head
 from autofocus.training.probe_trial import build_network, encode, whole_image_task
 from autofocus.training.trial import TrialSpec
 
-log = logging.getLogger(__name__)
-
-# A hub that did not answer once is not waited for again.
-_SHORTEST: Final = Timeouts(connect_s=0.2, answer_s=0.5)
+# Encoders of the hub that are tried, the best expected: each may be hundreds of megabytes.
+_MAX_DOWNLOADED: Final = 2
 
 
 @dataclass(frozen=True)
@@ -105,22 +100,19 @@ def other_sources(study: Study) -> list[EncoderSource]:
     is_told = plan.user_named_model or plan.job.weights is not None
     if is_told or priors.gmacs_of(plan.model.name) is None:
         return []
-    found, timeouts = [], BRIEF
+    found, num_downloaded, at_hand = [], 0, WeightsAtHand(study.track)
     for row in priors.ranked(len(study.samples)):
-        if row.name == plan.model.name:
+        is_installed = row.name in EMBEDDED
+        if row.name == plan.model.name or (num_downloaded == _MAX_DOWNLOADED and not is_installed):
             continue
         sides = {"validation_crop_size": row.side, "validation_resize_size": row.resize_side}
         sized = {name: side for name, side in sides.items() if side is not None}
         if sides.keys() & plan.parameters.keys():
             sized = {}
         other = trial_plan(plan, {"model_name": row.name, **sized})
-        try:
-            load_weights(other.model, timeouts=timeouts, track=study.track)
-        except WeightsError as error:
-            log.debug("%s takes no part: %s", row.name, error.problems[0])
-            timeouts = _SHORTEST
-            continue
-        found.append(EncoderSource(other, row.gmacs))
+        if at_hand.has(other.model):
+            num_downloaded += not is_installed
+            found.append(EncoderSource(other, row.gmacs))
     return found
 
 

@@ -19,9 +19,6 @@ from statistics import NormalDist
 from typing import Any, Final
 
 from autofocus.data.batches.tiles import AUTO
-from autofocus.errors import WeightsError
-from autofocus.models.weights.hub import Timeouts
-from autofocus.models.weights.load import load_weights
 from autofocus.study.automode.priors import priors_of
 from autofocus.study.automode.profile import (
     duration,
@@ -41,7 +38,7 @@ from autofocus.study.automode.start import (
     option_of,
     sides_below,
 )
-from autofocus.study.default_model import BRIEF
+from autofocus.study.default_model import WeightsAtHand
 from autofocus.study.folder.trial_folder import UNFINISHED
 from autofocus.study.resolve import Plan, trial_plan
 from autofocus.study.scheduler import (
@@ -75,8 +72,6 @@ MAX_OTHERS: Final = 3
 MAX_CPU_GMACS: Final = 8.0
 # Share of the encoder's groups of layers that are frozen where time is short.
 FROZEN_FRAC: Final = 0.6
-# A hub that did not answer once is not waited for again.
-_SHORTEST: Final = Timeouts(connect_s=0.2, answer_s=0.5)
 _SIZES: Final = {"image_size", "min_size", "max_size"}
 _DECISION: Final = "objects_start"
 _WITHIN_LIMITS: Final = "within_limits"
@@ -265,7 +260,7 @@ def _others(study: Study, own: _Measured) -> Iterator[StartOption]:
     base = priors.gmacs_of(study.model_of(plan).name)
     if base is None or plan.user_named_model or plan.job.weights is not None:
         return
-    num_found, timeouts = 0, BRIEF
+    num_found, at_hand = 0, WeightsAtHand(study.track)
     is_cpu = choose_device(plan.job.device).type == "cpu"
     for row in priors.ranked(own.images.num_views):
         if row.name == study.model_of(plan).name or num_found == MAX_OTHERS:
@@ -277,14 +272,9 @@ def _others(study: Study, own: _Measured) -> Iterator[StartOption]:
         one = _option(study, replace(own, cost=cost), parameters, enough_for_others(num_epochs))
         if one.least_s > left_s or (_is_bounded(study) and is_cpu and row.gmacs > MAX_CPU_GMACS):
             continue
-        try:
-            load_weights(changed.model, timeouts=timeouts, track=study.track)
-        except WeightsError as error:
-            log.debug("%s takes no part: %s", row.name, error.problems[0])
-            timeouts = _SHORTEST
-            continue
-        num_found += 1
-        yield replace(one, is_measured=False)
+        if at_hand.has(changed.model):
+            num_found += 1
+            yield replace(one, is_measured=False)
 
 
 def _variations(study: Study, own: _Measured, start: StartOption) -> Iterator[StartOption]:

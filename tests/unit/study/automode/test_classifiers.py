@@ -15,9 +15,12 @@ import autofocus
 from autofocus.models import catalog
 from autofocus.models.families import family_of
 from autofocus.models.weights.save import save_tensors
+from autofocus.study import default_model
 from autofocus.study.automode import actions, classifiers
 from autofocus.study.automode.actions import ACTIVATIONS
+from autofocus.study.automode.encoders import other_sources
 from autofocus.study.automode.planner import Planner
+from autofocus.study.resolve import resolve
 from support.tiny_jobs import decisions
 
 NUM_IMAGES = 24
@@ -267,3 +270,21 @@ def test_two_networks_as_one_give_the_mean_of_their_logits() -> None:
     with torch.inference_mode():
         mean = sum(n(images) / t for n, t in zip(networks, temperatures, strict=True)) / 2
         assert torch.allclose(make()(images), mean, atol=1e-5)
+
+
+def test_of_a_hub_that_has_everything_two_encoders_are_downloaded(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def download(model: Any, **how: Any) -> None:
+        asked.append(model.name)
+
+    monkeypatch.setattr(default_model, "load_weights", download)
+    plan = resolve({"task": "image_classification", "training_data": str(photos)})
+    study: Any = SimpleNamespace(plan=plan, samples=range(100), track=None)
+    names = [source.plan.model.name for source in other_sources(study)]
+    assert names == asked
+    installed = ["tf_efficientnet_lite2.in1k", "tf_efficientnet_lite1.in1k"]
+    assert [name for name in names if name in installed] == installed
+    assert len(names) == 4

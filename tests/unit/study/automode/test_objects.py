@@ -14,6 +14,7 @@ import autofocus
 from autofocus.data.batches import tiles
 from autofocus.errors import WeightsError
 from autofocus.runtime import no_progress
+from autofocus.study import default_model
 from autofocus.study.automode import objects as module
 from autofocus.study.automode.objects import OptionSampler, _needed_s
 from autofocus.study.automode.start import ENOUGH_EPOCHS, MIN_SIDE, StartOption
@@ -140,7 +141,7 @@ def test_a_larger_encoder_is_the_start_where_half_its_recipe_fits(
         asked.append(spec.model.name)
         return by_pixels(spec, *given)
 
-    monkeypatch.setattr(module, "load_weights", load)
+    monkeypatch.setattr(default_model, "load_weights", load)
     monkeypatch.setattr(module, "measure_step", measured)
     study = studied(budget=budget, weights=None, training_parameters={"number_of_epochs": 50})
     first, *others = [one.parameters for one in module._begin(study)]
