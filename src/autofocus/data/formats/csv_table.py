@@ -4,13 +4,15 @@ A row is an image, `filename,labels`, or an object, `filename,label,xmin,ymin,xm
 the spellings of `csv_boxes`; classes may be columns of 0 and 1.
 
 Several labels stand in one cell, separated by the first of `,` `;` `|` that occurs in any label
-cell; only where none of them occurs does a space separate, and only for the multi-label task.
+cell; only where none of them occurs does a space separate, and only for the multi-label task. A
+cell may also be a list, `['a', 'b']`, as Python writes it.
 
 A table with a column of splits is its rows by split, each named like a file in it: `data.csv/val`.
 """
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,16 +53,19 @@ if TYPE_CHECKING:
 _SUFFIXES = (".csv", ".tsv")
 _IMAGE_NAMES = (
     *("image_url", "filename", "file_name", "file", "image", "path", "image_path", "image_name"),
-    *("image_id", "imageid", "img", "filepath", "file_path"),
+    *("image_id", "imageid", "img", "filepath", "file_path", "url"),
 )
 _LABEL_NAMES = (
     *("label", "labels", "class", "classes", "category", "tags"),
-    *("class_name", "label_name", "labelname", "category_name"),
+    *("class_name", "label_name", "labelname", "category_name", "choice", "choices"),
 )
 _SPLIT_NAMES = ("split", "subset", "set", "partition", "ml_use")
 _SEPARATORS = (",", ";", "|")
 _FLAGS = {"0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True}
 _NUM_BOX = 4
+_LIST = re.compile(r"""\[\s*(?:(?:'[^']*'|"[^"]*")[\s,]*)*\]""")
+_ITEM = re.compile(r"""'([^']*)'|"([^"]*)\"""")
+_OBJECT = re.compile(r"\[?\s*\{")
 
 
 class CsvTable(Format):
@@ -107,6 +112,8 @@ class CsvTable(Format):
         table = _read_table(path, options)
         if table.boxes is not None:
             return [DetectionRecord]
+        if table.lists:
+            return [MultilabelRecord]
         if table.classes:
             is_one_each = all(len(names) == 1 for names in map(table.classes_of, table.entries))
             return [MulticlassRecord, MultilabelRecord] if is_one_each else [MultilabelRecord]
@@ -153,6 +160,7 @@ class _Table:
         lost: Rows that cannot be used.
         boxes: Columns of boxes; None where a row is an image.
         classes: Columns of 0 and 1, by the class that each stands for; {} where a cell names it.
+        lists: Classes by line, where cells are lists of them; {} elsewhere.
     """
 
     file: Path
@@ -161,6 +169,7 @@ class _Table:
     lost: list[RawRow]
     boxes: BoxColumns | None = None
     classes: dict[str, int] = field(default_factory=dict)
+    lists: dict[int, list[str]] = field(default_factory=dict)
 
     def by_image(self) -> dict[str, list[TableRow]]:
         """Return the rows of each image, in the order in which images first come."""
@@ -170,7 +179,9 @@ class _Table:
         return found
 
     def classes_of(self, entry: TableRow) -> list[str]:
-        """Return the classes whose columns hold a 1."""
+        """Return the classes in a row's list, else those whose columns hold a 1."""
+        if self.lists:
+            return self.lists[entry.line]
         return [name for name, at in self.classes.items() if _FLAGS[_plain(entry.cells[at])]]
 
 
@@ -261,6 +272,8 @@ def _read_table(path: Path, options: ReadOptions) -> _Table:
             table.entries.append(entry)
     except csv.Error as error:
         raise DataError(f"{file}:{lines.line_num}: must be CSV: {error}.") from error
+    if label_at is not None and table.boxes is None:
+        table.lists.update(_lists_in(table, header[label_at]))
     if label_at is not None or table.boxes is not None:
         return table
     group_at = None if options.group_column is None else _column(header, [options.group_column])
@@ -287,8 +300,30 @@ def _rows_of(lines: "_csv.Reader", table: _Table, split: str | None) -> Iterator
             table.lost.append(_no_split(table.file, lines.line_num, cells[split_at]))
 
 
+def _lists_in(table: _Table, column: str) -> dict[int, list[str]]:
+    """Return the classes by line where cells are lists of them; {} where they are not.
+
+    Raises:
+        DataError: If a cell holds JSON objects, in which commas separate no classes.
+    """
+    for entry in table.entries:
+        if _OBJECT.match(entry.label):
+            raise DataError(
+                f"{table.file}:{entry.line}: {column} must be a class or several, got "
+                f"{short_value(entry.label)}. JSON in a cell, as Label Studio writes it, is not "
+                "read as it stands. Export it as COCO or YOLO."
+            )
+    cells = [entry for entry in table.entries if entry.label]
+    if not cells or not all(_LIST.fullmatch(entry.label) for entry in cells):
+        return {}
+    return {
+        entry.line: [one or two for one, two in _ITEM.findall(entry.label)]
+        for entry in table.entries
+    }
+
+
 def _flag_columns(table: _Table, *others: int | None) -> dict[str, int]:
-    """Return the columns all of whose cells are 0 or 1, by name; {} where there is no 1."""
+    """Return the columns all of whose cells are 0 or 1, by name; {} where they tell nothing."""
     rows = [entry.cells for entry in table.entries]
     known = (*others, _split_column(table.columns))
     found = {
@@ -296,8 +331,10 @@ def _flag_columns(table: _Table, *others: int | None) -> dict[str, int]:
         for at, name in enumerate(table.columns)
         if name.strip() and at not in known and all(_plain(cells[at]) in _FLAGS for cells in rows)
     }
-    has_one = any(_FLAGS[_plain(cells[at])] for at in found.values() for cells in rows)
-    return found if has_one else {}
+    flags = [_FLAGS[_plain(cells[at])] for at in found.values() for cells in rows]
+    # One column of nothing but ones is who labelled, or the like.
+    is_constant = len(found) == 1 and len(rows) > 1 and all(flags)
+    return found if any(flags) and not is_constant else {}
 
 
 def _plain(cell: str) -> str:
@@ -323,7 +360,7 @@ def _label_of(
     table: _Table, entries: Sequence[TableRow], record_type: type[ImageRecord], separator: str
 ) -> tuple[Any, list[Issue]]:
     """Return an image's label, and the issue when its rows give it several where it has one."""
-    if table.classes:
+    if table.classes or table.lists:
         names = list(dict.fromkeys(n for entry in entries for n in table.classes_of(entry)))
         texts = names or [""]
         separator = "\n"  # in no name: a column is one class

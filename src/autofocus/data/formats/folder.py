@@ -13,12 +13,13 @@ from autofocus.data.formats.layout import (
     SPLIT_OF,
     entries_of,
     is_image,
+    is_unread_photo,
     relative_url,
     walk_files,
     walk_images,
 )
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.issues import Issue, short_value
+from autofocus.data.rows.issues import Issue, Severity, short_value
 from autofocus.data.rows.records import ImageRecord, MulticlassRecord, ObjectsRecord
 from autofocus.errors import DataError
 
@@ -85,15 +86,12 @@ class ClassFolders(Format):
                     path, stray, "image.no_class", "must be in a class's folder", "Ignored."
                 )
         for folder in folders:
+            stems = {file.with_suffix("") for file in walk_images(folder)}
             for file in walk_files(folder):
                 if not is_image(file.name):
-                    yield _issue(
-                        path,
-                        file,
-                        "file.no_image",
-                        "should be an image",
-                        "Its name has no image's end.",
-                    )
+                    # Beside its own copy as JPEG nothing is lost with it.
+                    is_lost = is_unread_photo(file.name) and file.with_suffix("") not in stems
+                    yield (_unread_photo if is_lost else _no_image)(path, file)
                     continue
                 # macOS takes names apart that other systems write whole.
                 name = unicodedata.normalize("NFC", folder.name)
@@ -103,10 +101,12 @@ class ClassFolders(Format):
 
 
 def _class_folders(path: Path) -> Iterator[Path]:
-    """Yield the subfolders that have an image somewhere below them."""
+    """Yield the subfolders that have a photo somewhere below them, be it one that is not read."""
     for folder in entries_of(path):
         is_class = folder.name.lower() not in _NOT_CLASSES and folder.is_dir()
-        if is_class and next(walk_images(folder), None) is not None:
+        if is_class and any(
+            is_image(file.name) or is_unread_photo(file.name) for file in walk_files(folder)
+        ):
             yield folder
 
 
@@ -134,9 +134,17 @@ def _refuse_other_layouts(path: Path, folders: Sequence[Path]) -> None:
 def _refuse_doubtful(path: Path, folders: Sequence[Path]) -> None:
     """Raise DataError where folders are classes only if the user says so by naming the task."""
     if len(folders) == 1:
+        inner = folders[0]
+        while len(deeper := list(_class_folders(inner))) == 1:
+            inner = deeper[0]
+        way_on = (
+            f"Where the classes are folders in it, name {inner}"
+            if deeper
+            else "Photos without labels are no data: put each class's in a folder of its name"
+        )
         raise DataError(
-            f"{path}: has one folder of images only, {folders[0].name!r}. Where the classes are "
-            f"folders in it, name {folders[0]}; if it is a class, say so with --task."
+            f"{path}: has one folder of images only, {folders[0].name!r}. {way_on}; if it is a "
+            "class, say so with --task."
         )
     for folder in folders:
         files = list(walk_files(folder))
@@ -154,11 +162,23 @@ def _stem(name: str) -> str:
     return name.lower().rstrip("0123456789_-")
 
 
-def _issue(root: Path, file: Path, code: str, message: str, hint: str) -> Issue:
+def _no_image(root: Path, file: Path) -> Issue:
+    hint = "Its name has no image's end."
+    return _issue(root, file, "file.no_image", "should be an image", hint)
+
+
+def _unread_photo(root: Path, file: Path) -> Issue:
+    rule = "must be a photo in a form that is read"
+    return _issue(root, file, "image.unknown_format", rule, "Save it as JPEG.", "error")
+
+
+def _issue(
+    root: Path, file: Path, code: str, message: str, hint: str, severity: Severity = "warning"
+) -> Issue:
     return Issue(
         file=str(root),
         code=code,
-        severity="warning",
+        severity=severity,
         value=short_value(file.relative_to(root).as_posix()),
         message=message,
         hint=hint,

@@ -16,6 +16,14 @@ SPLIT_NAMES = {
 
 SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
+# Photos of cameras, phones and clinics that are not read.
+_UNREAD_SUFFIXES = frozenset(
+    {
+        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw"),
+        *(".dcm", ".dicom"),
+    }
+)
+
 _WORD = re.compile("[a-z]+")
 
 # What systems leave beside data, besides hidden files: .DS_Store, ._a.jpg, .ipynb_checkpoints.
@@ -81,6 +89,11 @@ def _is_litter(name: str) -> bool:
 def is_image(name: str) -> bool:
     """Return whether a file's name has an image's end."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def is_unread_photo(name: str) -> bool:
+    """Return whether a file's name has the end of a photo that is not read."""
+    return os.path.splitext(name)[1].lower() in _UNREAD_SUFFIXES
 
 
 def walk_files(folder: Path, recursive: bool = True) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from autofocus.data.images.header import IMAGE_SUFFIXES, SUFFIXES, ImageHeader, 
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import IssueLog, RowIssues
 from autofocus.data.rows.jsonl import RowBlock, Schema
-from autofocus.data.rows.records import ImageDetails
+from autofocus.data.rows.records import ImageRecord
 from autofocus.errors import ImageError
 from autofocus.runtime import num_cores
 
@@ -112,7 +112,7 @@ class ImageCheck:
         """Compare an image with what its row, its name and the rows before say of it."""
         record = self._schema.record(row)
         _check_suffix(record.image_url, facts.header, self._column, issues)
-        _check_orientation(record.image_details, facts.header, self._column, issues)
+        _check_orientation(record, facts.header, self._column, issues)
         self._check_content(record, facts.content, issues)
 
     def _check_content(self, record: Any, content: str, issues: RowIssues) -> None:
@@ -160,14 +160,16 @@ def _check_suffix(image_url: str, header: ImageHeader, column: str, issues: RowI
 
 
 def _check_orientation(
-    details: ImageDetails | None, header: ImageHeader, column: str, issues: RowIssues
+    record: ImageRecord, header: ImageHeader, column: str, issues: RowIssues
 ) -> None:
+    details = record.image_details
     if header.orientation != 1:
         issues.info(
             "image.rotated",
             column,
             f"is turned upright by its EXIF orientation {header.orientation}",
-            hint="Boxes and polygons count on the upright image.",
+            record.image_url,
+            "Boxes and polygons count on the upright image.",
         )
     if details is None:
         return

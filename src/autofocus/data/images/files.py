@@ -16,6 +16,8 @@ _MAY_BE_MAPPED = (
     "file.missing",
     "url.unmapped_datastore",
     "url.windows_path",
+    # Exports name where a photo lay when it was labelled; it may lie in the root by now.
+    "url.outside_missing",
 )
 # Folders of images that are remembered, so that no advice takes them for others'.
 _NUM_FOLDERS = 1000
@@ -40,7 +42,6 @@ class ImageFiles:
         self._locators: dict[str, Locator] = {}
         self._pending: list[tuple[Issue, str]] = []
         self._has_advised = False
-        self._has_looked_inside = False
         self._folders: set[str] = set()
 
     def find(self, base_dir: str, image_url: str, file: str, line: int | None) -> str | None:
@@ -80,11 +81,6 @@ class ImageFiles:
         self, base_dir: str, image_url: str, file: str, line: int | None, error: LocateError
     ) -> None:
         """Report an image whose file cannot be read."""
-        hint = ""
-        if error.code == "url.outside_missing" and not self._has_looked_inside:
-            # Exports name where a photo lay when it was labelled; it may lie in the root by now.
-            self._has_looked_inside = True
-            hint = self._locators[base_dir].suggest([image_url], self._folders) or ""
         issue = Issue(
             file=file,
             line=line,
@@ -93,7 +89,6 @@ class ImageFiles:
             severity="error",
             value=None if image_url in error.message else image_url,
             message=f"must lead to an image file: {error.message.rstrip('.')}",
-            hint=hint,
         )
         if error.code in _MAY_BE_MAPPED and not self._has_advised:
             self._pending.append((issue, image_url))

@@ -42,6 +42,11 @@ SUFFIXES = {
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 
+# What phones write into the first box of a photo; other files with such a box are videos.
+_PHOTO_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis"}
+)
+
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -119,7 +124,8 @@ def _guess(data: bytes) -> str:
     if start.startswith(b"<"):
         return "HTML, XML or SVG text"
     if data[4:8] == b"ftyp":
-        return "a HEIC, AVIF or video file"
+        is_photo = data[8:12] in _PHOTO_BRANDS
+        return "a HEIC or AVIF photo (save it as JPEG)" if is_photo else "a video"
     if start.isascii() and all(byte >= 9 for byte in start):
         return "text"
     return "of no known format"

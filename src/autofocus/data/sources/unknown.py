@@ -4,10 +4,10 @@ Other tools' files are told by words in their beginning, so that the message nam
 only that nothing was found.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from autofocus.data.formats.layout import entries_of, is_image, walk_files
+from autofocus.data.formats.layout import entries_of, is_image, is_unread_photo, walk_files
 
 WHAT_IS_DATA = (
     "a JSONL file, a folder with an MLTable file, a CSV of filename,labels, a folder with a folder "
@@ -20,6 +20,7 @@ _TOOLS = {
     "labelme": (b'"shapes"', b'"imagePath"'),
     "CreateML": (b'"annotation', b'"coordinates"', b'"label"'),
     "Label Studio": (b'"annotations"', b'"result"', b'"data"'),
+    "Label Studio (JSON-MIN)": (b'"annotator"', b'"annotation_id"'),
     "Supervisely": (b'"objects"', b'"exterior"'),
     "Datumaro": (b'"categories"', b'"items"'),
     "CVAT for images": (b"<annotations", b"<image "),
@@ -53,19 +54,33 @@ def refusal_of_folder(folder: Path) -> str:
         if tool := tool_of(file):
             return f"{folder}: {file.name} is a file of {tool}, which is not read. {_HOW_ELSE}."
     unknown = [name for name in names if name.lower().endswith(_LABEL_SUFFIXES)]
+    unread = [name for name in names if is_unread_photo(name)]
+    if unread and not num_images:
+        return (
+            f"{folder}: {len(unread)} photos in a form that is not read: {_first(unread)}. Save "
+            "them as JPEG."
+        )
+    if unknown and not num_images:
+        return (
+            f"{folder}: no photos, and labels are no data without them: {_first(unknown)}. Export "
+            f"them with their images ('Save images' in CVAT), or give {WHAT_IS_DATA}."
+        )
     if not num_images:
         return f"{folder}: holds no data that is known. Give {WHAT_IS_DATA}."
     if unknown:
-        more = ", …" if len(unknown) > _NUM_NAMED else ""
         return (
             f"{folder}: {num_images} photos, no labels that are known; no data by itself: "
-            f"{', '.join(unknown[:_NUM_NAMED])}{more}. Give {WHAT_IS_DATA}."
+            f"{_first(unknown)}. Give {WHAT_IS_DATA}."
         )
     return (
         f"{folder}: {num_images} photos, no labels. Predict with 'autofocus score MODEL {folder} "
         "--draw DIR'; to train, put each class's photos in a folder of its name, or write their "
         "labels as JSON Lines."
     )
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NUM_NAMED]) + (", …" if len(names) > _NUM_NAMED else "")
 
 
 def _files_nearby(folder: Path) -> Iterator[Path]:

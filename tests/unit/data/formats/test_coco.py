@@ -175,16 +175,19 @@ def test_crowds_in_every_spelling(tmp_path: Path, value: Any) -> None:
 
 def test_a_photo_that_lay_elsewhere_is_looked_for_by_its_name(tmp_path: Path) -> None:
     """As Label Studio's export names it."""
-    document = coco_document({"a": [CAN], "b": [CUP]})
-    document["images"][0]["file_name"] = "..\\..\\media\\upload\\4\\a.png"
+    document = coco_document({"a": [CAN], "b": [CUP], "c": [CUP]})
+    for i, name in enumerate("ab"):
+        document["images"][i]["file_name"] = f"..\\..\\media\\upload\\4\\{name}.png"
     path = write(tmp_path, document)
-    write_image(tmp_path / "images" / "a.png")
+    for name in "ab":
+        write_image(tmp_path / "images" / f"{name}.png")
     log = read_data(path, DetectionRecord).issues
-    assert log.counts["url.outside_missing"] == 1
+    assert log.counts["url.outside_missing"] == 2
     folder = tmp_path / "images"
-    assert f'--map "../../media/upload/4={folder}"' in log.examples()[-1].hint
+    [hint] = [issue.hint for issue in log.examples() if issue.hint]
+    assert hint == f'Try --map "../../media/upload/4={folder}": it finds 2 of 2 missing files.'
     maps = {"../../media/upload/4": str(folder)}
-    assert len(read_data(path, DetectionRecord, ReadOptions(maps=maps)).records) == 2
+    assert len(read_data(path, DetectionRecord, ReadOptions(maps=maps)).records) == 3
 
 
 def test_what_belongs_to_no_image_is_named(tmp_path: Path) -> None:

@@ -57,6 +57,58 @@ def test_labels_are_separated_by_one_mark_a_table(
     assert [record.label for record in data.records] == expected
 
 
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["\"['a', 'b c']\"", "\"['a']\"", "[]"], [["a", "b c"], ["a"], []]),
+        (['"[""a, b"", ""it\'s""]"', '"[""b""]"', ""], [["a, b", "it's"], ["b"], []]),
+        (["\"['a' 'b']\"", "['c']", "['c']"], [["a", "b"], ["c"], ["c"]]),
+    ],
+)
+def test_cells_that_are_lists_are_their_names(
+    tmp_path: Path, cells: list[str], expected: list[list[str]]
+) -> None:
+    touch(tmp_path, "0.jpg", "1.jpg", "2.jpg")
+    rows = "".join(f"{i}.jpg,{cell}\n" for i, cell in enumerate(cells))
+    write_csv(tmp_path, "filename,labels\n" + rows)
+    assert tasks(tmp_path) == [MULTILABEL]
+    data = read_data(tmp_path, MultilabelRecord)
+    assert [record.label for record in data.records] == expected
+
+
+def test_a_list_of_one_is_a_class(tmp_path: Path) -> None:
+    touch(tmp_path, "0.jpg", "1.jpg")
+    write_csv(tmp_path, "filename,labels\n0.jpg,['a']\n1.jpg,\"['b']\"\n")
+    assert [r.label for r in read_data(tmp_path, MulticlassRecord).records] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "cell", ['[{"x": 11.2, "rectanglelabels": ["can"]}]', '{"choices": ["can", "cup"]}']
+)
+def test_objects_in_cells_are_no_classes(tmp_path: Path, cell: str) -> None:
+    touch(tmp_path, "0.jpg", "1.jpg")
+    quoted = cell.replace('"', '""')
+    write_csv(tmp_path, f'image,id,label,annotator\n0.jpg,1,,1\n1.jpg,2,"{quoted}",1\n')
+    with pytest.raises(DataError, match=r"labels\.csv:3: .*Label Studio.*COCO or YOLO"):
+        tasks(tmp_path)
+    with pytest.raises(DataError, match="as it stands"):
+        read_data(tmp_path, MultilabelRecord)
+
+
+def test_the_column_of_choices_is_the_label(tmp_path: Path) -> None:
+    touch(tmp_path, "0.jpg", "1.jpg")
+    write_csv(tmp_path, "image,id,choice,annotator\n0.jpg,1,can,1\n1.jpg,2,cup,1\n")
+    assert tasks(tmp_path) == [MULTICLASS]
+    assert [r.label for r in read_data(tmp_path, MulticlassRecord).records] == ["can", "cup"]
+
+
+def test_a_column_that_is_always_one_is_no_class(tmp_path: Path) -> None:
+    touch(tmp_path, "0.jpg", "1.jpg")
+    write_csv(tmp_path, "image,what,annotator\n0.jpg,can,1\n1.jpg,cup,1\n")
+    with pytest.raises(DataError, match="--target-column"):
+        tasks(tmp_path)
+
+
 BOXES = {
     "xmin,ymin,xmax,ymax": ("4,5,14,15", "20,0,40,10"),
     "x1,y1,x2,y2": ("4,5,14,15", "20,0,40,10"),

@@ -123,3 +123,29 @@ def test_a_person_may_be_called_like_a_folder_of_another_tool(tmp_path: Path) ->
     touch(tmp_path, "ann/a.jpg", "bob/b.jpg")
     data = read_data(tmp_path, MulticlassRecord, ReadOptions())
     assert [record.label for record in data.records] == ["ann", "bob"]
+
+
+def test_photos_that_are_not_read_are_lost_loudly(tmp_path: Path) -> None:
+    touch(tmp_path, "can/1.jpg", "can/1.HEIC", "can/1.MOV", "can/2.HEIC", "cup/3.jpg", "jug/4.heic")
+    data = read_data(tmp_path, MulticlassRecord)
+    assert [record.image_url for record in data.records] == ["can/1.jpg", "cup/3.jpg"]
+    found = {(issue.value, issue.severity) for issue in data.issues.examples()}
+    # The HEIC beside its own JPEG, and a film, are no loss.
+    assert found == {
+        ("can/1.HEIC", "warning"),
+        ("can/1.MOV", "warning"),
+        ("can/2.HEIC", "error"),
+        ("jug/4.heic", "error"),
+    }
+    touch(tmp_path / "all", "can/1.heic", "cup/2.heic")
+    with pytest.raises(DataError, match=r"1\.heic.*Save it as JPEG"):
+        read_data(tmp_path / "all", MulticlassRecord)
+
+
+def test_a_lone_folder_leads_to_the_one_with_the_classes(tmp_path: Path) -> None:
+    touch(tmp_path / "a", "Takeout/Photos/can/1.jpg", "Takeout/Photos/cup/2.jpg")
+    with pytest.raises(DataError, match=rf"folders in it, name {tmp_path}/a/Takeout/Photos;"):
+        tasks(tmp_path / "a")
+    touch(tmp_path / "b", "DCIM/100APPLE/1.jpg", "DCIM/100APPLE/2.jpg")
+    with pytest.raises(DataError, match=r"'DCIM'\. Photos without labels are no data"):
+        tasks(tmp_path / "b")

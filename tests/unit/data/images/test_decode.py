@@ -187,7 +187,8 @@ def test_nothing_but_the_bytes_decides_the_format() -> None:
     [
         (b"<html>sign in</html>", "HTML"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
-        (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC"),
+        (b"\0\0\0\x18ftypheic" + b"\0" * 40, "HEIC or AVIF photo (save it as JPEG)"),
+        (b"\0\0\0\x14ftypqt  " + b"\0" * 40, "a video"),
         (b"label,file\n1,a.jpg\n", "text"),
     ],
 )

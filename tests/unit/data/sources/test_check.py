@@ -257,7 +257,8 @@ def test_a_rotated_image_is_information_and_its_upright_size_counts(tmp_path: Pa
     details = {"width": "30px", "height": 20}
     rows = [{"image_url": "a.jpg", "label": "x", "image_details": details}]
     report = check(write_rows(tmp_path / "rows.jsonl", rows), depth="headers")
-    assert [issue.severity for issue in found(report, "image.rotated")] == ["info"]
+    [rotated] = found(report, "image.rotated")
+    assert (rotated.severity, rotated.value) == ("info", "a.jpg")
     sizes = [(issue.path, issue.value) for issue in found(report, "image.size")]
     assert sizes == [("image_details.width", 30), ("image_details.height", 20)]
     details.update(width=20, height="30px")  # type: ignore[dict-item]

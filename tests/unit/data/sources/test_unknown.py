@@ -14,6 +14,7 @@ from support.rows import touch
 LABELME = {"version": "5", "shapes": [], "imagePath": "a.jpg"}
 CREATE_ML = [{"image": "a.jpg", "annotations": [{"label": "x", "coordinates": {}}]}]
 LABEL_STUDIO = [{"id": 1, "annotations": [{"result": []}], "data": {"image": "a.jpg"}}]
+LABEL_STUDIO_MIN = [{"image": "a.jpg", "label": [], "annotator": 1, "annotation_id": 1}]
 SUPERVISELY = {"size": {}, "objects": [{"points": {"exterior": []}}]}
 DATUMARO = {"info": {}, "categories": {"label": {}}, "items": []}
 CVAT = '<?xml version="1.0"?><annotations><image id="0" name="a.jpg"></image></annotations>'
@@ -31,6 +32,7 @@ def refusal(path: Path) -> str:
         ("a.json", LABELME, "labelme"),
         ("ann.createml.json", CREATE_ML, "CreateML"),
         ("project.json", LABEL_STUDIO, "Label Studio"),
+        ("project-min.json", LABEL_STUDIO_MIN, "Label Studio (JSON-MIN)"),
         ("a.jpg.json", SUPERVISELY, "Supervisely"),
         ("default.json", DATUMARO, "Datumaro"),
         ("annotations.xml", CVAT, "CVAT for images"),
@@ -51,3 +53,16 @@ def test_photos_without_labels_are_counted_and_led_on(tmp_path: Path) -> None:
     touch(tmp_path, "what.parquet")
     assert "2 photos, no labels that are known" in refusal(tmp_path)
     assert "what.parquet" in refusal(tmp_path)
+
+
+def test_photos_that_are_not_read_are_told_from_no_data(tmp_path: Path) -> None:
+    touch(tmp_path, "IMG_1.HEIC", "IMG_1.MOV", "IMG_2.heic")
+    said = refusal(tmp_path)
+    assert "2 photos in a form that is not read: IMG_1.HEIC, IMG_2.heic. Save them as" in said
+
+
+def test_labels_without_their_photos_are_told_from_no_data(tmp_path: Path) -> None:
+    touch(tmp_path, "obj.names", "obj_train_data/a.txt", "obj_train_data/b.txt")
+    said = refusal(tmp_path)
+    assert "no photos, and labels are no data without them: obj_train_data/a.txt" in said
+    assert "Export them with their images" in said
