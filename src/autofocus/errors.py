@@ -82,14 +82,14 @@ class RequestError(InputError):
     """A scoring request is wrong.
 
     Args:
-        message: The problem, its place, and what is allowed.
+        problems: The problem, its place, and what is allowed; or several.
         status: HTTP status that the server answers with.
     """
 
-    def __init__(self, message: str, status: int = 400) -> None:
-        self.message = message
+    def __init__(self, problems: str | Sequence[str], status: int = 400) -> None:
+        super().__init__(problems)
+        self.message = " ".join(self.problems)
         self.status = status
-        super().__init__(message)
 
 
 class RunFolderError(InputError):

@@ -126,13 +126,16 @@ class Parameters:
 XAI_PARAMETERS: Final = options_of(Parameters, XaiParameter)
 
 
-def parse_parameters(raw: Mapping[str, Any] | None, algorithms: Sequence[str]) -> Parameters:
+def parse_parameters(
+    raw: Mapping[str, Any] | None, algorithms: Sequence[str], *, repeats_texts: bool = True
+) -> Parameters:
     """Return the parameters of one row of a request.
 
     Args:
         raw: The row's `xai_parameters`; None or empty for all defaults.
         algorithms: Names of those that explain the model's predictions, the default first;
             see `algorithms.names_of`. Parameters of others are checked and have no effect.
+        repeats_texts: Whether errors show the keys and texts that were found.
 
     Raises:
         RequestError: If a key is unknown or a value not allowed; names every one of them.
@@ -143,15 +146,15 @@ def parse_parameters(raw: Mapping[str, Any] | None, algorithms: Sequence[str]) -
     problems = []
     for key, value in given.items():
         if key not in kinds:
-            problems.append(_unknown_key(key))
+            problems.append(_unknown_key(key, repeats_texts))
             continue
         try:
             kinds[key].parse(value)
         except ValueError:
-            rule, found = allowed(kinds[key]), _abridged(value)
+            rule, found = allowed(kinds[key]), abridged(value, repeats_texts)
             problems.append(f"xai_parameters.{key} must be {rule}, got {found}.")
     if problems:
-        raise RequestError(" ".join(problems))
+        raise RequestError(problems)
     return Parameters(**given)
 
 
@@ -162,17 +165,18 @@ def allowed(kind: Kind) -> str:
     return f"a {'whole ' if kind.whole else ''}number from {kind.low} to {kind.high}"
 
 
-def _unknown_key(key: str) -> str:
+def _unknown_key(key: str, repeats_texts: bool) -> str:
     near = difflib.get_close_matches(key, XAI_PARAMETERS, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return (
-        f"xai_parameters has no key {_abridged(key)}.{hint} Allowed: {', '.join(XAI_PARAMETERS)}."
-    )
+    found = f"no key {abridged(key)}" if repeats_texts else "an unknown key"
+    return f"xai_parameters has {found}.{hint} Allowed: {', '.join(XAI_PARAMETERS)}."
 
 
-def _abridged(value: Any) -> str:
-    """Return a value short enough for one line; containers by their kind only."""
+def abridged(value: Any, repeats_texts: bool = True) -> str:
+    """Return a value short enough for one line; containers, and texts if need be, by their kind."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
+    if isinstance(value, str) and not repeats_texts:
+        return f"a text of {len(value):,} characters"
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"

@@ -19,6 +19,8 @@ import pybase64
 from autofocus.errors import ImageError, RequestError
 
 MAX_IMAGES = 256
+# Problems that one error names.
+MAX_PROBLEMS = 5
 
 # Small bodies cannot hold enough tiny JSON values to matter; big ones are counted first, because
 # `[],[],…` takes 20 times its size once parsed.
@@ -29,7 +31,6 @@ _MAX_ROW_VALUES = 1_000
 # A row has a dozen parameters; each unknown one is looked up among them.
 _MAX_PARAMETERS = 50
 _MAX_KEY_CHARS = 100
-_MAX_PROBLEMS = 5
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -147,7 +148,7 @@ def refuse_problems(problems: Sequence[str], more: str = "more") -> None:
     """
     if not problems:
         return
-    named = list(problems[:_MAX_PROBLEMS])
+    named = list(problems[:MAX_PROBLEMS])
     if len(problems) > len(named):
         named.append(f"And {len(problems) - len(named)} {more}.")
     raise RequestError(" ".join(named))
@@ -163,7 +164,7 @@ def refuse_all_failed(results: Sequence[Mapping[str, Any]]) -> None:
         return
     reasons = [
         f"data[{i}]: {result['error']['message']}"
-        for i, result in enumerate(results[:_MAX_PROBLEMS])
+        for i, result in enumerate(results[:MAX_PROBLEMS])
     ]
     if len(results) > len(reasons):
         reasons.append(f"and {len(results) - len(reasons)} more")

@@ -76,5 +76,6 @@ def test_bad_parameters_are_400_with_key_rule_and_row(served: Any) -> None:
     assert reply.status == 400
     assert reply.json["message"] == (
         "input_data.data[1]: xai_parameters.num_masks must be a whole number from 2 to 20000,"
-        " got 1. xai_parameters.grid must be a whole number from 1 to 64, got 'fine'."
+        " got 1. input_data.data[1]: xai_parameters.grid must be a whole number from 1 to 64,"
+        " got a text of 4 characters."
     )

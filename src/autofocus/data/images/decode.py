@@ -40,7 +40,7 @@ from PIL.ImageFile import ImageFile
 from autofocus.data.images.header import ImageHeader, count_scans, read_header
 from autofocus.errors import ImageError
 
-__all__ = ["DEFAULT_MAX_PIXELS", "ImageHeader", "decode", "read_header"]
+__all__ = ["DEFAULT_MAX_PIXELS", "ImageHeader", "check_limits", "decode", "read_header"]
 
 # Where Pillow itself draws the line to decompression bombs: 512 MiB as RGB. Decoders hold at most
 # 9 bytes a pixel, so that a process of 2 GB bears one such image.
@@ -100,17 +100,27 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
 def _decoded(data: bytes, max_pixels: int) -> NDArray[np.uint8] | ImageError:
     try:
         header = read_header(data)
-        is_deep = header.format == "tiff" and header.bits > 8
-        name = "16-bit tiff" if is_deep else header.format
-        _check_size(name, header.width, header.height, max_pixels)
+        check_limits(data, header, max_pixels)
         if header.format == "jpeg":
-            _check_scans(data, header, max_pixels)
             return _upright(_decode_jpeg(data, header, max_pixels), header.orientation)
         image = _decode_with_pillow(data, header, max_pixels)
         # Pillow has already turned TIFF, and only TIFF, while loading it.
         return image if header.format == "tiff" else _upright(image, header.orientation)
     except ImageError as error:
         return ImageError(error.code, error.message)
+
+
+def check_limits(data: bytes, header: ImageHeader, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+    """Check what an image costs to decode, before any pixel of it is.
+
+    Raises:
+        ImageError: `image.too_large`, or `image.corrupt` where it has far too many parts.
+    """
+    is_deep = header.format == "tiff" and header.bits > 8
+    name = "16-bit tiff" if is_deep else header.format
+    _check_size(name, header.width, header.height, max_pixels)
+    if header.format == "jpeg":
+        _check_scans(data, header, max_pixels)
 
 
 def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from autofocus.errors import ImageError, RequestError
 from autofocus.explain.algorithms import Explains, names_of
 from autofocus.scoring.request import (
+    MAX_PROBLEMS,
     ImageScorer,
     RequestRow,
     each_checked,
@@ -205,7 +206,8 @@ def row_parameters(
     """Return the checked parameters of every row that is to be explained, by its index.
 
     Raises:
-        RequestError: Names the rows, in each every key that is wrong, and what is allowed.
+        RequestError: Names the first rows and keys that are wrong, and what is allowed; never a
+            text of the request.
     """
     found: dict[int, Parameters] = {}
     problems = []
@@ -213,30 +215,46 @@ def row_parameters(
         if not is_explained(selector, row):
             continue
         try:
-            found[index] = checked_parameters(row.xai_parameters, selector, labels)
+            found[index] = checked_parameters(
+                row.xai_parameters, selector, labels, repeats_texts=False
+            )
         except RequestError as error:
-            problems.append(f"input_data.data[{index}]: {error.message}")
-    refuse_problems(problems, "more rows")
+            problems += [f"input_data.data[{index}]: {problem}" for problem in error.problems]
+            # Looking up what thousands of keys could have meant takes seconds.
+            if len(problems) > MAX_PROBLEMS:
+                break
+    refuse_problems(problems, "more at least")
     return found
 
 
 def checked_parameters(
-    raw: Mapping[str, Any] | None, selector: TargetSelector, labels: Sequence[str]
+    raw: Mapping[str, Any] | None,
+    selector: TargetSelector,
+    labels: Sequence[str],
+    *,
+    repeats_texts: bool = True,
 ) -> "Parameters":
     """Return the published parameters, checked against a model.
+
+    Args:
+        raw: Parameters, unchecked.
+        selector: Selector of the model.
+        labels: The model's labels.
+        repeats_texts: Whether errors show the keys and texts that were found.
 
     Raises:
         RequestError: If a key is unknown or a value not allowed; names every one of them.
     """
-    from autofocus.explain.parameters import parse_parameters
+    from autofocus.explain.parameters import abridged, parse_parameters
 
-    parameters = parse_parameters(raw, names_of(selector.explains))
+    algorithms = names_of(selector.explains)
+    parameters = parse_parameters(raw, algorithms, repeats_texts=repeats_texts)
     target = parameters.target
     if target is not None and target not in labels:
         named = ", ".join(labels[:_MAX_NAMED]) + (", …" if len(labels) > _MAX_NAMED else "")
         raise RequestError(
             f"xai_parameters.target must be one of the model's classes ({named}),"
-            f" got '{target[:40]}'."
+            f" got {abridged(target, repeats_texts)}."
         )
     return parameters
 

@@ -23,6 +23,7 @@ from autofocus.data.batches.preprocess import resize_crop
 from autofocus.data.images.decode import decode, read_header
 from autofocus.errors import ImageError
 from autofocus.manifest import ResizeCrop
+from support.hostile_images import many_scans
 
 SPEC = ResizeCrop(resize_size=36, crop_size=32)
 PARAMS = Augmentation(area_range=(0.25, 1.0))
@@ -113,6 +114,13 @@ def test_halving_cmyk_and_damaged_jpeg_goes_through_decode() -> None:
     cut = simplejpeg.encode_jpeg(scene(64, 64), 95)[:-200]
     with pytest.raises(ImageError, match="ends too early"):
         halved_image(cut, read_header(cut), 1)
+
+
+def test_a_jpeg_of_many_scans_is_not_halved_either() -> None:
+    assert halved_image(many_scans(64, 100), read_header(many_scans(64, 100)), 1).shape[0] == 32
+    bomb = many_scans(64, 300)
+    with pytest.raises(ImageError, match="more than 256 scans"):
+        halved_image(bomb, read_header(bomb), 1)
 
 
 def test_evaluation_keeps_the_square_that_is_normalised(photos: list[str]) -> None:

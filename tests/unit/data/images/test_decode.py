@@ -13,6 +13,7 @@ from PIL import Image
 
 from autofocus.data.images.decode import decode, read_header
 from autofocus.errors import ImageError
+from support.hostile_images import many_scans, segment
 
 HEIGHT, WIDTH = 31, 40
 CODES = {
@@ -348,27 +349,6 @@ def test_threads_decode_at_the_same_time() -> None:
     for thread in threads:
         thread.join()
     assert problems == []
-
-
-def segment(marker: int, content: bytes) -> bytes:
-    return bytes((0xFF, marker)) + struct.pack(">H", len(content) + 2) + content
-
-
-def many_scans(side: int, num_scans: int) -> bytes:
-    """Return a grey progressive JPEG whose scans are a few bytes long and change nothing."""
-    tables = segment(0xC4, b"\0\1" + b"\0" * 15 + b"\0") + segment(
-        0xC4, b"\x10\1" + b"\0" * 15 + b"\xe0"
-    )
-    frame = segment(0xDB, b"\0" + b"\1" * 64) + segment(
-        0xC2, struct.pack(">BHHB3s", 8, side, side, 1, b"\1\x11\0")
-    )
-    scans = segment(0xDA, b"\1\1\0\0\0\0") + bytes((side // 8) ** 2 // 8)
-    for scan in range(num_scans - 1):
-        coefficient, bit = 1 + scan // 14, 13 - scan % 14
-        precision = bit if bit == 13 else (bit + 1) << 4 | bit
-        header = bytes((1, 1, 0, coefficient, coefficient, precision))
-        scans += segment(0xDA, header) + b"\x7f" * 2
-    return b"\xff\xd8" + frame + tables + scans + b"\xff\xd9"
 
 
 def test_scans_of_a_jpeg_are_limited_by_its_pixels_and_at_all() -> None:

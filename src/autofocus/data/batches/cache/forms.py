@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from autofocus.data.batches.augment.presets import Augmentation, BoxAugmentation
 from autofocus.data.batches.preprocess import fitted_size, resize
 from autofocus.data.images.decode import (
-    DEFAULT_MAX_PIXELS,
     ImageHeader,
     _upright,
+    check_limits,
     decode,
     read_header,
 )
@@ -133,9 +133,12 @@ def halved_image(data: bytes, header: ImageHeader, num_halvings: int) -> NDArray
 
 
 def _scaled_jpeg(data: bytes, header: ImageHeader, num_halvings: int) -> NDArray[np.uint8] | None:
-    """Return a JPEG decoded at a fraction of its size, or None where `decode` must do it."""
-    if header.height * header.width > DEFAULT_MAX_PIXELS:
-        return None
+    """Return a JPEG decoded at a fraction of its size, or None where `decode` must do it.
+
+    Raises:
+        ImageError: If it is too large.
+    """
+    check_limits(data, header)
     try:
         height, width, colors, _ = simplejpeg.decode_jpeg_header(data)
         if colors not in ("YCbCr", "RGB", "Gray"):
