@@ -1,6 +1,21 @@
 """Image files that cost their reader far more than their bytes."""
 
 import struct
+import zlib
+
+
+def png_header(width: int, height: int) -> bytes:
+    """Return a PNG that announces a size and has hardly any pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        crc = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + crc
+
+    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\x00" * 1_000)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    )
 
 
 def segment(marker: int, content: bytes) -> bytes:

@@ -7,7 +7,7 @@ the MLflow model and the check after packaging. Imports no torch.
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from autofocus.data.batches.preprocess import input_frame, preprocess
 from autofocus.data.images.decode import DEFAULT_MAX_PIXELS, decode
 from autofocus.errors import ImageError, ModelFolderError, ScoringError
 from autofocus.manifest import Manifest, Preprocess, Tiling, check_files, read_manifest
+from autofocus.scoring.backends.joined import Backend, JoinedBackend
 from autofocus.scoring.backends.onnx import OnnxBackend
 from autofocus.scoring.explain.needs import WEIGHTS_NAME
 from autofocus.scoring.request import error_object, in_place
@@ -30,13 +31,6 @@ MAX_BATCH = 16
 Sample = tuple[NDArray[np.float32], Frame]
 
 
-class Backend(Protocol):
-    """Runs the network."""
-
-    def run(self, images: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-        """Return outputs by name for normalised images [n, 3, h, w]."""
-
-
 class Scorer:
     """Scores images with one model.
 
@@ -44,11 +38,15 @@ class Scorer:
         manifest: Description of the model.
         backend: Runs the network.
         max_pixels: Larger images are refused before they are decoded.
+
+    Attributes:
+        num_joined: Threads whose images the backend joins; 1 where it joins none.
     """
 
     def __init__(
         self, manifest: Manifest, backend: Backend, max_pixels: int = DEFAULT_MAX_PIXELS
     ) -> None:
+        self.num_joined = 1
         self.manifest = manifest
         self.task = task_of(manifest)
         self.labels = manifest.labels
@@ -59,9 +57,21 @@ class Scorer:
 
     @classmethod
     def load(
-        cls, folder: Path, num_threads: int = 1, max_pixels: int = DEFAULT_MAX_PIXELS
+        cls,
+        folder: Path,
+        num_threads: int = 1,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        *,
+        accelerate: bool = False,
     ) -> "Scorer":
         """Load a model folder with its ONNX network.
+
+        Args:
+            folder: The model folder.
+            num_threads: Threads inside one run of the network.
+            max_pixels: Larger images are refused before they are decoded.
+            accelerate: Run on an accelerator where there is one, and join what several threads
+                score at once.
 
         Raises:
             ModelFolderError: If anything in the folder is missing, damaged or does not fit.
@@ -69,8 +79,10 @@ class Scorer:
         manifest = read_manifest(folder)
         # Weights are read by torch, for explanations.
         check_files(folder, manifest, optional=(WEIGHTS_NAME,))
-        backend = OnnxBackend(folder / ONNX_NAME, num_threads)
-        scorer = cls(manifest, backend, max_pixels)
+        backend = OnnxBackend(folder / ONNX_NAME, num_threads, accelerate=accelerate)
+        joins = backend.gains_from_batches
+        scorer = cls(manifest, JoinedBackend(backend, MAX_BATCH) if joins else backend, max_pixels)
+        scorer.num_joined = MAX_BATCH if joins else 1
         if backend.output_names != manifest.outputs:
             raise ModelFolderError(
                 f"{folder / ONNX_NAME}: outputs must be {manifest.outputs} as manifest.json "

@@ -30,7 +30,7 @@ _GONE: Final = 2**31 - 1
 
 
 class Counts:
-    """Number of connections of each worker, in memory that all processes of a server share.
+    """Connections and scoring threads of each worker, in memory that all of a server share.
 
     Args:
         num_workers: Number of workers.
@@ -40,6 +40,21 @@ class Counts:
         context = multiprocessing.get_context("spawn")
         self._numbers = context.RawArray("i", [_GONE] * num_workers)
         self._seen_s = context.RawArray("d", num_workers)
+        self._scoring = context.RawArray("i", num_workers)
+
+    @property
+    def num_scoring(self) -> int:
+        """Threads that score, of all workers."""
+        return sum(self._scoring)
+
+    @property
+    def num_workers(self) -> int:
+        """Workers, those that do not run included."""
+        return len(self._scoring)
+
+    def score(self, worker: int, number: int) -> None:
+        """Note that a worker has so many more threads that score, or fewer."""
+        self._scoring[worker] += number
 
     def join(self, worker: int) -> None:
         """Note that a worker begins to accept connections."""
@@ -55,8 +70,9 @@ class Counts:
         self._numbers[worker] += number
 
     def leave(self, worker: int) -> None:
-        """Note that a worker accepts no connections."""
+        """Note that a worker has ended."""
         self._numbers[worker] = _GONE
+        self._scoring[worker] = 0
 
     def is_ahead(self, worker: int) -> bool:
         """Return whether another worker that runs has fewer, of many clearly fewer.

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -21,6 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
+from autofocus.data.images.decode import DEFAULT_MAX_PIXELS
 from autofocus.errors import RequestError, ScoringError
 from autofocus.scoring.explain.request import (
     ExplainRow,
@@ -40,6 +41,8 @@ from autofocus.scoring.request import (
     score_rows,
 )
 from autofocus.scoring.scorer import Scorer
+from autofocus.serve.accept import Counts
+from autofocus.serve.crew import Crew
 from autofocus.serve.errors import ClientGoneError, Headers, HttpError, busy
 from autofocus.serve.exchange import Exchange, send_json
 from autofocus.serve.explainer import Answers, too_slow
@@ -47,6 +50,7 @@ from autofocus.serve.keys import is_allowed
 from autofocus.serve.lanes import MIN_OVERRUN_S, Lane, timed_out
 from autofocus.serve.limits import (
     BodyBudget,
+    PixelBudget,
     check_content_type,
     discard_body,
     read_body,
@@ -66,8 +70,6 @@ _OPEN_PATHS = ("/", "/ready")
 _JSON = (b"content-type", b"application/json")
 _TOO_SLOW = 408
 _CLIENT_GONE = 499
-# Images scored between two looks at the clock.
-_BATCH = 16
 # Bodies held at once, in units of the longest one allowed.
 _BODIES_HELD = 4
 # Explained replies may be 200 MB each, and their clients slow to take them.
@@ -76,6 +78,7 @@ _MAX_REPLY_BYTES_HELD = 256 << 20
 _EXPLAIN_OVERRUN_S = 1.0
 _MAX_LOGGED_PATH = 200
 
+T = TypeVar("T")
 
 # Rows, a deadline and whether the client has gone in; one answer a row out. Blocks meanwhile.
 Explain = Callable[[Sequence[ExplainRow], float, threading.Event], Answers]
@@ -100,6 +103,7 @@ class Endpoint:
         keys: Returns the digests of the keys that are allowed now; none serves everybody.
         load: Loads the model; called once, in the scoring thread.
         explain: Called in the explaining lane's thread; or the reason why there is none.
+        crew: Scores the rows of a request; default: one thread.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Endpoint:
         keys: Callable[[], Sequence[bytes]],
         load: Callable[[], ImageScorer],
         explain: Explain | str = "This server gives no explanations.",
+        crew: Crew | None = None,
     ) -> None:
         self.settings = settings
         # Twice its deadline is the longest that a request takes, whatever its images.
@@ -117,6 +122,8 @@ class Endpoint:
             "explain", 1, settings.explain_queue_size, too_slow, _EXPLAIN_OVERRUN_S
         )
         self.num_active = 0
+        self._crew = crew or Crew(Counts(1), 0)
+        self._pixels = PixelBudget(settings.max_pixels or DEFAULT_MAX_PIXELS)
         self._explain = explain
         self._explain_budget = BodyBudget(_BODIES_HELD * settings.max_body_bytes)
         self._keys = keys
@@ -142,6 +149,10 @@ class Endpoint:
             ModelFolderError: If the folder is not a usable model.
         """
         await self.lane.run(self._load_model)
+        if isinstance(self._scorer, Scorer) and (num_joined := self._scorer.num_joined) > 1:
+            logger.info("Scores on an accelerator, up to %d images at once", num_joined)
+            self.lane.widen(num_joined)
+            self._crew.widen(num_joined)
 
     def drain(self) -> None:
         """Take no new scoring requests from now on."""
@@ -289,21 +300,20 @@ class Endpoint:
     def _score_body(
         self, body: bytes, check: Callable[[], None]
     ) -> tuple[bytes, Headers] | _Scored:
-        assert self._scorer is not None, "loading is the lane's first job"
+        scorer = self._scorer
+        assert scorer is not None, "loading is the lane's first job"
         check()
         started = time.perf_counter()
         rows = parse_request(body, self.settings.max_images)
-        selector = explaining_selector(self._scorer, rows)
+        selector = explaining_selector(scorer, rows)
         if selector is not None:
-            assert isinstance(self._scorer, Scorer)
-            scored = self._score_to_explain(self._scorer, selector, rows, check)
+            assert isinstance(scorer, Scorer)
+            scored = self._score_to_explain(scorer, selector, rows, check)
             if any(row.needs_network for row in scored.rows):
                 return scored
             joined = join(scored.results, scored.rows, {}, selector)
             return _encoded(joined, started, scored.headers)
-        results: list[dict[str, Any]] = []
-        for start in range(0, len(rows), _BATCH):
-            results += score_rows(self._scorer, rows[start : start + _BATCH], check)
+        results = self._each(rows, lambda i: score_rows(scorer, rows[i : i + 1], check)[0])
         refuse_all_failed(results)
         return _encoded(results, started, _explanations_header(None, rows))
 
@@ -326,16 +336,25 @@ class Endpoint:
             raise RequestError(self._explain)
         self.explain_lane.check_room()
         scored = _Scored([], [], selector, _explanations_header(selector, rows), 0.0)
-        for start in range(0, len(rows), _BATCH):
-            batch = rows[start : start + _BATCH]
-            results, to_explain = score_and_select(
-                scorer, selector, batch, parameters, start, check
-            )
+        each = self._each(
+            rows,
+            lambda i: score_and_select(scorer, selector, rows[i : i + 1], parameters, i, check),
+        )
+        for results, to_explain in each:
             scored.results.extend(results)
             scored.rows.extend(to_explain)
         refuse_all_failed(scored.results)
         check_num_explanations(scored.rows, self.settings.max_explanations)
         return replace(scored, milliseconds=(time.perf_counter() - started) * 1e3)
+
+    def _each(self, rows: Sequence[RequestRow], work: Callable[[int], T]) -> list[T]:
+        """Return what `work` returns for the index of each row, in order."""
+
+        def work_within_budget(i: int) -> T:
+            with self._pixels.held(rows[i].image):
+                return work(i)
+
+        return self._crew.map(work_within_budget if len(rows) > 1 else work, range(len(rows)))
 
     def _explain_rows(
         self, scored: _Scored, deadline: float, gone: threading.Event

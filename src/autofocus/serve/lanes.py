@@ -138,6 +138,12 @@ class Lane:
             for timer in timers:
                 timer.cancel()
 
+    def widen(self, num_threads: int) -> None:
+        """Run so many jobs at once from now on; those that wait already keep to the old number."""
+        before, self._num_threads = self._threads, num_threads
+        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix=self._name)
+        before.shutdown(wait=False)
+
     def close(self) -> bool:
         """Drop waiting jobs and return whether none runs any more."""
         self._threads.shutdown(wait=False, cancel_futures=True)

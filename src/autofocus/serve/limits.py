@@ -1,12 +1,15 @@
-"""Limits of a request: its ids, its content type, and a body of bounded size and duration."""
+"""Limits of a request: ids, content type, pixels, and a body of bounded size and duration."""
 
 import asyncio
 import contextlib
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from starlette.types import Receive
 
+from autofocus.data.images.header import read_header
+from autofocus.errors import ImageError
 from autofocus.serve.errors import ClientGoneError, Headers, HttpError, busy
 
 _MAX_ID_CHARS = 100
@@ -40,6 +43,51 @@ class BodyBudget:
     def give_back(self, num_bytes: int) -> None:
         """Count bytes out."""
         self.held_bytes -= num_bytes
+
+
+class PixelBudget:
+    """Pixels of the images that the threads of one process decode at once.
+
+    Args:
+        max_pixels: Limit of one image. Several together have at most half of it, because decoders
+            of some formats hold more a pixel.
+    """
+
+    def __init__(self, max_pixels: int) -> None:
+        self._max_together = max_pixels // 2
+        self._held = 0
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def held(self, image: bytes | ImageError) -> Iterator[None]:
+        """Wait until there is room for an encoded image, and keep it for the block."""
+        num_pixels = _num_pixels(image)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    not num_pixels
+                    or not self._held
+                    or self._held + num_pixels <= self._max_together
+                )
+            )
+            self._held += num_pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= num_pixels
+                self._changed.notify_all()
+
+
+def _num_pixels(image: bytes | ImageError) -> int:
+    """Return the pixels that a file announces; 0 where nothing of it will be decoded."""
+    if isinstance(image, ImageError):
+        return 0
+    try:
+        header = read_header(image)
+    except ImageError:
+        return 0
+    return header.height * header.width
 
 
 def reply_ids(headers: Mapping[bytes, bytes]) -> Headers:

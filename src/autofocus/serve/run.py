@@ -100,7 +100,7 @@ def load_scorer(folder: Path, max_pixels: int | None) -> ImageScorer:
     from autofocus.scoring.scorer import Scorer
 
     limits = {} if max_pixels is None else {"max_pixels": max_pixels}
-    return Scorer.load(folder, num_threads=1, **limits)
+    return Scorer.load(folder, num_threads=1, accelerate=True, **limits)
 
 
 def bind(settings: Settings) -> socket.socket:

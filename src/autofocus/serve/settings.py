@@ -73,7 +73,7 @@ class Settings:
         Setting(
             _whole(1, 1_024),
             "Processes",
-            "each scores one request at a time on one thread",
+            "each scores one request at a time, its images also on cores that are free",
             "number of cores",
         ),
     ] = field(default_factory=num_cores)

@@ -23,6 +23,7 @@ import uvicorn
 from autofocus.serve.accept import LISTEN_BACKLOG, Acceptor, Counts
 from autofocus.serve.app import Endpoint
 from autofocus.serve.connection import Connection, Connections
+from autofocus.serve.crew import Crew
 from autofocus.serve.explainer import ask
 from autofocus.serve.keys import KeyFile
 from autofocus.serve.settings import ServerPlan
@@ -44,7 +45,7 @@ class Ties:
 
     Attributes:
         index: The worker's number, from 0.
-        counts: Connections of all workers.
+        counts: Connections and scoring threads of all workers.
         on_ready: Called once the model answers.
         on_beat: Called every second while the event loop runs.
         watch: Receives a function that stops this worker, from any thread.
@@ -70,6 +71,7 @@ def run_worker(plan: ServerPlan, sock: socket.socket, ties: Ties) -> bool:
         keys or (lambda: plan.keys),
         lambda: plan.load(plan.folder, settings.max_pixels),
         plan.no_explanations if plan.explainer is None else partial(ask, plan.explainer),
+        Crew(ties.counts, ties.index),
     )
     server = _Server(endpoint, ties)
     ties.watch(server.stop)

@@ -8,14 +8,20 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from autofocus.errors import RequestError, ScoringError
+from autofocus.scoring.scorer import Scorer
+from autofocus.serve.accept import Counts
 from autofocus.serve.app import Endpoint
+from autofocus.serve.crew import Crew
 from autofocus.serve.settings import Settings
+from support.accelerator import Accelerator
 
 JSON = {"content-type": "application/json"}
 
@@ -159,6 +165,75 @@ def test_task_without_explanations_answers_with_scores_and_the_header_says_so(
         assert len(reply.json) == 2
         assert reply.headers["x-autofocus-explanations"] == "unavailable"
         assert "x-autofocus-explanations" not in (await score(app, request(plain))).headers
+
+    asyncio.run(scenario())
+
+
+def test_many_images_have_the_same_reply_on_any_number_of_cores(
+    tiny_model: Path, make_photo: Any
+) -> None:
+    rows = [base64.b64encode(make_photo(seed)).decode() for seed in range(12)]
+    rows[5] = BAD
+    rows[7] = json.dumps({"image_base64": rows[7], "model_explainability": False})
+    threads: set[int] = set()
+
+    class Watched:
+        def __init__(self) -> None:
+            self.scorer = Scorer.load(tiny_model)
+            self.meeting = threading.Barrier(3, timeout=10)
+
+        def score(self, images: Iterable[bytes]) -> list[dict[str, Any]]:
+            if threading.get_ident() not in threads:
+                threads.add(threading.get_ident())
+                self.meeting.wait()
+            return self.scorer.score(images)
+
+    async def replied(app: Endpoint) -> bytes:
+        await app.start()
+        reply = await score(app, request(*rows))
+        assert reply.status == 200
+        return reply.body
+
+    one = Endpoint(Settings(), list, lambda: Scorer.load(tiny_model))
+    three = Endpoint(Settings(), list, Watched, crew=Crew(Counts(3), 0))
+    assert asyncio.run(replied(one)) == asyncio.run(replied(three))
+    assert len(threads) == 3
+
+
+def test_requests_on_an_accelerator_are_joined_and_fail_alone(
+    tiny_model: Path, make_photo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [make_photo(seed) for seed in range(9)]
+    expected = Scorer.load(tiny_model).score(photos)
+    white = cv2.imencode(".png", np.full((40, 40, 3), 255, np.uint8))[1].tobytes()
+    accelerator = Accelerator(monkeypatch)
+
+    def asked(app: Endpoint, *images: bytes) -> asyncio.Task[Reply]:
+        rows = [base64.b64encode(image).decode() for image in images]
+        return asyncio.create_task(score(app, request(*rows)))
+
+    async def until(condition: Callable[[], bool]) -> None:
+        while not condition():
+            await asyncio.sleep(0.005)
+
+    async def scenario() -> None:
+        app = Endpoint(Settings(), list, lambda: Scorer.load(tiny_model, accelerate=True))
+        await app.start()
+        accelerator.sizes.clear()
+        accelerator.may_go_on.clear()
+        first = asked(app, photos[0])
+        await until(lambda: accelerator.sizes == [1])
+        others = [asked(app, photo) for photo in photos[1:5]]
+        many, broken = asked(app, *photos[5:]), asked(app, white)
+        await until(lambda: app._scorer._backend._calls.qsize() == 9)
+        accelerator.may_go_on.set()
+        replies = await asyncio.gather(first, *others, many)
+        assert accelerator.sizes == [1, 9]
+        found = [item["probs"] for reply in replies for item in reply.json]
+        np.testing.assert_allclose(found, [item["probs"] for item in expected], atol=1e-6)
+        assert (await broken).status == 500
+        assert "is not a number" in (await broken).json["message"]
+        assert (await score(app, request(GOOD))).status == 400
 
     asyncio.run(scenario())
 

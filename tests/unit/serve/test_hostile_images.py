@@ -1,30 +1,14 @@
 """Hostile images against the real server: each keeps its place, and none takes it down."""
 
 import io
-import struct
 import time
-import zlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from support.hostile_images import png_header
 from support.serving import request_for
-
-
-def png_header(width: int, height: int) -> bytes:
-    """Return a PNG that announces a size and has hardly any pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        crc = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + crc
-
-    size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\x00" * 1_000)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    )
-
 
 HOSTILE: dict[str, Callable[[bytes], bytes]] = {
     "30,000 × 30,000 header": lambda photo: png_header(30_000, 30_000),

@@ -28,7 +28,7 @@ REQUEST = request_for(b"image")
 
 # A server whose model only sleeps; arguments: workers, seconds a request, grace, queue.
 SCRIPT = """
-import logging, os, sys, time
+import logging, os, sys, threading, time
 from pathlib import Path
 from autofocus.errors import AutofocusError
 from autofocus.serve.settings import ServerPlan
@@ -40,6 +40,8 @@ class Sleeper:
         images = list(images)
         if images[0] == b"die":
             os._exit(9)
+        if images[0] == b"meet":
+            MEETING.wait()
         time.sleep(SECONDS)
         return [{"probs": [1.0], "labels": [str(os.getpid())]} for _ in images]
 
@@ -48,6 +50,7 @@ def load(folder, max_pixels):
         os._exit(3)
     return Sleeper()
 
+MEETING = threading.Barrier(2, timeout=10)
 WORKERS, SECONDS, GRACE, QUEUE = int(sys.argv[1]), *map(float, sys.argv[2:4]), int(sys.argv[4])
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -133,6 +136,15 @@ def test_workers_share_requests(start_sleeper: Callable[..., Any]) -> None:
         counts[pid] = counts.get(pid, 0) + 1
     assert len(counts) == 2
     assert min(counts.values()) >= 4
+
+
+def test_rows_of_one_request_use_the_cores_of_workers_without_work(
+    start_sleeper: Callable[..., Any],
+) -> None:
+    # Each row waits for the other.
+    server = start_sleeper(workers=2)
+    reply = server.score(request_for(b"meet", b"meet"))
+    assert (reply.status, len(reply.json)) == (200, 2)
 
 
 def test_dead_worker_is_replaced(start_sleeper: Callable[..., Any]) -> None:

@@ -22,11 +22,12 @@ from autofocus.explain.parameters import Parameters
 from autofocus.manifest import Manifest, check_files, read_manifest
 from autofocus.pictures.maps import mapped_photo
 from autofocus.runtime import num_cores
+from autofocus.scoring.backends.joined import Backend
 from autofocus.scoring.backends.onnx import OnnxBackend
 from autofocus.scoring.explain.explainer import Explanation, ModelExplainer, explanation_of
 from autofocus.scoring.explain.needs import WEIGHTS_NAME, why_unavailable
 from autofocus.scoring.explain.request import BoxSelector, ExplanationTarget
-from autofocus.scoring.scorer import ONNX_NAME, Backend
+from autofocus.scoring.scorer import ONNX_NAME
 from autofocus.scoring.tiling import TiledView, view_of
 from autofocus.structures.frames import Region
 
