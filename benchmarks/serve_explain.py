@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from serve_score import build_model, make_jpeg, request_body, start_server
+from serve_peers import build_model, make_jpeg, request_body, start_server
 
 CONCURRENCY = 4
 ALGORITHMS = ("xrai", "integrated_gradients", "guided_gradcam", "guided_backprop")

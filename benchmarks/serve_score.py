@@ -1,103 +1,186 @@
-"""CPU milliseconds of a `/score` request, beside decode + inference in one process.
+"""Servers of one model beside each other: CPU milliseconds a request, requests a second, latency.
 
-    python benchmarks/serve_score.py [--requests 400] [--rounds 5]
-    python benchmarks/serve_score.py --model FOLDER --image FILE
+    python benchmarks/serve_score.py [--task detection] [--rounds 5] [--seconds 3]
+    python benchmarks/serve_score.py --model FOLDER --image FILE --peers autofocus
 
-By itself: tf_efficientnet_lite0 at 224 px with 1,000 labels and random weights (speed does not
-depend on them) and one fixed 50 KB JPEG. Any other package with a photo of its own kind: how many
-objects there are decides what the postprocessing of a detector costs, so noise will not do.
+By itself: tf_efficientnet_lite0 at 224 px with 1,000 labels, or the default detector at 416 px,
+with random weights (speed does not depend on them), and one fixed 50 KB JPEG. Any other package
+with a photo of its own kind: how many objects there are decides what the postprocessing of a
+detector costs, so noise will not do.
 
-Concurrency 8 over kept-alive connections. Server and floor take turns; figures are medians over
-the rounds. CPU time is user + system of the server's whole process tree, read from /proc (Linux).
-The client runs in this process and is not counted. The floor is decode, preprocess and the network
-as the package runs them; what comes after (thresholds, suppression, merged tiles, the reply's
-objects) is beside it.
+The servers (`serve_peers.py`) run side by side; one at a time is measured, with 1, 8 and 32 clients
+that keep their connections or make a new one for each request. They take turns within a round;
+figures are medians over the rounds. What has been measured is kept in a file of the cache folder:
+the same command goes on where it was stopped.
 
-The busy floor is the same loop in one process a core at once: cores of one machine share caches,
-and often two of them are one core, so that the server cannot do better than it.
+CPU time is user + system of a server's whole process tree, read from /proc (Linux). The one client
+(`serve_client.py`) runs in this process and is not counted, but takes its part of the cores, from
+all servers the same. The floor is decode, preprocess and the network as the package runs them, in
+one process; what comes after (thresholds, suppression, merged tiles, the reply's objects) is beside
+it. The busy floor is the same loop in one process a core at once: cores of one machine share
+caches, and often two of them are one core, so that a server cannot do better than it.
 """
 
 import argparse
-import base64
-import http.client
-import io
+import hashlib
 import json
 import multiprocessing
 import os
-import re
 import statistics
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from serve_client import drive
+from serve_peers import OURS, PEERS, WORKERS, Server, build_detector, build_model, make_jpeg
 
+import autofocus
 from autofocus.data.images.decode import decode
 from autofocus.manifest import read_manifest
+from autofocus.runtime import cache_dir, write_atomically
 from autofocus.scoring.backends.onnx import OnnxBackend
 from autofocus.scoring.model_path import resolve_model
 from autofocus.scoring.scorer import MAX_BATCH, ONNX_NAME, Scorer, prepare
 from autofocus.scoring.tiling import tile_views
 from autofocus.tasks import TASKS
 
-IMAGE_BYTES = 50_000
-CONCURRENCY = 8
-NUM_LABELS = 1_000
-CROP = 224
+CONCURRENCIES = (1, 8, 32)
+# Before each measurement: connections spread over processes, and caches fill.
+WARM_UP_S = 0.4
+FLOOR_IMAGES = 150
+# Pillow's and our own resize differ; a server with another model, or none, is far off.
+TOLERANCE = 0.05
+
+FLOOR = "floor"
+SOURCES = (Path(autofocus.__file__).parent, Path(__file__).parent / "peers")
+
+
+class Spot(NamedTuple):
+    """One measurement among all: its round, its clients and the server, or the floor's."""
+
+    round: int
+    server: str
+    concurrency: int = 0
+    kept_alive: bool = True
+
+
+Row = dict[str, float]
 
 
 def main() -> None:
     arguments = parse_arguments()
-    with tempfile.TemporaryDirectory() as folder:
-        given = arguments.model
-        model = resolve_model(given) if given else build_model(Path(folder) / "model")
-        image = arguments.image.read_bytes() if arguments.image else make_jpeg()
-        # Nothing is explained here: its process is not to be measured while it warms up.
-        server, url, first_reply_s = start_server(model, image, "--no-explain-warm-up")
-        try:
-            rows = [
-                measure_round(model, image, server.pid, url, arguments.requests)
-                for _ in range(arguments.rounds)
-            ]
-        finally:
-            server.terminate()
-            server.wait()
-        report(rows, describe(model, image), first_reply_s)
+    peers = [peer for peer in PEERS if not arguments.peers or peer.name in arguments.peers]
+    image = arguments.image.read_bytes() if arguments.image else make_jpeg()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        model = package(arguments, image, Path(folder) / "model")
+        results = arguments.results or cache_dir() / "serve_score" / f"{arguments.task}.json"
+        rows = read_rows(results, fingerprint(arguments, image))
+        if rows:
+            print(f"{results}: goes on after {len(rows)} measurements", file=sys.stderr)
+        servers = []
+        for number, peer in enumerate(peers):
+            servers.append(Server(peer, model, image, Path(folder) / f"{number}.log"))
+            stack.callback(servers[-1].stop)
+        check_replies(servers)
+        for spot in spots(arguments, [peer.name for peer in peers]):
+            if spot not in rows:
+                rows[spot] = measure(spot, model, image, servers, arguments.seconds)
+                write_rows(results, fingerprint(arguments, image), rows)
+        report(rows, describe(model, image), servers)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--requests", type=int, default=400, help="requests a round")
+    parser.add_argument("--task", choices=("classification", "detection"), default="classification")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--model", type=Path, help="model folder instead of a random lite0")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
+    parser.add_argument("--peers", nargs="+", choices=[peer.name for peer in PEERS], default=[])
+    parser.add_argument("--concurrency", nargs="+", type=int, default=list(CONCURRENCIES))
+    parser.add_argument("--model", type=Path, help="model folder instead of a random one")
     parser.add_argument("--image", type=Path, help="image file instead of the coffee photo")
+    parser.add_argument("--results", type=Path, help="file of what has been measured")
     return parser.parse_args()
 
 
-def measure_round(
-    model: Path, image: bytes, pid: int, url: str, num_requests: int
-) -> dict[str, float]:
-    floor, after = floor_ms(model, image, num_requests // 2)
-    before = tree_cpu_s(pid)
-    started = time.monotonic()
-    latencies = send_requests(url, image, num_requests)
-    wall_s = time.monotonic() - started
-    server = (tree_cpu_s(pid) - before) * 1e3 / num_requests
-    busy, busy_after = busy_floor_ms(model, image, num_requests // 2)
+def package(arguments: argparse.Namespace, image: bytes, folder: Path) -> Path:
+    """Return the package to serve."""
+    if arguments.model:
+        return resolve_model(arguments.model)
+    if arguments.task == "detection":
+        return build_detector(folder, image)
+    return build_model(folder)
+
+
+def fingerprint(arguments: argparse.Namespace, image: bytes) -> str:
+    """Return what measurements depend on, but for their spots: code, versions, model and photo."""
+    digest = hashlib.sha256(image)
+    for source in SOURCES:
+        for path in sorted(source.rglob("*.py")):
+            digest.update(path.read_bytes())
+    digest.update(repr([peer.packages for peer in PEERS]).encode())
+    return f"{digest.hexdigest()} {arguments.task} {arguments.model} {arguments.seconds:g} s"
+
+
+def read_rows(path: Path, of: str) -> dict[Spot, Row]:
+    """Return what has been measured of the same things."""
+    document = json.loads(path.read_bytes()) if path.exists() else {"of": of, "rows": []}
+    return {Spot(*spot): row for spot, row in document["rows"]} if document["of"] == of else {}
+
+
+def write_rows(path: Path, of: str, rows: dict[Spot, Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps({"of": of, "rows": list(rows.items())}).encode())
+
+
+def check_replies(servers: list[Server]) -> None:
+    """Check that each server answers as the first does, as near as two ways to resize may be.
+
+    Raises:
+        SystemExit: Names the server whose answer is another.
+    """
+    first, *others = [(server.peer.name, gist(server.reply)) for server in servers]
+    for name, answer in others:
+        if abs(answer - first[1]) > TOLERANCE:
+            raise SystemExit(f"{name} answers {answer:.4f}, {first[0]} {first[1]:.4f}")
+
+
+def gist(reply: bytes) -> float:
+    """Return the best score in a reply of one image."""
+    document = json.loads(reply)
+    (image,) = document["predictions"] if isinstance(document, dict) else document
+    return max(image["probs"] if "probs" in image else (box["score"] for box in image["boxes"]))
+
+
+def spots(arguments: argparse.Namespace, names: list[str]) -> Iterator[Spot]:
+    """Yield the measurements in order; another server begins in each round."""
+    for number in range(arguments.rounds):
+        yield Spot(number, FLOOR)
+        turn = number % len(names)
+        for kept_alive, concurrency in product((True, False), arguments.concurrency):
+            for name in names[turn:] + names[:turn]:
+                yield Spot(number, name, concurrency, kept_alive)
+
+
+def measure(spot: Spot, model: Path, image: bytes, servers: list[Server], seconds: float) -> Row:
+    if spot.server == FLOOR:
+        floor, after = floor_ms(model, image, FLOOR_IMAGES)
+        busy, _ = busy_floor_ms(model, image, FLOOR_IMAGES)
+        return {"cpu_ms": floor, "after_ms": after, "busy_ms": busy}
+    (server,) = (server for server in servers if server.peer.name == spot.server)
+    request = server.request(kept_alive=spot.kept_alive)
+    load = drive(server.port, request, spot.concurrency, seconds, WARM_UP_S, server.cpu_s)
+    num_replies = len(load.latencies_s)
     return {
-        "floor": floor,
-        "after": after,
-        "all": floor + after,
-        "busy": busy,
-        "busy_all": busy + busy_after,
-        "server": server,
-        "rate": num_requests / wall_s,
-        "p50": statistics.median(latencies) * 1e3,
-        "p95": statistics.quantiles(latencies, n=20)[-1] * 1e3,
+        "cpu_ms": load.cpu_s * 1e3 / num_replies,
+        "rate": num_replies / load.seconds,
+        "p50_ms": float(np.percentile(load.latencies_s, 50)) * 1e3,
+        "p99_ms": float(np.percentile(load.latencies_s, 99)) * 1e3,
     }
 
 
@@ -112,128 +195,62 @@ def describe(model: Path, image: bytes) -> str:
     )
 
 
-def report(rows: list[dict[str, float]], what: str, first_reply_s: float) -> None:
-    median = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+def report(rows: dict[Spot, Row], what: str, servers: list[Server]) -> None:
+    num_rounds = 1 + max(spot.round for spot in rows)
     print(what)
-    print(f"concurrency {CONCURRENCY}, {os.cpu_count()} cores, median of {len(rows)} rounds")
-    print("| what | CPU ms a request | x floor |")
-    print("|---|---|---|")
+    print(f"{WORKERS} workers each, {os.cpu_count()} cores, median of {num_rounds} rounds\n")
+    floor = medians(row for spot, row in rows.items() if spot.server == FLOOR)
+    print("| one process | CPU ms an image | x floor |\n|---|---|---|")
     for name, key in (
-        ("decode + inference, one process", "floor"),
-        ("postprocess, one process", "after"),
-        ("decode + inference + postprocess, one process", "all"),
-        ("decode + inference, a process a core at once", "busy"),
-        ("decode + inference + postprocess, a process a core at once", "busy_all"),
-        ("autofocus serve, whole process tree", "server"),
+        ("decode + inference (the floor)", "cpu_ms"),
+        ("postprocess", "after_ms"),
+        ("decode + inference, a process a core at once", "busy_ms"),
     ):
-        print(f"| {name} | {median[key]:.2f} | {median[key] / median['floor']:.2f} |")
-    for name, key in (("decode + inference", "floor"), ("the same + postprocess", "all")):
-        ratios = sorted(row["server"] / row[key] for row in rows)
-        print(f"serve / {name}, each round: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
-    print(
-        f"{median['rate']:.0f} requests/s, p50 {median['p50']:.0f} ms, p95 {median['p95']:.0f} ms"
-    )
-    print(f"process start to first reply: {first_reply_s:.2f} s")
+        print(f"| {name} | {floor[key]:.2f} | {floor[key] / floor['cpu_ms']:.2f} |")
+    print("\n| connections | clients | server | CPU ms | x floor | requests/s", end="")
+    print(" | of the best | p50 ms | p99 ms |\n|---|---|---|---|---|---|---|---|---|")
+    kinds = dict.fromkeys((s.kept_alive, s.concurrency) for s in rows if s.server != FLOOR)
+    ours = []
+    for kind in kinds:
+        table = table_of(rows, kind, [server.peer.name for server in servers])
+        best = max(row["rate"] for row in table.values())
+        for name, row in table.items():
+            print(
+                f"| {'kept' if kind[0] else 'new'} | {kind[1]} | {name} | {row['cpu_ms']:.2f}"
+                f" | {row['cpu_ms'] / floor['cpu_ms']:.2f} | {row['rate']:.0f}"
+                f" | {row['rate'] / best:.2f} | {row['p50_ms']:.1f} | {row['p99_ms']:.1f} |"
+            )
+        if OURS in table:
+            least = min(row["cpu_ms"] for row in table.values())
+            own = table[OURS]
+            ours.append(
+                (own["cpu_ms"] / floor["cpu_ms"], own["cpu_ms"] / least, own["rate"] / best)
+            )
+    for server in servers:
+        print(f"{server.peer.name}: process start to first reply {server.first_reply_s:.2f} s")
+    if ours:
+        of_floor, of_least, of_best = zip(*ours, strict=True)
+        print(
+            f"{OURS}: CPU at most {max(of_floor):.2f} x floor and {max(of_least):.2f} x the least"
+            f" of all, requests/s at least {min(of_best):.2f} x the best"
+        )
 
 
-def build_model(folder: Path) -> Path:
-    """Write a package in a process of its own, so that this one never imports torch."""
-    code = f"""
-from pathlib import Path
-from autofocus.manifest import DataInfo, Manifest, ResizeCrop, WeightsInfo
-from autofocus.models import catalog
-from autofocus.models.timm.classifiers import build_classifier
-from autofocus.package.mlflow_model import write_package
-from autofocus.tasks import TASKS
-
-network = build_classifier(
-    catalog.resolve("tf_efficientnet_lite0"), {NUM_LABELS}, None, {CROP}
-).eval()
-manifest = Manifest(
-    task=next(iter(TASKS)),
-    labels=[f"label_{{i:04}}" for i in range({NUM_LABELS})],
-    model_name="tf_efficientnet_lite0",
-    preprocess=ResizeCrop(256, {CROP}),
-    weights=WeightsInfo("random", "none"),
-    data=DataInfo("0" * 64, 1, 1),
-)
-write_package(Path({str(folder)!r}), network, manifest)
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-    return folder
+def table_of(rows: dict[Spot, Row], kind: tuple[bool, int], names: list[str]) -> dict[str, Row]:
+    """Return each server's medians with one kind of clients."""
+    return {
+        name: medians(
+            row
+            for spot, row in rows.items()
+            if (spot.server, spot.kept_alive, spot.concurrency) == (name, *kind)
+        )
+        for name in names
+    }
 
 
-def make_jpeg() -> bytes:
-    """Return scikit-image's coffee photo (600 by 400) at the quality nearest to 50 KB."""
-    import skimage.data
-    from PIL import Image
-
-    photo = Image.fromarray(skimage.data.coffee())
-
-    def encoded(quality: int) -> bytes:
-        buffer = io.BytesIO()
-        photo.save(buffer, "JPEG", quality=quality)
-        return buffer.getvalue()
-
-    return min(map(encoded, range(60, 96)), key=lambda data: abs(len(data) - IMAGE_BYTES))
-
-
-def request_body(image: bytes) -> bytes:
-    data = [base64.encodebytes(image).decode()]
-    return json.dumps({"input_data": {"columns": ["image"], "data": data}}).encode()
-
-
-def start_server(
-    model: Path, image: bytes, *flags: str
-) -> tuple[subprocess.Popen[str], str, float]:
-    """Return a warm server, its host and port, and the seconds from its start to a reply."""
-    started = time.monotonic()
-    process, url = open_server(model, *flags)
-    send_requests(url, image, 1, concurrency=1)
-    first_reply_s = time.monotonic() - started
-    send_requests(url, image, 10 * CONCURRENCY)
-    return process, url, first_reply_s
-
-
-def open_server(model: Path, *flags: str) -> tuple[subprocess.Popen[str], str]:
-    argv = [sys.executable, "-m", "autofocus", "serve", str(model), "--port", "0", *flags]
-    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if match := re.search(r"http://(\S+?:\d+)/score", line):
-            break
-    else:
-        raise SystemExit("the server did not start")
-    threading.Thread(target=process.stderr.read, daemon=True).start()
-    return process, match.group(1)
-
-
-def send_requests(
-    url: str, image: bytes, num_requests: int, concurrency: int = CONCURRENCY
-) -> list[float]:
-    """Return the latency of each request, in seconds."""
-    body = request_body(image)
-    headers = {"Content-Type": "application/json"}
-    latencies: list[float] = []
-
-    def send_some() -> None:
-        connection = http.client.HTTPConnection(url, timeout=60)
-        for _ in range(num_requests // concurrency):
-            started = time.monotonic()
-            connection.request("POST", "/score", body, headers)
-            response = connection.getresponse()
-            reply = response.read()
-            if response.status != 200:
-                raise SystemExit(f"{response.status}: {reply[:200]!r}")
-            latencies.append(time.monotonic() - started)
-        connection.close()
-
-    threads = [threading.Thread(target=send_some) for _ in range(concurrency)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return latencies
+def medians(rows: Iterable[Row]) -> Row:
+    some = list(rows)
+    return {key: statistics.median(row[key] for row in some) for key in some[0]}
 
 
 def floor_ms(model: Path, image: bytes, num_images: int) -> tuple[float, float]:
@@ -281,25 +298,6 @@ def busy_floor_ms(model: Path, image: bytes, num_images: int) -> tuple[float, fl
         jobs = [(model, image, num_images)] * num_processes
         network, after = zip(*pool.starmap(floor_ms, jobs), strict=True)
     return statistics.mean(network), statistics.mean(after)
-
-
-def tree_cpu_s(pid: int) -> float:
-    """Return user + system seconds of a process, its threads and its descendants."""
-    ticks = 0
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = stat.read_text()
-        except OSError:  # a process that ended meanwhile
-            continue
-        fields = text.rpartition(")")[2].split()
-        parents[int(stat.parent.name)] = (int(fields[1]), int(fields[11]) + int(fields[12]))
-    waiting = [pid]
-    while waiting:
-        parent = waiting.pop()
-        ticks += parents[parent][1]
-        waiting += [child for child, (its_parent, _) in parents.items() if its_parent == parent]
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

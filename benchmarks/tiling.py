@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from datasets import SHARED, Row, write_rows
 from PIL import Image
-from serve_score import open_server
+from serve_peers import open_server
 
 from autofocus.data.sources.read import Data, read_data
 from autofocus.manifest import MANIFEST_NAME, Tiling, encode_manifest, read_manifest
