@@ -4,6 +4,7 @@ A split of a `data.yaml` is named like a file in it: `data.yaml/val`. Without on
 (`train.txt`, `valid.txt`, or what darknet's `obj.data` names) are the splits.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -136,7 +137,7 @@ def _find_layout(path: Path) -> _Layout:
 
 def _first_lines(layout: _Layout) -> list[list[float]]:
     """Return the numbers in the lines of the first label files; lines that are none left out."""
-    files = (_label_file(image) for image in islice(_images_of(layout), _NUM_PEEKED))
+    files = (_label_file(image) for image, _ in islice(_images_of(layout), _NUM_PEEKED))
     read = (finite_numbers(line.split()) for file in files for line in _lines(file))
     return [numbers for numbers in read if numbers]
 
@@ -173,21 +174,34 @@ def _are_rotated(lines: Sequence[Sequence[float]]) -> bool:
     return bool(lines) and all(len(numbers) == _CORNER_NUMBERS for numbers in lines)
 
 
-def _images_of(layout: _Layout) -> Iterator[Path]:
-    """Yield a layout's images, those of a list in its order.
+def _images_of(layout: _Layout) -> Iterator[tuple[Path, str]]:
+    """Yield a layout's images and their URLs, those of a list in its order.
 
     Raises:
         DataError: If a list is no text.
     """
     for place in layout.places:
         if place.is_dir():
-            yield from walk_images(place)
+            for image in walk_images(place):
+                yield image, relative_url(image, layout.root)
             continue
         for line in _listed(place):
             if name := line.strip().replace("\\", "/"):
                 starts = dict.fromkeys((place.parent, layout.root))
-                tried = [start / end for end in _ends(name) for start in starts]
-                yield next((file for file in tried if file.is_file()), tried[0])
+                tried = [(start, start / end) for end in _ends(name) for start in starts]
+                start, image = next((pair for pair in tried if pair[1].is_file()), tried[0])
+                yield image, _listed_url(name, image, start, layout.root)
+
+
+def _listed_url(name: str, image: Path, start: Path, root: Path) -> str:
+    """Return the URL of a listed image; reading refuses a link or `..` that leads out of `start`.
+
+    Unlike what lies in a folder, what a list names is not trusted, but for an absolute path.
+    """
+    is_whole = os.path.isabs(name) and image == Path(name)
+    if is_whole or not os.path.isabs(relative_url(image, start)):
+        return relative_url(image, root)
+    return Path(os.path.relpath(image, root)).as_posix()
 
 
 def _ends(name: str) -> list[str]:
@@ -391,7 +405,10 @@ def _read_layout(
         DataError: If no image has a label file: then they lie elsewhere.
     """
     refuse_classes_of_images(record_type, layout.place)
-    images = list(_images_of(layout))
+    images, urls = [], []
+    for image, url in _images_of(layout):
+        images.append(image)
+        urls.append(url)
     labels = [_label_file(image) for image in images]
     if images and not any(file.is_file() for file in labels):
         raise DataError(
@@ -412,8 +429,8 @@ def _read_layout(
         hint = "Outlines are for the task of instance segmentation."
         yield _issue(layout.place, "box.rotated", "warning", message, hint)
     sizes = ImageSizes(options)
-    for image, file in zip(images, labels, strict=True):
-        yield _read_image(image, file, layout, record_type, sizes)
+    for url, file in zip(urls, labels, strict=True):
+        yield _read_image(url, file, layout, record_type, sizes)
     yield from _labels_without_image(layout, {*labels})
 
 
@@ -430,9 +447,8 @@ def _shared_labels(images: Sequence[Path], labels: Sequence[Path]) -> Iterator[I
 
 
 def _read_image(
-    image: Path, file: Path, layout: _Layout, record_type: type[ImageRecord], sizes: ImageSizes
+    image_url: str, file: Path, layout: _Layout, record_type: type[ImageRecord], sizes: ImageSizes
 ) -> RawRow:
-    image_url = relative_url(image, layout.root)
     header = sizes.header(layout.root, image_url)
     size = None if header is None else image_details(image_url, (header.height, header.width))
     try:

@@ -313,3 +313,39 @@ def test_lists_beside_images_are_the_splits(tmp_path: Path, darknet: bool) -> No
         assert (record.image_url, record.label[0].label) == (f"{images}/{name}.png", "can")
     # The folder is its training split wherever it is named.
     assert len(read_data(folder, DetectionRecord).records) == 1
+
+
+def test_what_a_list_names_may_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    """A link in a folder was laid by whoever put it together; a line of a list may be anybody's."""
+    write_labels(tmp_path / "set", "0 0.5 0.5 1 1\n")
+    write_image(tmp_path / "elsewhere" / "secret.png")
+    inside, outside = tmp_path / "set" / "images", tmp_path / "elsewhere" / "secret.png"
+    (inside / "link.png").symlink_to(outside)
+    (inside / "inner.png").symlink_to(inside / "a.png")
+    lines = [
+        "images/a.png",
+        "images/inner.png",
+        "images/link.png",
+        "../elsewhere/secret.png",
+        str(outside),
+    ]
+    write_text(tmp_path / "set" / "train.txt", "\n".join(lines) + "\n")
+    write_yaml(tmp_path / "set", train="train.txt")
+    data = read_data(tmp_path / "set", DetectionRecord)
+    assert [r.image_url for r in data.records] == ["images/a.png", "images/inner.png", str(outside)]
+    refused = [issue for issue in data.issues.examples() if issue.severity == "error"]
+    assert [issue.code for issue in refused] == ["url.outside_root"] * 2
+    assert [str(outside) in issue.message for issue in refused] == [True, True]
+    # The folder itself is trusted, and the user may say that a list is.
+    write_yaml(tmp_path / "set", train="images")
+    assert len(read_data(tmp_path / "set", DetectionRecord).records) == 3
+    write_yaml(tmp_path / "set", train="train.txt")
+    allowed = ReadOptions(image_root=tmp_path)
+    assert read_data(tmp_path / "set", DetectionRecord, allowed).issues.num_errors == 0
+
+
+def test_a_list_in_a_folder_of_its_own_names_images_beside_it(tmp_path: Path) -> None:
+    write_labels(tmp_path, "0 0.5 0.5 1 1\n")
+    write_text(tmp_path / "lists" / "train.txt", "../images/a.png\n")
+    write_yaml(tmp_path, train="lists/train.txt")
+    assert [r.image_url for r in read_data(tmp_path, DetectionRecord).records] == ["images/a.png"]
