@@ -2,7 +2,8 @@
 
 Pixels count from 1 and the last one belongs to the box: a box is [xmin - 1, xmax] x
 [ymin - 1, ymax] in the area convention. Tools that count from 0 write [xmin, xmax] x [ymin, ymax]:
-a left or upper edge of 0, or of a fraction, anywhere in a set shows that it is one of theirs.
+a left or upper edge of 0, or of a fraction, anywhere in a set, in any of its splits, shows that it
+is one of theirs.
 """
 
 import codecs
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autofocus.data.formats.base import Format, RawRow
-from autofocus.data.formats.layout import entries_of, is_image, relative_url
+from autofocus.data.formats.layout import entries_of, is_image, relative_url, split_folders
 from autofocus.data.formats.object_row import ObjectRow, finite_numbers, refuse_classes_of_images
 from autofocus.data.formats.pixels import (
     ImageSizes,
@@ -109,7 +110,7 @@ class Voc(Format):
         in_fractions = are_fractions(_coordinates(layout), options)
         if in_fractions and options.coordinates is None:
             yield fractions_read(root)
-        from_one = not in_fractions and not _counts_from_zero(layout)
+        from_one = not in_fractions and not any(map(_counts_from_zero, _whole(layout)))
         if not in_fractions and not from_one:
             yield _zero_based(root)
         is_list = path != root
@@ -299,6 +300,16 @@ def _coordinates(layout: _Layout) -> Iterator[float]:
             continue
         for box in root.iterfind("object/bndbox"):
             yield from finite_numbers(_text(box, edge) for edge in _EDGES) or ()
+
+
+def _whole(layout: _Layout) -> Iterator[_Layout]:
+    """Yield a layout, and those of the other splits where its folder is one: a tool wrote all."""
+    yield layout
+    folder = layout.root.absolute()
+    splits = [path.absolute() for path in split_folders(folder.parent).values()]
+    for path in splits if folder in splits else ():
+        if path != folder and _annotations(path) is not None:
+            yield _Layout(path, None)
 
 
 def _counts_from_zero(layout: _Layout) -> bool:

@@ -67,6 +67,20 @@ def test_an_edge_of_zero_or_a_fraction_shows_that_a_set_counts_from_zero(
     assert data.issues.counts == {"box.zero_based": 1}
 
 
+def test_an_edge_of_zero_in_one_split_counts_for_the_others(tmp_path: Path) -> None:
+    """One tool wrote them all; the smaller split may just have no object at an edge."""
+    zero = "<xmin>0</xmin><ymin>2</ymin><xmax>10</xmax><ymax>10</ymax>"
+    write_object(tmp_path / "train", zero)
+    write_xml(tmp_path / "valid", voc_xml("b", [Thing("can", (4, 5, 14, 15))]), "b")
+    write_xml(tmp_path / "old", voc_xml("b", [Thing("can", (4, 5, 14, 15))]), "b")
+    data = read_data(find_splits(tmp_path)["validation"], DetectionRecord)
+    # It is written as [5, 14] x [6, 15].
+    assert data.records[0].label[0].top_x == 5 / WIDTH
+    assert data.issues.counts == {"box.zero_based": 1}
+    # A folder beside them that is no split of theirs is another set.
+    assert read_data(tmp_path / "old", DetectionRecord).records[0].label[0].top_x == 4 / WIDTH
+
+
 @pytest.mark.parametrize(
     ("box", "more", "code", "place"),
     [
