@@ -17,6 +17,7 @@ from autofocus.cli.reading import (
     ImageColumn,
     ImageRoot,
     Maps,
+    Masks,
     TargetColumn,
     read_options,
 )
@@ -58,6 +59,7 @@ def check(
     map_: Maps = None,
     class_name: ClassName = DEFAULT_CLASS,
     coordinates: Coordinates = None,
+    masks: Masks = None,
     as_json: AsJson = False,
 ) -> None:
     """List everything that is wrong with data; exit status 2 when something cannot be used.
@@ -73,7 +75,7 @@ def check(
     if no_images and decode:
         raise JobError("--no-images and --decode exclude each other; leave one out.")
     columns = (target_column, image_column, image_root, map_, class_name, coordinates)
-    options = read_options(*columns, group_column)
+    options = read_options(*columns, group_column, masks)
     splits = find_splits(source)
     wanted = RECORD_TYPES.get(task or "")
     found = {split: find_source(path, options, wanted) for split, path in splits.items()}
@@ -120,6 +122,7 @@ def convert(
     map_: Maps = None,
     class_name: ClassName = DEFAULT_CLASS,
     coordinates: Coordinates = None,
+    masks: Masks = None,
     as_json: AsJson = False,
 ) -> None:
     """Write data as clean JSON Lines; what cannot be used is listed in dropped.jsonl.
@@ -134,7 +137,7 @@ def convert(
     if to != "jsonl":
         raise JobError(f"--to must be jsonl, got {to!r}.")
     columns = (target_column, image_column, image_root, map_, class_name, coordinates)
-    options = read_options(*columns, group_column)
+    options = read_options(*columns, group_column, masks)
     first = find_source(source, options, RECORD_TYPES.get(task or ""))
     name = _choose_task(task, first, options)
     if name is None:
@@ -290,6 +293,8 @@ def _next_command(task: str | None, source: str, options: "ReadOptions") -> str:
     unsaid = [] if options.class_name == DEFAULT_CLASS else ["--class-name", options.class_name]
     if options.coordinates is not None:
         unsaid += ["--coordinates", options.coordinates]
+    if options.masks is not None:
+        unsaid += ["--masks", options.masks]
     if unsaid:
         words = ["autofocus", "data", "convert", source, "--task", task or "TASK"]
         words += [*unsaid, "-o", "DIR"]

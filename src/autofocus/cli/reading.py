@@ -24,6 +24,10 @@ Coordinates = Annotated[
     Literal["pixels", "fractions"] | None,
     typer.Option(help="What numbers of COCO, VOC and VIA are; default: as they look."),
 ]
+Masks = Annotated[
+    Literal["objects", "classes"] | None,
+    typer.Option(help="What the numbers in masks are of; default: of objects."),
+]
 ClassName = Annotated[str, typer.Option(help="Class of objects that have no name: masks, VIA.")]
 
 
@@ -35,6 +39,7 @@ def read_options(
     class_name: str = DEFAULT_CLASS,
     coordinates: Literal["pixels", "fractions"] | None = None,
     group_column: str | None = None,
+    masks: Literal["objects", "classes"] | None = None,
 ) -> "ReadOptions":
     """Return the options of reading that the flags mean.
 
@@ -59,4 +64,5 @@ def read_options(
         class_name=class_name,
         coordinates=coordinates,
         group_column=group_column,
+        masks=masks,
     )

@@ -19,6 +19,8 @@ class ReadOptions:
         class_name: Class of the objects of sources that name none: masks.
         coordinates: What numbers of formats that count pixels are; None where they tell it
             themselves: fractions when all of a source are small.
+        masks: What pixels of numbered masks are numbers of; None: of objects, unless they look
+            like classes, which is said.
         on_invalid: Whether rows that cannot be used are skipped and reported, or end the reading.
         group_column: Column, or field of `image_details`, with what an image belongs to; None where
             nobody asks.
@@ -30,5 +32,6 @@ class ReadOptions:
     maps: Mapping[str, str] = field(default_factory=dict)
     class_name: str = "object"
     coordinates: Literal["pixels", "fractions"] | None = None
+    masks: Literal["objects", "classes"] | None = None
     on_invalid: Literal["skip", "error"] = "skip"
     group_column: str | None = None

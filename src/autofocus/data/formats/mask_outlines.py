@@ -1,10 +1,11 @@
 """Masks of objects, from files or run lengths, as outlines: rings `[x1, y1, …]` in pixels."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -73,6 +74,14 @@ def outlines_of_ids(ids: NDArray[Any]) -> dict[int, FlatRings]:
         window = ids[top:bottom, left:right] == number
         outlines[int(number)] = outline_of_mask(window, int(left), int(top))
     return outlines
+
+
+def outlines_of_parts(ids: NDArray[Any]) -> Iterator[tuple[int, FlatRings]]:
+    """Yield the number and the rings of each connected part of a map [h, w], 0 left out."""
+    for number in np.unique(ids[ids != 0]):
+        _, parts = cv2.connectedComponents((ids == number).astype(np.uint8), connectivity=8)
+        for rings in outlines_of_ids(parts).values():
+            yield int(number), rings
 
 
 def outline_of_rle(rle: dict[str, Any], size: tuple[int, int]) -> FlatRings:

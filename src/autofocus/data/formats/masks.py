@@ -1,15 +1,22 @@
 """Masks of objects in image files, as two formats: numbered in one file, or a file an object.
 
-0 is no object. All objects are of one class, `ReadOptions.class_name`.
+0 is no object. All objects are of one class, `ReadOptions.class_name`, unless the numbers are those
+of classes and `ReadOptions.masks` says so.
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from autofocus.data.formats.base import Format, RawRow
+from autofocus.data.formats.class_masks import (
+    BINARY,
+    ClassSigns,
+    class_names,
+    class_table,
+    classes_seen,
+)
 from autofocus.data.formats.layout import (
-    entries_by_name,
     entries_of,
     is_image,
     mirrored,
@@ -23,10 +30,6 @@ from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, RowIssues
 from autofocus.data.rows.records import ImageRecord, InstanceSegmentationRecord
 from autofocus.errors import DataError, ImageError
-
-_BINARY = {1, 255, 65535}
-# Beside masks of classes lies what their numbers or colours mean.
-_CLASS_TABLES = {"labelmap.csv", "labelmap.txt", "class_dict.csv"}
 
 
 class MaskImages(Format):
@@ -64,19 +67,11 @@ class MaskImages(Format):
         masks = [_mask_of(file, folders) for file in files]
         if not any(masks):
             raise DataError(f"{path}: no image has a mask of its name in 'masks'.")
-        for name in _CLASS_TABLES & {*entries_by_name(path)}:
-            message = "numbers classes, as it seems, where a mask should number objects"
-            hint = "All pixels of a class become one object, of one class for all."
-            yield Issue(
-                file=str(path / name),
-                code="mask.classes",
-                severity="warning",
-                message=message,
-                hint=hint,
-            )
-        sizes = ImageSizes(options)
+        sizes, signs, names = ImageSizes(options), ClassSigns(), class_names(path)
         for file, mask in zip(files, masks, strict=True):
-            yield _read_numbered(file, mask, path, record_type, options, sizes)
+            yield _read_numbered(file, mask, path, record_type, options, sizes, signs, names)
+        if options.masks is None and (class_table(path) is not None or signs.are_classes()):
+            yield classes_seen(class_table(path) or path)
 
 
 def _read_numbered(
@@ -86,9 +81,11 @@ def _read_numbered(
     record_type: type[ImageRecord],
     options: ReadOptions,
     sizes: ImageSizes,
+    signs: ClassSigns,
+    names: Mapping[int, str],
 ) -> RawRow:
     # numpy comes with it: plain rows are checked without.
-    from autofocus.data.formats.mask_outlines import outlines_of_ids, read_mask
+    from autofocus.data.formats.mask_outlines import outlines_of_ids, outlines_of_parts, read_mask
 
     image_url = relative_url(file, root)
     issues = RowIssues(str(mask or file), None)
@@ -104,9 +101,15 @@ def _read_numbered(
     if ids is None or pixels is None:
         return RawRow(issues.file, str(root), None, None, tuple(issues.issues))
     row = ObjectRow(record_type, issues.file, pixels)
+    if options.masks == "classes":
+        for number, rings in outlines_of_parts(ids):
+            row.add_outline(f"class {number}", names.get(number, str(number)), rings)
+        return row.finish(root, image_url, image_details(image_url, pixels.upright_size))
     outlines = outlines_of_ids(ids)
-    if len(outlines) == 1 and {*outlines} <= _BINARY and len(*outlines.values()) > 1:
-        hint = "All its parts are one object; a mask of classes is no mask of objects."
+    signs.add(outlines)
+    is_binary = len(outlines) == 1 and {*outlines} <= BINARY
+    if options.masks is None and is_binary and len(*outlines.values()) > 1:
+        hint = "All its parts are one object; '--masks classes' makes each an object."
         row.issues.warning("mask.binary", "", "should number its objects", hint=hint)
     for number, rings in outlines.items():
         row.add_outline(f"object {number}", options.class_name, rings)

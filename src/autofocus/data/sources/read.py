@@ -16,6 +16,7 @@ import msgspec
 
 from autofocus.data.formats import RawRow
 from autofocus.data.formats.layout import SPLIT_OF
+from autofocus.data.formats.masks import MaskImages
 from autofocus.data.images.files import ImageFiles
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.duplicates import repeated_issue
@@ -81,6 +82,11 @@ def read_rows(
         raise DataError(
             f"{source.place}: --coordinates is about formats that count pixels, got a source of "
             f"the kind {source.kind}; leave it out. For JSON Lines 'data convert' has --absolute."
+        )
+    if options.masks is not None and source.kind != MaskImages.name:
+        raise DataError(
+            f"{source.place}: --masks is about masks whose pixels are numbers, got a source of the "
+            f"kind {source.kind}; leave it out."
         )
     if source.others:
         log.add(_others_left(source))

@@ -17,11 +17,13 @@ from support.object_sources import (
     CUP,
     HEIGHT,
     WIDTH,
+    Thing,
     mask,
     write_image,
     write_mask,
     write_masks,
     write_object_masks,
+    write_text,
 )
 
 SHARED = Path(__file__).parents[4] / "../shared/data"
@@ -121,6 +123,83 @@ def test_masks_of_classes_are_warned_about(tmp_path: Path) -> None:
     assert dict(read(tmp_path / "images").issues.counts) == {}
     data = read_data(tmp_path, InstanceSegmentationRecord)
     assert data.issues.counts["mask.classes"] == 1
+
+
+FAR = [Thing("can", (1, 1, 9, 9)), Thing("can", (28, 10, 38, 18))]
+NEAR = [Thing("can", (1, 1, 9, 9)), Thing("can", (10, 1, 18, 9))]
+
+
+def write_numbers(folder: Path, *images: dict[int, list[Thing]]) -> Path:
+    """Write masks in which all things of a number have that value."""
+    for i, things_of in enumerate(images):
+        write_image(folder / "images" / f"{i}.png")
+        ids = np.zeros(SIZE, np.uint16)
+        for number, things in things_of.items():
+            ids[mask(things) > 0] = number
+        write_mask(folder / "masks" / f"{i}.png", ids.astype(np.uint8) if ids.max() < 256 else ids)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("images", "are_classes"),
+    [
+        # Parts of a number far from each other.
+        ([{1: FAR}, {1: [CAN]}, {1: FAR, 2: [CUP]}, {1: FAR}], True),
+        # Numbers without those before them.
+        ([{2: [CAN]}, {1: [CAN], 3: [CUP]}, {3: [CAN]}, {2: [CAN]}, {3: [CUP]}], True),
+        # Objects, numbered from 1 on in each image, some of them in two pieces that are close.
+        ([{1: NEAR}, {1: [CAN], 2: [CUP]}, {1: NEAR}, {1: NEAR}, {1: [CAN], 2: [CUP]}], False),
+        # The same with the border of 255 that VOC paints.
+        ([{1: [CAN], 255: [CUP]}, {1: [CAN], 255: [CUP]}, {1: [CAN], 255: [CUP]}], False),
+        # Objects, numbered through the whole set.
+        ([{number: [CAN], number + 1: [CUP]} for number in range(1, 21, 2)], False),
+        # As Cityscapes numbers objects: by class and number.
+        ([{24000: [CAN], 26001: [CUP]}, {26001: [CAN]}, {26001: [CUP]}, {24000: [CAN]}], False),
+        # One object an image, inside and outside.
+        ([{255: [CAN]}, {255: [CUP]}, {255: [CAN]}, {255: [CAN]}], False),
+    ],
+    ids=["apart", "skipped", "pieces", "border", "throughout", "cityscapes", "binary"],
+)
+def test_numbers_of_classes_are_told_from_numbers_of_objects(
+    tmp_path: Path, images: list[dict[int, list[Thing]]], are_classes: bool
+) -> None:
+    data = read(write_numbers(tmp_path, *images))
+    assert data.issues.counts["mask.classes"] == are_classes
+    silent = read_data(tmp_path, InstanceSegmentationRecord, ReadOptions(masks="objects"))
+    assert "mask.classes" not in silent.issues.counts
+
+
+@pytest.mark.parametrize(
+    ("table", "names"),
+    [
+        ("name,r,g,b\nbackground,0,0,0\ncat,1,2,3\ndog,3,2,1\n", ["cat", "cat", "dog"]),
+        (
+            "# label:color_rgb\nbackground:0,0,0::\ncat:1,2,3::\ndog:1,2,4::\n",
+            ["cat", "cat", "dog"],
+        ),
+        ("cat,0\ndog,1\n", ["1", "1", "2"]),
+        (None, ["1", "1", "2"]),
+    ],
+)
+def test_each_part_of_a_class_is_an_object_where_the_user_says_so(
+    tmp_path: Path, table: str | None, names: list[str]
+) -> None:
+    write_numbers(tmp_path, {1: FAR, 2: [CUP]})
+    if table is not None:
+        write_text(tmp_path / "labelmap.txt", table)
+    data = read_data(tmp_path, InstanceSegmentationRecord, ReadOptions(masks="classes"))
+    [record] = data.records
+    assert [label.label for label in record.label] == names
+    expected = [mask([thing]) > 0 for thing in (*FAR, CUP)]
+    expected[1] &= ~expected[2]
+    assert (drawn(record.label) == expected).all()
+    assert not data.issues.counts
+
+
+def test_masks_are_no_option_of_other_formats(tmp_path: Path) -> None:
+    write_object_masks(tmp_path, {"a": [CAN]})
+    with pytest.raises(DataError, match=r"--masks is about masks .* got .* object_masks"):
+        read_data(tmp_path, InstanceSegmentationRecord, ReadOptions(masks="classes"))
 
 
 def test_a_mask_of_inside_and_outside_is_warned_about(tmp_path: Path) -> None:
