@@ -18,6 +18,8 @@ MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 1
 
 PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=8192)]
+# Bits that all training images together use of 16-bit samples; other images have theirs.
+SampleBits = Annotated[int, msgspec.Meta(ge=8, le=16)]
 
 
 class ResizeCrop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="resize_crop"):
@@ -31,6 +33,8 @@ class ResizeCrop(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="r
         Annotated[float, msgspec.Meta(gt=0)],
         Annotated[float, msgspec.Meta(gt=0)],
     ] = (0.229, 0.224, 0.225)
+
+    sample_bits: SampleBits = 16
 
     @property
     def size(self) -> tuple[int, int]:
@@ -54,6 +58,8 @@ class ResizeFit(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="re
         Annotated[float, msgspec.Meta(gt=0)],
         Annotated[float, msgspec.Meta(gt=0)],
     ] = (0.229, 0.224, 0.225)
+
+    sample_bits: SampleBits = 16
 
     @property
     def size(self) -> tuple[int, int]:

@@ -73,17 +73,16 @@ def _score_files(
             batch, images, predictions, results, strict=True
         ):
             if drawings and isinstance(image, bytes) and "error" not in result:
-                _draw(drawings, path, image, prediction, scorer.labels)
+                _draw(drawings, path, scorer.try_decode(image), prediction, scorer.labels)
             yield result
 
 
 def _draw(
-    drawings: DrawingFolder, path: Path, image: bytes, prediction: Any, labels: list[str]
+    drawings: DrawingFolder, path: Path, pixels: Any, prediction: Any, labels: list[str]
 ) -> None:
-    from autofocus.data.images.decode import decode
     from autofocus.pictures.boxes import draw
 
-    drawings.write(path, draw(decode(image), prediction, labels))
+    drawings.write(path, draw(pixels, prediction, labels))
 
 
 def _write_json(results: Iterable[dict[str, Any]]) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.batches.preprocess import input_frame, preprocess
-from autofocus.data.images.decode import DEFAULT_MAX_PIXELS, decode
+from autofocus.data.images.decode import DEFAULT_MAX_PIXELS, decode, try_decode
 from autofocus.errors import ImageError, ModelFolderError, ScoringError
 from autofocus.manifest import Manifest, Preprocess, Tiling, check_files, read_manifest
 from autofocus.scoring.backends.joined import Backend, JoinedBackend
@@ -139,10 +139,7 @@ class Scorer:
 
     def try_decode(self, image: bytes) -> NDArray[np.uint8] | ImageError:
         """Return an encoded image as RGB pixels [h, w, 3], or the error."""
-        try:
-            return decode(image, self._max_pixels)
-        except ImageError as error:
-            return error
+        return try_decode(image, self._max_pixels, self.manifest.preprocess.sample_bits)
 
     def predict(self, pixels: NDArray[np.uint8], settings: Settings | None = None) -> Any:
         """Return the task's prediction of one decoded image, RGB [h, w, 3]."""
@@ -159,10 +156,10 @@ class Scorer:
         self.task.check_prediction(predictions[0], self.labels)
 
     def _prepare(self, image: bytes) -> Sample | ImageError:
-        try:
-            return prepare(image, self.manifest.preprocess, self._max_pixels)
-        except ImageError as error:
-            return error
+        pixels = self.try_decode(image)
+        if isinstance(pixels, ImageError):
+            return pixels
+        return sample_of(pixels, self.manifest.preprocess)
 
     def _predict_tiles(self, image: NDArray[np.uint8], tiling: Tiling, settings: Settings) -> Any:
         predictions: list[Any] = []
@@ -206,7 +203,7 @@ def prepare(image: bytes, spec: Preprocess, max_pixels: int = DEFAULT_MAX_PIXELS
     Raises:
         ImageError: If the image does not decode.
     """
-    return sample_of(decode(image, max_pixels), spec)
+    return sample_of(decode(image, max_pixels, spec.sample_bits), spec)
 
 
 def sample_of(pixels: NDArray[np.uint8], spec: Preprocess) -> Sample:

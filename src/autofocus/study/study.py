@@ -6,12 +6,15 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.data.images.check import few_bits
+from autofocus.data.images.decode import MAX_SAMPLE_BITS
 from autofocus.data.images.fetch import open_bytes
 from autofocus.data.rows.issues import Issue, IssueLog
 from autofocus.data.rows.labels import label_map
@@ -33,12 +36,15 @@ from autofocus.study.why_served import why_served
 from autofocus.training.candidate import Candidate, Samples
 from autofocus.training.device import choose_device, prepare_torch
 from autofocus.training.trial import RunContext, WeightsChoice
+from autofocus.training.usable import bits_in_use
 
 log = logging.getLogger(__name__)
 
 # Seconds of a budget, and its largest share, kept back for packaging before it was measured.
 _PACKAGING_S = 20.0
 _PACKAGING_SHARE = 0.4
+# Decision on how 16-bit images are read.
+_BITS = "sample_bits"
 # Factor on the last packaging's time: the next one may take longer.
 RESERVE_FACTOR = 1.3
 
@@ -121,6 +127,21 @@ class Study:
         self.limits = ModelLimits.of(plan.job, folder.decide)
         self._models: dict[str, ModelSpec] = {}
         self.write_data_check()
+
+    @cached_property
+    def sample_bits(self) -> int:
+        """Bits that the training images use of 16-bit samples; said and recorded once a run."""
+        known = self.folder.decided(_BITS)
+        if known is not None:
+            return int(known["bits"])
+        training = self.sources.training
+        bits = bits_in_use(training.locations)
+        if bits < MAX_SAMPLE_BITS:
+            issue = few_bits(training.name, bits)
+            self.issues["training"].add(issue)
+            log.warning("%s", issue.text())
+            self.folder.decide(_BITS, bits=bits)
+        return bits
 
     @property
     def seed(self) -> int:

@@ -207,7 +207,7 @@ def _views(
 ) -> NDArray[np.float32]:
     """Return the views of an image file, float32 [v, 3, h, w]."""
     views = np.empty((num_views, 3, *spec.size), np.float32)
-    views[0] = preprocess(decode(data), spec)
+    views[0] = preprocess(decode(data, sample_bits=spec.sample_bits), spec)
     views[1:2] = views[0, :, :, ::-1]
     if num_views > 2:
         pixels = training_image(spec, _AUGMENTATION).pixels(data)

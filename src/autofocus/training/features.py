@@ -173,14 +173,16 @@ def _prefetched(
             cached = cache.get(image_hash, views)
             is_seen = thumbnails is None or thumbnails.has(image_hash)
             if cached is None or not is_seen:
-                pixels = decode(data or open_bytes(locations[position]))
+                data = data or open_bytes(locations[position])
+                pixels = decode(data, sample_bits=spec.sample_bits)
             if thumbnails is not None and not is_seen:
                 thumbnails.add(image_hash, pixels)
             if cached is not None:
                 return position, _Loaded(position, image_hash, cached, None)
             tensor = preprocess(pixels, spec)
         except InputError as error:
-            return position, error
+            # It is kept, and the frames of its traceback would keep file and pixels.
+            return position, error.with_traceback(None)
         tensors = np.stack([VIEWS[view](tensor) for view in views])
         return position, _Loaded(position, image_hash, None, tensors)
 

@@ -6,6 +6,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from autofocus.data.images.decode import MAX_SAMPLE_BITS
 from autofocus.data.images.near_duplicates import NUM_BYTES, thumbnail
 from autofocus.runtime import cache_dir
 from autofocus.training.feature_cache import FeatureCache
@@ -17,11 +18,16 @@ class Thumbnails:
     """Thumbnails by the content hash of their image; see `data/images/near_duplicates.py`.
 
     Threads may add them. The cache on disk is used within `with`.
+
+    Args:
+        sample_bits: Bits of 16-bit samples that the images were decoded with.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sample_bits: int = MAX_SAMPLE_BITS) -> None:
         self._known: dict[str, NDArray[np.uint8]] = {}
-        self._cache = FeatureCache(cache_dir() / "thumbnails.sqlite", f"{NUM_BYTES} bytes")
+        self._cache = FeatureCache(
+            cache_dir() / "thumbnails.sqlite", f"{NUM_BYTES} bytes/{sample_bits}"
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -73,7 +73,9 @@ def test_thumbnails_are_made_of_cached_images_once(
         with Thumbnails() as thumbnails:
             again = extract(network, photos, cache, thumbnails=thumbnails)
         first = thumbnails.rows(plain.hashes)
-        monkeypatch.setattr(features_module, "decode", lambda data: pytest.fail("decoded again"))
+        monkeypatch.setattr(
+            features_module, "decode", lambda *_, **__: pytest.fail("decoded again")
+        )
         with Thumbnails() as thumbnails:
             extract(network, photos, cache, thumbnails=thumbnails)
     expected = [thumbnail(decode(photo.read_bytes())) for photo in photos]
@@ -126,6 +128,8 @@ def test_broken_images_are_named_and_the_others_kept(
     assert found.index.tolist() == [0, 1]
     assert [position for position, _ in found.failures] == [2, 3]
     assert isinstance(found.failures[0][1], ImageError)
+    # They are kept, and the frames of a traceback would keep the file and its pixels.
+    assert [error.__traceback__ for _, error in found.failures] == [None, None]
 
 
 def test_deadline_leaves_the_rest_out(

@@ -11,14 +11,15 @@ import msgspec
 from autofocus.data.images.fetch import LocateError, content_hash, open_bytes
 from autofocus.data.images.files import ImageFiles
 from autofocus.data.images.header import IMAGE_SUFFIXES, SUFFIXES, ImageHeader, read_header
+from autofocus.data.images.limits import check_limits
 from autofocus.data.options import ReadOptions
-from autofocus.data.rows.issues import IssueLog, RowIssues
+from autofocus.data.rows.issues import Issue, IssueLog, RowIssues
 from autofocus.data.rows.jsonl import RowBlock, Schema
 from autofocus.data.rows.records import ImageRecord
 from autofocus.errors import ImageError
 from autofocus.runtime import num_cores
 
-# 12 bits stored in 16 come to no more.
+# Of 255: no more than can be told apart on a screen.
 _DARK = 16
 
 
@@ -26,7 +27,8 @@ _DARK = 16
 class _Facts:
     header: ImageHeader
     content: str
-    range_of_pixels: tuple[int, int] | None  # darkest and brightest value; None if not decoded
+    range_of_pixels: tuple[int, int] | None = None  # darkest and brightest; None if not decoded
+    used_bits: int | None = None  # of 16-bit samples
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class ImageCheck:
         self._pool = ThreadPoolExecutor(max(2, num_cores()))
         self._first_rows: dict[str, _FirstRow] = {}
         self._has_copies = False
+        self._used_bits = 0
+        self._place = ""
 
     def keep_usable(self, block: RowBlock) -> list[Any]:
         """Return the rows whose images can be used; report the others."""
@@ -78,6 +82,8 @@ class ImageCheck:
             else:
                 self._compare(row, result, issues)
                 _check_pixels(row.image_url, result.range_of_pixels, self._column, issues)
+                self._used_bits = max(self._used_bits, result.used_bits or 0)
+                self._place = block.file
                 kept.append(row)
             self._log.add_all(issues.issues)
         return kept
@@ -86,6 +92,8 @@ class ImageCheck:
         """Report what was held back; call it after the last block."""
         self._pool.shutdown()
         self._files.flush()
+        if 0 < self._used_bits < 16:
+            self._log.add(few_bits(self._place, self._used_bits))
         if self._has_copies and len(self._first_rows) == 1:
             (only,) = self._first_rows.values()
             issues = RowIssues(only.file, None)
@@ -97,16 +105,12 @@ class ImageCheck:
         try:
             data = open_bytes(place)
             header = read_header(data)
-            seen = None
-            if self._decode:
-                # OpenCV takes 0.1 s to import; headers are read without it.
-                from autofocus.data.images.decode import decode
-
-                pixels = decode(data)
-                seen = int(pixels.min()), int(pixels.max())
-            return _Facts(header, content_hash(data), seen)
+            check_limits(data, header)
+            content = content_hash(data)
+            return _decoded(data, header, content) if self._decode else _Facts(header, content)
         except (LocateError, ImageError) as error:
-            return error
+            # It waits for its turn, and the frames of its traceback would keep the file.
+            return error.with_traceback(None)
 
     def _compare(self, row: Any, facts: _Facts, issues: RowIssues) -> None:
         """Compare an image with what its row, its name and the rows before say of it."""
@@ -135,6 +139,27 @@ class ImageCheck:
             issues.warning("image.copy_differs", self._column, message, record.image_url, hint)
 
 
+def _decoded(data: bytes, header: ImageHeader, content: str) -> _Facts:
+    # OpenCV takes 0.1 s to import; headers are read without it.
+    from autofocus.data.images.decode import decode, used_bits
+
+    bits = used_bits(data)
+    pixels = decode(data) if bits is None else decode(data, sample_bits=bits)
+    return _Facts(header, content, (int(pixels.min()), int(pixels.max())), bits)
+
+
+def few_bits(place: str, bits: int) -> Issue:
+    """Return the issue of images whose 16-bit samples use only so many bits."""
+    return Issue(
+        file=place,
+        code="image.few_bits",
+        severity="warning",
+        value=bits,
+        message="has images of 16 bits a sample that use fewer, and would be dark",
+        hint=f"So a value of {2**bits - 1:,} is read as white, in training, scoring and serving.",
+    )
+
+
 def _check_pixels(
     image_url: str, seen: tuple[int, int] | None, column: str, issues: RowIssues
 ) -> None:
@@ -142,13 +167,12 @@ def _check_pixels(
     if seen is None:
         return
     darkest, brightest = seen
-    hint = "Were 8 to 12 bits stored in 16? Then scale them to the whole range."
     if darkest == brightest:
         rule = f"shows nothing, all its values are {darkest}"
-        issues.warning("image.uniform", column, rule, image_url, hint if not darkest else "")
+        issues.warning("image.uniform", column, rule, image_url)
     elif brightest < _DARK:
         rule = f"is nearly black, its brightest value is {brightest} of 255"
-        issues.warning("image.dark", column, rule, image_url, hint)
+        issues.warning("image.dark", column, rule, image_url)
 
 
 def _check_suffix(image_url: str, header: ImageHeader, column: str, issues: RowIssues) -> None:

@@ -4,12 +4,15 @@ The pixels are those of Pillow's `ImageOps.exif_transpose(Image.open(f)).convert
 what published models were trained on, with two rules where Pillow has none worth keeping:
 
 * 16-bit grey is divided by 256 (12-bit by 16), as Pillow itself does for 16-bit RGB; its own
-  conversion clips at 255. Integer or float samples of 32 bits have no known range and are refused.
+  conversion clips at 255. Where a data set uses fewer of the 16 bits, they are `sample_bits`, and
+  what is brighter is white. Integer or float samples of 32 bits have no known range and are
+  refused.
 * A truncated JPEG is refused; Pillow lets some pass with a grey lower half.
 
 Alpha is dropped, not composited: Pillow's rule. CMYK goes through Pillow's plain inversion.
 JPEG goes through simplejpeg, equal to Pillow in every pixel at half the time or less. All else
-goes through Pillow: OpenCV reads fewer TIFFs and prints what its codecs complain about.
+goes through Pillow: OpenCV reads fewer TIFFs and prints what its codecs complain about. It is asked
+only for the lower bits of 16-bit colours, which Pillow drops.
 """
 
 import ctypes
@@ -20,6 +23,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,22 +41,14 @@ from PIL import (
 )
 from PIL.ImageFile import ImageFile
 
-from autofocus.data.images.header import ImageHeader, count_scans, read_header
+from autofocus.data.images.header import ImageHeader, read_header
+from autofocus.data.images.limits import DEFAULT_MAX_PIXELS, check_limits, check_size
 from autofocus.errors import ImageError
 
-__all__ = ["DEFAULT_MAX_PIXELS", "ImageHeader", "check_limits", "decode", "read_header"]
+__all__ = ["DEFAULT_MAX_PIXELS", "ImageHeader", "decode", "read_header"]
 
-# Where Pillow itself draws the line to decompression bombs: 512 MiB as RGB. Decoders hold at most
-# 9 bytes a pixel, so that a process of 2 GB bears one such image.
-DEFAULT_MAX_PIXELS = 178_956_970
-# JPEG's own limit. Pillow keeps a pointer a row, whatever the row's length.
-MAX_SIDE = 65_535
-# Where a decoder holds more than that, 15, 11 and 12 bytes, the share of pixels that is allowed.
-_SHARES = {"webp": 0.6, "cmyk": 0.8, "16-bit tiff": 0.7}
-# A progressive JPEG costs a pass over all pixels a scan, though the scan may be a few bytes long.
-# Encoders write 10 to 20; so many are allowed at the most pixels, more at fewer.
-_SCANS_AT_MOST_PIXELS = 16
-_MAX_SCANS = 256
+# Bits of a sample that 8-bit pixels are made of, where a file has so many.
+MAX_SAMPLE_BITS = 16
 # Rows that are converted at once, so that no second copy of the whole image is made.
 _STRIP_ROWS = 256
 
@@ -71,14 +67,18 @@ _PLUGINS: dict[str, type[ImageFile]] = {
 _warnings_lock = threading.Lock()
 
 
-def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
+def decode(
+    data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, sample_bits: int = MAX_SAMPLE_BITS
+) -> NDArray[np.uint8]:
     """Decode an image of any supported format and turn it upright.
 
     Args:
         data: The file's content.
         max_pixels: Height × width above which the image is refused before any pixel is decoded;
-            where a decoder holds more, above a share of it: 0.6 of WebP, 0.7 of 16-bit TIFF, 0.8
-            of CMYK. Sides and a JPEG's scans have limits of their own.
+            where a decoder holds more, above a share of it: 0.6 of WebP, 0.7 of 16-bit TIFF and
+            PNG, 0.8 of CMYK. Sides and a JPEG's scans have limits of their own.
+        sample_bits: Bits of 16-bit samples that are used, 8 to 16, as `used_bits` finds them; other
+            images have theirs.
 
     Returns:
         RGB pixels [height, width, 3], contiguous.
@@ -87,7 +87,7 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
         ImageError: `image.empty`, `image.unknown_format`, `image.truncated`, `image.corrupt` or
             `image.too_large`.
     """
-    pixels = _decoded(data, max_pixels)
+    pixels = try_decode(data, max_pixels, sample_bits)
     if not isinstance(pixels, ImageError):
         return pixels
     # Raised here, without the decoder's frames: they hold its image, and callers keep errors.
@@ -97,60 +97,34 @@ def decode(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint
         del pixels
 
 
-def _decoded(data: bytes, max_pixels: int) -> NDArray[np.uint8] | ImageError:
+def try_decode(
+    data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, sample_bits: int = MAX_SAMPLE_BITS
+) -> NDArray[np.uint8] | ImageError:
+    """Return what `decode` does, or its error, which has no traceback and may be kept.
+
+    A traceback's frames would keep the file and its pixels.
+    """
     try:
         header = read_header(data)
         check_limits(data, header, max_pixels)
         if header.format == "jpeg":
             return _upright(_decode_jpeg(data, header, max_pixels), header.orientation)
-        image = _decode_with_pillow(data, header, max_pixels)
+        image = _decode_with_pillow(data, header, max_pixels, sample_bits)
         # Pillow has already turned TIFF, and only TIFF, while loading it.
         return image if header.format == "tiff" else _upright(image, header.orientation)
     except ImageError as error:
         return ImageError(error.code, error.message)
 
 
-def check_limits(data: bytes, header: ImageHeader, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
-    """Check what an image costs to decode, before any pixel of it is.
+def used_bits(data: bytes) -> int | None:
+    """Return how many bits the samples of a 16-bit image use, 8 to 16; None of any other image.
 
     Raises:
-        ImageError: `image.too_large`, or `image.corrupt` where it has far too many parts.
+        ImageError: If it cannot be decoded.
     """
-    is_deep = header.format == "tiff" and header.bits > 8
-    name = "16-bit tiff" if is_deep else header.format
-    _check_size(name, header.width, header.height, max_pixels)
-    if header.format == "jpeg":
-        _check_scans(data, header, max_pixels)
-
-
-def _check_size(name: str, width: int, height: int, max_pixels: int) -> None:
-    max_pixels = int(max_pixels * _SHARES.get(name, 1))
-    if width * height > max_pixels:
-        kind = f" in a {name.upper()} image" if name in _SHARES else ""
-        raise ImageError(
-            "image.too_large",
-            f"The image has {width:,} x {height:,} pixels; at most {max_pixels:,} are allowed"
-            f"{kind}.",
-        )
-    if max(width, height) > MAX_SIDE:
-        raise ImageError(
-            "image.too_large",
-            f"The image has {width:,} x {height:,} pixels; a side may have at most {MAX_SIDE:,}.",
-        )
-
-
-def _check_scans(data: bytes, header: ImageHeader, max_pixels: int) -> None:
-    # Counting bytes takes microseconds and counts too many, such as those of a thumbnail.
-    if data.count(b"\xff\xda") <= _SCANS_AT_MOST_PIXELS:
-        return
-    affordable = _SCANS_AT_MOST_PIXELS * max_pixels // (header.width * header.height)
-    allowed = min(affordable, _MAX_SCANS)
-    if count_scans(data, allowed + 1) > allowed:
-        raise ImageError(
-            "image.too_large",
-            f"The JPEG image has more than {allowed} scans, too many for its size; save it again "
-            "as a baseline or an ordinary progressive JPEG.",
-        )
+    if read_header(data).bits != MAX_SAMPLE_BITS:
+        return None
+    return 8 + int(decode(data).max()).bit_length()
 
 
 def _decode_jpeg(data: bytes, header: ImageHeader, max_pixels: int) -> NDArray[np.uint8]:
@@ -165,19 +139,24 @@ def _decode_jpeg(data: bytes, header: ImageHeader, max_pixels: int) -> NDArray[n
         if "corrupt jpeg data: bad" in reason:
             raise ImageError("image.corrupt", f"The JPEG image is damaged: {error}.") from error
     # CMYK and YCCK, and files with harmless oddities such as stray bytes between segments.
-    return _decode_with_pillow(data, header, max_pixels)
+    return _decode_with_pillow(data, header, max_pixels, MAX_SAMPLE_BITS)
 
 
-def _decode_with_pillow(data: bytes, header: ImageHeader, max_pixels: int) -> NDArray[np.uint8]:
+def _decode_with_pillow(
+    data: bytes, header: ImageHeader, max_pixels: int, sample_bits: int
+) -> NDArray[np.uint8]:
     try:
         with _quiet_pillow():
             image = _PLUGINS[header.format](io.BytesIO(data))
-            _check_size("cmyk" if image.mode == "CMYK" else header.format, *image.size, max_pixels)
+            check_size("cmyk" if image.mode == "CMYK" else header.format, *image.size, max_pixels)
             if header.format == "tiff":
                 _silence_libtiff()
                 image.load()
         image.load()
-        return _to_rgb(image, header)
+        if header.bits == MAX_SAMPLE_BITS > sample_bits and not image.mode.startswith("I;16"):
+            image.close()  # whole, as Pillow has seen; both sets of pixels would be too many
+            return _window_colours(data, header, sample_bits)
+        return _to_rgb(image, header, sample_bits)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -215,7 +194,29 @@ def _silence_libtiff() -> None:
         set_handler(None)
 
 
-def _to_rgb(image: ImageFile, header: ImageHeader) -> NDArray[np.uint8]:
+def _window_colours(data: bytes, header: ImageHeader, sample_bits: int) -> NDArray[np.uint8]:
+    """Return the colours of a 16-bit image whose samples use fewer bits."""
+    samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if samples is None or samples.dtype != np.uint16 or samples.ndim != 3:
+        raise ImageError(
+            "image.unknown_format",
+            f"The {header.format.upper()} image's 16-bit colours cannot be read; save it as PNG.",
+        )
+    pixels = np.empty((*samples.shape[:2], 3), np.uint8)
+    for top in range(0, len(samples), _STRIP_ROWS):
+        # Alpha, the fourth, is dropped; OpenCV has blue first.
+        colours = samples[top : top + _STRIP_ROWS, :, 2::-1]
+        pixels[top : top + _STRIP_ROWS] = _windowed(colours, sample_bits)
+    return pixels
+
+
+def _windowed(samples: NDArray[Any], sample_bits: int) -> NDArray[Any]:
+    """Return samples of so many bits as 0 to 255; what is brighter is 255."""
+    spread: NDArray[Any] = np.minimum(samples >> (sample_bits - 8), 255)
+    return spread
+
+
+def _to_rgb(image: ImageFile, header: ImageHeader, sample_bits: int) -> NDArray[np.uint8]:
     if image.mode in ("I", "F", "LAB"):
         raise ImageError(
             "image.unknown_format",
@@ -229,7 +230,7 @@ def _to_rgb(image: ImageFile, header: ImageHeader) -> NDArray[np.uint8]:
     for top in range(0, height, _STRIP_ROWS):
         strip = image.crop((0, top, width, min(height, top + _STRIP_ROWS)))
         if image.mode.startswith("I;16"):
-            grey = np.asarray(strip) >> (4 if header.bits == 12 else 8)
+            grey = _windowed(np.asarray(strip), 12 if header.bits == 12 else sample_bits)
             pixels[top : top + _STRIP_ROWS] = grey[:, :, None]
         else:
             pixels[top : top + _STRIP_ROWS] = np.asarray(strip.convert("RGB"))

@@ -106,7 +106,7 @@ class ModelExplainer(ABC):
             RequestError: If the algorithm cannot explain this network; names the row.
         """
         try:
-            pixels = decode(row.image, self._max_pixels)
+            pixels = decode(row.image, self._max_pixels, self.manifest.preprocess.sample_bits)
             explanations = self.explain(pixels, row.targets, row.parameters, check)
         except RequestError:
             raise

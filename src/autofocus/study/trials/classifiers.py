@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from autofocus.errors import BudgetError, DataError
@@ -61,7 +62,7 @@ class ClassifierTrials:
             labels=study.labels,
             model=plan.model,
             weights=study.weights_of(plan),
-            preprocess=preprocess_for(plan, default),
+            preprocess=replace(preprocess_for(plan, default), sample_bits=study.sample_bits),
             recipe=recipe_for(plan, len(train)),
             train=train,
             validation=validation,
@@ -116,7 +117,7 @@ def look(
     counts = (data.name, num_training, None if given is None else len(given.locations))
     facts = trial_facts(weights, device, "no", context.deadline_s, *counts)
     with trial_log(context.folder, facts):
-        with Thumbnails() as thumbnails:
+        with Thumbnails(study.sample_bits) as thumbnails:
             found = encode(spec, weights, device, locations, context, thumbnails=thumbnails)
         network, features = found
         if is_last or not len(features.index):

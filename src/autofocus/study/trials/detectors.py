@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,7 +45,11 @@ class DetectorTrials:
         """Look at all images and split them; there is no model before the first trial's."""
         given = {
             role: usable_images(
-                data.records, data.locations, partial(study.report, role), study.track
+                data.records,
+                data.locations,
+                partial(study.report, role),
+                study.track,
+                study.sample_bits,
             )
             for role, data in study.sources.given.items()
             if role != "test"
@@ -130,7 +135,7 @@ def designed_spec(
         labels=study.labels,
         model=plan.model,
         weights=study.weights_of(plan),
-        preprocess=designed.spec,
+        preprocess=msgspec.structs.replace(designed.spec, sample_bits=study.sample_bits),
         recipe=recipe_for(found, designed.num_views),
         train=train,
         validation=validation,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from autofocus.data.images.decode import decode, read_header
+from autofocus.data.images.decode import decode, read_header, try_decode, used_bits
 from autofocus.errors import ImageError
 from support.hostile_images import many_scans, segment
 
@@ -101,6 +101,87 @@ def test_16_bit_grey_keeps_the_high_byte(image_format: str) -> None:
     values = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH) * 50
     expected = np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
     np.testing.assert_array_equal(decode(encode(Image.fromarray(values), image_format)), expected)
+
+
+def deep_png(samples: np.ndarray, orientation: int = 1) -> bytes:
+    """Encode 16-bit samples [h, w, c]: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
+    height, width, num_channels = samples.shape
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[num_channels]
+    exif = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 274, 3, 1, orientation, 0)
+    lines = b"".join(b"\0" + row.tobytes() for row in samples.astype(">u2"))
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)),
+        (b"eXIf", exif),
+        (b"IDAT", zlib.compress(lines)),
+        (b"IEND", b""),
+    )
+    parts = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def deep_tiff(samples: np.ndarray, orientation: int) -> bytes:
+    """Encode 16-bit samples [h, w, c], uncompressed."""
+    height, width, num_channels = samples.shape
+    pixels = samples.astype("<u2").tobytes()
+    bits_at = 8 + 2 + 12 * 11 + 4
+    tags = (
+        *((256, 3, 1, width), (257, 3, 1, height), (258, 3, num_channels, bits_at)),
+        *((259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, bits_at + 2 * num_channels)),
+        *((274, 3, 1, orientation), (277, 3, 1, num_channels), (278, 3, 1, height)),
+        *((279, 4, 1, len(pixels)), (284, 3, 1, 1)),
+    )
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    bits = struct.pack(f"<{num_channels}H", *[16] * num_channels)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + bits + pixels
+
+
+@pytest.mark.parametrize("num_channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_used_bits_of_16_are_spread_over_the_whole_range(
+    num_channels: int, orientation: int
+) -> None:
+    samples = np.random.default_rng(0).integers(0, 1 << 12, (HEIGHT, WIDTH, num_channels))
+    samples[..., :3][0, 0] = 4095
+    if num_channels in (2, 4):
+        samples[..., -1] = 65535  # alpha, which is no brightness
+    files = [deep_png(samples, orientation)]
+    if num_channels == 3:
+        files.append(deep_tiff(samples, orientation))
+    for data in files:
+        assert used_bits(data) == 12
+        plain, spread = decode(data), decode(data, sample_bits=12)
+        np.testing.assert_array_equal(spread >> 4, plain)
+        assert spread.max() == 255
+        if orientation == 1:
+            expected = samples[..., :3] if num_channels >= 3 else samples[..., :1]
+            np.testing.assert_array_equal(spread, np.broadcast_to(expected >> 4, spread.shape))
+
+
+@pytest.mark.parametrize("num_channels", [1, 3])
+def test_what_is_brighter_than_the_used_bits_is_white(num_channels: int) -> None:
+    samples = np.full((4, 4, num_channels), 4095)
+    samples[0] = 60_000
+    samples[1] = 256
+    pixels = decode(deep_png(samples), sample_bits=12)
+    assert pixels[:, 0, 0].tolist() == [255, 16, 255, 255]
+
+
+def test_the_bits_of_other_images_stay() -> None:
+    for image_format in ("PNG", "JPEG", "TIFF"):
+        data = encode(photo(), image_format)
+        assert used_bits(data) is None
+        np.testing.assert_array_equal(decode(data, sample_bits=8), decode(data))
+
+
+def test_a_cut_image_of_16_bits_is_refused_whatever_bits_it_uses() -> None:
+    samples = np.random.default_rng(0).integers(0, 4096, (HEIGHT, WIDTH, 3))
+    error = try_decode(deep_png(samples)[:-900], sample_bits=12)
+    assert isinstance(error, ImageError)
+    assert error.code == "image.truncated"
+    assert error.__traceback__ is None
 
 
 def test_samples_of_unknown_range_are_refused() -> None:
@@ -371,6 +452,8 @@ def test_a_side_is_limited_whatever_the_pixels() -> None:
     assert "600,000 are allowed in a WEBP image" in refused(encode(photo(800, 800), "WEBP")).message
     deep = encode(Image.new("I;16", (900, 900)), "TIFF")
     assert "700,000 are allowed in a 16-BIT TIFF image" in refused(deep).message
+    deep = encode(Image.new("I;16", (900, 900)), "PNG")
+    assert "700,000 are allowed in a 16-BIT PNG image" in refused(deep).message
     cmyk = encode(photo(900, 900).convert("CMYK"), "JPEG")
     assert "800,000 are allowed in a CMYK image" in refused(cmyk).message
 

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from autofocus.data.images.check import ImageCheck
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows import duplicates
 from autofocus.data.rows.issues import Issue, IssueLog
@@ -281,20 +283,63 @@ def test_one_photo_under_all_names_is_a_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bits", "code"), [(8, "image.uniform"), (10, "image.dark"), (12, "image.dark"), (16, None)]
+    ("values", "code"),
+    [
+        (np.full((8, 8), 7, np.uint16), "image.uniform"),
+        (np.full((8, 8), 700, np.uint16), "image.uniform"),
+        (np.arange(64, dtype=np.uint8).reshape(8, 8) % 16, "image.dark"),
+        (np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000, None),
+    ],
 )
 def test_images_in_which_nothing_shows_are_warned_about(
-    tmp_path: Path, bits: int, code: str | None
+    tmp_path: Path, values: np.ndarray, code: str | None
 ) -> None:
-    values = np.random.default_rng(0).integers(0, 1 << bits, (8, 8)).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     rows = [{"image_url": "a.png", "label": "x"}]
     report = check(write_rows(tmp_path / "rows.jsonl", rows), depth="pixels")
     found_codes = {"image.uniform", "image.dark"} & {*report.issues.counts}
     assert found_codes == ({code} if code else set())
-    if code:
-        (issue,) = found(report, code)
-        assert "stored in 16" in issue.hint
+
+
+@pytest.mark.parametrize(("bits", "said"), [(8, [8]), (10, [10]), (12, [12]), (16, [])])
+def test_bits_that_a_set_uses_of_16_are_said_once(
+    tmp_path: Path, bits: int, said: list[int]
+) -> None:
+    """The brightest image counts; none of them is dark or uniform once it is read so."""
+    rng = np.random.default_rng(0)
+    for name, most in (("a", bits), ("b", max(8, bits - 1))):
+        values = rng.integers(0, 1 << most, (20, 20)).astype(np.uint16)
+        values[0, 0] = (1 << most) - 1
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+    rows = [{"image_url": f"{name}.png", "label": name} for name in "ab"]
+    report = check(write_rows(tmp_path / "rows.jsonl", rows), depth="pixels")
+    assert [issue.value for issue in found(report, "image.few_bits")] == said
+    assert not {"image.uniform", "image.dark"} & {*report.issues.counts}
+
+
+def test_images_over_the_limits_of_decoding_show_without_decoding(tmp_path: Path) -> None:
+    header = photo(image_format="BMP")[:18] + struct.pack("<ii", 1, 70_000) + bytes(60)
+    report = images(tmp_path, depth="headers", a_bmp=header, b_jpg=photo())
+    (issue,) = found(report, "image.too_large")
+    assert "65,535" in issue.message
+    assert report.num_valid == 1
+
+
+@pytest.mark.parametrize("depth", ["headers", "pixels"])
+def test_errors_that_wait_for_their_turn_hold_no_file(
+    tmp_path: Path, depth: Depth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, kept = ImageCheck._look, []
+
+    def spy(self: ImageCheck, place: str) -> Any:
+        kept.append(look(self, place))
+        return kept[-1]
+
+    monkeypatch.setattr(ImageCheck, "_look", spy)
+    images(tmp_path, depth=depth, a_jpg=photo(), b_jpg=photo()[:300], c_png=b"no picture")
+    errors = [error for error in kept if isinstance(error, Exception)]
+    assert len(errors) == (2 if depth == "pixels" else 1)
+    assert [error.__traceback__ for error in errors] == [None] * len(errors)
 
 
 def test_repeated_rows_of_one_image_are_no_copies(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import autofocus
-from autofocus.data.images.decode import decode
+from autofocus.data.images.decode import decode, try_decode
 from autofocus.data.options import ReadOptions
 from autofocus.errors import DataError, ImageError, RequestError
 from autofocus.explain.algorithms import ALGORITHMS, Algorithm
@@ -125,7 +125,7 @@ def test_an_explained_image_is_decoded_once(
     folder: Path, explainer: BoxExplainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scorer, few = Scorer.load(folder), Parameters(xai_algorithm="d_rise", num_masks=4)
-    calls = count_calls(monkeypatch, decode)
+    calls = count_calls(monkeypatch, try_decode)
     (found,) = explain_images(scorer, explainer, [bright_photo()], few)
     assert not isinstance(found, ImageError)
     assert len(found) == 2

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from autofocus.data.images.decode import decode
+from autofocus.data.images.decode import decode, try_decode
 from autofocus.errors import ImageError, ModelFolderError, RequestError
 from autofocus.explain.parameters import Parameters
 from autofocus.scoring.explain.classes import ClassExplainer
@@ -113,7 +113,7 @@ def test_an_explained_image_is_decoded_once(
     explainer: ClassExplainer, model_folder: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scorer = Scorer.load(model_folder)
-    calls = count_calls(monkeypatch, decode)
+    calls = count_calls(monkeypatch, try_decode)
     list(explain_images(scorer, explainer, [photo, photo], GUIDED))
     assert len(calls) == 2
     # The process that explains for a server has not seen the image before.

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from autofocus.data.batches.augment.presets import Augmentation, BoxAugmentation
 from autofocus.data.batches.preprocess import fitted_size, resize
 from autofocus.data.images.decode import (
+    MAX_SAMPLE_BITS,
     ImageHeader,
     _upright,
-    check_limits,
     decode,
     read_header,
 )
+from autofocus.data.images.limits import check_limits
 from autofocus.manifest import Preprocess, ResizeCrop, ResizeFit
 
 # libjpeg scales down to an eighth.
@@ -66,7 +67,10 @@ def evaluation_image(spec: Preprocess) -> CachedForm:
         whole = header.height, header.width
         return fitted_size(spec, whole) if isinstance(spec, ResizeFit) else spec.size
 
-    return CachedForm(pixels=lambda data: resize(decode(data), spec), size=size)
+    def pixels(data: bytes) -> NDArray[np.uint8]:
+        return resize(decode(data, sample_bits=spec.sample_bits), spec)
+
+    return CachedForm(pixels, size)
 
 
 def training_image(spec: ResizeCrop, params: Augmentation) -> CachedForm:
@@ -77,7 +81,7 @@ def training_image(spec: ResizeCrop, params: Augmentation) -> CachedForm:
     all takes nothing away from any of them.
     """
     short_side = spec.crop_size / math.sqrt(params.area_range[0])
-    return _halved(lambda size: min(size) / short_side)
+    return _halved(lambda size: min(size) / short_side, spec.sample_bits)
 
 
 def training_canvas(spec: ResizeFit, params: BoxAugmentation) -> CachedForm:
@@ -90,10 +94,10 @@ def training_canvas(spec: ResizeFit, params: BoxAugmentation) -> CachedForm:
         placed = fitted_size(spec, size)
         return min(size[0] / placed[0], size[1] / placed[1]) / greatest
 
-    return _halved(least_step)
+    return _halved(least_step, spec.sample_bits)
 
 
-def _halved(least_step: Callable[[tuple[int, int]], float]) -> CachedForm:
+def _halved(least_step: Callable[[tuple[int, int]], float], sample_bits: int) -> CachedForm:
     """Keep images of a (height, width) halved while their least step stays at 1 or more."""
 
     def num_halvings(header: ImageHeader) -> int:
@@ -101,7 +105,7 @@ def _halved(least_step: Callable[[tuple[int, int]], float]) -> CachedForm:
 
     def pixels(data: bytes) -> NDArray[np.uint8]:
         header = read_header(data)
-        return halved_image(data, header, num_halvings(header))
+        return halved_image(data, header, num_halvings(header), sample_bits)
 
     def size(header: ImageHeader) -> tuple[int, int]:
         factor = 1 << num_halvings(header)
@@ -110,7 +114,9 @@ def _halved(least_step: Callable[[tuple[int, int]], float]) -> CachedForm:
     return CachedForm(pixels, size)
 
 
-def halved_image(data: bytes, header: ImageHeader, num_halvings: int) -> NDArray[np.uint8]:
+def halved_image(
+    data: bytes, header: ImageHeader, num_halvings: int, sample_bits: int = MAX_SAMPLE_BITS
+) -> NDArray[np.uint8]:
     """Decode an image at half its size, a quarter, and so on.
 
     JPEG is halved by its decoder, which saves up to a third of the work; pixels are within about a
@@ -122,7 +128,7 @@ def halved_image(data: bytes, header: ImageHeader, num_halvings: int) -> NDArray
     num_in_decoder = min(num_halvings, _MAX_JPEG_HALVINGS) if header.format == "jpeg" else 0
     image = _scaled_jpeg(data, header, num_in_decoder) if num_in_decoder else None
     if image is None:
-        image, num_in_decoder = decode(data), 0
+        image, num_in_decoder = decode(data, sample_bits=sample_bits), 0
     for _ in range(num_halvings - num_in_decoder):
         height, width = image.shape[0] // 2, image.shape[1] // 2
         whole = image[: 2 * height, : 2 * width]
