@@ -231,12 +231,12 @@ def make_jpeg() -> bytes:
     return min(map(encoded, range(60, 96)), key=lambda data: abs(len(data) - IMAGE_BYTES))
 
 
-def build_model(folder: Path) -> Path:
+def build_model(folder: Path, num_labels: int = NUM_LABELS) -> Path:
     """Write a classifier with random weights; speed does not depend on them."""
     return _write(
         folder,
         f"""
-name, labels, preprocess = "tf_efficientnet_lite0", {NUM_LABELS}, ResizeCrop(256, {CROP})
+name, labels, preprocess = "tf_efficientnet_lite0", {num_labels}, ResizeCrop(256, {CROP})
 task = next(task for task in TASKS.values() if task.model_kind == "classifier")
 options = {{}}
 """,

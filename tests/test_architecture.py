@@ -54,6 +54,7 @@ def test_a_planted_task_name_is_found() -> None:
         "autofocus.scoring.explain.boxes",
         "autofocus.scoring.explain.box_quality",
         "autofocus.scoring.explain.request",
+        "autofocus.batch.run",
         "autofocus.serve.app",
         "autofocus.serve.worker",
         "autofocus.study.resolve",

@@ -1,6 +1,6 @@
 """autofocus from Python: `train` and `load`. The commands of `cli/` are thin layers over these."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,6 +123,25 @@ class Model:
         objects: list[dict[str, Any]] = plain(self._scorer.score(_contents(images)))
         return objects
 
+    def batch(self, images: Iterable[bytes | str | Path]) -> Iterator[dict[str, Any]]:
+        """Yield one published wire object an image, in order, scored on all cores.
+
+            for path, found in zip(paths, model.batch(paths)):
+                print(path, found.get("error") or found["probs"])
+
+        Images are taken as results are, so that there may be more of them than memory holds. One
+        that cannot be read keeps its place as `{"error": {"code", "message"}}`.
+
+        Args:
+            images: Encoded image files: their bytes, paths or URLs.
+
+        Raises:
+            InputError: If `images` is one image instead of a list.
+        """
+        from autofocus.batch.answers import score_images
+
+        return score_images(self._scorer, _several(images))
+
     def explain(
         self, images: Iterable[bytes | str | Path], **parameters: Any
     ) -> list[list["Explanation"]]:
@@ -158,13 +177,18 @@ class Model:
         return explained
 
 
-def _contents(images: Iterable[bytes | str | Path]) -> list[bytes]:
+def _several(images: Iterable[bytes | str | Path]) -> Iterable[bytes | str | Path]:
     # The letters of a name, and the numbers in a file, are iterable too.
     if isinstance(images, bytes | str | Path):
         raise InputError(
             "images must be a list of files or of their bytes, got one: write [image]."
         )
-    return [image if isinstance(image, bytes) else Path(image).read_bytes() for image in images]
+    return images
+
+
+def _contents(images: Iterable[bytes | str | Path]) -> list[bytes]:
+    some = _several(images)
+    return [image if isinstance(image, bytes) else Path(image).read_bytes() for image in some]
 
 
 def _document(

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from autofocus.cli.batch import batch
 from autofocus.cli.data import app as data_app
 from autofocus.cli.demo import demo
 from autofocus.cli.evaluate import evaluate
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for function in (train, score, explain, serve, evaluate, demo):
+for function in (train, score, batch, explain, serve, evaluate, demo):
     app.command()(function)
 app.add_typer(job_app, name="job", help="Write a job file.")
 app.add_typer(runs_app, name="runs", help="Look at runs, go on with one, stop one.")

@@ -60,21 +60,26 @@ class DrawingFolder:
 
     def write(self, source: str | Path, picture: Any) -> None:
         """Write an RGB picture [h, w, 3] under the name of its source."""
-        import cv2
-
-        options = [
-            *(cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY),
-            # Thin coloured lines bleed where colour has fewer pixels than light.
-            *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
-        ]
-        pixels = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-        done, content = cv2.imencode(".jpg", pixels, options)
-        assert done, "OpenCV writes JPEG"
         name = self._names.give(file_name(Path(source).stem))
-        (self._folder / f"{name}.jpg").write_bytes(content.tobytes())
+        write_jpeg(self._folder / f"{name}.jpg", picture)
         self.num_written += 1
 
     def report(self) -> None:
         """Print the number of pictures and their folder to stderr."""
         pictures = "drawing" if self.num_written == 1 else "drawings"
         note(f"{self.num_written} {pictures} in {self._folder}/")
+
+
+def write_jpeg(path: Path, picture: Any) -> None:
+    """Write an RGB picture [h, w, 3]."""
+    import cv2
+
+    options = [
+        *(cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY),
+        # Thin coloured lines bleed where colour has fewer pixels than light.
+        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444),
+    ]
+    pixels = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    done, content = cv2.imencode(".jpg", pixels, options)
+    assert done, "OpenCV writes JPEG"
+    path.write_bytes(content.tobytes())
