@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from autofocus.structures.predictions import Ring
 
 # Pixels that a simplified ring may stray before points are counted: steps of one pixel, which
-# stand for a slanted edge, vanish, and no pixel's centre changes sides.
-STRAY = 0.4
+# stand for a slanted edge, vanish, and no pixel's centre changes sides. Those of a cut corner lie
+# sqrt(2) / 4 = 0.354 from the cut.
+STRAY = 0.35
 # Share of the mask below which a ring is a speck or a pinhole, of which networks draw many.
 SPECK_FRAC = 1 / 200
 

@@ -53,6 +53,17 @@ def test_a_staircase_becomes_a_slope_of_few_points() -> None:
     assert (redrawn(mask) == mask).mean() > 0.998
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_no_pixel_changes_sides_where_points_are_not_counted(seed: int) -> None:
+    """Sloping edges are where a simplified ring strays across the centre of a pixel."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:48, :40] + 0.5
+    turn = np.arctan2(y - 24, x - 20)
+    waves = sum(rng.uniform(-2, 2) * np.cos(i * turn + rng.uniform(0, 6)) for i in range(1, 6))
+    mask = np.asarray(np.hypot(x - 20, y - 24) < 13 + waves)
+    assert (redrawn(mask, max_points=10_000) == mask).all()
+
+
 def test_specks_and_pinholes_go() -> None:
     mask = disc(100, 40)
     speckled = mask.copy()
