@@ -15,6 +15,7 @@ from typing import Any
 from autofocus.data.formats.base import Format, RawRow
 from autofocus.data.formats.layout import (
     SPLIT_NAMES,
+    SPLIT_OF,
     entries_by_name,
     entries_of,
     is_image,
@@ -79,8 +80,9 @@ class Yolo(Format):
             DataError: If the data.yaml is damaged.
         """
         file = path if _is_yaml(path) else _yaml_in(path) if path.is_dir() else None
-        if file is not None:
+        if file is not None and _says_places(file):
             return _splits_of(file)
+        path = path if file is None else file.parent
         if not path.is_dir() or _image_folder(path) is None:
             return {}
         lists = _lists_in(path)
@@ -124,10 +126,13 @@ def _find_layout(path: Path) -> _Layout:
         names = _names(path.parent, config)
         return _Layout(root, places, names, path, has_key_points=bool(config.get("kpt_shape")))
     if _is_yaml(path):
-        named = _splits_of(path).get("train")
-        if named is None:
+        if named := _splits_of(path).get("train"):
+            return _find_layout(named)
+        if _says_places(path) or (images := _image_folder(path.parent)) is None:
             raise DataError(f"{path}: names no images to train on; add 'train: FOLDER'.")
-        return _find_layout(named)
+        config = _read_yaml(path)
+        has_key_points = bool(config.get("kpt_shape"))
+        return _Layout(path.parent, [images], _names(path, config), path, has_key_points)
     if _is_list(path):
         return _Layout(path.parent, [path], _names_beside(path.parent), path)
     images = _image_folder(path)
@@ -264,6 +269,12 @@ def _lines(file: Path) -> list[str]:
         return file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError:
         return []
+
+
+def _says_places(file: Path) -> bool:
+    """Return whether a data.yaml says where images are; some tools' have names alone."""
+    config = _read_yaml(file)
+    return any(config.get(name) for name in SPLIT_OF)
 
 
 def _splits_of(file: Path) -> dict[str, Path]:

@@ -349,3 +349,21 @@ def test_a_list_in_a_folder_of_its_own_names_images_beside_it(tmp_path: Path) ->
     write_text(tmp_path / "lists" / "train.txt", "../images/a.png\n")
     write_yaml(tmp_path, train="lists/train.txt")
     assert [r.image_url for r in read_data(tmp_path, DetectionRecord).records] == ["images/a.png"]
+
+
+def test_a_yaml_of_names_alone_names_the_classes(tmp_path: Path) -> None:
+    """As supervision writes it."""
+    flat = write_labels(tmp_path / "flat", "1 0.5 0.5 0.2 0.2\n")
+    write_yaml(flat, nc=2)
+    for source in (flat, flat / "data.yaml"):
+        data = read_data(source, DetectionRecord)
+        assert [label.label for label in data.records[0].label] == ["cup"]
+    for split in ("train", "val"):
+        write_yolo(tmp_path / "split", {split: [CUP]}, split)
+    write_yaml(tmp_path / "split", nc=2)
+    assert set(find_splits(tmp_path / "split")) == {"train", "validation"}
+    data = read_data(tmp_path / "split", DetectionRecord)
+    assert (stems(data), data.records[0].label[0].label) == (["train"], "cup")
+    write_yaml(tmp_path / "none", nc=2)
+    with pytest.raises(DataError, match="names no images to train on"):
+        read_data(tmp_path / "none", DetectionRecord)
