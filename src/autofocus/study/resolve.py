@@ -159,7 +159,10 @@ def _task(name: object, problems: list[str]) -> Task[Any, Any] | None:
         return TASKS[known]
     allowed = ", ".join(TASKS)
     if name is None:
-        problems.append(f"task: required, one of {allowed}. Give --task, or task in the job YAML.")
+        problems.append(
+            f"task: required, one of {allowed}. Give --task, or task in the job YAML; "
+            "'autofocus data check' says which the data fits."
+        )
     else:
         hint = did_you_mean(str(name), TASKS)
         problems.append(f"task: must be one of {allowed}, got {name!r}{hint}")
