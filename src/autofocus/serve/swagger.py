@@ -23,7 +23,9 @@ _ERRORS = {
     "413": "The body, or the number of images or explanations, is too large",
     "415": "The content type is not application/json",
     "429": "The server is busy; see Retry-After",
+    "431": "An id, or the headers, are too long",
     "500": "Scoring failed",
+    "503": "An image did not end in time",
 }
 
 
@@ -42,7 +44,7 @@ def _version_2() -> dict[str, Any]:
             "Bearer": {"type": "apiKey", "name": "Authorization", "in": "header"}
         },
         "paths": {
-            "/": {"get": _health("schema", {"type": "string"})},
+            "/": {"get": _health("schema", {"type": "string"}) | {"produces": ["text/plain"]}},
             "/score": {
                 "post": {
                     "operationId": "RunMLService",

@@ -13,10 +13,19 @@ def test_both_versions_describe_scoring(version: str, key: str) -> None:
     assert document is not None
     assert document[key].startswith(version)
     post = document["paths"]["/score"]["post"]
-    assert set(post["responses"]) == {"200", "400", "401", "408", "413", "415", "429", "500"}
+    statuses = "200 400 401 408 413 415 429 431 500 503"
+    assert set(post["responses"]) == set(statuses.split())
     text = json.dumps(post)
     assert '"input_data"' in text
     assert '"columns"' in text
+
+
+def test_health_is_described_as_the_plain_text_that_it_is() -> None:
+    two, three = swagger("2"), swagger("3")
+    assert two is not None
+    assert three is not None
+    assert two["paths"]["/"]["get"]["produces"] == ["text/plain"]
+    assert list(three["paths"]["/"]["get"]["responses"]["200"]["content"]) == ["text/plain"]
 
 
 def test_other_versions_do_not_exist() -> None:
