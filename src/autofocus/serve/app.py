@@ -354,7 +354,8 @@ class Endpoint:
             with self._pixels.held(rows[i].image):
                 return work(i)
 
-        return self._crew.map(work_within_budget if len(rows) > 1 else work, range(len(rows)))
+        is_alone = len(rows) == 1 == self.lane.num_threads
+        return self._crew.map(work if is_alone else work_within_budget, range(len(rows)))
 
     def _explain_rows(
         self, scored: _Scored, deadline: float, gone: threading.Event

@@ -38,6 +38,9 @@ class Lane:
             and a 503.
         overrun_s: Time after its deadline in which a job that runs must end. Later its caller is
             told that it did not; halfway there the lane takes no more jobs.
+
+    Attributes:
+        num_threads: Jobs that run at once.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class Lane:
     ) -> None:
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix=name)
         self._name = name
-        self._num_threads = num_threads
+        self.num_threads = num_threads
         self._queue_size = queue_size
         self._too_late = too_late or timed_out
         self._did_not_end = too_late or _did_not_end
@@ -89,11 +92,11 @@ class Lane:
         """
         if self.is_blocked:
             raise busy(f"A request to {self._name} does not end. Try again.", 1)
-        if self.num_pending < self._num_threads + self._queue_size:
+        if self.num_pending < self.num_threads + self._queue_size:
             return
         # The median: the first job often loads what all others find there.
         typical_s = statistics.median(self._durations_s) if self._durations_s else 0.0
-        wait_s = math.ceil(self.num_pending * typical_s / self._num_threads)
+        wait_s = math.ceil(self.num_pending * typical_s / self.num_threads)
         raise busy(
             f"The server is busy: {self._queue_size} requests to {self._name} are waiting already."
             " Try again.",
@@ -140,7 +143,7 @@ class Lane:
 
     def widen(self, num_threads: int) -> None:
         """Run so many jobs at once from now on; those that wait already keep to the old number."""
-        before, self._num_threads = self._threads, num_threads
+        before, self.num_threads = self._threads, num_threads
         self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix=self._name)
         before.shutdown(wait=False)
 

@@ -181,3 +181,20 @@ def test_a_job_that_does_not_end_is_503_and_blocks_its_lane() -> None:
         assert await lane.run(lambda: "goes on") == "goes on"
 
     asyncio.run(scenario())
+
+
+def test_a_widened_lane_runs_several_jobs_at_once_and_ends_what_ran_before() -> None:
+    async def scenario() -> None:
+        lane = Lane("test", num_threads=1, queue_size=5)
+        gate = Gate()
+        before = asyncio.create_task(lane.run(gate))
+        await until(gate.started.is_set)
+        lane.widen(3)
+        meeting = threading.Barrier(3, timeout=10)
+        places = await asyncio.gather(*(lane.run(meeting.wait) for _ in range(3)))
+        assert sorted(places) == [0, 1, 2]
+        gate.opened.set()
+        assert await before == "through"
+        assert lane.close()
+
+    asyncio.run(scenario())
