@@ -40,6 +40,8 @@ SCRIPTS = Path(__file__).parent / "peers"
 AZML = ("azureml-inference-server-http==1.5.1", "gunicorn==27.0.1", "flask==3.1.3")
 LITSERVE = ("litserve==0.2.19", "fastapi==0.165.0", "uvicorn[standard]==0.54.0", "uvloop==0.23.0")
 MLFLOW = ("mlflow==3.17.2", "fastapi==0.165.0", "uvicorn==0.54.0")
+# Ours sees to that itself.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
 # Start of a server with a cold disk, and of environments of 600 MB.
 START_S = 180.0
 STOP_S = 20.0
@@ -126,7 +128,7 @@ class Server:
         python = environment(peer, model)
         paths = [str(model / "code")] if peer.has_our_code and peer.packages else []
         inherited = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-        settings = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+        settings = {"PYTHONPATH": os.pathsep.join(paths)} | (ONE_THREAD if peer.packages else {})
         settings["PATH"] = os.pathsep.join((str(Path(python).parent), os.environ["PATH"]))
         started = time.monotonic()
         with log.open("wb") as file:

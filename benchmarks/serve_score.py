@@ -36,6 +36,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from serve_client import drive
 from serve_peers import OURS, PEERS, WORKERS, Server, build_detector, build_model, make_jpeg
@@ -264,6 +265,7 @@ def floor_ms(model: Path, image: bytes, num_images: int) -> tuple[float, float]:
 
 def score_function(model: Path, image: bytes) -> Callable[[], tuple[float, float]]:
     """Return a function that scores an image and returns the CPU seconds of both parts."""
+    cv2.setNumThreads(1)
     manifest = read_manifest(model)
     backend = OnnxBackend(model / ONNX_NAME, num_threads=1)
     task, settings, spec = TASKS[manifest.task], manifest.settings, manifest.preprocess

@@ -23,6 +23,7 @@ _SPARE_FILES: Final = 16
 _TAKE_S: Final = 30.0
 
 _REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Headers Too Large"}
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _MALFORMED: Final = (400, "The bytes are not an HTTP/1.1 request.")
 # Clients that offer HTTP/2, such as Java's, send their request in HTTP/1.1 all the same; the parser
 # would take the rest of the connection for the other protocol.
@@ -176,7 +177,7 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = 0
         self._timer.cancel()
         super().on_headers_complete()
-        self.cycle.transport = _ClosesWhenRead(self)  # type: ignore[assignment]
+        self.cycle.transport = _ReplyTransport(self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
@@ -285,17 +286,35 @@ class Connection(HttpToolsProtocol):
             self.transport.write(data)
 
 
-class _ClosesWhenRead:
-    """A connection's transport for uvicorn, which closes it with a reply though bytes are unread.
+class _ReplyTransport:
+    """A connection's transport for one reply of uvicorn's.
+
+    The head waits for the body's first part: one packet, for which the client wakes up once. What
+    is unread is read before a close.
 
     Args:
         connection: The connection.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self.write = connection.write
+        self._connection = connection
+        self._head = b""
+        self._has_head = False
         self.is_closing = connection.transport.is_closing
-        self.close = connection.close
+
+    def write(self, data: bytes) -> None:
+        """Write, but keep a head for later."""
+        if self._has_head or data == _CONTINUE:
+            self._connection.write(self._head + data)
+            self._head = b""
+        else:
+            self._head, self._has_head = data, True
+
+    def close(self) -> None:
+        """Close the connection once it is read, after a head that nothing follows."""
+        if self._head:
+            self._connection.write(self._head)
+        self._connection.close()
 
 
 def _without_upgrade(data: bytes) -> bytes:

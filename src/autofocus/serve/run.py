@@ -97,8 +97,12 @@ def _explaining(plan: ServerPlan) -> Iterator[tuple[ServerPlan, Callable[[], Non
 
 def load_scorer(folder: Path, max_pixels: int | None) -> ImageScorer:
     """Load the ONNX model of a folder for one scoring thread."""
+    import cv2
+
     from autofocus.scoring.scorer import Scorer
 
+    # Between two images its threads would spin, on the cores of the other workers.
+    cv2.setNumThreads(1)
     limits = {} if max_pixels is None else {"max_pixels": max_pixels}
     return Scorer.load(folder, num_threads=1, accelerate=True, **limits)
 

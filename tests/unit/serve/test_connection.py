@@ -261,3 +261,23 @@ def test_a_reply_that_nobody_takes_is_dropped(monkeypatch: pytest.MonkeyPatch) -
         assert (await exchange(port, request)).count(b"8") >= 8 << 20
 
     run(scenario)
+
+
+def test_a_reply_is_one_write_and_so_one_packet(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    write = Connection.write
+
+    def noted(self: Connection, data: bytes) -> None:
+        written.append(data)
+        write(self, data)
+
+    monkeypatch.setattr(Connection, "write", noted)
+
+    async def scenario(port: int) -> None:
+        head = POST + b"Content-Length: 1\r\nConnection: close\r\n"
+        assert (await exchange(port, head + b"\r\nx")).endswith(b"\r\n\r\n1")
+        assert [len(data) for data in written] == [len(written[0])]
+        reply = await exchange(port, head + b"Expect: 100-continue\r\n\r\n", b"x")
+        assert reply == b"HTTP/1.1 100 Continue\r\n\r\n" + written[0]
+
+    run(scenario)

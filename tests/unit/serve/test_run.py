@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 from autofocus.errors import InputError
-from autofocus.serve.run import _ALIVE, _READY, _Supervisor, _Worker, bind, url_of
+from autofocus.serve.run import _ALIVE, _READY, _Supervisor, _Worker, bind, load_scorer, url_of
 from autofocus.serve.settings import ServerPlan, Settings
 from support.serving import request_for
 
@@ -247,6 +248,15 @@ def test_worker_that_dies_while_it_starts_ends_the_server(tmp_path: Path) -> Non
     assert done.returncode == 1
     assert "a worker process ended with status 3 while it started" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_worker_resizes_on_its_own_thread(model_folder: Path) -> None:
+    cv2.setNumThreads(2)
+    try:
+        load_scorer(model_folder, None)
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(-1)
 
 
 def test_bind_takes_a_free_port_or_names_the_taken_one() -> None:
