@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autofocus.data.images.fetch import content_hash, tag_of
+from autofocus.data.sources.read import Data
 from autofocus.errors import InputError, StoppedError
 from autofocus.runtime import StopRequest, Track, no_progress, process_count, process_rank
 from autofocus.scoring.evaluate import evaluate_model
@@ -72,6 +74,9 @@ def run(
         with RunFolder(path, resolved, sources.fingerprint, overwrite) as folder:
             if on_folder is not None:
                 on_folder(path)
+            folder.refuse_changed_images(
+                [place for data in sources.given.values() for place in data.locations]
+            )
             if (finished := _finished(folder, Extent.of(plan))) is not None:
                 results.append(finished)
                 return finished
@@ -183,7 +188,7 @@ def _result(study: "Study", outcome: "Outcome") -> dict[str, Any]:
     from autofocus.study.verdict import verdict_of
 
     manifest = outcome.manifest
-    tested = None if test is None else evaluate_model(outcome.model, test, study.track)
+    tested = None if test is None else _tested(study, outcome.model, test)
     return {
         "best_model": str(study.folder.path / "best_model"),
         "best_trial": outcome.trial,
@@ -203,6 +208,22 @@ def _result(study: "Study", outcome: "Outcome") -> dict[str, Any]:
         "verdict": verdict_of(study, outcome),
         "trials": study.trials,
     }
+
+
+def _tested(study: "Study", model: Path, test: Data[Any]) -> dict[str, Any]:
+    """Score the test data, and note its images as those that the run has seen."""
+    places, tags, hashes = list[str](), list[str](), list[str]()
+
+    def note(scorer: object, index: int, image: bytes, prediction: object) -> None:
+        place = test.locations[index]
+        places.append(place)
+        # A request for each image in a store would take too long.
+        tags.append("" if "://" in place else tag_of(place))
+        hashes.append(content_hash(image))
+
+    tested = evaluate_model(model, test, study.track, note)
+    study.folder.images.note(places, tags, hashes)
+    return tested
 
 
 def _how_to_go_on(folder: RunFolder) -> str:

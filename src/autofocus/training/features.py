@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autofocus.data.batches.preprocess import preprocess
 from autofocus.data.images.decode import decode
-from autofocus.data.images.fetch import content_hash, open_bytes
+from autofocus.data.images.fetch import content_hash, open_bytes, open_tagged
 from autofocus.errors import AutofocusError, InputError
 from autofocus.manifest import ResizeCrop
 from autofocus.models.network import Classifier
@@ -45,6 +45,7 @@ class Features:
         rows: float32 [n, v, d]: images, views, feature size.
         index: Positions in the input, [n]; without images that failed or were not reached.
         hashes: n content hashes.
+        tags: n tags of the files, see `fetch`; "" of those that were not read.
         failures: Position and reason of each image that could not be used.
         num_skipped: Images not reached before the deadline.
     """
@@ -52,6 +53,7 @@ class Features:
     rows: NDArray[np.float32]
     index: NDArray[np.int64]
     hashes: list[str]
+    tags: list[str]
     failures: list[tuple[int, InputError]] = field(default_factory=list)
     num_skipped: int = 0
 
@@ -60,6 +62,7 @@ class Features:
 class _Loaded:
     position: int
     image_hash: str
+    tag: str
     cached: NDArray[np.float32] | None
     tensors: NDArray[np.float32] | None  # [v, 3, h, w]
 
@@ -98,6 +101,7 @@ def extract_features(
         cache = cache.of("onnx")
     positions = list(order if order is not None else range(len(locations)))
     found: dict[int, tuple[str, NDArray[np.float32]]] = {}
+    tags: dict[int, str] = {}
     failures: list[tuple[int, InputError]] = []
     chunks = _batches(positions)
     reached = 0
@@ -110,6 +114,7 @@ def extract_features(
         good = [item for _, item in loaded if isinstance(item, _Loaded)]
         for item, features in zip(good, _compute(model, frozen, good), strict=True):
             found[item.position] = (item.image_hash, features)
+            tags[item.position] = item.tag
         fresh = [item for item in good if item.cached is None]
         cache.put([(item.image_hash, found[item.position][1]) for item in fresh], views)
         reached += len(chunk)
@@ -122,6 +127,7 @@ def extract_features(
         rows=np.stack(rows) if rows else np.zeros((0, len(views), width), np.float32),
         index=np.array(index, dtype=np.int64),
         hashes=[found[i][0] for i in index],
+        tags=[tags[i] for i in index],
         failures=sorted(failures, key=lambda failure: failure[0]),
         num_skipped=len(positions) - reached,
     )
@@ -168,7 +174,7 @@ def _prefetched(
 
     def load(position: int) -> Result:
         try:
-            data = b"" if hashes else open_bytes(locations[position])
+            data, tag = (b"", "") if hashes else open_tagged(locations[position])
             image_hash = hashes[position] if hashes else content_hash(data)
             cached = cache.get(image_hash, views)
             is_seen = thumbnails is None or thumbnails.has(image_hash)
@@ -178,13 +184,13 @@ def _prefetched(
             if thumbnails is not None and not is_seen:
                 thumbnails.add(image_hash, pixels)
             if cached is not None:
-                return position, _Loaded(position, image_hash, cached, None)
+                return position, _Loaded(position, image_hash, tag, cached, None)
             tensor = preprocess(pixels, spec)
         except InputError as error:
             # It is kept, and the frames of its traceback would keep file and pixels.
             return position, error.with_traceback(None)
         tensors = np.stack([VIEWS[view](tensor) for view in views])
-        return position, _Loaded(position, image_hash, None, tensors)
+        return position, _Loaded(position, image_hash, tag, None, tensors)
 
     with ThreadPoolExecutor(num_cores()) as pool:
         waiting: deque[list[Future[Result]]] = deque()

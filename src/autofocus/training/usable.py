@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autofocus.data.images.decode import MAX_SAMPLE_BITS, try_decode, used_bits
-from autofocus.data.images.fetch import content_hash, open_bytes, without_query
+from autofocus.data.images.fetch import content_hash, open_bytes, open_tagged, without_query
 from autofocus.data.images.header import SUFFIXES
 from autofocus.data.images.near_duplicates import thumbnail
 from autofocus.data.rows.issues import Issue
@@ -33,12 +33,14 @@ class UsableImages:
         records: n rows, which have the true image size.
         locations: n local paths or URLs.
         hashes: n content hashes of the files.
+        tags: n tags of the files; see `fetch`.
         thumbnails: n results of `near_duplicates.thumbnail`.
     """
 
     records: list[Any]
     locations: list[str]
     hashes: list[str]
+    tags: list[str]
     thumbnails: list[NDArray[np.uint8]]
 
 
@@ -58,7 +60,7 @@ def usable_images(
         track: Progress display.
         sample_bits: Bits that 16-bit samples use.
     """
-    usable = UsableImages([], [], [], [])
+    usable = UsableImages([], [], [], [], [])
     with ThreadPoolExecutor(num_cores(), thread_name_prefix="autofocus-look") as pool:
         found = pool.map(_look, locations, repeat(sample_bits))
         looks = track(found, "look at images", len(locations))
@@ -70,6 +72,7 @@ def usable_images(
             usable.records.append(msgspec.structs.replace(record, image_details=details))
             usable.locations.append(location)
             usable.hashes.append(facts.content_hash)
+            usable.tags.append(facts.tag)
             usable.thumbnails.append(facts.thumbnail)
     return usable
 
@@ -112,12 +115,13 @@ def image_issue(location: str, error: InputError) -> Issue:
 class _ImageFacts:
     size: tuple[int, int]
     content_hash: str
+    tag: str
     thumbnail: NDArray[np.uint8]
 
 
 def _look(location: str, sample_bits: int) -> _ImageFacts | InputError:
     try:
-        data = open_bytes(location)
+        data, tag = open_tagged(location)
     except InputError as error:
         # It waits for its turn, and the frames of its traceback would keep what was read.
         return error.with_traceback(None)
@@ -125,4 +129,4 @@ def _look(location: str, sample_bits: int) -> _ImageFacts | InputError:
     if isinstance(pixels, ImageError):
         return pixels
     height, width, _ = pixels.shape
-    return _ImageFacts((height, width), content_hash(data), thumbnail(pixels))
+    return _ImageFacts((height, width), content_hash(data), tag, thumbnail(pixels))

@@ -155,8 +155,8 @@ def few_bits(place: str, bits: int) -> Issue:
         code="image.few_bits",
         severity="warning",
         value=bits,
-        message="has images of 16 bits a sample that use fewer, and would be dark",
-        hint=f"So a value of {2**bits - 1:,} is read as white, in training, scoring and serving.",
+        message="should use all 16 bits of its images' samples",
+        hint=f"Else all is dark: so {2**bits - 1:,} is white, in training, scoring and serving.",
     )
 
 

@@ -1,10 +1,15 @@
-"""An image's bytes, from wherever they are, and their hash. Images cross the network only here."""
+"""An image's bytes, from wherever they are, and their hash. Images cross the network only here.
+
+A tag tells, without reading a file, whether it is still the one that was read: its size, its time
+of change and its number on the disk, or the ETag of a URL. Where tags differ, contents need not.
+"""
 
 import hashlib
 import os
 import re
 import stat
-from typing import BinaryIO
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 from urllib.parse import quote
 
 from autofocus.errors import DataError
@@ -26,6 +31,8 @@ REMOTE_SCHEMES: dict[str, str | None] = {
     "gs": "gcs",
     "gcs": "gcs",
 }
+# Of a tag in the headers of HTTP, and in what stores say of an object.
+_TAG_NAMES = ("ETag", "etag", "md5Hash", "content_md5", "Last-Modified")
 _URL_SAFE = "%/:=&?~#+!$,;'@()*[]|"
 
 
@@ -50,6 +57,11 @@ def open_bytes(location: str) -> bytes:
         LocateError: If it is missing, a folder, not a regular file, larger than 512 MiB, not
             reachable, or needs a package that is not installed.
     """
+    return open_tagged(location)[0]
+
+
+def open_tagged(location: str) -> tuple[bytes, str]:
+    """Read a file; return its bytes and its tag, "" where the store has none; see `open_bytes`."""
     match = SCHEME.match(location)
     if match is None:
         return _read_file(location)
@@ -57,6 +69,42 @@ def open_bytes(location: str) -> bytes:
     if scheme in ("http", "https"):
         return _read_http(location)
     return _read_remote(location, scheme)
+
+
+def tag_of(location: str) -> str:
+    """Return the tag that a file has now, without reading it; "" where there is none to be had."""
+    match = SCHEME.match(location)
+    try:
+        if match is None:
+            return _tag_of_file(os.stat(location))
+        return _ask_for_tag(location, match[1].lower())
+    except (LocateError, OSError, ValueError):
+        return ""
+
+
+def _ask_for_tag(url: str, scheme: str) -> str:
+    try:
+        if scheme in ("http", "https"):
+            import urllib.request
+
+            request = urllib.request.Request(quote(url, safe=_URL_SAFE), method="HEAD")
+            with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as reply:
+                return _tag_in(reply.headers)
+        import fsspec
+
+        store, path = fsspec.core.url_to_fs(url)
+        return _tag_in(store.info(path))
+    except Exception as error:  # every cloud backend raises types of its own
+        reason = f"{type(error).__name__}: {error}"
+        raise LocateError("url.unreachable", f"{without_query(url)}: {reason}") from error
+
+
+def _tag_of_file(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+
+
+def _tag_in(facts: Mapping[str, Any]) -> str:
+    return next((str(facts[name]) for name in _TAG_NAMES if facts.get(name)), "")
 
 
 def content_hash(data: bytes) -> str:
@@ -68,7 +116,7 @@ def content_hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def _read_file(path: str) -> bytes:
+def _read_file(path: str) -> tuple[bytes, str]:
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):
@@ -78,7 +126,7 @@ def _read_file(path: str) -> bytes:
         if status.st_size > MAX_BYTES:
             raise _too_large(path)
         with open(path, "rb") as file:
-            return _read_bounded(file, path)
+            return _read_bounded(file, path), _tag_of_file(status)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise LocateError("file.missing", f"{path}: no such file.") from error
     except (OSError, ValueError) as error:
@@ -86,7 +134,7 @@ def _read_file(path: str) -> bytes:
         raise LocateError("file.unreadable", f"{path}: cannot be read: {reason}.") from error
 
 
-def _read_http(url: str) -> bytes:
+def _read_http(url: str) -> tuple[bytes, str]:
     # The standard library's HTTP takes 30 ms to import; local data never needs it.
     import http.client
     import urllib.error
@@ -99,7 +147,7 @@ def _read_http(url: str) -> bytes:
             # A bounded read does not complain when the connection breaks early.
             if reply.length:
                 raise http.client.IncompleteRead(data, reply.length)
-            return data
+            return data, _tag_in(reply.headers)
     except urllib.error.HTTPError as error:
         error.close()
         codes = {404: "file.missing", 410: "file.missing", 401: "file.unreadable"}
@@ -110,14 +158,14 @@ def _read_http(url: str) -> bytes:
         raise LocateError("url.unreachable", f"{name}: cannot be fetched: {reason}.") from error
 
 
-def _read_remote(url: str, scheme: str) -> bytes:
+def _read_remote(url: str, scheme: str) -> tuple[bytes, str]:
     # fsspec takes 50 ms to import; local data never needs it.
     import fsspec
 
     name = without_query(url)
     try:
         with fsspec.open(url, "rb") as file:
-            return _read_bounded(file, name)
+            return _read_bounded(file, name), _tag_in(getattr(file, "details", None) or {})
     except LocateError:
         raise
     except ImportError as error:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypedDict, Unpack
@@ -24,6 +24,7 @@ from autofocus.errors import RunFolderError
 from autofocus.run_format import RUN_FORMAT, RUN_NAME, check_run_format
 from autofocus.runtime import naming_full_disk, plain, write_atomically
 from autofocus.scoring.model_path import BEST_MODEL
+from autofocus.study.folder.seen_images import WAY_ON, SeenImages
 
 # `driver_of` holds the lock for less, to see whether it can.
 _LOOK_S = 0.2
@@ -75,6 +76,7 @@ class RunFolder:
         self, path: Path, job: Mapping[str, Any], data_fingerprint: str, overwrite: bool
     ) -> None:
         self.path = path
+        self.images = SeenImages(path / "images.json")
         self._identity = identity(job, data_fingerprint)
         self._job = dict(job)
         path.mkdir(parents=True, exist_ok=True)
@@ -104,6 +106,20 @@ class RunFolder:
         """Let a finished run go on: it is unfinished until it has another result."""
         os.replace(self.path / _RESULT_NAME, self.path / EARLIER_NAME)
         self._write_job()
+
+    def refuse_changed_images(self, locations: Iterable[str]) -> None:
+        """Check that a run that goes on, or is finished, has seen the images that are there now.
+
+        Args:
+            locations: Paths or URLs of the job's images.
+
+        Raises:
+            RunFolderError: If some are others now, under the same names.
+        """
+        if self._has_begun() or next(self.path.glob("trials/*/last"), None) is not None:
+            self.images.refuse_changed(locations)
+        else:
+            self.images.forget()
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write the result of the run, in place of an earlier one."""
@@ -218,10 +234,7 @@ class RunFolder:
         asked, known = _identifying(job), _identifying(there)
         changed = [key for key in asked if asked[key] != known.get(key)]
         what = f"these keys differ: {', '.join(changed)}" if changed else "the data changed"
-        return (
-            f"{self.path}: holds a run of another job ({what}). "
-            "Give another --output-dir, or --overwrite to start anew."
-        )
+        return f"{self.path}: holds a run of another job ({what}). {WAY_ON}"
 
 
 def identity(job: Mapping[str, Any], data_fingerprint: str) -> str:

@@ -122,6 +122,8 @@ def look(
         network, features = found
         if is_last or not len(features.index):
             _report(study, features, locations, num_training)
+        seen = [locations[position] for position in features.index]
+        study.folder.images.note(seen, features.tags, features.hashes)
         study.samples = _samples(study, features, thumbnails)
     study.image_s = (time.monotonic() - started_s) / max(1, len(study.samples))
     num_seen = int((features.index < num_training).sum())

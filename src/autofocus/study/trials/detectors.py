@@ -55,6 +55,7 @@ class DetectorTrials:
             if role != "test"
         }
         for role, usable in given.items():
+            study.folder.images.note(usable.locations, usable.tags, usable.hashes)
             if not usable.records:
                 raise DataError(
                     f"no {role} image can be used; data_check.json in the run folder says why."

@@ -48,6 +48,22 @@ def test_a_run_that_failed_before_its_first_trial_blocks_nothing(tmp_path: Path,
         RunFolder(tmp_path, JOB, "data", overwrite=False)
 
 
+@pytest.mark.parametrize("left", ["trials/0/trial.json", "trials/0/last/model", "models/1/a"])
+def test_images_that_were_replaced_matter_once_something_came_of_them(
+    tmp_path: Path, left: str
+) -> None:
+    photo = tmp_path / "a.png"
+    photo.write_bytes(b"1")
+    with RunFolder(tmp_path / "run", JOB, "data", overwrite=False) as folder:
+        folder.images.note([str(photo)], ["an older tag"], ["an older hash"])
+        folder.refuse_changed_images([str(photo)])
+        folder.images.note([str(photo)], ["an older tag"], ["another hash"])
+        (tmp_path / "run" / left).parent.mkdir(parents=True)
+        (tmp_path / "run" / left).write_text("{}")
+        with pytest.raises(RunFolderError, match="the data changed"):
+            folder.refuse_changed_images([str(photo)])
+
+
 def test_where_it_is_written_does_not_change_what_it_is() -> None:
     assert identity(JOB, "d") == identity({**JOB, "output_dir": "y"}, "d")
     assert identity(JOB, "d") != identity({**JOB, "seed": 1}, "d")
