@@ -1,5 +1,6 @@
 """`autofocus data`: check data before training, and convert it into the published form."""
 
+import json
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -289,15 +290,12 @@ def _show_examples(report: "SourceReport") -> None:
 def _next_command(task: str | None, source: str, options: "ReadOptions") -> str:
     """Return the command that goes on with the checked data, quoted for a shell."""
     words = ["autofocus", "train", "--task", task or "TASK", "--data", source]
-    # A job cannot say these, but converted rows do.
-    unsaid = [] if options.class_name == DEFAULT_CLASS else ["--class-name", options.class_name]
+    if options.class_name != DEFAULT_CLASS:
+        words += ["--set", f"data.class_name={json.dumps(options.class_name)}"]
     if options.coordinates is not None:
-        unsaid += ["--coordinates", options.coordinates]
+        words += ["--set", f"data.coordinates={options.coordinates}"]
     if options.masks is not None:
-        unsaid += ["--masks", options.masks]
-    if unsaid:
-        words = ["autofocus", "data", "convert", source, "--task", task or "TASK"]
-        words += [*unsaid, "-o", "DIR"]
+        words += ["--set", f"data.masks={options.masks}"]
     if options.label_column != "label":
         words += ["--target-column", options.label_column]
     if options.image_column != "image_url":

@@ -200,6 +200,18 @@ class DataRules(Closed):
             "source photo): images of one group never cross a fold or a split"
         ),
     ] = None
+    coordinates: Annotated[
+        Literal["pixels", "fractions"] | None,
+        _about("What numbers of COCO, VOC and VIA are; else they are what they look like"),
+    ] = None
+    masks: Annotated[
+        Literal["objects", "classes"] | None,
+        _about("What the numbers in masks are of; else of objects"),
+    ] = None
+    class_name: Annotated[
+        Annotated[str, Field(min_length=1)] | None,
+        _about("Class of objects that have no name (masks, VIA); else `object`"),
+    ] = None
 
 
 Rule = Literal["random", "sobol"]

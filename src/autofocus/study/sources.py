@@ -70,6 +70,9 @@ def read_sources(plan: Plan, track: Track) -> Sources:
         image_root=None if job.image_root is None else Path(job.image_root),
         maps=job.data_maps,
         on_invalid=job.data.on_invalid,
+        coordinates=job.data.coordinates,
+        masks=job.data.masks,
+        class_name=job.data.class_name or ReadOptions.class_name,
     )
     # What is only measured crosses no fold.
     grouped = replace(options, group_column=job.data.group_column)

@@ -11,6 +11,7 @@ from typer.testing import Result
 from autofocus.data.rows.records import RECORD_TYPES
 from autofocus.data.sources.find import find_splits
 from autofocus.data.sources.read import read_data
+from autofocus.settings.job_file import override
 from support.commands import invoke
 from support.object_sources import (
     CAN,
@@ -428,8 +429,10 @@ def test_objects_of_masks_may_be_named(tmp_path: Path) -> None:
     result = invoke("data", "check", path, "--class-name", "cell", "--json")
     assert document(result)["classes"] == {"cell": 2}
     assert invoke("data", "check", path, "--class-name", "").exit_code == 2
-    assert "data convert" in invoke("data", "check", path, "--class-name", "cell").stdout
-    assert "--class-name cell" in invoke("data", "check", path, "--class-name", "cell").stdout
+    next_line = invoke("data", "check", path, "--class-name", "no").stdout.splitlines()[-1]
+    words = shlex.split(next_line.removeprefix("next: "))
+    assert override({}, words[words.index("--set") + 1 :]) == {"data": {"class_name": "no"}}
+    assert "data.masks=classes" in invoke("data", "check", path, "--masks", "classes").stdout
 
 
 def test_what_coordinates_are_is_about_formats_that_count_pixels(tmp_path: Path) -> None:
@@ -439,5 +442,4 @@ def test_what_coordinates_are_is_about_formats_that_count_pixels(tmp_path: Path)
     file = write_coco(tmp_path / "coco", {"a": [CAN]}, outlines=False)
     result = invoke("data", "check", file, "--coordinates", "pixels")
     assert result.exit_code == 0, result.output
-    assert f"data convert {file}" in result.output
-    assert "--coordinates pixels -o DIR" in result.output
+    assert f"--data {file} --set data.coordinates=pixels" in result.output

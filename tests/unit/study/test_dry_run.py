@@ -8,6 +8,7 @@ import pytest
 
 from autofocus.errors import DataError, JobError
 from autofocus.study.dry_run import describe
+from support.object_sources import CAN, CUP, write_masks
 
 
 @pytest.fixture
@@ -23,6 +24,21 @@ def rows(tmp_path: Path) -> str:
 
 def plan(rows: str, **keys: Any) -> dict[str, Any]:
     return describe({"task": "image_classification", "training_data": rows, **keys})
+
+
+def test_a_job_says_how_formats_are_read(tmp_path: Path) -> None:
+    cans = write_masks(tmp_path, {"a": [CAN, CUP], "b": [CAN]})
+    job = {"task": "image_instance_segmentation", "training_data": str(cans)}
+
+    def labels(**rules: str) -> list[str]:
+        found: list[str] = describe({**job, "data": rules})["data"]["training"]["labels"]
+        return found
+
+    assert labels() == ["object"]
+    assert labels(class_name="cell") == ["cell"]
+    assert len(labels(masks="classes")) == 2
+    with pytest.raises(DataError, match=r"data\.coordinates"):
+        labels(coordinates="fractions")
 
 
 def test_every_default_is_filled_in_and_nothing_is_written(

@@ -18,6 +18,7 @@ from autofocus.data.formats.layout import (
     walk_files,
     walk_images,
 )
+from autofocus.data.formats.tools import tool_in
 from autofocus.data.options import ReadOptions
 from autofocus.data.rows.issues import Issue, Severity, short_value
 from autofocus.data.rows.records import ImageRecord, MulticlassRecord, ObjectsRecord
@@ -125,6 +126,8 @@ def _refuse_other_layouts(path: Path, folders: Sequence[Path]) -> None:
     names = [folder.name for folder in folders]
     splits = {SPLIT_OF[stem] for name in names if (stem := _stem(name)) in SPLIT_OF}
     if len(splits) > 1 or (splits and all(_stem(name) in SPLIT_OF for name in names)):
+        if found := tool_in(path):
+            raise DataError(f"{path}: {found}. Export it as COCO or YOLO.")
         raise DataError(
             f"{path}: its folders {', '.join(names)} are splits, no classes, and what lies in them "
             f"has no labels that are known, or there is none to train on. {_HOW_ELSE}"
@@ -133,6 +136,11 @@ def _refuse_other_layouts(path: Path, folders: Sequence[Path]) -> None:
 
 def _refuse_doubtful(path: Path, folders: Sequence[Path]) -> None:
     """Raise DataError where folders are classes only if the user says so by naming the task."""
+    if found := tool_in(path):
+        raise DataError(
+            f"{path}: {found}. Export it as COCO or YOLO. If names of folders are the classes, say "
+            "so with --task."
+        )
     if len(folders) == 1:
         inner = folders[0]
         while len(deeper := list(_class_folders(inner))) == 1:

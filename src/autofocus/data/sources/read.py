@@ -80,13 +80,14 @@ def read_rows(
     counts_pixels = source.format is not None and source.format.counts_pixels
     if options.coordinates is not None and not counts_pixels:
         raise DataError(
-            f"{source.place}: --coordinates is about formats that count pixels, got a source of "
-            f"the kind {source.kind}; leave it out. For JSON Lines 'data convert' has --absolute."
+            f"{source.place}: --coordinates (data.coordinates) is about formats that count pixels, "
+            f"got a source of the kind {source.kind}; leave it out. For JSON Lines 'data convert' "
+            "has --absolute."
         )
     if options.masks is not None and source.kind != MaskImages.name:
         raise DataError(
-            f"{source.place}: --masks is about masks whose pixels are numbers, got a source of the "
-            f"kind {source.kind}; leave it out."
+            f"{source.place}: --masks (data.masks) is about masks whose pixels are numbers, got a "
+            f"source of the kind {source.kind}; leave it out."
         )
     if source.others:
         log.add(_others_left(source))

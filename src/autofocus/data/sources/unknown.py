@@ -1,41 +1,18 @@
-"""What a place without data that is known holds, and the way on.
+"""What a place without data that is known holds, and the way on."""
 
-Other tools' files are told by words in their beginning, so that the message names the tool and not
-only that nothing was found.
-"""
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from autofocus.data.formats.layout import entries_of, is_image, is_unread_photo, walk_files
+from autofocus.data.formats.layout import is_image, is_unread_photo, walk_files
+from autofocus.data.formats.tools import tool_in, tool_of
 
 WHAT_IS_DATA = (
     "a JSONL file, a folder with an MLTable file, a CSV of filename,labels, a folder with a folder "
     "of images for each class, or what COCO, Pascal VOC, YOLO, VIA or masks look like"
 )
 _HOW_ELSE = "Export it as COCO or YOLO"
-_HEAD_BYTES = 1 << 16
-# All of these stand in a file's beginning. The first that fits has its name.
-_TOOLS = {
-    "labelme": (b'"shapes"', b'"imagePath"'),
-    "CreateML": (b'"annotation', b'"coordinates"', b'"label"'),
-    "Label Studio": (b'"annotations"', b'"result"', b'"data"'),
-    "Label Studio (JSON-MIN)": (b'"annotator"', b'"annotation_id"'),
-    "Supervisely": (b'"objects"', b'"exterior"'),
-    "Datumaro": (b'"categories"', b'"items"'),
-    "CVAT for images": (b"<annotations", b"<image "),
-}
 _LABEL_SUFFIXES = (".json", ".xml", ".txt", ".csv", ".tsv", ".yaml", ".yml", ".npy", ".parquet")
 _NUM_NAMED = 3
-
-
-def tool_of(file: Path) -> str | None:
-    """Return the tool whose form a file has that is not read here, or None."""
-    if file.suffix.lower() not in (".json", ".xml") or not file.is_file():
-        return None
-    with open(file, "rb") as stream:
-        head = stream.read(_HEAD_BYTES)
-    return next((tool for tool, words in _TOOLS.items() if all(w in head for w in words)), None)
 
 
 def refusal_of_file(file: Path) -> str | None:
@@ -50,9 +27,8 @@ def refusal_of_folder(folder: Path) -> str:
     """Return what a folder is that holds no data that is known, and the way on."""
     names = [file.relative_to(folder).as_posix() for file in walk_files(folder)]
     num_images = sum(map(is_image, names))
-    for file in _files_nearby(folder):
-        if tool := tool_of(file):
-            return f"{folder}: {file.name} is a file of {tool}, which is not read. {_HOW_ELSE}."
+    if found := tool_in(folder):
+        return f"{folder}: {found}. {_HOW_ELSE}."
     unknown = [name for name in names if name.lower().endswith(_LABEL_SUFFIXES)]
     unread = [name for name in names if is_unread_photo(name)]
     if unread and not num_images:
@@ -81,9 +57,3 @@ def refusal_of_folder(folder: Path) -> str:
 
 def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:_NUM_NAMED]) + (", …" if len(names) > _NUM_NAMED else "")
-
-
-def _files_nearby(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder and of the folders in it."""
-    for entry in entries_of(folder):
-        yield from entries_of(entry) if entry.is_dir() else (entry,)

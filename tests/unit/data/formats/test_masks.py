@@ -198,7 +198,7 @@ def test_each_part_of_a_class_is_an_object_where_the_user_says_so(
 
 def test_masks_are_no_option_of_other_formats(tmp_path: Path) -> None:
     write_object_masks(tmp_path, {"a": [CAN]})
-    with pytest.raises(DataError, match=r"--masks is about masks .* got .* object_masks"):
+    with pytest.raises(DataError, match=r"\(data\.masks\) is about masks .* object_masks"):
         read_data(tmp_path, InstanceSegmentationRecord, ReadOptions(masks="classes"))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from autofocus.data.options import ReadOptions
-from autofocus.data.sources.find import find_source
+from autofocus.data.sources.find import find_source, infer_tasks
 from autofocus.errors import DataError
 from support.rows import touch
 
@@ -44,6 +44,20 @@ def test_files_of_other_tools_are_named(tmp_path: Path, name: str, content: Any,
     file.write_text(content if isinstance(content, str) else json.dumps(content))
     for place in (tmp_path, file.parent, *([file] if file.suffix == ".json" else [])):
         assert f"is a file of {tool}, which is not read" in refusal(place)
+
+
+@pytest.mark.parametrize("folders", [("train", "valid"), ("train",), ("can", "cup"), ("photos",)])
+def test_files_of_other_tools_are_named_in_folders_of_photos(
+    tmp_path: Path, folders: tuple[str, ...]
+) -> None:
+    """As Roboflow exports CreateML; names of splits and of classes alike."""
+    for folder in folders:
+        name = "_annotations.createml.json"
+        touch(tmp_path, f"{folder}/a.jpg", f"{folder}/{name}")
+        (tmp_path / folder / name).write_text(json.dumps(CREATE_ML))
+    source = find_source(tmp_path, ReadOptions())
+    with pytest.raises(DataError, match=r"_annotations\.createml\.json is a file of CreateML"):
+        infer_tasks(source, ReadOptions())
 
 
 def test_photos_without_labels_are_counted_and_led_on(tmp_path: Path) -> None:
