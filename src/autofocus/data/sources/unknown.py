@@ -1,4 +1,7 @@
-"""What a place without data that is known holds, and the way on."""
+"""What a place without data that is known holds, and the way on.
+
+A file of its own: finding data is one thing, words about what is none another.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
