@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from autofocus.data.rows.ground_truth import metadata_key
 from autofocus.data.rows.issues import RowIssues
 from autofocus.data.rows.label_rules import read_boxes, read_classes, read_polygons
 from autofocus.data.rows.records import (
@@ -96,12 +97,21 @@ def build_row_type(
     if group_column is not None:
         fields.append(("group", WireGroup, None))
         rename["group"] = group_column
+    fields.append(("metadata", Any, None))
+    beside = metadata_key(label_column)
+    # A column that the user names so is no metadata.
+    rename["metadata"] = "" if beside in rename.values() else beside
     return msgspec.defstruct("WireRow", fields, rename=rename, gc=False)
 
 
 def are_sound(record_type: type[ImageRecord], rows: Iterable[Any]) -> bool:
     """Return whether decoded rows keep the rules that msgspec does not check."""
     return WIRES[record_type].are_sound(map(_LABEL, rows))
+
+
+def are_named_beside(rows: Iterable[Any]) -> bool:
+    """Return whether metadata beside the label of a decoded row may say what it means."""
+    return any(map(_METADATA, rows))
 
 
 def to_record(record_type: type[ImageRecord], row: Any) -> ImageRecord:
@@ -221,7 +231,7 @@ def _object_names(labels: Iterable[list[Any]]) -> Iterable[str | int]:
     return map(_LABEL, chain.from_iterable(labels))
 
 
-_LABEL = operator.attrgetter("label")
+_LABEL, _METADATA = operator.attrgetter("label"), operator.attrgetter("metadata")
 
 WIRES: dict[type[ImageRecord], WireRules] = {
     MulticlassRecord: WireRules(

@@ -40,7 +40,7 @@ RecordT = TypeVar("RecordT", bound=ImageRecord)
 _log = logging.getLogger(__name__)
 
 _MAX_PROBLEMS = 20
-_NUM_LOOKED_AT = 100  # rows of a block by which splits are told; all would be felt in large files
+_NUM_LOOKED_AT = 10  # rows of a block by which splits are told; all would be felt in large files
 _MAX_PROBLEMS_PER_CODE = 3
 
 
@@ -92,8 +92,9 @@ def read_rows(
     if source.others:
         log.add(_others_left(source))
     folders: set[str] = set()
-    for block in _read_blocks(source, schema, options, log, track):
-        some = block.rows[:: 1 + len(block.rows) // _NUM_LOOKED_AT]
+    for number, block in enumerate(_read_blocks(source, schema, options, log, track)):
+        # Of a small file, which is one block, all are.
+        some = block.rows[:: 1 + len(block.rows) // _NUM_LOOKED_AT] if number else block.rows
         folders.update(row.image_url.rpartition("/")[0] for row in some)
         yield block
     if issue := _mixed_splits(source, folders):

@@ -9,7 +9,7 @@ from autofocus.data.options import ReadOptions
 from autofocus.data.rows.records import RECORD_TYPES
 from autofocus.data.sources.find import find_source, infer_tasks
 from autofocus.data.sources.read import read_data
-from support.rows import write
+from support.rows import touch, write
 
 MAP = {"class-map": {"0": "can", "1": "cup"}}
 ITEM = {"class_id": 1, "left": 10, "top": 30, "width": 30, "height": 60}
@@ -53,3 +53,11 @@ def test_boxes_become_fractions(tmp_path: Path) -> None:
         *("cup", 0.1, 0.1, 0.4, 0.3),
     )
     assert {(issue.line, issue.code) for issue in data.issues.examples()} >= {(2, "label.type")}
+
+
+def test_a_column_that_the_user_names_like_metadata_is_none(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    path = write(tmp_path, {"label-metadata": "a.jpg", "label": "can"})
+    options = ReadOptions(image_column="label-metadata")
+    data = read_data(path, RECORD_TYPES["image_classification"], options)
+    assert [record.image_url for record in data.records] == ["a.jpg"]
