@@ -118,7 +118,7 @@ def _listed(url: str) -> list[str]:
     import fsspec
 
     # The user's own spelling is kept: it may name an account that the listing leaves out.
-    start = url
+    start, name = url, without_query(url)
     while glob.has_magic(start):
         start = start.rpartition("/")[0]
     try:
@@ -127,9 +127,9 @@ def _listed(url: str) -> list[str]:
         stripped = store._strip_protocol(start).rstrip("/")
     except ImportError as error:
         extra = REMOTE_SCHEMES.get(url.partition("://")[0].lower())
-        raise InputError(f"{url}: needs one more package: pip install '.[{extra}]'") from error
+        raise InputError(f"{name}: needs one more package: pip install '.[{extra}]'") from error
     except Exception as error:  # every cloud backend raises types of its own
-        raise InputError(f"{url}: cannot be listed: {type(error).__name__}: {error}") from error
+        raise InputError(f"{name}: cannot be listed: {type(error).__name__}: {error}") from error
     return [f"{start.rstrip('/')}/{name[len(stripped) :].lstrip('/')}" for name in sorted(names)]
 
 
@@ -149,7 +149,8 @@ def _rows(file: JsonlFile, options: ReadOptions) -> Iterator[Entry]:
             yield _located(image_url, locator)
         else:
             why = f"must be a JSON object whose {options.image_column!r} names an image."
-            yield Entry(f"{file.path}:{number}", ImageError("row.no_image", f"The row {why}"))
+            place = f"{without_query(file.path)}:{number}"
+            yield Entry(place, ImageError("row.no_image", f"The row {why}"))
 
 
 def _by_hand(line: bytes, column: str) -> Any:

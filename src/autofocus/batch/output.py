@@ -65,7 +65,7 @@ class BatchOutput:
     Args:
         path: The output once it is complete.
         identity: What must be the same in every command that goes on with it, by its name.
-        overwrite: Whether what is there is deleted.
+        overwrite: Whether what is there is deleted, once all else is sound.
 
     Raises:
         InputError: If another process writes it, or what is there is of something else.
@@ -79,13 +79,11 @@ class BatchOutput:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _hold(path)
         try:
-            if overwrite:
-                for file in (self.path, self.partial, self._about):
-                    file.unlink(missing_ok=True)
-            self._known = self._adopt()
+            self._known = {} if overwrite else self._adopt()
         except BaseException:
             self._lock.release()
             raise
+        self._overwrite = overwrite
         self._file: BinaryIO | None = None
         self._unsynced_bytes = 0
 
@@ -103,7 +101,7 @@ class BatchOutput:
         Raises:
             InputError: If it is complete, but the sources have other images now.
         """
-        if not self.path.exists():
+        if self._overwrite or not self.path.exists():
             return None
         known, now = self._known["images"], survey.document()
         if known != now:
@@ -125,6 +123,9 @@ class BatchOutput:
         Raises:
             InputError: If the lines are not of the first images of `entries`.
         """
+        if self._overwrite:
+            for file in (self.path, self.partial):
+                file.unlink(missing_ok=True)
         write_atomically(self._about, _json({"of": self._identity}))
         self._file = self.partial.open("a+b", buffering=0)
         with self.partial.open("rb") as lines:
@@ -160,6 +161,8 @@ class BatchOutput:
         """
         assert self._file is not None, "resume comes first"
         os.fsync(self._file.fileno())
+        # Windows renames no file that is open.
+        self._file.close()
         # Before the output itself: complete is what is there and described so.
         about = {"of": self._identity, "images": survey.document(), "summary": dict(summary)}
         write_atomically(self._about, _json(about))
@@ -173,9 +176,12 @@ class BatchOutput:
             os.unlink(self._lock.lock_file)
 
     def _adopt(self) -> dict[str, Any]:
-        known: dict[str, Any] = (
-            orjson.loads(self._about.read_bytes()) if self._about.exists() else {}
-        )
+        try:
+            known = _read_about(self._about)
+        except msgspec.DecodeError as error:
+            raise InputError(
+                f"{self._about}: is damaged: {error}. Give another --output, or --overwrite."
+            ) from error
         before = known.get("of")
         if before is None and (self.path.exists() or self.partial.exists()):
             raise InputError(
@@ -239,6 +245,13 @@ def _hold(path: Path) -> FileLock:
             f"{path}: another autofocus is writing it. Wait for it, or give another --output."
         ) from None
     return lock
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    """Return what a file says of its output, {} without one."""
+    if not path.exists():
+        return {}
+    return msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, Any]])
 
 
 def _json(document: Mapping[str, Any]) -> bytes:

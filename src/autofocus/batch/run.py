@@ -23,6 +23,7 @@ from autofocus.batch.extras import Explaining, FeatureVectors
 from autofocus.batch.output import BatchOutput, Survey
 from autofocus.batch.stream import Cores, in_order, pieces
 from autofocus.batch.table import Format, converter
+from autofocus.data.images.fetch import without_query
 from autofocus.data.options import ReadOptions
 from autofocus.errors import AutofocusError, InputError, StoppedError
 from autofocus.manifest import MANIFEST_NAME, file_sha256
@@ -111,13 +112,14 @@ def run_batch(
         seen = Survey()
         entries = seen.counted(read_entries(sources, options.read))
         tally = _Tally(survey.num_images, *out.resume(entries))
+        tally.check(options.error_threshold)
         num_before = tally.num_done
         written = _written(out, answers, entries, tally, options, stop, survey.num_remote > 0)
         before = f" (after {num_before:,})" if num_before else ""
         for _ in track(written, f"Scoring{before}", survey.num_images - num_before):
             tally.check(options.error_threshold)
         if stop() and tally.num_done < tally.num_images:
-            raise _stopped(output, tally)
+            raise _stopped(output, tally, options)
         counts = {"num_images": tally.num_done, "num_failed": tally.num_failed}
         out.finish(seen, counts, convert)
     return _summary(output, folder, options, **counts, num_before=num_before, started_s=started_s)
@@ -150,7 +152,8 @@ def _identity(folder: Path, sources: Sequence[str], options: BatchOptions) -> di
     read = options.read
     return {
         "MODEL": f"{folder} ({file_sha256(folder / MANIFEST_NAME)[:16]})",
-        "SOURCE": list(sources),
+        # A query is often a signature: it opens the store, and the next command has another.
+        "SOURCE": [without_query(source) for source in sources],
         "--format": options.form,
         "--explain": options.explain,
         "--attributions": options.attributions,
@@ -158,7 +161,7 @@ def _identity(folder: Path, sources: Sequence[str], options: BatchOptions) -> di
         "--draw": options.drawings,
         "--image-column": read.image_column,
         "--image-root": None if read.image_root is None else str(read.image_root),
-        "--map": [f"{prefix}={place}" for prefix, place in read.maps.items()],
+        "--map": [f"{prefix}={without_query(place)}" for prefix, place in read.maps.items()],
     }
 
 
@@ -240,8 +243,9 @@ def _summary(
     }
 
 
-def _stopped(output: Path, tally: _Tally) -> StoppedError:
+def _stopped(output: Path, tally: _Tally, options: BatchOptions) -> StoppedError:
+    without = ", without --overwrite," if options.overwrite else ""
     return StoppedError(
-        f"stopped after {tally.num_done:,} of {tally.num_images:,} images. The same command goes"
-        f" on from there; {output} appears once it is complete."
+        f"stopped after {tally.num_done:,} of {tally.num_images:,} images. The same command"
+        f"{without} goes on from there; {output} appears once it is complete."
     )

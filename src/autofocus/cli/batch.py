@@ -58,7 +58,7 @@ def batch(
         typer.Option(help="YAML of a batch deployment, as published; flags win.", metavar="YAML"),
     ] = None,
     mini_batch_size: Annotated[
-        int | None, typer.Option(help="Images that a thread takes at once (default: 4).", min=1)
+        int | None, typer.Option(help="Images that a thread takes at once (default: 1).", min=1)
     ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Images scored at once (default: all cores).", min=1)

@@ -90,7 +90,9 @@ def test_another_batch_is_refused_by_what_differs(tmp_path: Path) -> None:
     assert "SOURCE" not in str(caught.value)
     assert "--overwrite" in str(caught.value)
     with BatchOutput(tmp_path / "o", {**OF, "MODEL": "n"}, overwrite=True) as out:
+        assert out.partial.read_bytes() == line("a.jpg"), "the new batch may still be refused"
         assert out.resume(iter(entries())) == (0, 0)
+    assert out.partial.read_bytes() == b""
 
 
 @pytest.mark.parametrize("name", ["o", "o.partial"])
@@ -99,6 +101,13 @@ def test_files_of_others_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="is there already"):
         BatchOutput(tmp_path / "o", OF)
     assert (tmp_path / name).read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("text", ["{", '{"of": 3}'])
+def test_a_damaged_description_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "o.batch.json").write_text(text)
+    with pytest.raises(InputError, match=r"o\.batch\.json: is damaged"):
+        BatchOutput(tmp_path / "o", OF)
 
 
 def test_a_file_put_in_the_place_of_a_half_done_batch_is_refused(tmp_path: Path) -> None:

@@ -90,6 +90,9 @@ def test_too_many_errors_end_it_and_a_higher_threshold_goes_on(
     assert done.exit_code == 1
     assert "2 of the first 5 images could not be read" in done.output
     assert not output.exists()
+    lines = (tmp_path / "out.jsonl.partial").read_bytes()
+    assert invoke(*command, "--error-threshold", 1).exit_code == 1
+    assert (tmp_path / "out.jsonl.partial").read_bytes() == lines
     assert invoke(*command, "--error-threshold", 2).exit_code == 0
     assert len(output.read_text().splitlines()) == 10
 
@@ -217,11 +220,13 @@ def test_a_store_that_cannot_be_reached_is_asked_again(
 
     monkeypatch.setattr(answers, "open_bytes", open_bytes)
     monkeypatch.setattr(answers.time, "sleep", lambda seconds: None)
-    urls = ("https://store/a.jpg", "https://store/gone.jpg")
+    urls = ("https://store/a.jpg?sig=secret", "https://store/gone.jpg")
     first, second = batched(tiny_model, *urls, "--mini-batch-size", 2, output=tmp_path / "out")
     assert "probs" in first
     assert second["error"] == {"code": "url.unreachable", "message": "no route"}
     assert len(asked) == 3 + 4
+    assert asked[0].endswith("?sig=secret")
+    assert not [file for file in tmp_path.glob("out*") if "secret" in file.read_text()]
 
 
 def test_the_command_needs_no_torch(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
