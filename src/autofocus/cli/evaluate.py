@@ -68,7 +68,7 @@ def _drawing(drawings: DrawingFolder, rows: Any) -> Any:
             scorer.manifest.settings,
             scorer.labels,
             rows.records[index],
-            image,
+            scorer.try_decode(image),
             prediction,
         )
         drawings.write(rows.locations[index], picture)

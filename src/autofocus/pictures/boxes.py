@@ -18,7 +18,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from autofocus.data.images.decode import decode
 from autofocus.pictures.palette import INK, WHITE, Colour, class_colours
 from autofocus.pictures.text import Band, Label, Pixels, place_labels, with_caption
 from autofocus.structures.boxes import box_iou
@@ -115,7 +114,7 @@ def draw_evaluated(
     settings: Settings,
     labels: Sequence[str],
     record: Any,
-    image: bytes,
+    image: Pixels,
     prediction: Prediction,
 ) -> Pixels:
     """Return a picture of the endpoint's reply beside the labels, RGB.
@@ -125,13 +124,13 @@ def draw_evaluated(
         settings: The model's settings, which select the objects that the endpoint reports.
         labels: All classes of the model.
         record: The image's row.
-        image: The encoded file; it decodes.
+        image: The image as the model saw it, RGB [h, w, 3].
         prediction: The prediction as measured, with objects that the endpoint would not report.
     """
     truth = task.drawn_truth(record, labels)
     overlap = settings.get("validation_iou_threshold", DEFAULT_OVERLAP)
     assert not isinstance(overlap, list), "validation_iou_threshold is one number"
-    return draw(decode(image), task.reported(prediction, settings), labels, truth, float(overlap))
+    return draw(image, task.reported(prediction, settings), labels, truth, float(overlap))
 
 
 def _image_bands(

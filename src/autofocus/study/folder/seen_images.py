@@ -5,7 +5,7 @@ Then each is written down, with its hash and with a tag that tells later whether
 know if it is the same: none is read for this alone, but those whose tags changed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -68,12 +68,12 @@ class SeenImages:
         """
         known = self._read()
         seen = [place for place in dict.fromkeys(locations) if place in known]
+        local = [place for place in seen if "://" not in place and _may_differ(place, known)]
         remote = [place for place in seen if "://" in place]
         num_asked = min(len(remote), _MOST_ASKED)
-        asked = [remote[i * len(remote) // num_asked] for i in range(num_asked)]
-        places = [*(place for place in seen if "://" not in place), *asked]
+        places = [*local, *(remote[i * len(remote) // num_asked] for i in range(num_asked))]
         with ThreadPoolExecutor(_NUM_AT_ONCE) as pool:
-            others = pool.map(lambda place: _is_another(place, *known[place]), places)
+            others = pool.map(lambda place: _is_another(place, known), places)
             self._refuse([place for place, is_new in zip(places, others, strict=True) if is_new])
 
     def forget(self) -> None:
@@ -97,12 +97,15 @@ class SeenImages:
             )
 
 
-def _is_another(place: str, tag: str, content: str) -> bool:
-    """Return whether an image is another than the one of this tag and hash."""
-    now = tag_of(place)
-    if "" in (tag, now) or tag == now:
-        return False
+def _may_differ(place: str, known: Mapping[str, tuple[str, str]]) -> bool:
+    """Return whether an image's tag has changed."""
+    tag, now = known[place][0], tag_of(place)
+    return "" not in (tag, now) and tag != now
+
+
+def _is_another(place: str, known: Mapping[str, tuple[str, str]]) -> bool:
+    """Return whether an image is another than the one that is known."""
     try:
-        return content_hash(open_bytes(place)) != content
+        return _may_differ(place, known) and content_hash(open_bytes(place)) != known[place][1]
     except LocateError:  # its row is lost, which the run says
         return False
