@@ -87,11 +87,14 @@ class ClassFolders(Format):
                     path, stray, "image.no_class", "must be in a class's folder", "Ignored."
                 )
         for folder in folders:
-            stems = {file.with_suffix("") for file in walk_images(folder)}
+            stems: set[Path] | None = None
             for file in walk_files(folder):
                 if not is_image(file.name):
+                    is_unread = is_unread_photo(file.name)
+                    if is_unread and stems is None:
+                        stems = {image.with_suffix("") for image in walk_images(folder)}
                     # Beside its own copy as JPEG nothing is lost with it.
-                    is_lost = is_unread_photo(file.name) and file.with_suffix("") not in stems
+                    is_lost = is_unread and file.with_suffix("") not in (stems or ())
                     yield (_unread_photo if is_lost else _no_image)(path, file)
                     continue
                 # macOS takes names apart that other systems write whole.

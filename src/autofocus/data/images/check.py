@@ -1,6 +1,8 @@
 """The image half of `data check`: each row's file, its header and, when asked for, its pixels."""
 
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -21,6 +23,8 @@ from autofocus.runtime import num_cores
 
 # Of 255: no more than can be told apart on a screen.
 _DARK = 16
+# Rows whose images are looked at before they are asked for: most formats have blocks of one row.
+_NUM_AHEAD = 64
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,10 @@ class _Facts:
     content: str
     range_of_pixels: tuple[int, int] | None = None  # darkest and brightest; None if not decoded
     used_bits: int | None = None  # of 16-bit samples
+
+
+# A row's place in its block, and what is seen in its image.
+_Looked = tuple[int, Future[_Facts | LocateError | ImageError]]
 
 
 @dataclass(frozen=True)
@@ -61,17 +69,30 @@ class ImageCheck:
         self._used_bits = 0
         self._place = ""
 
-    def keep_usable(self, block: RowBlock) -> list[Any]:
-        """Return the rows whose images can be used; report the others."""
-        places = [
-            self._files.find(block.base_dir, row.image_url, block.file, line)
-            for row, line in zip(block.rows, block.lines, strict=True)
-        ]
-        found = [i for i, place in enumerate(places) if place is not None]
-        results = self._pool.map(self._look, [places[i] for i in found])
+    def usable(self, blocks: Iterable[RowBlock]) -> Iterator[tuple[RowBlock, list[Any]]]:
+        """Yield each block and its rows whose images can be used; report the others."""
+        ahead: deque[tuple[RowBlock, list[_Looked]]] = deque()
+        num_ahead = 0
+        for block in blocks:
+            ahead.append((block, [*self._begin(block)]))
+            num_ahead += len(block.rows)
+            while num_ahead >= _NUM_AHEAD:
+                first, looked = ahead.popleft()
+                num_ahead -= len(first.rows)
+                yield first, self._keep(first, looked)
+        for block, looked in ahead:
+            yield block, self._keep(block, looked)
+
+    def _begin(self, block: RowBlock) -> Iterator[_Looked]:
+        for i, (row, line) in enumerate(zip(block.rows, block.lines, strict=True)):
+            place = self._files.find(block.base_dir, row.image_url, block.file, line)
+            if place is not None:
+                yield i, self._pool.submit(self._look, place)
+
+    def _keep(self, block: RowBlock, looked: Iterable[_Looked]) -> list[Any]:
         kept = []
-        for i, result in zip(found, results, strict=True):
-            row, line = block.rows[i], block.lines[i]
+        for i, future in looked:
+            row, line, result = block.rows[i], block.lines[i], future.result()
             if isinstance(result, LocateError):
                 self._files.refuse(block.base_dir, row.image_url, block.file, line, result)
                 continue

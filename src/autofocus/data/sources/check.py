@@ -96,9 +96,9 @@ def check_source(
     urls = RepeatedUrls()
     num_rows = num_valid = 0
     teaches = False
-    for block in read_rows(source, schema, options, log, track):
+    blocks = read_rows(source, schema, options, log, track)
+    for block, rows in ((b, b.rows) for b in blocks) if images is None else images.usable(blocks):
         num_rows += block.num_rows
-        rows = block.rows if images is None else images.keep_usable(block)
         num_valid += len(rows)
         counts.update(names(map(_LABEL, rows)))
         if options.group_column is not None:

@@ -6,6 +6,7 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -266,6 +267,23 @@ def test_a_rotated_image_is_information_and_its_upright_size_counts(tmp_path: Pa
     details.update(width=20, height="30px")  # type: ignore[dict-item]
     report = check(write_rows(tmp_path / "rows.jsonl", rows), depth="headers")
     assert not found(report, "image.size")
+
+
+def test_photos_of_a_folder_are_looked_at_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though each of its rows is a block of its own."""
+    for name in ("a/1.jpg", "b/2.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(photo(int(name[2])))
+    both = Barrier(2)
+
+    def wait_for_the_other(place: str) -> bytes:
+        both.wait(timeout=60)
+        return Path(place).read_bytes()
+
+    monkeypatch.setattr("autofocus.data.images.check.open_bytes", wait_for_the_other)
+    assert check(tmp_path, depth="headers").num_valid == 2
 
 
 def test_identical_images_with_different_labels_are_a_warning(tmp_path: Path) -> None:
