@@ -15,7 +15,8 @@ import msgspec
 from autofocus.errors import ModelFolderError
 
 MANIFEST_NAME = "manifest.json"
-SCHEMA_VERSION = 1
+# Counted up when an earlier version could not read what is written: 2 has `preprocess.sample_bits`.
+SCHEMA_VERSION = 2
 
 PositiveInt = Annotated[int, msgspec.Meta(ge=1, le=8192)]
 # Bits that all training images together use of 16-bit samples; other images have theirs.

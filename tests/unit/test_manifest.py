@@ -98,5 +98,5 @@ def test_a_closed_file_is_named_unless_scoring_can_do_without(
 def test_a_format_to_come_is_refused_by_its_number(tmp_path: Path) -> None:
     changed = json.loads(encode_manifest(GOOD)) | {"schema_version": 99, "task": {"new": "shape"}}
     (tmp_path / "manifest.json").write_text(json.dumps(changed))
-    with pytest.raises(ModelFolderError, match=r"schema_version 99 is newer .*\(<= 1\)"):
+    with pytest.raises(ModelFolderError, match=r"schema_version 99 is newer .*\(<= 2\)"):
         read_manifest(tmp_path)
