@@ -55,15 +55,15 @@ def drive(
 ) -> Load:
     """Send requests for a while and return what was answered in it, without the warm-up before.
 
-    Every client sends one request at least. What is under way at the end is waited for, so that
-    nothing is left to the next load.
+    The warm-up has as many replies as there are clients at least. What is under way at the end is
+    waited for, so that nothing is left to the next load.
 
     Raises:
         OSError: If the server cannot be reached.
         EOFError: If it closes a connection within a reply.
         SystemExit: If a reply is not 200.
     """
-    window = _Window(seconds, warm_up_s, cpu_s)
+    window = _Window(concurrency, seconds, warm_up_s, cpu_s)
     poll = select.epoll()
     clients: dict[int, _Client] = {}
     try:
@@ -100,26 +100,32 @@ def _answered(poll: select.epoll, clients: dict[int, "_Client"]) -> Iterator["_C
 
 
 class _Window:
-    """The time that counts: from the first reply after the warm-up to the first after the end."""
+    """The time that counts, from the end of the warm-up on: it begins and ends with a reply."""
 
-    def __init__(self, seconds: float, warm_up_s: float, cpu_s: Callable[[], float]) -> None:
+    def __init__(
+        self, concurrency: int, seconds: float, warm_up_s: float, cpu_s: Callable[[], float]
+    ) -> None:
         self.load = Load()
-        self._begin_s = time.monotonic() + warm_up_s
-        self._end_s = self._begin_s + seconds
+        self._seconds = seconds
+        self._warm_at_s = time.monotonic() + warm_up_s
+        self._num_cold = concurrency
         self._read_cpu_s = cpu_s
-        self._cpu_before_s: float | None = None
+        self._begin_s = self._cpu_before_s = 0.0
 
     def take(self, client: "_Client") -> bool:
         """Take note of a reply, and return whether another one is wanted."""
         now = time.monotonic()
         self.load.last_reply = client.body
-        if self._cpu_before_s is None and now >= self._begin_s:
+        if not self._begin_s:
+            self._num_cold -= 1
+            if self._num_cold > 0 or now < self._warm_at_s:
+                return True
             self._begin_s, self._cpu_before_s = now, self._read_cpu_s()
-        elif self._cpu_before_s is not None and not self.load.seconds:
+        elif not self.load.seconds:
             self.load.latencies_s.append(now - client.sent_s)
-        if now < self._end_s:
+        if now < self._begin_s + self._seconds:
             return True
-        if not self.load.seconds and self._cpu_before_s is not None:
+        if not self.load.seconds:
             self.load.seconds = now - self._begin_s
             self.load.cpu_s = self._read_cpu_s() - self._cpu_before_s
         return False

@@ -130,8 +130,13 @@ def fingerprint(arguments: argparse.Namespace, image: bytes) -> str:
 
 def read_rows(path: Path, of: str) -> dict[Spot, Row]:
     """Return what has been measured of the same things."""
-    document = json.loads(path.read_bytes()) if path.exists() else {"of": of, "rows": []}
-    return {Spot(*spot): row for spot, row in document["rows"]} if document["of"] == of else {}
+    if not path.exists():
+        return {}
+    document = json.loads(path.read_bytes())
+    if document["of"] != of:
+        print(f"{path}: measured with other code or flags; all begins anew", file=sys.stderr)
+        return {}
+    return {Spot(*spot): row for spot, row in document["rows"]}
 
 
 def write_rows(path: Path, of: str, rows: dict[Spot, Row]) -> None:
