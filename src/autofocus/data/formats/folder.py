@@ -86,6 +86,10 @@ class ClassFolders(Format):
                 yield _issue(
                     path, stray, "image.no_class", "must be in a class's folder", "Ignored."
                 )
+        if len(folders) == 1 and record_type.min_classes > 1:
+            inner, names = _folders_in(folders[0])
+            if names:
+                yield _one_class(path, folders[0], inner, names)
         for folder in folders:
             stems: set[Path] | None = None
             for file in walk_files(folder):
@@ -112,6 +116,13 @@ def _class_folders(path: Path) -> Iterator[Path]:
             is_image(file.name) or is_unread_photo(file.name) for file in walk_files(folder)
         ):
             yield folder
+
+
+def _folders_in(folder: Path) -> tuple[Path, list[str]]:
+    """Return where photos part into folders, in `folder` or in the only ones below, and those."""
+    while len(deeper := list(_class_folders(folder))) == 1:
+        folder = deeper[0]
+    return folder, [inner.name for inner in deeper]
 
 
 def _refuse_other_layouts(path: Path, folders: Sequence[Path]) -> None:
@@ -145,12 +156,10 @@ def _refuse_doubtful(path: Path, folders: Sequence[Path]) -> None:
             "so with --task."
         )
     if len(folders) == 1:
-        inner = folders[0]
-        while len(deeper := list(_class_folders(inner))) == 1:
-            inner = deeper[0]
+        inner, names = _folders_in(folders[0])
         way_on = (
             f"Where the classes are folders in it, name {inner}"
-            if deeper
+            if names
             else "Photos without labels are no data: put each class's in a folder of its name"
         )
         raise DataError(
@@ -181,6 +190,17 @@ def _no_image(root: Path, file: Path) -> Issue:
 def _unread_photo(root: Path, file: Path) -> Issue:
     rule = "must be a photo in a form that is read"
     return _issue(root, file, "image.unknown_format", rule, "Save it as JPEG.", "error")
+
+
+def _one_class(root: Path, folder: Path, inner: Path, names: Sequence[str]) -> Issue:
+    return Issue(
+        file=str(root),
+        code="class.only_one",
+        severity="warning",
+        value=short_value(", ".join(names)),
+        message=f"has only one class, {folder.name!r}, and folders of photos in it",
+        hint=f"Where those are the classes, name {inner}.",
+    )
 
 
 def _issue(

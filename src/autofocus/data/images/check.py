@@ -39,7 +39,7 @@ class _Facts:
 _Looked = tuple[int, Future[_Facts | LocateError | ImageError]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _FirstRow:
     file: str
     line: int | None

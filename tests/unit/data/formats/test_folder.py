@@ -114,6 +114,16 @@ def test_what_is_likely_no_class_is_one_only_when_the_task_is_named(
     assert read_data(tmp_path, MulticlassRecord).records
 
 
+def test_a_class_that_may_hold_the_classes_is_a_warning(tmp_path: Path) -> None:
+    """The task is named wherever there is training, whether or not one class is meant."""
+    touch(tmp_path, "2023/all/can/a.jpg", "2023/all/bus/a.jpg")
+    data = read_data(tmp_path, MulticlassRecord)
+    [issue] = data.issues.examples()
+    assert (issue.code, issue.severity, issue.value) == ("class.only_one", "warning", "bus, can")
+    assert issue.hint.endswith(f"name {tmp_path}/2023/all.")
+    assert not read_data(tmp_path, MultilabelRecord).issues.counts
+
+
 def test_classes_may_be_called_like_splits_and_hold_folders(tmp_path: Path) -> None:
     touch(tmp_path, "bus/images/a.jpg", "train/b.jpg", "test tube/c.jpg", "can/notes.txt")
     assert tasks(tmp_path) == ["image_classification"]
