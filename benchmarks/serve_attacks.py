@@ -22,7 +22,7 @@ from serve_peers import build_model
 from autofocus.scoring.model_path import resolve_model
 
 HOST = "127.0.0.1"
-START_S = 60.0
+START_S = 300.0
 # For the end of a connection, after its reply.
 END_S = 20.0
 
