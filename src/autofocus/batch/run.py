@@ -102,12 +102,11 @@ def run_batch(
         survey = _survey(sources, options, track, stop)
         if (complete := out.summary(survey)) is not None:
             return _summary(output, folder, options, **complete, started_s=started_s)
-        scorer = Scorer.load(folder)
+        scorer = Scorer.load(folder, accelerate=True)
         table = (scorer.labels, scorer.task.finds_objects, options.features)
         convert = converter(options.form, *table)
         extras = [*_extras(folder, scorer, options), *([draw(scorer)] if draw else [])]
-        # An explanation takes all cores by itself.
-        cores = Cores(1 if options.explain else options.workers or num_cores())
+        cores = Cores(_num_at_once(scorer, options))
         answers = Answers(scorer, extras, cores, options.retries)
         seen = Survey()
         entries = seen.counted(read_entries(sources, options.read))
@@ -163,6 +162,14 @@ def _identity(folder: Path, sources: Sequence[str], options: BatchOptions) -> di
         "--image-root": None if read.image_root is None else str(read.image_root),
         "--map": [f"{prefix}={without_query(place)}" for prefix, place in read.maps.items()],
     }
+
+
+def _num_at_once(scorer: Scorer, options: BatchOptions) -> int:
+    """Return how many images are decoded and scored at once."""
+    if options.explain:
+        return 1  # which takes all cores by itself
+    # Those that an accelerator works on, or that wait to join its next batch, take no core.
+    return options.workers or num_cores() + scorer.num_joined - 1
 
 
 def _survey(

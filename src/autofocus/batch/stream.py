@@ -1,8 +1,8 @@
 """Work done by several threads at once, its results in order, and only so much of it in memory.
 
 Threads and not processes: decoders, OpenCV and ONNX Runtime leave the interpreter while they work,
-which holds its lock for 0.06 of the 7.5 ms that a photo takes with a small network. One process has
-the model once, copies no result, and leaves nothing behind when it is killed.
+and its lock is held for at most 0.15 of the 7.5 ms that a photo takes with a small network. One
+process has the model once, copies no result, and leaves nothing behind when it is killed.
 """
 
 import threading

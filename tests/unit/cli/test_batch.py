@@ -5,6 +5,7 @@ import csv
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from autofocus import api
 from autofocus.batch import answers
 from autofocus.errors import InputError
+from support.accelerator import Accelerator
 from support.commands import invoke
 from support.serving import request_for
 from support.tiny_detector import bright_photo, write_tiny_detector
@@ -227,6 +229,21 @@ def test_a_store_that_cannot_be_reached_is_asked_again(
     assert len(asked) == 3 + 4
     assert asked[0].endswith("?sig=secret")
     assert not [file for file in tmp_path.glob("out*") if "secret" in file.read_text()]
+
+
+def test_images_are_joined_on_an_accelerator(
+    tiny_model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = batched(tiny_model, photos, output=tmp_path / "cpu.jsonl")
+    accelerator = Accelerator(monkeypatch)
+    # Long enough for others to come.
+    monkeypatch.setattr(accelerator.may_go_on, "wait", lambda _: time.sleep(0.05) or True)
+    monkeypatch.setattr("autofocus.batch.run.num_cores", lambda: 1)
+    found = batched(tiny_model, photos, output=tmp_path / "out.jsonl")
+    assert max(accelerator.sizes) > 1
+    for row, expected in zip(found, rows, strict=True):
+        assert row.keys() == expected.keys()
+        assert row.get("probs") == pytest.approx(expected.get("probs"), abs=1e-6)
 
 
 def test_the_command_needs_no_torch(tiny_model: Path, photos: Path, tmp_path: Path) -> None:
