@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from autofocus.data.splits import kfold_indices, split_indices
 
 NUM_FOLDS: Final = 5
+# From so many images on two thirds of them teach nearly what four fifths do, and three trainings
+# take 3/5 of the time of five.
+MANY_IMAGES, NUM_FOLDS_OF_MANY = 100, 3
 # Above so many images one held-out part says enough, and each fold would cost a training.
 MAX_FOLDED_IMAGES: Final = 20_000
 # Images that judge, at most, where one part does.
@@ -64,7 +67,8 @@ def make_folds(
     if num_images > MAX_FOLDED_IMAGES:
         share = MAX_JUDGED_IMAGES / num_images
         return Folds([split_indices(labels, groups, share, seed)])
-    folds = kfold_indices(labels, groups, NUM_FOLDS, seed)
+    num_folds = NUM_FOLDS if num_images < MANY_IMAGES else NUM_FOLDS_OF_MANY
+    folds = kfold_indices(labels, groups, num_folds, seed)
     if len(folds) < 2:
         # Copies of one image: there is nothing to hold out.
         return Folds([(everything, everything)])

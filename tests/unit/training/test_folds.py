@@ -22,6 +22,14 @@ def test_every_image_judges_once_and_is_no_teacher_of_its_judge() -> None:
     assert found.part_of.tolist() == [part for part in range(5) for _ in range(4)]
 
 
+def test_of_many_images_three_parts_judge() -> None:
+    labels = [("cat",), ("dog",)] * (folds.MANY_IMAGES // 2)
+    found = make_folds(labels, range(len(labels)), seed=0)
+    assert len(found.parts) == 3
+    assert sorted(found.judged.tolist()) == list(range(len(labels)))
+    assert len(make_folds(labels[1:], range(len(labels) - 1), seed=0).parts) == 5
+
+
 def test_images_of_a_group_share_a_fold() -> None:
     groups = [i // 4 for i in range(20)]
     found = make_folds(LABELS, groups, seed=0)

@@ -82,6 +82,10 @@ class Action(Protocol):
     def kind(self) -> str:
         """Kind of action; the measured cost of one corrects what the next is expected to cost."""
 
+    @property
+    def shorter(self) -> "Action | None":
+        """What is done where there is no time for it; None for nothing."""
+
     def passes(self, contest: Contest) -> float:
         """Return its cost in forward passes of the first encoder."""
 
@@ -98,6 +102,7 @@ class Head:
     members: tuple[Encoder, ...] = ()
     num_epochs: int = 0
     kind: str = "head"
+    shorter: None = None
 
     @property
     def id(self) -> str:
@@ -140,6 +145,7 @@ class Tail:
     cut: int
     num_epochs: int
     gain: float
+    min_epochs: int | None = None
     kind: str = "tail"
 
     @property
@@ -161,6 +167,13 @@ class Tail:
     def recipe(self) -> Recipe:
         """Its recipe."""
         return tail_recipe(self.num_epochs)
+
+    @property
+    def shorter(self) -> "Tail | None":
+        """The same with `min_epochs`."""
+        if self.min_epochs is None:
+            return None
+        return replace(self, num_epochs=self.min_epochs, min_epochs=None)
 
     def num_views(self, contest: Contest) -> int:
         """Return the views of each image."""
@@ -332,6 +345,7 @@ class Whole:
     encoder: Encoder
     gain: float
     kind: str = "whole"
+    shorter: None = None
 
     @property
     def id(self) -> str:
@@ -437,6 +451,7 @@ class Pair:
     gain: float
     num_epochs: int = 0
     kind: str = "pair"
+    shorter: None = None
 
     @property
     def id(self) -> str:

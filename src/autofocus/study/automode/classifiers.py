@@ -62,7 +62,9 @@ log = logging.getLogger(__name__)
 
 # Expected gains, as shares of the first head's loss: from the tables in docs/reference/automode.md.
 _HEAD_GAIN, _SIDE_GAIN, _PAIR_GAIN = 0.08, 0.12, 0.08
-_TAIL_GAIN, _OTHER_TAIL_GAIN, _LONGER_GAIN, _WHOLE_GAIN = 0.2, 0.08, 0.03, 0.2
+_LONGER_GAIN, _WHOLE_GAIN = 0.03, 0.2
+# Of tails, that of the encoder with the best frozen head first; the others' are not trained.
+_TAIL_GAINS: Final = (0.2, 0.12, 0.05)
 # Steps that a tail is trained for at least, within these numbers of epochs: on 134 photos 32 steps
 # were not enough on every seed, 64 were (benchmarks/tail_training.py).
 _NUM_STEPS: Final = 60
@@ -75,8 +77,6 @@ _FIRST_LOOK_S: Final = 25.0
 _LOOK_SHARE: Final = 0.35
 # Part of the time left that the first head may have taken, where how it learns is measured too.
 _CURVE_SHARE: Final = 0.1
-# Encoders whose tails are trained.
-_MAX_TAILS: Final = 3
 
 
 def search_classifiers(study: Study) -> Search:
@@ -151,17 +151,16 @@ def _improve(contest: Contest, study: Study, scheduler: TrialController) -> None
     if encoder.seconds < _CURVE_SHARE * planner.left_s():
         _measure_curve(contest)
     done = {contest.served.id}
-    _announce(contest, planner, _options(contest, sources, done, is_short=False))
+    _announce(contest, planner, _options(contest, sources, done))
     while not study.is_stopped():
-        options = _options(contest, sources, done, is_short=False)
-        short = _options(contest, sources, done, is_short=True)
-        priced = planner.choose(options) or planner.choose(short)
+        options = _options(contest, sources, done)
+        priced = planner.choose(options)
         if contest.best is not contest.served and _is_due(contest, planner, priced):
             contest.served = contest.best
             scheduler.replace_best(*contest.to_serve(contest.best))
             continue
         if priced is None:
-            _end(contest, planner, [*options, *short])
+            _end(contest, planner, options)
             break
         done.add(priced.action.id)
         action = priced.action
@@ -207,7 +206,7 @@ def _measure_curve(contest: Contest) -> None:
 
 
 def _options(
-    contest: Contest, sources: Sequence[EncoderSource], done: Collection[str], *, is_short: bool
+    contest: Contest, sources: Sequence[EncoderSource], done: Collection[str]
 ) -> list[Action]:
     """Return what can be done next and was not."""
     study = contest.study
@@ -221,11 +220,10 @@ def _options(
     if pairs:
         options.append(Head(side_by_side(study, pairs[0]), _SIDE_GAIN, pairs[0]))
     tails: list[Action] = []
-    num_epochs = _num_epochs(contest)
-    if is_short:
-        num_epochs = math.ceil(num_epochs / 2)
-    for encoder in [one for one in alone if one.network.cuts][: _MAX_TAILS if goes_on else 1]:
-        tails += _tails(encoder, done, num_epochs, is_first=not tails, goes_on=goes_on)
+    gains, num_epochs = _TAIL_GAINS if goes_on else _TAIL_GAINS[:1], _num_epochs(contest)
+    for encoder, gain in zip([one for one in alone if one.network.cuts], gains, strict=False):
+        is_first = goes_on and not tails
+        tails += _tails(encoder, done, num_epochs, gain, goes_deeper=is_first)
     num_trained = sum(name.startswith(("tail-", "whole-")) for name in done)
     if goes_on:
         tails += [Whole(one, _WHOLE_GAIN) for one in alone[:1]]
@@ -235,14 +233,14 @@ def _options(
 
 
 def _tails(
-    encoder: Encoder, done: Collection[str], num_epochs: int, *, is_first: bool, goes_on: bool
+    encoder: Encoder, done: Collection[str], num_epochs: int, gain: float, *, goes_deeper: bool
 ) -> list[Action]:
     """Return the tails of an encoder that may be trained next."""
     cut, *deeper = encoder.network.cuts
-    first = Tail(encoder, cut, num_epochs, _TAIL_GAIN if is_first else _OTHER_TAIL_GAIN)
+    first = Tail(encoder, cut, num_epochs, gain, min_epochs=math.ceil(num_epochs / 2))
     if not any(name.startswith(first.stem_id) for name in done):
         return [first]
-    if not (is_first and goes_on):
+    if not goes_deeper:
         return []
     more = [Tail(encoder, one, num_epochs, _LONGER_GAIN) for one in deeper[:1]]
     return [*more, Tail(encoder, cut, 2 * num_epochs, _LONGER_GAIN)]
@@ -255,17 +253,19 @@ def _num_epochs(contest: Contest) -> int:
 
 
 def _pairs(contest: Contest) -> list[Action]:
-    """Return the best trained networks of encoders side by side, as one."""
+    """Return the best networks of encoders side by side as one, where one of them is trained."""
     best: dict[str, Judged] = {}
     for one in contest.candidates:
         known = best.get(one.model)
-        if one.id.startswith(("tail-", "whole-")) and (known is None or _loss(one) < _loss(known)):
+        if known is None or _loss(one) < _loss(known):
             best[one.model] = one
-    return [
+    pairs = [
         Pair(encoder, tuple(best[name] for name in encoder.weights.spec.members), _PAIR_GAIN)
         for encoder in contest.encoders
-        if encoder.weights.spec.members and best.keys() >= set(encoder.weights.spec.members)
+        if encoder.weights.spec.members
     ]
+    # Frozen both, one head on the features of both does better.
+    return [pair for pair in pairs if any("trained_share" in one.parameters for one in pair.both)]
 
 
 def _loss(one: Judged) -> float:

@@ -69,14 +69,19 @@ class Planner:
         for action in ordered:
             if isinstance(action, Tail) and "tail" not in self._factors:
                 self._measure([one for one in ordered if isinstance(one, Tail)])
-            priced = self.price(action)
-            if _SAFETY * priced.seconds <= self.left_s():
+            if (priced := self._fitting(action, self.left_s())) is not None:
                 return priced
         return None
 
+    def _fitting(self, action: Action, left_s: float) -> Priced | None:
+        """Return an action, or what is done where there is no time for it; None if neither fits."""
+        priced = [self.price(one) for one in (action, action.shorter) if one is not None]
+        return next((one for one in priced if _SAFETY * one.seconds <= left_s), None)
+
     def _measure(self, tails: Sequence[Tail]) -> None:
         """Time the steps of the cheapest tail: nothing has trained yet, and no table knows more."""
-        cheapest, left_s = min(tails, key=lambda one: one.passes(self._contest)), self.left_s()
+        short = [one.shorter or one for one in tails]
+        cheapest, left_s = min(short, key=lambda one: one.passes(self._contest)), self.left_s()
         needed_s = max(_MEASURE_S, _MEASURE_SHARE * self.price(cheapest).seconds)
         if math.isfinite(left_s) and left_s >= needed_s:
             self.took(cheapest, _FIXED_S + cheapest.measure(self._contest))
@@ -90,15 +95,16 @@ class Planner:
     def layout(self, actions: Sequence[Action]) -> list[Priced]:
         """Return the actions that are expected to fit, in order."""
         left_s, found = self.left_s(), []
-        for priced in map(self.price, self._ordered(actions)):
-            if _SAFETY * priced.seconds <= left_s:
+        for action in self._ordered(actions):
+            if (priced := self._fitting(action, left_s)) is not None:
                 found.append(priced)
                 left_s -= priced.seconds
         return found
 
     def cheapest(self, actions: Sequence[Action]) -> Priced | None:
         """Return the cheapest action."""
-        return min(map(self.price, actions), key=lambda one: one.seconds, default=None)
+        short = [one.shorter or one for one in actions]
+        return min(map(self.price, short), key=lambda one: one.seconds, default=None)
 
     def _ordered(self, actions: Sequence[Action]) -> list[Action]:
         return sorted(actions, key=lambda one: -one.gain / (1 + one.passes(self._contest)))

@@ -272,6 +272,27 @@ def test_two_networks_as_one_give_the_mean_of_their_logits() -> None:
         assert torch.allclose(make()(images), mean, atol=1e-5)
 
 
+def test_a_trained_network_is_joined_with_the_best_of_the_other_encoder() -> None:
+    def candidate(name: str, model: str, loss: float, **parameters: float) -> Any:
+        losses = np.full(4, loss)
+        return SimpleNamespace(id=name, model=model, losses=losses, parameters=parameters)
+
+    spec = SimpleNamespace(members=("a", "b"), name="a+b")
+    joined: Any = SimpleNamespace(weights=SimpleNamespace(spec=spec))
+    heads = [candidate("head-a", "a", 0.3, C=1.0), candidate("head-b", "b", 0.2, C=1.0)]
+    contest: Any = SimpleNamespace(encoders=[joined], candidates=list(heads))
+    assert classifiers._pairs(contest) == []
+    contest.candidates += [
+        candidate("tail-a", "a", 0.1, trained_share=0.5),
+        candidate("tail-a", "a", 0.25, trained_share=1.0),
+    ]
+    (pair,) = classifiers._pairs(contest)
+    assert pair.id == "pair-a-head-b"
+    contest.candidates.append(candidate("tail-b", "b", 0.15, trained_share=1.0))
+    (pair,) = classifiers._pairs(contest)
+    assert pair.id == "pair-a-b"
+
+
 def test_of_a_hub_that_has_everything_two_encoders_are_downloaded(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

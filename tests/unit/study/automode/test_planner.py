@@ -21,6 +21,7 @@ class Fake:
     kind: str = "head"
     model: str = ""
     num_epochs: int = 0
+    shorter: Any = None
 
     def passes(self, contest: Any) -> float:
         return self.num_passes
@@ -56,6 +57,16 @@ def test_what_does_not_fit_is_left_out_and_a_cheaper_one_taken() -> None:
     assert planner(3.0).choose([DEAR, CHEAP, BEST]) is None
     assert planner(3.0).cheapest([DEAR, BEST, CHEAP]) == planner(9.0).price(CHEAP)
     assert planner(9.0).cheapest([]) is None
+
+
+def test_what_does_not_fit_is_made_shorter_before_a_lesser_one_is_taken() -> None:
+    best = Fake("best", 9.0, 90, shorter=Fake("half of it", 9.0, 45))
+    names = [planner(left_s).choose([CHEAP, best]) for left_s in (200.0, 60.0, 40.0)]
+    assert [one and one.action.id for one in names] == ["best", "half of it", "cheap"]
+    assert [one.action.id for one in planner(60.0).layout([CHEAP, best])] == ["half of it", "cheap"]
+    cheapest = planner(60.0).cheapest([best])
+    assert cheapest is not None
+    assert cheapest.action.id == "half of it"
 
 
 def test_an_action_that_ended_corrects_the_cost_of_its_kind() -> None:
