@@ -77,9 +77,8 @@ def batch(
 ) -> None:
     """Score SOURCEs with MODEL into one file, a line an image, in the order given.
 
-    An image that cannot be read is a line with its error. The file appears once it is complete;
-    stopped or killed at any moment, the same command goes on. Exit status 2 when no image could
-    be read.
+    An image that cannot be read is a line with its error; exit status 2 when none could.
+    The file appears once it is complete. After a stop or a kill the same command goes on.
     """
     from autofocus.batch.answers import MINI_BATCH, RETRIES
     from autofocus.batch.run import BatchOptions, run_batch
