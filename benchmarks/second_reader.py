@@ -90,6 +90,12 @@ def real_sets(data: Path, made: Path) -> Iterator[Case]:
     yield Case(f"coco128, {name}", made / name, OUTLINES, "pycocotools", file)
     name = "yolo by datumaro"
     yield Case(f"coco128, {name}", made / name, BOXES, "datumaro yolo")
+    name = "yolo splits by datumaro"
+    yield Case(f"coco128, {name}", made / name, BOXES, "datumaro yolo")
+    name = "coco splits by datumaro"
+    yield Case(f"coco128, {name}", made / name, BOXES, "pycocotools", file)
+    name = "ultralytics by datumaro"
+    yield Case(f"coco128, {name}", made / name, BOXES, "datumaro yolo", made / "yolo by datumaro")
     name = "yolo by supervision"
     yield Case(f"coco128, {name}", made / name, BOXES, "supervision yolo")
     # No XML for images without objects: listed, but without a file, they are an error here.

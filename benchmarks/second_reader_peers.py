@@ -377,6 +377,12 @@ def make(data: Path, folder: Path) -> None:
     boxes = datumaro.Dataset.import_from(str(staged), "coco_instances")
     boxes.export(str(folder / "yolo by datumaro"), "yolo", save_media=True)
     boxes.export(str(folder / "voc by datumaro"), "voc_detection", save_media=True)
+    parts = [("train", 0.6), ("val", 0.2), ("test", 0.2)]
+    split = datumaro.Dataset.import_from(str(staged), "coco_instances")
+    split = split.transform("random_split", splits=parts, seed=0)
+    split.export(str(folder / "yolo splits by datumaro"), "yolo", save_media=True)
+    split.export(str(folder / "coco splits by datumaro"), "coco_instances", save_media=True)
+    split.export(str(folder / "ultralytics by datumaro"), "yolo_ultralytics", save_media=True)
     whole.export(str(folder / "coco by datumaro"), "coco_instances", save_media=True)
     seen = supervision.DetectionDataset.from_coco(str(photos), str(file))
     out = folder / "yolo by supervision"
