@@ -176,8 +176,9 @@ class Tail:
         return replace(self, num_epochs=self.min_epochs, min_epochs=None)
 
     def num_views(self, contest: Contest) -> int:
-        """Return the views of each image."""
-        return int(np.clip(_MAX_VIEWS // len(shown_positions(contest)), 1, _NUM_VIEWS))
+        """Return the views of each image; an epoch sees one."""
+        most = min(_NUM_VIEWS, self.num_epochs)
+        return int(np.clip(_MAX_VIEWS // len(shown_positions(contest)), 1, most))
 
     def passes(self, contest: Contest) -> float:
         """See `Action.passes`."""

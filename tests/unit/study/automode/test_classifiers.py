@@ -272,6 +272,18 @@ def test_two_networks_as_one_give_the_mean_of_their_logits() -> None:
         assert torch.allclose(make()(images), mean, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("num_images", "num_epochs", "num_views"), [(200, 20, 8), (200, 4, 4), (8_000, 8, 2)]
+)
+def test_no_more_views_are_computed_than_epochs_see(
+    num_images: int, num_epochs: int, num_views: int
+) -> None:
+    encoder: Any = SimpleNamespace(source=SimpleNamespace(name="x"))
+    study = SimpleNamespace(samples=range(num_images))
+    contest: Any = SimpleNamespace(study=study, folds=None)
+    assert actions.Tail(encoder, 5, num_epochs, 0.2).num_views(contest) == num_views
+
+
 def test_a_trained_network_is_joined_with_the_best_of_the_other_encoder() -> None:
     def candidate(name: str, model: str, loss: float, **parameters: float) -> Any:
         losses = np.full(4, loss)
