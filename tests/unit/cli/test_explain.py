@@ -195,7 +195,7 @@ def test_a_picture_a_box_of_a_model_that_finds_objects(
     [
         ({"algorithm": "xrai"}, "--algorithm must be one of d_rise, got 'xrai'."),
         ({"num_masks": 1}, "--num-masks must be a whole number from 2 to 20000, got 1."),
-        ({"grid": 65, "seed": -1}, "--grid must be a whole number from 1 to 64, got 65. --seed"),
+        ({"grid": 65, "seed": -1}, "from 1 to 64, got 65.\nerror: --seed must be a whole"),
         ({"max_boxes": 0}, "--max-boxes must be a whole number"),
     ],
 )
