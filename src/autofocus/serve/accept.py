@@ -25,6 +25,8 @@ _ABSENT_S: Final = 0.5
 # One in so many more is no lead.
 _CLEARLY: Final = 8
 _WARN_EVERY_S: Final = 10.0
+# A worker that has scored within this time may be about to again, for the same client.
+_RECENTLY_S: Final = 0.05
 # Connections of a worker that does not accept any.
 _GONE: Final = 2**31 - 1
 
@@ -41,11 +43,7 @@ class Counts:
         self._numbers = context.RawArray("i", [_GONE] * num_workers)
         self._seen_s = context.RawArray("d", num_workers)
         self._scoring = context.RawArray("i", num_workers)
-
-    @property
-    def num_scoring(self) -> int:
-        """Threads that score, of all workers."""
-        return sum(self._scoring)
+        self._scored_s = context.RawArray("d", num_workers)
 
     @property
     def num_workers(self) -> int:
@@ -55,6 +53,13 @@ class Counts:
     def score(self, worker: int, number: int) -> None:
         """Note that a worker has so many more threads that score, or fewer."""
         self._scoring[worker] += number
+        self._scored_s[worker] = time.monotonic()
+
+    def num_scoring(self, worker: int) -> int:
+        """Return the threads that score; one of each worker but this that did just before."""
+        since = time.monotonic() - _RECENTLY_S
+        threads = enumerate(zip(self._scoring, self._scored_s, strict=True))
+        return sum(max(number, other != worker and at > since) for other, (number, at) in threads)
 
     def join(self, worker: int) -> None:
         """Note that a worker begins to accept connections."""
@@ -73,6 +78,7 @@ class Counts:
         """Note that a worker has ended."""
         self._numbers[worker] = _GONE
         self._scoring[worker] = 0
+        self._scored_s[worker] = 0.0
 
     def is_ahead(self, worker: int) -> bool:
         """Return whether another worker that runs has fewer, of many clearly fewer.

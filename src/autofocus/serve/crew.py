@@ -3,7 +3,8 @@
 A worker scores on one thread, so that as many requests run at once as there are cores. A request of
 many images that is alone on the server would leave all cores but one idle. So its rows are shared
 with helpers, one row at a time: no more threads score than there are workers, but for the rows that
-run when another request comes.
+run when another request comes. A core is free when its worker has scored nothing for a moment, so
+that clients who send one photo after another keep theirs.
 """
 
 import threading
@@ -59,8 +60,9 @@ class Crew:
         self._count(1)
         try:
             for i in waiting:
-                num_free = self._num_seats - self._counts.num_scoring
-                for _ in range(min(num_free, len(items) - i - 1)):
+                num_more = len(items) - i - 1
+                num_scoring = self._counts.num_scoring(self._worker) if num_more else 0
+                for _ in range(min(num_more, self._num_seats - num_scoring)):
                     self._count(1)
                     helpers.append(self._helpers.submit(self._help, do, waiting))
                 do(i)
@@ -73,7 +75,7 @@ class Crew:
 
     def _help(self, do: Callable[[int], None], waiting: Iterator[int]) -> None:
         try:
-            while self._counts.num_scoring <= self._num_seats:
+            while self._counts.num_scoring(self._worker) <= self._num_seats:
                 i = next(waiting, None)
                 if i is None:
                     return

@@ -21,7 +21,7 @@ def test_rows_run_at_once_on_all_free_cores_and_come_in_order() -> None:
         return item * item
 
     assert Crew(counts, 1).map(work, range(9)) == [item * item for item in range(9)]
-    assert counts.num_scoring == 0
+    assert counts.num_scoring(1) == 0
 
 
 def test_cores_of_others_that_score_are_left_to_them() -> None:
@@ -31,6 +31,20 @@ def test_cores_of_others_that_score_are_left_to_them() -> None:
     threads = Crew(counts, 0).map(lambda _: threading.get_ident(), range(20))
     assert set(threads) == {threading.get_ident()}
     assert Crew(Counts(1), 0).map(lambda _: threading.get_ident(), [0, 0]) == threads[:2]
+
+
+def test_the_core_of_a_worker_that_has_just_scored_is_left_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = Counts(2)
+    crew = Crew(counts, 0)
+    meeting = threading.Barrier(2, timeout=10)
+    monkeypatch.setattr("autofocus.serve.accept._RECENTLY_S", 1e6)
+    counts.score(1, 1)
+    counts.score(1, -1)
+    assert set(crew.map(lambda _: threading.get_ident(), range(9))) == {threading.get_ident()}
+    monkeypatch.setattr("autofocus.serve.accept._RECENTLY_S", 0.0)
+    assert sorted(crew.map(lambda _: meeting.wait(), range(2))) == [0, 1]
 
 
 def test_a_helper_leaves_when_another_request_comes() -> None:
@@ -49,7 +63,7 @@ def test_a_helper_leaves_when_another_request_comes() -> None:
 
     Crew(counts, 0).map(work, range(20))
     assert len(by_helpers) == 1
-    assert counts.num_scoring == 1
+    assert counts.num_scoring(0) == 1
 
 
 @pytest.mark.parametrize("is_helper", [True, False])
@@ -69,14 +83,14 @@ def test_an_error_ends_the_request_and_is_its_error(is_helper: bool) -> None:
     with pytest.raises(KeyError, match="from a row"):
         Crew(counts, 0).map(work, range(1_000_000))
     assert len(done) < 500_000
-    assert counts.num_scoring == 0
+    assert counts.num_scoring(0) == 0
 
 
 def test_a_worker_that_ends_leaves_its_cores_to_others() -> None:
     counts = Counts(2)
     counts.score(0, 2)
     counts.leave(0)
-    assert counts.num_scoring == 0
+    assert counts.num_scoring(0) == 0
 
 
 def test_images_decoded_at_once_have_half_the_pixels_of_the_largest() -> None:
