@@ -225,7 +225,7 @@ def table(cases: list[Case], python: str, folder: Path) -> Iterator[str]:
         box = f"{row['box_px']:.4f}" if case.task == BOXES else "-"
         area = f"{row['area']:.5f}" if case.task == OUTLINES else "-"
         task = case.task.removeprefix("image_")[:21]
-        names = f"{case.name:29}{kind:12}{task:22}{case.reader:28}"
+        names = f"{case.name:33}{kind:12}{task:22}{case.reader:28}"
         yield f"{names}{numbers}{box:>9}{area:>9}  {verdict(case, row)}"
 
 
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, default=Path("../shared/faults/formats"))
     arguments = parser.parse_args()
     print(
-        f"{'source':29}{'format':12}{'task':22}{'reader':28}{'images':>8}{'objects':>12}{'classes':>9}"
+        f"{'source':33}{'format':12}{'task':22}{'reader':28}{'images':>8}{'objects':>12}{'classes':>9}"
         f"{'box px':>9}{'area':>9}  verdict (two numbers: ours, theirs)"
     )
     differs = False
@@ -255,7 +255,7 @@ def main() -> None:
             said, differs = f"DIFFERS: read as {', '.join(tasks)}", True
         except DataError as error:
             said = f"refused: {str(error).partition(': ')[2][:90]}"
-        print(f"{sample.name:29}{'-':12}{'-':22}{'-':28}{'':47}  {said}")
+        print(f"{sample.name:33}{'-':12}{'-':22}{'-':28}{'':47}  {said}")
     if differs:
         sys.exit(1)
 
