@@ -284,6 +284,18 @@ def test_no_more_views_are_computed_than_epochs_see(
     assert actions.Tail(encoder, 5, num_epochs, 0.2).num_views(contest) == num_views
 
 
+def test_an_earlier_cut_costs_more() -> None:
+    network = SimpleNamespace(cuts=(5, 4))
+    encoder: Any = SimpleNamespace(source=SimpleNamespace(name="x", gmacs=1.0), network=network)
+    folds = SimpleNamespace(fits=[range(200)], judged=range(200))
+    contest: Any = SimpleNamespace(
+        study=SimpleNamespace(samples=range(200)), folds=folds, encoders=[encoder]
+    )
+    late, early = (actions.Tail(encoder, cut, 8, 0.2).passes(contest) for cut in (5, 4))
+    assert late == pytest.approx(8 + 8 * 0.7)
+    assert early == pytest.approx(8 + 8 * 0.7 * 1.7)
+
+
 def test_a_trained_network_is_joined_with_the_best_of_the_other_encoder() -> None:
     def candidate(name: str, model: str, loss: float, **parameters: float) -> Any:
         losses = np.full(4, loss)
