@@ -299,7 +299,8 @@ class _ReplyTransport:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._head = b""
-        self._has_head = False
+        # Of a reply to HEAD, uvicorn writes nothing else.
+        self._has_head = connection.cycle.scope["method"] == "HEAD"
         self.is_closing = connection.transport.is_closing
 
     def write(self, data: bytes) -> None:

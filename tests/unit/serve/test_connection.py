@@ -281,3 +281,15 @@ def test_a_reply_is_one_write_and_so_one_packet(monkeypatch: pytest.MonkeyPatch)
         assert reply == b"HTTP/1.1 100 Continue\r\n\r\n" + written[0]
 
     run(scenario)
+
+
+def test_a_reply_without_a_body_does_not_wait_for_one() -> None:
+    async def scenario(port: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(2):
+            writer.write(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+            reply = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            assert reply.startswith(b"HTTP/1.1 200")
+        writer.close()
+
+    run(scenario)
