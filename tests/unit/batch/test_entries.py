@@ -1,6 +1,7 @@
 """Images of a batch, from whatever names them, in order; what names none keeps its place."""
 
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -19,8 +20,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def entries(*sources: str, **options: object) -> list[Entry]:
-    return list(read_entries(sources, ReadOptions(**options)))  # type: ignore[arg-type]
+def entries(*sources: str, **options: Any) -> list[Entry]:
+    return list(read_entries(sources, ReadOptions(**options)))
 
 
 def names(*sources: str, **options: object) -> list[str]:

@@ -441,7 +441,7 @@ def _shown(context: RunContext, total: int, work: Callable[[Callable[[], None]],
 
 @dataclass(frozen=True)
 class Pair:
-    """Two trained networks as one: the mean of their logits, from one image.
+    """Two networks as one, one of them trained at least: the mean of their logits, from one image.
 
     Attributes:
         encoder: Their encoders side by side.

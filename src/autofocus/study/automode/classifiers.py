@@ -2,7 +2,7 @@
 
 1. Look at all images with the embedded encoder, fit a head and publish it. 2. Until the time is
 over: the action with the most expected gain for its cost (`planner`): heads on other encoders, two
-of them side by side, tails trained on cached activations, two trained networks as one. 3. All
+of them side by side, tails trained on cached activations, two networks as one. 3. All
 candidates are judged on the same images, out of fold (`candidates`); what wins is published at
 once: its network has learnt from all images already.
 """
@@ -63,7 +63,7 @@ log = logging.getLogger(__name__)
 # Expected gains, as shares of the first head's loss: from the tables in docs/reference/automode.md.
 _HEAD_GAIN, _SIDE_GAIN, _PAIR_GAIN = 0.08, 0.12, 0.08
 _LONGER_GAIN, _WHOLE_GAIN = 0.03, 0.2
-# Of tails, that of the encoder with the best frozen head first; the others' are not trained.
+# Of tails, that of the encoder with the best frozen head first; a fourth encoder's is not trained.
 _TAIL_GAINS: Final = (0.2, 0.12, 0.05)
 # Steps that a tail is trained for at least, within these numbers of epochs: on 134 photos 32 steps
 # were not enough on every seed, 64 were (benchmarks/tail_training.py).
